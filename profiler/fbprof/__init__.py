@@ -1,0 +1,1 @@
+"""Measure: operators to model files, model files to samples, samples to a latency table."""

@@ -1,0 +1,26 @@
+"""fbprof: the command line. Each command is one file in fbprof/commands/."""
+
+import sys
+
+import click
+
+from fbbase import __version__
+from fbbase.commandline import CommandFolder, run
+
+
+@click.group(cls=CommandFolder, package="fbprof.commands", context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="fbprof")
+def fbprof() -> None:
+    r"""Measure neural-network operators on a real device and make a latency table that can be trusted.
+
+    \b
+    Example:
+      fbprof measure --device local --space fbnet --runtime litert -o local.csv
+      fbprof compare a.csv b.csv
+      fbprof verify fbnet-a --lut local.csv
+    """
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(run(fbprof))

@@ -1,0 +1,23 @@
+"""Errors of fbprof.
+
+FbError
+├── ExportError         2  a module cannot be written in the format asked for
+├── JournalError        2  a journal that is damaged or belongs to another run
+└── MeasurementError    3  the device answered, but not with a measurement
+"""
+
+from fbbase.errors import FbError
+
+
+class ExportError(FbError):
+    """A module that a model format cannot express; the message names the operator and the module it came from."""
+
+
+class JournalError(FbError):
+    """A journal of raw samples that is damaged, or that another configuration wrote."""
+
+
+class MeasurementError(FbError):
+    """A measurement that could not be made."""
+
+    exit_code = 3

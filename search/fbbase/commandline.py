@@ -1,0 +1,56 @@
+"""What both command-line tools share: commands found by file name, errors as one sentence, exit codes."""
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from fbbase.errors import FbError
+from fbbase.plugins import PluginFolder
+
+
+class CommandFolder(click.Group):
+    """A click group whose commands are the modules of a folder; each module holds its command as `command`."""
+
+    def __init__(self, *args: Any, package: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.folder = PluginFolder("command", package)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands without importing them."""
+        return self.folder.names()
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        command: click.Command = self.folder.load(cmd_name).command
+        return command
+
+
+def run(group: click.Group, arguments: Sequence[str] | None = None) -> int:
+    """Run a tool and return its exit code; every foreseen error becomes one message on stderr, no traceback."""
+    try:
+        result = group.main(args=arguments, standalone_mode=False)
+        sys.stdout.flush()
+    except FbError as error:
+        return _fail(str(error), error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return _fail("interrupted", 130)
+    except BrokenPipeError:  # the reader of our stdout went away (head, less): nobody is left to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return _fail(f"no space left on the disk ({error.filename or 'while writing'}); free some and run again", 3)
+        raise
+    return result if isinstance(result, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    click.echo(f"{click.style('error', fg='red', bold=True)}: {message}", err=True)
+    return code

@@ -1,0 +1,1 @@
+"""What may be built: operator specs, blocks, search spaces, architectures and the published networks."""

@@ -1,0 +1,79 @@
+"""Architecture: one network of a space, as a JSON file; the published networks (the zoo) are such files."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+
+from fbbase.files import read_text, write_text
+from fbbase.plugins import PluginFolder
+from fbspace.errors import ArchitectureError
+from fbspace.opspec import OpSpec
+from fbspace.space import Space, load_space
+
+ZOO = PluginFolder("published network", "fbspace.zoo", suffix=".json")
+
+
+class Predicted(pydantic.BaseModel):
+    """What a latency table said of the network when it was chosen."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    latency_us: Annotated[float, pydantic.Field(gt=0)]
+    lut: str
+    device: str
+    runtime: str
+
+
+class Architecture(pydantic.BaseModel):
+    """A network: the space, the candidate chosen in each layer, the head's width, and where it came from.
+
+    `provenance` is free-form: the search's settings, accuracies, a citation.
+    """
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["fbnet-lab architecture 1"] = "fbnet-lab architecture 1"
+    name: str
+    space: str
+    choices: tuple[str, ...]
+    head_channels: int | None = None
+    predicted: Predicted | None = None
+    provenance: dict[str, Any] = {}
+
+    def load_space(self) -> Space:
+        """Return the space this network belongs to."""
+        return load_space(self.space)
+
+    def specs(self, space: Space | None = None) -> list[OpSpec]:
+        """Return the network's operators, stem to classifier. Raises ArchitectureError where it does not fit."""
+        return (space or self.load_space()).specs(self.choices, self.head_channels)
+
+    def save(self, path: Path) -> None:
+        """Write the file in one step."""
+        content = self.model_dump(mode="json", exclude_none=True)
+        write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def load_architecture(name: str) -> Architecture:
+    """Return a network from a .json file, or a published one by name (`fbnet-a`).
+
+    Raises ArchitectureError where the file is not an architecture or does not fit its space.
+    """
+    if "/" not in name and not name.endswith(".json") and not Path(name).exists():
+        path = ZOO.path(name)
+    else:
+        path = Path(name)
+    try:
+        architecture = Architecture.model_validate(json.loads(read_text(path, "architecture file")))
+        architecture.specs()
+    except json.JSONDecodeError as error:
+        raise ArchitectureError(f"{path}: line {error.lineno}, column {error.colno}: {error.msg}") from None
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "file"
+        raise ArchitectureError(f"{path}: {where}: {first['msg']}") from None
+    except ArchitectureError as error:
+        raise ArchitectureError(f"{path}: {error}") from None
+    return architecture

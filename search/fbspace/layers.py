@@ -1,0 +1,60 @@
+"""The few layers that blocks are made of."""
+
+from torch import Tensor, nn
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "hswish": nn.Hardswish}
+
+
+def conv_bn(
+    in_channels: int,
+    out_channels: int,
+    kernel: int,
+    stride: int = 1,
+    groups: int = 1,
+    activation: str = "none",
+) -> nn.Sequential:
+    """Return convolution → batch normalisation → activation, padded so that stride 1 keeps the size."""
+    layers: list[nn.Module] = [
+        nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(out_channels),
+    ]
+    if activation != "none":
+        layers.append(_ACTIVATIONS[activation]())
+    return nn.Sequential(*layers)
+
+
+class ChannelShuffle(nn.Module):
+    """Interleave the channels of `groups` groups (ShuffleNet, CVPR'18): N, g·c, H, W → N, c·g, H, W."""
+
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shuffle N, C, H, W."""
+        n, c, h, w = x.shape
+        return x.reshape(n, self.groups, c // self.groups, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+
+class SqueezeExcite(nn.Module):
+    """Scale channels by a gate computed from their means (MobileNetV3): x · hsigmoid(W₂ relu(W₁ mean(x)))."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        squeezed = round_channels(channels / 4)
+        self.reduce = nn.Conv2d(channels, squeezed, 1)
+        self.activation = nn.ReLU()
+        self.expand = nn.Conv2d(squeezed, channels, 1)
+        self.gate = nn.Hardsigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Gate N, C, H, W by N, C, 1, 1."""
+        squeezed = self.activation(self.reduce(x.mean((2, 3), keepdim=True)))
+        gated: Tensor = x * self.gate(self.expand(squeezed))
+        return gated
+
+
+def round_channels(channels: float, multiple: int = 8) -> int:
+    """Round to a multiple, half up, one step more if that loses over 5 % (mobile-vision's rule)."""
+    rounded = max(multiple, int(channels + multiple / 2) // multiple * multiple)
+    return rounded + multiple if rounded < 0.95 * channels else rounded

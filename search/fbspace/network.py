@@ -1,0 +1,69 @@
+"""An architecture as an ordinary nn.Module, and what it costs to run it: multiply-accumulates and parameters."""
+
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from fbspace.architecture import Architecture
+from fbspace.blocks import build_block
+from fbspace.opspec import OpSpec
+from fbspace.space import Space
+
+
+def build_network(architecture: Architecture, space: Space | None = None, classes: int | None = None) -> nn.Sequential:
+    """Return the network: N, channels, size, size → N, classes (the space's number of classes unless given).
+
+    Its children are `stem_1`, `layer_01` … `layer_22`, `head_1`, `head_2`.
+    """
+    space = space or architecture.load_space()
+    specs = architecture.specs(space)
+    if classes is not None:
+        specs[-1] = replace(specs[-1], out_channels=classes)
+    names = [f"stem_{i}" for i in range(1, len(space.stem) + 1)]
+    names += [f"layer_{layer.index:02d}" for layer in space.layers]
+    names += [f"head_{i}" for i in range(1, len(specs) - len(names) + 1)]
+    return nn.Sequential(OrderedDict((n, build_block(s)) for n, s in zip(names, specs, strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class Complexity:
+    """Multiply-accumulates of convolutions and fully connected layers, and all parameters."""
+
+    macs: int
+    parameters: int
+
+
+def count(module: nn.Module, input_shape: tuple[int, ...]) -> Complexity:
+    """Count a module by running it on shapes only; biases, BN and pooling are not multiply-accumulates."""
+    macs = 0
+
+    def add(layer: nn.Module, _: object, output: Tensor) -> None:
+        nonlocal macs
+        if isinstance(layer, nn.Conv2d):
+            kernel = layer.kernel_size[0] * layer.kernel_size[1]
+            macs += output.numel() * layer.in_channels // layer.groups * kernel
+        elif isinstance(layer, nn.Linear):
+            macs += output.numel() * layer.in_features
+
+    module = module.to("meta").eval()
+    hooks = [layer.register_forward_hook(add) for layer in module.modules()]
+    with torch.no_grad():
+        module(torch.empty(input_shape, device="meta"))
+    for hook in hooks:
+        hook.remove()
+    return Complexity(macs, sum(p.numel() for p in module.parameters()))
+
+
+def count_architecture(architecture: Architecture) -> Complexity:
+    """Count a whole network."""
+    space = architecture.load_space()
+    with torch.device("meta"):
+        return count(build_network(architecture, space), space.input_shape)
+
+
+def count_spec(spec: OpSpec) -> Complexity:
+    """Count one operator."""
+    with torch.device("meta"):
+        return count(build_block(spec), spec.input_shape)

@@ -1,0 +1,1 @@
+"""One TOML file per search space; the file name is the space's name."""
