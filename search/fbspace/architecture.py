@@ -61,10 +61,8 @@ def load_architecture(name: str) -> Architecture:
 
     Raises ArchitectureError where the file is not an architecture or does not fit its space.
     """
-    if "/" not in name and not name.endswith(".json") and not Path(name).exists():
-        path = ZOO.path(name)
-    else:
-        path = Path(name)
+    is_file = name.endswith(".json") or "/" in name or Path(name).exists()
+    path = Path(name) if is_file else ZOO.path(name)
     try:
         architecture = Architecture.model_validate(json.loads(read_text(path, "architecture file")))
         architecture.specs()
