@@ -1,0 +1,139 @@
+"""Reading a table, strictly: every complaint says line, column, what was found and what was expected."""
+
+import csv
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from fbbase.files import read_text
+from fblut.errors import LutError
+from fblut.table import Lut, Metadata, Row
+from fblut.writing import COLUMNS, MAGIC, cells
+from fbspace.errors import SpecError
+from fbspace.opspec import OpSpec
+
+_STATUSES = ("ok", "failed")
+
+
+def read_lut(path: Path) -> Lut:
+    """Read a table. Raises LutError with line and column where it is malformed, FbError where there is no file."""
+    return parse_lut(read_text(Path(path), "latency table"), str(path))
+
+
+def parse_lut(text: str, name: str) -> Lut:
+    """Parse a table's text; `name` is what errors call it."""
+    lines = text.splitlines()
+    if not lines or lines[0].rstrip() != MAGIC:
+        raise LutError(
+            f"{name}: line 1: not a latency table of this version: expected {MAGIC!r}, "
+            f"found {(lines[0] if lines else '')[:60]!r}"
+        )
+    header = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    metadata = _metadata(lines[1:header], name)
+    if header == len(lines) or tuple(lines[header].split(",")) != COLUMNS:
+        raise LutError(f"{name}: line {header + 1}: expected the column names {','.join(COLUMNS)}")
+    rows: dict[str, Row] = {}
+    first_seen: dict[str, int] = {}
+    reader = csv.reader(lines[header + 1 :], strict=True)
+    try:
+        for record in reader:
+            number = header + 1 + reader.line_num
+            row = _RowParser(record, f"{name}: line {number}").row()
+            key = row.spec.key()
+            if key in rows:
+                raise LutError(f"{name}: line {number}: operator {key} is already in line {first_seen[key]}")
+            rows[key], first_seen[key] = row, number
+    except csv.Error as error:
+        raise LutError(f"{name}: line {header + 1 + reader.line_num}: {error}") from None
+    if not rows:
+        raise LutError(f"{name}: the table has no rows")
+    return Lut(metadata, rows)
+
+
+def _metadata(lines: list[str], name: str) -> Metadata:
+    values: dict[str, Any] = {}
+    for number, line in enumerate(lines, start=2):
+        field, colon, value = line.removeprefix("#").strip().partition(": ")
+        try:
+            values[field] = json.loads(value)
+        except json.JSONDecodeError:
+            raise LutError(
+                f"{name}: line {number}: expected `# field: value` with a JSON value, found {line!r}"
+            ) from None
+        if not colon or not field.isidentifier():
+            raise LutError(f"{name}: line {number}: {field!r} is not a field name")
+    try:
+        return Metadata.model_validate(values)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise LutError(f"{name}: header field {where!r}: {first['msg']}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class _RowParser:
+    record: list[str]
+    where: str
+
+    def row(self) -> Row:
+        if len(self.record) != len(COLUMNS):
+            raise LutError(f"{self.where}: {len(self.record)} cells, expected {len(COLUMNS)}")
+        try:
+            spec = OpSpec.from_key(self.cell("key"))
+        except SpecError as error:
+            raise self.error("key", str(error)) from None
+        status = self.cell("status")
+        if status not in _STATUSES:
+            raise self.error("status", f"expected one of {', '.join(_STATUSES)}, found {status!r}")
+        row = Row(
+            spec=spec,
+            latency_us=self.microseconds("latency_us"),
+            ci_low_us=self.microseconds("ci_low_us"),
+            ci_high_us=self.microseconds("ci_high_us"),
+            spread_us=self.microseconds("spread_us", zero_allowed=True),
+            samples=self.count("samples"),
+            status="ok" if status == "ok" else "failed",
+            notes=self.cell("notes"),
+        )
+        self.check_parts(row)
+        if (row.latency_us is None) == (status == "ok"):
+            raise self.error(
+                "latency_us", f"status is {status}, so a latency must {'' if status == 'ok' else 'not '}be here"
+            )
+        return row
+
+    def cell(self, column: str) -> str:
+        return self.record[COLUMNS.index(column)]
+
+    def error(self, column: str, message: str) -> LutError:
+        return LutError(f"{self.where}, column {COLUMNS.index(column) + 1} ({column}): {message}")
+
+    def microseconds(self, column: str, zero_allowed: bool = False) -> float | None:
+        text = self.cell(column)
+        if not text:
+            return None
+        try:
+            value = float(text)
+        except ValueError:
+            raise self.error(column, f"{text!r} is not a number") from None
+        if not math.isfinite(value) or value < 0 or (value == 0 and not zero_allowed):
+            raise self.error(column, f"{text} is not a time that can be measured; a missing value is left empty")
+        return value
+
+    def count(self, column: str) -> int:
+        text = self.cell(column)
+        if not text.isascii() or not text.isdigit():
+            raise self.error(column, f"{text!r} is not a whole number")
+        return int(text)
+
+    def check_parts(self, row: Row) -> None:
+        """The columns beside the key must say what the key says."""
+        expected = cells(row)
+        for column in COLUMNS[1 : COLUMNS.index("latency_us")]:
+            found, key_says = self.cell(column), expected[COLUMNS.index(column)]
+            if found != key_says:
+                raise self.error(column, f"{found!r} contradicts the key, which says {key_says!r}")
