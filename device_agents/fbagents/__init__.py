@@ -1,0 +1,1 @@
+"""Where it runs: transports to a device, the agent protocol, device profiles."""

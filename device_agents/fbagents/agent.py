@@ -1,0 +1,109 @@
+"""AgentClient: one running agent, asked in Python and answered with parsed replies."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import Self, TypeVar
+
+from fbagents.errors import AgentReplyError, DeviceError
+from fbagents.protocol import PROTOCOL, Bye, Done, Error, Hello, Loaded, Reply, Unloaded, Visit, parse_reply
+from fbagents.transports import Channel, Transport
+
+START_TIMEOUT_S = 60.0
+LOAD_TIMEOUT_S = 120.0
+VISIT_TIMEOUT_S = 120.0
+
+_R = TypeVar("_R", bound=Reply)
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One visit of a schedule: run `model` so many times in a row."""
+
+    model: str
+    runs: int
+
+
+class AgentClient:
+    """A running agent. Use as a context manager; leaving it says goodbye and ends the process."""
+
+    def __init__(self, transport: Transport, threads: int = 1, cores: Sequence[int] | None = None) -> None:
+        options = ["--threads", str(threads)]
+        if cores is not None:
+            options += ["--cores", ",".join(map(str, cores))]
+        self._channel: Channel = transport.start(options)
+        self._number = 0
+        try:
+            self.hello = self._expect(Hello, None, START_TIMEOUT_S)
+            if self.hello.protocol != PROTOCOL:
+                raise DeviceError(
+                    f"the agent speaks protocol {self.hello.protocol}, this host {PROTOCOL}: "
+                    "update the older of the two"
+                )
+        except BaseException:
+            self._channel.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._expect(Bye, self._ask("bye"), START_TIMEOUT_S)
+        finally:
+            self._channel.close()
+
+    def load(self, model: str, path: str, runtime: str, input_shape: Sequence[int]) -> Loaded:
+        """Load a model file under a name; `input_shape` is N, C, H, W. Raises AgentReplyError where the runtime refuses."""
+        number = self._ask("load", model=model, path=path, runtime=runtime, input_shape=list(input_shape))
+        return self._expect(Loaded, number, LOAD_TIMEOUT_S)
+
+    def unload(self, model: str) -> None:
+        """Forget a model. Raises AgentReplyError where it is not loaded."""
+        self._expect(Unloaded, self._ask("unload", model=model), LOAD_TIMEOUT_S)
+
+    def run(self, schedule: Sequence[Planned]) -> Iterator[Visit]:
+        """Run a schedule and yield its visits as they come.
+
+        Raises AgentReplyError, AgentTimeoutError or AgentLostError; visits that were yielded before are good.
+        """
+        number = self._ask("run", schedule=[asdict(visit) for visit in schedule])
+        for index, planned in enumerate(schedule):
+            visit = self._expect(Visit, number, VISIT_TIMEOUT_S)
+            if (visit.index, visit.model, len(visit.wall_ns)) != (index, planned.model, planned.runs):
+                raise AgentReplyError(f"the agent answered visit {index} ({planned.model}) with {visit!r:.200}")
+            yield visit
+        self._expect(Done, number, VISIT_TIMEOUT_S)
+
+    def _ask(self, operation: str, **arguments: object) -> int:
+        self._number += 1
+        request = {"id": self._number, "op": operation, **arguments}
+        self._channel.send(json.dumps(request, separators=(",", ":")).encode())
+        return self._number
+
+    def _expect(self, kind: type[_R], number: int | None, timeout_s: float) -> _R:
+        reply = parse_reply(self._channel.receive(timeout_s))
+        if isinstance(reply, Error):
+            raise AgentReplyError(reply.message)
+        if not isinstance(reply, kind) or reply.id != number:
+            raise AgentReplyError(f"expected {kind.__name__} to request {number}, the agent sent {reply!r:.200}")
+        return reply
+
+
+def parse_cores(text: str) -> tuple[int, ...]:
+    """Parse `0`, `0,2` or `0-3` into core numbers. Raises DeviceError."""
+    cores: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part.strip())
+        if match is None:
+            raise DeviceError(f"cores are numbers and ranges such as 0, 0,2 or 0-3, not {text!r}")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if first > last:
+            raise DeviceError(f"the range {part!r} in cores {text!r} runs backwards")
+        cores += range(first, last + 1)
+    return tuple(dict.fromkeys(cores))

@@ -1,0 +1,33 @@
+"""Errors of fbagents.
+
+FbError
+├── ProfileError            2  a device profile that is not one
+└── DeviceError             3  the device cannot be used as asked
+    ├── AgentLostError      3  the agent's process ended or its connection broke
+    ├── AgentTimeoutError   3  the agent did not answer in time
+    └── AgentReplyError     3  the agent answered with an error, or with what is not an answer
+"""
+
+from fbbase.errors import FbError
+
+
+class ProfileError(FbError):
+    """A profile file that does not describe a device."""
+
+
+class DeviceError(FbError):
+    """A device that cannot be reached or used as asked."""
+
+    exit_code = 3
+
+
+class AgentLostError(DeviceError):
+    """The agent's process ended, or the connection to it broke; the message carries its last words."""
+
+
+class AgentTimeoutError(DeviceError):
+    """The agent did not answer in time."""
+
+
+class AgentReplyError(DeviceError):
+    """The agent answered with an error, or with what is not an answer; the message carries the raw text."""

@@ -1,0 +1,36 @@
+"""Device profiles: how to reach a device and how to measure on it, as TOML files a person can read."""
+
+import tomllib
+from pathlib import Path
+
+import pydantic
+
+from fbagents.errors import ProfileError
+from fbbase.files import read_text
+from fbbase.plugins import PluginFolder
+
+PROFILES = PluginFolder("device", "fbagents.profiles", suffix=".toml")
+
+
+class Profile(pydantic.BaseModel):
+    """A device: its transport, the Python that runs the agent there, and the agent's environment."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    description: str
+    transport: str
+    python: str | None = None
+    environment: dict[str, str] = {}
+
+
+def load_profile(name: str) -> Profile:
+    """Return a profile by name, or from a file if `name` ends in .toml. Raises ProfileError, UnknownNameError."""
+    path = Path(name) if name.endswith(".toml") else PROFILES.path(name)
+    try:
+        return Profile.model_validate({"name": path.stem} | tomllib.loads(read_text(path, "device profile")))
+    except tomllib.TOMLDecodeError as error:
+        raise ProfileError(f"{path}: {error}") from None
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        raise ProfileError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None

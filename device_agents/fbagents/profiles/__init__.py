@@ -1,0 +1,1 @@
+"""One TOML file per known device; the file name is the device's name."""

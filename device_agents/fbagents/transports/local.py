@@ -1,0 +1,125 @@
+"""local: this machine; the Python agent is a child process, models are opened where they lie."""
+
+import contextlib
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import fbagents
+from fbagents.errors import AgentLostError, AgentTimeoutError, DeviceError
+from fbagents.profile import Profile
+from fbagents.protocol import MAX_LINE_BYTES
+
+
+def connect(profile: Profile) -> "LocalTransport":
+    """Return a transport to this machine."""
+    return LocalTransport(profile)
+
+
+class LocalTransport:
+    """Starts the agent with this Python, or the one the profile names."""
+
+    def __init__(self, profile: Profile) -> None:
+        self._profile = profile
+
+    def push(self, path: Path) -> str:
+        """Return the path itself."""
+        return str(Path(path).resolve())
+
+    def start(self, options: Sequence[str]) -> "ProcessChannel":
+        """Start the agent."""
+        argv = [self._profile.python or sys.executable, str(agent_script()), *options]
+        return ProcessChannel(argv, os.environ | self._profile.environment)
+
+    def close(self) -> None:
+        """Do nothing: nothing was pushed."""
+
+
+def agent_script() -> Path:
+    """Return the Python agent's file, in the checkout or in the installed package."""
+    package = Path(fbagents.__file__).parent
+    for folder in (package / "on-device", package.parent / "on-device"):
+        if (folder / "agent.py").is_file():
+            return folder / "agent.py"
+    raise DeviceError(f"the agent's file on-device/agent.py is missing beside {package}: install the package again")
+
+
+class ProcessChannel:
+    """A child process that speaks in lines; it has its own session, so Ctrl-C reaches only the host."""
+
+    def __init__(self, argv: Sequence[str], environment: dict[str, str]) -> None:
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the channel
+        try:
+            self._process = subprocess.Popen(
+                argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                env=environment,
+                bufsize=0,
+                start_new_session=True,
+            )
+        except OSError as error:
+            self._stderr.close()
+            raise DeviceError(f"cannot start the agent with {argv[0]}: {error.strerror}") from error
+        self._buffer = b""
+
+    def send(self, line: bytes) -> None:
+        """Send one line."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(line + b"\n")
+        except OSError:
+            raise self._lost() from None
+
+    def receive(self, timeout_s: float) -> bytes:
+        """Return the next line."""
+        assert self._process.stdout is not None
+        deadline = time.monotonic() + timeout_s
+        while b"\n" not in self._buffer:
+            remaining = deadline - time.monotonic()
+            readable = remaining > 0 and select.select([self._process.stdout], [], [], remaining)[0]
+            if not readable:
+                raise AgentTimeoutError(f"the agent did not answer within {timeout_s:g} s")
+            chunk = os.read(self._process.stdout.fileno(), 1 << 16)
+            if not chunk or len(self._buffer) > MAX_LINE_BYTES:
+                raise self._lost()
+            self._buffer += chunk
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line
+
+    def close(self) -> None:
+        """Close the agent's input, which ends it, and kill it if it does not end."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+        self._stderr.close()
+
+    def _lost(self) -> AgentLostError:
+        """Describe how the process ended."""
+        try:
+            code: int | None = self._process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            code = None
+        self._stderr.seek(0)
+        words = self._stderr.read().decode(errors="replace").strip().splitlines()[-5:]
+        how = (
+            "closed its output"
+            if code is None
+            else f"was killed by signal {-code}"
+            if code < 0
+            else f"ended with {code}"
+        )
+        return AgentLostError(f"the agent {how}" + (": " + " | ".join(words) if words else ""))

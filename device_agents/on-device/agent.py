@@ -1,0 +1,309 @@
+"""The Python benchmark agent: loads models, times them, and answers in JSON lines (docs/agent-protocol.md).
+
+One file that needs only Python, numpy and a runtime, so that it can be copied to a board and run there. It times what
+it is told to time and decides nothing. It ends on `bye`, when its input ends, or at its deadline.
+
+usage: agent.py [--threads N] [--cores 0,1] [--deadline-s S]
+"""
+
+import argparse
+import ctypes
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+import threading
+import time
+
+PROTOCOL = 1
+
+# Must be set before the library is loaded: ONNX Runtime >= 1.29 otherwise writes telemetry outside our folders.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+
+class LiteRt:
+    """TensorFlow Lite models, NHWC."""
+
+    packages = ("ai-edge-litert", "tflite-runtime")
+
+    def __init__(self, path, threads, input_shape):
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ImportError:
+            from tflite_runtime.interpreter import Interpreter  # 32-bit Arm boards have only this one
+        self.interpreter = Interpreter(model_path=path, num_threads=threads)
+        self.interpreter.allocate_tensors()
+        for tensor in self.interpreter.get_input_details():
+            self.interpreter.set_tensor(tensor["index"], test_input(tensor["shape"]))
+        self.run = self.interpreter.invoke
+
+    def outputs(self):
+        """Return the outputs of the last run as numpy arrays."""
+        return [self.interpreter.get_tensor(tensor["index"]) for tensor in self.interpreter.get_output_details()]
+
+
+class OnnxRuntime:
+    """ONNX models, NCHW, with inputs and outputs bound once so that no copy is timed."""
+
+    packages = ("onnxruntime",)
+
+    def __init__(self, path, threads, input_shape):
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.binding = self.session.io_binding()
+        for tensor in self.session.get_inputs():
+            self.binding.bind_cpu_input(tensor.name, test_input(tensor.shape))
+        for tensor in self.session.get_outputs():
+            self.binding.bind_output(tensor.name)
+
+    def run(self):
+        """Run the model once."""
+        self.session.run_with_iobinding(self.binding)
+
+    def outputs(self):
+        """Return the outputs of the last run as numpy arrays."""
+        return self.binding.copy_outputs_to_cpu()
+
+
+class Torch:
+    """TorchScript models, NCHW, optimised after loading (an optimised file would not load).
+
+    The only format that does not know its input's shape: the host tells it.
+    """
+
+    packages = ("torch",)
+
+    def __init__(self, path, threads, input_shape):
+        import warnings
+
+        import torch
+
+        warnings.simplefilter("ignore")  # TorchScript is deprecated; it is measured on purpose
+        torch.set_num_threads(threads)
+        module = torch.jit.load(path).eval()
+        self.module = torch.jit.optimize_for_inference(torch.jit.freeze(module))
+        self.input = torch.from_numpy(test_input(input_shape))
+        self.inference_mode = torch.inference_mode
+        self.result = None
+
+    def run(self):
+        """Run the model once."""
+        with self.inference_mode():
+            self.result = self.module(self.input)
+
+    def outputs(self):
+        """Return the outputs of the last run as numpy arrays."""
+        return [self.result.numpy()]
+
+
+RUNTIMES = {"litert": LiteRt, "onnxruntime": OnnxRuntime, "torch": Torch}
+
+
+def test_input(shape):
+    """Return the same pseudo-random float32 input on every machine, in memory order, between -0.5 and 0.5.
+
+    The linear congruential generator s' = a·s + c (mod 2^32), unrolled: s_k = a^k·s_0 + c·(a^(k-1) + … + 1).
+    """
+    import numpy
+
+    count = int(numpy.prod(shape))
+    a, c, seed = (numpy.uint32(v) for v in (1664525, 1013904223, 12345))
+    powers = numpy.cumprod(numpy.full(count, a, numpy.uint32), dtype=numpy.uint32)
+    sums = numpy.cumsum(numpy.concatenate([numpy.ones(1, numpy.uint32), powers[:-1]]), dtype=numpy.uint32)
+    state = powers * seed + c * sums
+    values = (state >> numpy.uint32(8)).astype(numpy.float32) / numpy.float32(1 << 24) - numpy.float32(0.5)
+    return values.reshape([int(side) for side in shape])
+
+
+class Agent:
+    """Answers one request after the other."""
+
+    def __init__(self, threads, cores, reply):
+        self.threads = threads
+        self.cores = cores
+        self.reply = reply
+        self.models = {}
+        self.libc = ctypes.CDLL(None)
+
+    def hello(self):
+        """Say what this agent is and can do."""
+        versions = {name: installed_version(runtime.packages) for name, runtime in RUNTIMES.items()}
+        self.reply(
+            event="hello",
+            protocol=PROTOCOL,
+            agent=f"python {platform.python_version()}",
+            runtimes={name: version for name, version in versions.items() if version},
+            threads=self.threads,
+            cores=sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+            clocks=["wall", "thread_cpu"] if self.threads == 1 else ["wall"],
+            soc=processor_name(),
+            system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        )
+
+    def answer(self, request):
+        """Answer one request; return False after the last one."""
+        number, operation = request.get("id"), request.get("op")
+        if operation == "bye":
+            self.reply(id=number, event="bye")
+            return False
+        handler = {"load": self.load, "run": self.run, "unload": self.unload}.get(operation)
+        if handler is None:
+            self.reply(
+                id=number, event="error", message=f"unknown operation {operation!r}; known: load, run, unload, bye"
+            )
+            return True
+        try:
+            handler(number, request)
+        except Exception as error:  # whatever a runtime throws is an answer, not the agent's end
+            self.reply(id=number, event="error", message=f"{type(error).__name__}: {error}"[:2000])
+        return True
+
+    def load(self, number, request):
+        """Load a model, run it once, and say what came out."""
+        runtime = RUNTIMES.get(request["runtime"])
+        if runtime is None:
+            raise ValueError(f"unknown runtime {request['runtime']!r}; known: {', '.join(RUNTIMES)}")
+        start = time.perf_counter_ns()
+        model = runtime(request["path"], self.threads, request["input_shape"])
+        load_ns = time.perf_counter_ns() - start
+        model.run()
+        outputs = model.outputs()
+        self.models[request["model"]] = model
+        self.reply(
+            id=number,
+            event="loaded",
+            model=request["model"],
+            load_ns=load_ns,
+            outputs=sum(output.size for output in outputs),
+            output_sum=sum(float(output.sum(dtype="float64")) for output in outputs),
+            output_abs_sum=sum(float(abs(output).sum(dtype="float64")) for output in outputs),
+        )
+
+    def run(self, number, request):
+        """Time a schedule of visits: each runs one model a few times in a row."""
+        for index, visit in enumerate(request["schedule"]):
+            model = self.models.get(visit["model"])
+            if model is None:
+                raise ValueError(f"visit {index}: model {visit['model']!r} is not loaded")
+            runs = int(visit["runs"])
+            wall_ns, cpu_ns = [0] * runs, [0] * runs
+            run, wall, cpu = model.run, time.perf_counter_ns, time.thread_time_ns
+            start_ns = wall()
+            for i in range(runs):
+                cpu_start = cpu()
+                wall_start = wall()
+                run()
+                wall_end = wall()
+                cpu_ns[i] = cpu() - cpu_start
+                wall_ns[i] = wall_end - wall_start
+            core = self.current_core()
+            self.reply(
+                id=number,
+                event="visit",
+                index=index,
+                model=visit["model"],
+                start_ns=start_ns,
+                wall_ns=wall_ns,
+                cpu_ns=cpu_ns if self.threads == 1 else None,  # with more threads it is the caller's time only
+                core=core,
+                freq_khz=frequency_khz(core),
+            )
+        self.reply(id=number, event="done", visits=len(request["schedule"]))
+
+    def unload(self, number, request):
+        """Forget a model."""
+        del self.models[request["model"]]
+        self.reply(id=number, event="unloaded", model=request["model"])
+
+    def current_core(self):
+        """Return the core this thread runs on, None where the C library does not tell."""
+        return self.libc.sched_getcpu() if hasattr(self.libc, "sched_getcpu") else None
+
+
+def installed_version(packages):
+    """Return the version of the first package that is installed, without importing it."""
+    for package in packages:
+        try:
+            return importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def processor_name():
+    """Return the processor's name as its system calls it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                field, _, value = line.partition(":")
+                if field.strip() in ("model name", "Hardware", "Model"):
+                    return value.strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def frequency_khz(core):
+    """Return a core's current frequency, None where the system does not tell."""
+    try:
+        with open(f"/sys/devices/system/cpu/cpu{core}/cpufreq/scaling_cur_freq", encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return None
+
+
+def main():
+    """Answer requests until the input ends."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--cores", help="bind to these cores, e.g. 0,1")
+    parser.add_argument("--deadline-s", type=float, help="end by itself after so many seconds")
+    options = parser.parse_args()
+
+    # Replies get a stdout of their own: whatever a runtime prints goes to stderr and cannot garble the protocol.
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def reply(**message):
+        replies.write(json.dumps(message, separators=(",", ":")) + "\n")
+        replies.flush()
+
+    if options.deadline_s:
+        timer = threading.Timer(options.deadline_s, os._exit, [4])
+        timer.daemon = True
+        timer.start()
+    cores = [int(core) for core in options.cores.split(",")] if options.cores else None
+    if cores:
+        try:
+            os.sched_setaffinity(0, cores)
+        except (OSError, AttributeError) as error:
+            reply(event="error", message=f"cannot bind to cores {options.cores}: {error}")
+            return 3
+    agent = Agent(options.threads, cores, reply)
+    agent.hello()
+    for line in sys.stdin:
+        try:
+            request = json.loads(line)
+            if not isinstance(request, dict):
+                raise ValueError("a request is an object")
+        except ValueError as error:
+            reply(id=None, event="error", message=f"not a request: {error}")
+            continue
+        if not agent.answer(request):
+            break
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # the host is gone: nobody to answer
+        code = 3
+    os._exit(code)  # skip the runtimes' exit handlers, which can hang with threads alive
