@@ -59,7 +59,7 @@ class AgentClient:
             self._channel.close()
 
     def load(self, model: str, path: str, runtime: str, input_shape: Sequence[int]) -> Loaded:
-        """Load a model file under a name; `input_shape` is N, C, H, W. Raises AgentReplyError where the runtime refuses."""
+        """Load a model file under a name; `input_shape` is N, C, H, W. Raises AgentReplyError."""
         number = self._ask("load", model=model, path=path, runtime=runtime, input_shape=list(input_shape))
         return self._expect(Loaded, number, LOAD_TIMEOUT_S)
 

@@ -26,11 +26,10 @@ def read_lut(path: Path) -> Lut:
 
 def parse_lut(text: str, name: str) -> Lut:
     """Parse a table's text; `name` is what errors call it."""
-    lines = text.splitlines()
-    if not lines or lines[0].rstrip() != MAGIC:
+    lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+    if lines[0] != MAGIC:
         raise LutError(
-            f"{name}: line 1: not a latency table of this version: expected {MAGIC!r}, "
-            f"found {(lines[0] if lines else '')[:60]!r}"
+            f"{name}: line 1: not a latency table of this version: expected {MAGIC!r}, found {lines[0][:60]!r}"
         )
     header = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
     metadata = _metadata(lines[1:header], name)

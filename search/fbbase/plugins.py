@@ -31,11 +31,11 @@ class PluginFolder:
     def load(self, name: str) -> ModuleType:
         """Import the plug-in. Raises UnknownNameError, or FbError naming a package that is not installed."""
         try:
+            if name in {stem.replace("_", "-") for stem in self._files()}:  # first: reading entry points takes 10 ms
+                return importlib.import_module(f"{self.package}.{name.replace('-', '_')}")
             for entry in importlib.metadata.entry_points(group=self.package, name=name):
                 return importlib.import_module(entry.value)
-            if name not in self.names():
-                raise UnknownNameError(self.kind, name, self.names())
-            return importlib.import_module(f"{self.package}.{name.replace('-', '_')}")
+            raise UnknownNameError(self.kind, name, self.names())
         except ModuleNotFoundError as error:
             missing = (error.name or "").partition(".")[0]
             raise FbError(f"{self.kind} {name!r} needs the package {missing!r}: {_remedy(missing)}") from error

@@ -1,0 +1,92 @@
+"""fbprof verify: a network's predicted latency against the measured one."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from fblut.table import Lut
+    from fbprof.verify import Verification
+    from fbspace.architecture import Architecture
+
+
+@click.command("verify")
+@click.argument("architecture")
+@click.option("--lut", type=click.Path(path_type=Path), required=True, help="The latency table that predicts.")
+@click.option("--device", default="local", show_default=True, help="Device profile: a known name or a .toml file.")
+@click.option("--rounds", type=click.IntRange(2), default=30, show_default=True, help="Visits to the network.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--within", type=click.FloatRange(min=0), help="Exit 1 if prediction and measurement differ by more percent."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def command(
+    architecture: str, lut: Path, device: str, rounds: int, seed: int, within: float | None, as_json: bool
+) -> None:
+    r"""Measure a whole network and hold the table's prediction, the sum of its rows, against it.
+
+    ARCHITECTURE is a file that fbsearch wrote, or a published network by name (fbsearch zoo lists them). The network
+    runs under the table's own conditions: runtime, precision, threads and cores. Its operators are timed again in
+    between, which tells an error of the table from a device that has become slower or faster since.
+
+    \b
+    Example:
+      fbprof verify fbnet-a --lut local.csv
+      fbprof verify runs/first/arch.json --lut local.csv --within 10
+    """
+    from fbagents.profile import load_profile
+    from fbbase.errors import CheckError
+    from fblut.reading import read_lut
+    from fbprof.verify import verify
+    from fbspace.architecture import load_architecture
+
+    network = load_architecture(architecture)
+    table = read_lut(lut)
+    result = verify(network, table, load_profile(device), rounds, seed)
+    if table.metadata.soc != result.soc:
+        click.echo(f"warning: the table was measured on {table.metadata.soc}, this is {result.soc}", err=True)
+    if as_json:
+        click.echo(json.dumps(_as_dict(network, result), indent=2))
+    else:
+        _print(network, table, result, {"network": architecture, "table": str(lut)})
+    if within is not None and abs(result.difference_percent) > within:
+        raise CheckError(f"prediction and measurement differ by {result.difference_percent:+.1f} %, over {within:g} %")
+
+
+def _print(network: "Architecture", lut: "Lut", result: "Verification", files: dict[str, str]) -> None:
+    space = network.load_space()
+    names = [*("stem" for _ in space.stem), *network.choices, *("head" for _ in space.heads[space.head_channels])]
+    click.echo(f"{network.name}, space {network.space}\n")
+    click.echo(f"{'layer':>5}  {'choice':9} {'operator':56} {'µs':>9}")
+    for number, (name, spec) in enumerate(zip(names, network.specs(space), strict=True), start=1 - len(space.stem)):
+        layer = number if 1 <= number <= len(space.layers) else ""
+        cost = "left out" if spec.is_identity else f"{lut.latency_us(spec):.1f}"
+        click.echo(f"{layer:>5}  {name:9} {spec.key():56} {cost:>9}")
+    threads = f"{lut.metadata.threads} thread{'s' * (lut.metadata.threads != 1)}"
+    low, high = result.measured_ci_us or (result.measured_us, result.measured_us)
+    click.echo(
+        f"\npredicted  {result.predicted_us / 1e3:8.3f} ms  sum of the table's rows"
+        f"\nmeasured   {result.measured_us / 1e3:8.3f} ms  95 % interval {low / 1e3:.3f} to {high / 1e3:.3f} ms, "
+        f"{result.rounds} visits, {lut.metadata.runtime}, {threads}"
+        f"\ndifference {result.difference_percent:+8.1f} %   (predicted against measured)"
+        f"\ndrift      {result.drift_percent:+8.1f} %   (the same operators, timed now, against the table)"
+    )
+    for name, value in network.provenance.items():
+        if name.endswith("_accuracy_percent"):
+            click.echo(f"{name.removesuffix('_percent').replace('_', ' ')}: {value:.1f} %")
+    click.echo("files: " + ", ".join(f"{name} {path}" for name, path in files.items()))
+
+
+def _as_dict(network: "Architecture", result: "Verification") -> dict[str, object]:
+    return {
+        "network": network.name,
+        "predicted_us": result.predicted_us,
+        "measured_us": result.measured_us,
+        "measured_ci_us": result.measured_ci_us,
+        "difference_percent": result.difference_percent,
+        "operators_now_us": result.operators_now_us,
+        "drift_percent": result.drift_percent,
+        "rounds": result.rounds,
+    }

@@ -1,0 +1,105 @@
+"""Estimate: from raw samples to a table: median, spread, and a 95 % interval without assumptions on the noise."""
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from fblut.table import Lut, Metadata, Row
+from fbprof.journal import JournalContent, OperatorVisit
+from fbspace.opspec import OpSpec
+
+
+def estimate(content: JournalContent, operators: Iterable[OpSpec]) -> Lut:
+    """Return the table of a journal, with a row for each operator, measured or failed."""
+    dropped = int(content.start.identity["dropped"])
+    visits: dict[str, list[list[float]]] = defaultdict(list)
+    for visit in content.visits:
+        if visit.round >= 0:
+            visits[visit.key].append([ns / 1e3 for ns in visit.visit.wall_ns[dropped:]])
+    rows = {}
+    for spec in operators:
+        key = spec.key()
+        if key in content.failed:
+            rows[key] = Row(spec, None, status="failed", notes=content.failed[key])
+        elif key in visits:
+            rows[key] = _row(spec, visits[key])
+    return Lut(_metadata(content), rows)
+
+
+def _row(spec: OpSpec, visits: Sequence[Sequence[float]]) -> Row:
+    """Estimate one operator from its visits, each a list of samples in microseconds.
+
+    Samples of one visit share what the machine did at that moment, so the visits are what varies independently: the
+    latency is the median of the visits' medians, and the interval is theirs.
+    """
+    samples = [sample for visit in visits for sample in visit]
+    medians = [statistics.median(visit) for visit in visits]
+    interval = median_interval(medians)
+    return Row(
+        spec=spec,
+        latency_us=statistics.median(medians),
+        ci_low_us=interval[0] if interval else None,
+        ci_high_us=interval[1] if interval else None,
+        spread_us=interquartile_range(samples),
+        samples=len(samples),
+    )
+
+
+def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
+    """Return the order statistics that enclose the true median with at least this confidence, None if too few values.
+
+    The number of values below the median is binomial (n, 1/2): the widest k with 2·P(X < k) ≤ 1 − confidence gives
+    the k-th smallest and k-th largest value (Conover, Practical Nonparametric Statistics, 3.2).
+    """
+    n = len(values)
+    tail, k = 0.0, 0
+    while k < n / 2 and tail + math.comb(n, k) / 2**n <= (1 - confidence) / 2:
+        tail += math.comb(n, k) / 2**n
+        k += 1
+    if k == 0:
+        return None
+    ordered = sorted(values)
+    return ordered[k - 1], ordered[n - k]
+
+
+def interquartile_range(values: Sequence[float]) -> float:
+    """Return the distance between the quartiles, 0 for a single value."""
+    if len(values) < 2:
+        return 0.0
+    quartiles = statistics.quantiles(values, n=4, method="inclusive")
+    return quartiles[2] - quartiles[0]
+
+
+def _metadata(content: JournalContent) -> Metadata:
+    identity = content.start.identity
+    hello = content.sessions[0].hello
+    cores = identity["cores"]
+    return Metadata(
+        space=identity["space"],
+        device=identity["device"],
+        runtime=identity["runtime"],
+        runtime_version=hello.runtimes.get(identity["runtime"], "unknown"),
+        precision=identity["precision"],
+        threads=identity["threads"],
+        cores=",".join(map(str, cores)) if cores is not None else "any",
+        soc=hello.soc,
+        system=hello.system,
+        timing=content.start.timing,
+        seed=identity["seed"],
+        rounds=1 + max((visit.round for visit in content.visits), default=-1),
+        agent=hello.agent,
+        tool_version=content.start.tool_version,
+        measured_at=content.start.started_at,
+        conditions=_conditions(content.visits, len(content.sessions)),
+    )
+
+
+def _conditions(visits: Sequence[OperatorVisit], sessions: int) -> str:
+    frequencies = [visit.visit.freq_khz for visit in visits if visit.visit.freq_khz is not None]
+    clock = (
+        f"clock {min(frequencies) / 1e6:.2f} to {max(frequencies) / 1e6:.2f} GHz"
+        if frequencies
+        else "clock not readable"
+    )
+    return f"{clock}, {sessions} session{'s' * (sessions != 1)}"

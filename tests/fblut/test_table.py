@@ -1,0 +1,136 @@
+"""The table as a contract: what it answers, what it refuses, and that a file round-trips byte for byte."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fblut.errors import LutError
+from fblut.reading import parse_lut, read_lut
+from fblut.table import Lut, Metadata, Row
+from fblut.writing import COLUMNS, format_lut, write_lut
+from fbspace.opspec import OpSpec
+
+MakeLut = Callable[..., Lut]
+STEM = OpSpec("conv", 3, 16, 224, 224, kernel=3, stride=2)
+BLOCK = OpSpec("ir", 16, 24, 112, 112, kernel=3, stride=2, expansion=6)
+IDENTITY = OpSpec("skip", 24, 24, 56, 56)
+
+
+def test_a_prediction_is_the_sum_of_the_rows_and_identities_cost_nothing(make_lut: MakeLut) -> None:
+    lut = make_lut({STEM: 100.25, BLOCK: 300.5})
+    assert lut.predict_us([STEM, BLOCK, IDENTITY, BLOCK]) == 100.25 + 2 * 300.5
+
+
+def test_missing_and_failed_operators_are_all_listed_with_the_command_that_measures_them(make_lut: MakeLut) -> None:
+    other = OpSpec("ir", 24, 24, 56, 56, kernel=5)
+    lut = make_lut({STEM: 100.0, BLOCK: None})
+    assert lut.missing([STEM, BLOCK, IDENTITY, other, other]) == [BLOCK, other]
+    with pytest.raises(LutError) as error:
+        lut.require([STEM, BLOCK, other], "the network")
+    text = str(error.value)
+    assert BLOCK.key() in text
+    assert other.key() in text
+    assert "it crashed" in text
+    assert "lacks 2 operators" in text
+    assert "fbprof measure --space fbnet" in text
+    with pytest.raises(LutError, match="was not measured: it crashed"):
+        lut.latency_us(BLOCK)
+
+
+def test_a_file_round_trips_byte_for_byte(make_lut: MakeLut, tmp_path: Path) -> None:
+    lut = make_lut({STEM: 100.25, BLOCK: None}, cores="0,1", soc='Xeon "Gold" # 2')
+    write_lut(lut, tmp_path / "a.csv")
+    again = read_lut(tmp_path / "a.csv")
+    write_lut(again, tmp_path / "b.csv")
+    assert again == lut
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+
+
+def test_pandas_reads_the_file_without_help(make_lut: MakeLut, tmp_path: Path) -> None:
+    write_lut(make_lut({STEM: 100.25, BLOCK: None}), tmp_path / "a.csv")
+    frame = pd.read_csv(tmp_path / "a.csv", comment="#")
+    assert tuple(frame.columns) == COLUMNS
+    assert frame["latency_us"][0] == 100.25
+    assert math.isnan(frame["latency_us"][1])
+    assert frame["notes"][1] == "it crashed, twice # really"
+
+
+def test_the_frame_has_the_same_numbers(make_lut: MakeLut) -> None:
+    frame = make_lut({STEM: 100.25, BLOCK: None}).to_frame()
+    assert frame.loc[STEM.key(), "latency_us"] == 100.25
+    assert frame.loc[BLOCK.key(), "status"] == "failed"
+
+
+_TIMES = st.floats(0.001, 1e9)
+
+
+@given(st.dictionaries(st.integers(1, 500), _TIMES, min_size=1, max_size=8), st.text(max_size=30))
+def test_any_table_round_trips(latencies: dict[int, float], note: str) -> None:
+    rows = {
+        (spec := OpSpec("conv", 3, channels, 32, 32)).key(): Row(
+            spec, round(us, 3), samples=3, notes=" ".join(note.split())
+        )
+        for channels, us in latencies.items()
+    }
+    metadata = Metadata(
+        space="fbnet", device=note, runtime="litert", runtime_version="2", precision="float32", threads=1
+    )
+    lut = Lut(metadata, rows)
+    assert parse_lut(format_lut(lut), "x") == lut
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.replace("100.250", "fast"), r"x.csv: line 19, column 13 \(latency_us\): 'fast' is not a number"),
+        (
+            lambda t: t.replace("100.250", "-1"),
+            r"line 19, column 13 \(latency_us\): -1 is not a time that can be measured",
+        ),
+        (
+            lambda t: t.replace("100.250", "0"),
+            r"line 19, column 13 \(latency_us\): 0 is not a time that can be measured",
+        ),
+        (lambda t: t.replace("100.250", "nan"), r"line 19, column 13 \(latency_us\): nan is not a time"),
+        (
+            lambda t: t.replace("100.250", ""),
+            r"line 19, column 13 \(latency_us\): status is ok, so a latency must be here",
+        ),
+        (lambda t: t.replace(",ok,", ",failed,", 1), r"line 19, column 13 .* must not be here"),
+        (lambda t: t.replace(",ok,", ",fine,", 1), r"line 19, column 18 \(status\): expected one of ok, failed"),
+        (lambda t: t.replace(",80,", ",many,", 1), r"line 19, column 17 \(samples\): 'many' is not a whole number"),
+        (lambda t: t.replace("conv_in3x", "conv_inx"), r"line 19, column 1 \(key\): not an operator key"),
+        (lambda t: t.replace(",conv,3,", ",conv,4,"), r"line 19, column 3 \(in_channels\): '4' contradicts the key"),
+        (lambda t: t.replace(",ok,", ",ok,a,b,", 1), r"line 19: 21 cells, expected 19"),
+        (lambda t: t.replace("key,kind", "name,kind"), r"line 18: expected the column names"),
+        (lambda t: t.replace("table 1", "table 9"), r"line 1: not a latency table of this version"),
+        (
+            lambda t: t.replace('# space: "fbnet"', "# space: fbnet"),
+            r"line 2: expected `# field: value` with a JSON value",
+        ),
+        (lambda t: t.replace("# threads: 1", "# threads: 0"), r"header field 'threads': Input should be greater"),
+        (lambda t: t.replace('# space: "fbnet"\n', ""), r"header field 'space': Field required"),
+        (lambda t: t + t.splitlines()[-1] + "\n", r"line 21: operator ir_\S+ is already in line 20"),
+        (lambda t: "\n".join(t.splitlines()[:18]), r"the table has no rows"),
+        (lambda t: "", r"line 1: not a latency table"),
+        (lambda t: t.replace("16_k3_s2_e1_g1_relu,conv", '16_k3_s2_e1_g1_relu,"conv'), r"line \d+: "),
+    ],
+)
+def test_every_mistake_is_told_with_line_and_column(
+    make_lut: MakeLut, change: Callable[[str], str], message: str
+) -> None:
+    text = format_lut(make_lut({STEM: 100.25, BLOCK: 300.5}))
+    assert change(text) != text
+    with pytest.raises(LutError, match=message):
+        parse_lut(change(text), "x.csv")
+
+
+@given(st.text(max_size=200))
+def test_no_text_makes_the_reader_fail_in_another_way(text: str) -> None:
+    with pytest.raises(LutError):
+        parse_lut("# fbnet-lab latency table 1\n" + text, "x.csv")
