@@ -2,32 +2,56 @@
 
 import math
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
+from fbagents.protocol import Visit
 from fblut.table import Lut, Metadata, Row
 from fbprof.journal import JournalContent, OperatorVisit
 from fbspace.opspec import OpSpec
+
+PREEMPTED_NS = 20_000
 
 
 def estimate(content: JournalContent, operators: Iterable[OpSpec]) -> Lut:
     """Return the table of a journal, with a row for each operator, measured or failed."""
     dropped = int(content.start.identity["dropped"])
     visits: dict[str, list[list[float]]] = defaultdict(list)
-    for visit in content.visits:
-        if visit.round >= 0:
-            visits[visit.key].append([ns / 1e3 for ns in visit.visit.wall_ns[dropped:]])
+    preempted: Counter[str] = Counter()
+    for record in content.visits:
+        if record.round >= 0:
+            kept, lost = usable_samples_us(record.visit, dropped)
+            preempted[record.key] += lost
+            if kept:
+                visits[record.key].append(kept)
     rows = {}
     for spec in operators:
         key = spec.key()
         if key in content.failed:
             rows[key] = Row(spec, None, status="failed", notes=content.failed[key])
         elif key in visits:
-            rows[key] = _row(spec, visits[key])
+            rows[key] = _row(spec, visits[key], preempted[key])
+        elif key in preempted:
+            reason = f"all {preempted[key]} samples were preempted by other work: close other programs, measure again"
+            rows[key] = Row(spec, None, status="failed", notes=reason)
     return Lut(_metadata(content), rows)
 
 
-def _row(spec: OpSpec, visits: Sequence[Sequence[float]]) -> Row:
+def usable_samples_us(visit: Visit, dropped: int) -> tuple[list[float], int]:
+    """Return a visit's counted samples in microseconds, and how many were left out as preempted.
+
+    A single thread that was on a core all the time has the same thread-CPU time as wall time. Where wall time exceeds
+    it by more than PREEMPTED_NS, other work ran in between, and the sample says nothing about the operator.
+    """
+    wall_ns = visit.wall_ns[dropped:]
+    if visit.cpu_ns is None:
+        return [wall / 1e3 for wall in wall_ns], 0
+    pairs = zip(wall_ns, visit.cpu_ns[dropped:], strict=True)
+    kept = [wall / 1e3 for wall, cpu in pairs if wall - cpu <= PREEMPTED_NS]
+    return kept, len(wall_ns) - len(kept)
+
+
+def _row(spec: OpSpec, visits: Sequence[Sequence[float]], preempted: int) -> Row:
     """Estimate one operator from its visits, each a list of samples in microseconds.
 
     Samples of one visit share what the machine did at that moment, so the visits are what varies independently: the
@@ -43,6 +67,7 @@ def _row(spec: OpSpec, visits: Sequence[Sequence[float]]) -> Row:
         ci_high_us=interval[1] if interval else None,
         spread_us=interquartile_range(samples),
         samples=len(samples),
+        notes=f"{preempted} preempted samples left out" if preempted else "",
     )
 
 

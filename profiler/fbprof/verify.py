@@ -13,7 +13,8 @@ from fbagents.transports import connect
 from fbbase.files import write_bytes
 from fbbase.progress import progress
 from fblut.table import Lut
-from fbprof.estimate import median_interval
+from fbprof.errors import MeasurementError
+from fbprof.estimate import median_interval, usable_samples_us
 from fbprof.export import export_network, export_spec
 from fbprof.formats import load_format
 from fbprof.measure import check_runtime
@@ -53,7 +54,7 @@ def verify(architecture: Architecture, lut: Lut, profile: Profile, rounds: int, 
     """Measure a network under the table's own conditions (runtime, precision, threads, cores) and compare.
 
     The network and its operators take turns in random rounds, as the operators did when the table was made. Raises
-    LutError where the table lacks one of the operators, DeviceError.
+    LutError where the table lacks one of the operators, DeviceError, MeasurementError.
     """
     specs = [spec for spec in architecture.specs() if not spec.is_identity]
     lut.require(specs, f"network {architecture.name}")
@@ -94,7 +95,10 @@ def _visit_medians(agent: AgentClient, keys: list[str], rounds: int, seed: int) 
         for round_number in range(-1, rounds):  # round -1 warms up
             order = random.Random(f"{seed}/{round_number}").sample(keys, len(keys))
             for visit in agent.run([Planned(key, DEFAULT_RUNS) for key in order]):
-                if round_number >= 0:
-                    medians[visit.model].append(statistics.median(visit.wall_ns[DEFAULT_DROPPED:]) / 1e3)
+                kept, _ = usable_samples_us(visit, DEFAULT_DROPPED)
+                if round_number >= 0 and kept:
+                    medians[visit.model].append(statistics.median(kept))
             advance(int(round_number >= 0))
+    if not all(medians.values()):
+        raise MeasurementError("every sample of a model was preempted by other work: close other programs, try again")
     return medians

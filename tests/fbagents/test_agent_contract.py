@@ -1,0 +1,190 @@
+"""The contract every agent has to pass, held against a real agent process with real runtimes."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fbagents.agent import AgentClient, Planned, parse_cores
+from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError, DeviceError
+from fbagents.transports import Transport
+from fbagents.transports.local import agent_script
+from fbspace.blocks import build_block
+from fbspace.opspec import OpSpec
+from fbspace.weights import randomize
+
+SPEC = OpSpec("ir", 16, 24, 16, 16, kernel=3, stride=2, expansion=3)  # as in conftest
+
+
+def test_hello_says_what_the_device_can_do(local: Transport) -> None:
+    with AgentClient(local) as agent:
+        assert {"litert", "onnxruntime", "torch"} <= set(agent.hello.runtimes)
+        assert agent.hello.runtimes["torch"].startswith(torch.__version__.split("+")[0])
+        assert agent.hello.clocks == ("wall", "thread_cpu")
+        assert agent.hello.threads == 1
+
+
+@pytest.mark.parametrize("runtime", ["litert", "onnxruntime", "torch"])
+def test_a_model_gives_torchs_outputs_and_raw_samples(local: Transport, models: dict[str, Path], runtime: str) -> None:
+    with AgentClient(local) as agent:
+        loaded = agent.load("m", local.push(models[runtime]), runtime, SPEC.input_shape)
+        visits = list(agent.run([Planned("m", 5), Planned("m", 2)]))
+    expected = torch_output(channels_last=runtime == "litert")
+    assert loaded.outputs == expected.size
+    assert loaded.output_sum == pytest.approx(expected.sum(), abs=1e-4 * abs(expected).sum())
+    assert loaded.output_abs_sum == pytest.approx(abs(expected).sum(), rel=1e-4)
+    assert [len(visit.wall_ns) for visit in visits] == [5, 2]
+    for visit in visits:
+        assert visit.cpu_ns is not None
+        assert all(0 < ns < 1_000_000_000 for ns in visit.wall_ns)
+        # thread-CPU time is a part of wall time, up to the clocks' own resolution
+        assert all(cpu <= wall + 50_000 for cpu, wall in zip(visit.cpu_ns, visit.wall_ns, strict=True))
+    assert visits[1].start_ns > visits[0].start_ns
+
+
+def torch_output(channels_last: bool) -> np.ndarray:
+    """Run SPEC in torch on the agent's test input, the generator written out as in docs/agent-protocol.md."""
+    state, values = 12345, []
+    for _ in range(int(np.prod(SPEC.input_shape))):
+        state = (1664525 * state + 1013904223) % 2**32
+        values.append((state >> 8) / 2**24 - 0.5)
+    x = np.array(values, dtype=np.float32)
+    n, c, h, w = SPEC.input_shape
+    x = x.reshape(n, h, w, c).transpose(0, 3, 1, 2) if channels_last else x.reshape(n, c, h, w)
+    block = randomize(build_block(SPEC), seed=0)
+    with torch.no_grad():
+        return block(torch.from_numpy(np.ascontiguousarray(x))).numpy().astype(np.float64)
+
+
+def test_many_models_stay_loaded_and_unload(local: Transport, models: dict[str, Path]) -> None:
+    with AgentClient(local) as agent:
+        for number in range(20):
+            agent.load(f"m{number}", local.push(models["litert"]), "litert", SPEC.input_shape)
+        visits = list(agent.run([Planned(f"m{number}", 1) for number in range(20)]))
+        assert [visit.model for visit in visits] == [f"m{number}" for number in range(20)]
+        agent.unload("m3")
+        with pytest.raises(AgentReplyError, match="'m3' is not loaded"):
+            list(agent.run([Planned("m3", 1)]))
+
+
+def test_errors_are_told_in_words_and_the_agent_goes_on(
+    local: Transport, models: dict[str, Path], tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.tflite"
+    broken.write_bytes(b"no model")
+    with AgentClient(local) as agent:
+        with pytest.raises(AgentReplyError, match=r"broken|TFL3|model"):
+            agent.load("m", str(broken), "litert", SPEC.input_shape)
+        with pytest.raises(AgentReplyError, match="unknown runtime 'tensorrt'; known: litert"):
+            agent.load("m", str(broken), "tensorrt", SPEC.input_shape)
+        agent.load("m", local.push(models["onnxruntime"]), "onnxruntime", SPEC.input_shape)
+        assert len(list(agent.run([Planned("m", 1)]))) == 1
+
+
+def test_more_threads_have_no_thread_cpu_time(local: Transport, models: dict[str, Path]) -> None:
+    with AgentClient(local, threads=2) as agent:
+        assert agent.hello.clocks == ("wall",)
+        agent.load("m", local.push(models["litert"]), "litert", SPEC.input_shape)
+        (visit,) = agent.run([Planned("m", 3)])
+        assert visit.cpu_ns is None
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system binds no process to cores")
+def test_the_agent_stays_on_the_cores_it_is_bound_to(local: Transport, models: dict[str, Path]) -> None:
+    core = max(os.sched_getaffinity(0))
+    with AgentClient(local, cores=[core]) as agent:
+        assert agent.hello.cores == (core,)
+        agent.load("m", local.push(models["litert"]), "litert", SPEC.input_shape)
+        assert {visit.core for visit in agent.run([Planned("m", 2)] * 5)} == {core}
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system binds no process to cores")
+def test_a_core_that_does_not_exist_is_an_error_in_words(local: Transport) -> None:
+    with pytest.raises(AgentReplyError, match="cannot bind to cores 4000"):
+        AgentClient(local, cores=[4000])
+
+
+def test_the_loss_of_the_agent_is_noticed_at_once_with_its_last_words(
+    local: Transport, models: dict[str, Path]
+) -> None:
+    agent = AgentClient(local)
+    agent.load("m", local.push(models["litert"]), "litert", SPEC.input_shape)
+    visits = agent.run([Planned("m", 1000)] * 1000)
+    next(visits)
+    agent._channel._process.kill()  # type: ignore[attr-defined]
+    start = time.monotonic()
+    with pytest.raises(AgentLostError, match="killed by signal 9"):
+        list(visits)
+    assert time.monotonic() - start < 5
+    agent._channel.close()
+
+
+def test_a_silent_agent_is_a_time_out() -> None:
+    from fbagents.transports.local import ProcessChannel
+
+    channel = ProcessChannel([sys.executable, "-c", "import time; time.sleep(60)"], dict(os.environ))
+    try:
+        with pytest.raises(AgentTimeoutError, match=r"within 0\.2 s"):
+            channel.receive(0.2)
+    finally:
+        channel._process.kill()
+        channel.close()
+
+
+def test_the_agent_ends_when_its_input_ends_and_at_its_deadline() -> None:
+    ended = subprocess.run([sys.executable, agent_script()], stdin=subprocess.DEVNULL, capture_output=True, timeout=30)
+    assert ended.returncode == 0
+    assert json.loads(ended.stdout)["event"] == "hello"
+    with subprocess.Popen(
+        [sys.executable, agent_script(), "--deadline-s", "0.2"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+    ) as process:
+        assert process.wait(timeout=10) == 4
+
+
+def test_garbage_and_unknown_requests_are_answered() -> None:
+    lines = ['{"id": 1, "op": "explode"}', "no json", "[1]", '{"id": 2, "op": "load"}', '{"id": 3, "op": "bye"}']
+    done = subprocess.run(
+        [sys.executable, agent_script()], input="\n".join(lines) + "\n", capture_output=True, text=True, timeout=30
+    )
+    replies = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [reply["event"] for reply in replies] == ["hello", "error", "error", "error", "error", "bye"]
+    assert "unknown operation 'explode'" in replies[1]["message"]
+
+
+def test_an_agent_of_another_protocol_is_refused() -> None:
+    from fbagents.transports.local import ProcessChannel
+
+    class Old:
+        def start(self, options: list[str]) -> ProcessChannel:
+            hello = {
+                "event": "hello",
+                "protocol": 99,
+                "agent": "x",
+                "runtimes": {},
+                "threads": 1,
+                "cores": None,
+                "clocks": [],
+                "soc": "",
+                "system": "",
+            }
+            return ProcessChannel([sys.executable, "-c", f"print({json.dumps(json.dumps(hello))})"], dict(os.environ))
+
+    with pytest.raises(DeviceError, match="protocol 99, this host 1"):
+        AgentClient(Old())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("text", "cores"), [("0", (0,)), ("0,2", (0, 2)), ("4-7", (4, 5, 6, 7)), ("1,0-2", (1, 0, 2))])
+def test_cores_are_numbers_and_ranges(text: str, cores: tuple[int, ...]) -> None:
+    assert parse_cores(text) == cores
+
+
+@pytest.mark.parametrize("text", ["", "a", "3-1", "0;1", "-1"])
+def test_other_cores_are_refused(text: str) -> None:
+    with pytest.raises(DeviceError, match="cores"):
+        parse_cores(text)
