@@ -18,6 +18,7 @@ class CommandFolder(click.Group):
     def __init__(self, *args: Any, package: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.folder = PluginFolder("command", package)
+        _keep_examples(self)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of the commands without importing them."""
@@ -26,6 +27,7 @@ class CommandFolder(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command."""
         command: click.Command = self.folder.load(cmd_name).command
+        _keep_examples(command)
         return command
 
 
@@ -49,6 +51,11 @@ def run(group: click.Group, arguments: Sequence[str] | None = None) -> int:
             return _fail(f"no space left on the disk ({error.filename or 'while writing'}); free some and run again", 3)
         raise
     return result if isinstance(result, int) else 0
+
+
+def _keep_examples(command: click.Command) -> None:
+    """Turn a docstring's backslash-b into the character by which click knows lines that must not be rewrapped."""
+    command.help = (command.help or "").replace("\\b\n", "\b\n")
 
 
 def _fail(message: str, code: int) -> int:
