@@ -21,3 +21,8 @@ class MeasurementError(FbError):
     """A measurement that could not be made."""
 
     exit_code = 3
+
+
+def module_name(path: str) -> str:
+    """Return how messages name a part of a network: by its path, as in torch's `named_modules`."""
+    return f"module {path!r}" if path else "the network itself"

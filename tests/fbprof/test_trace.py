@@ -1,0 +1,211 @@
+"""What the tracer makes of a module: which operators remain, their shapes, and what it refuses."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fbprof.errors import ExportError
+from fbprof.graph import Activation, Binary, Conv, Linear, Mean, Shuffle
+from fbprof.trace import trace
+from fbspace.blocks import build_block
+from fbspace.layers import conv_bn
+from fbspace.opspec import OpSpec
+from fbspace.space import load_space
+from fbspace.weights import randomize
+
+
+def graph_of(spec: OpSpec):
+    return trace(randomize(build_block(spec), 0), spec.input_shape)
+
+
+def kinds(graph):
+    return [type(node).__name__ for node in graph.nodes]
+
+
+def test_inverted_residual_becomes_three_convolutions_and_a_sum():
+    graph = graph_of(OpSpec("ir", 24, 24, 14, 14, kernel=5, expansion=6))
+    assert kinds(graph) == ["Conv", "Conv", "Conv", "Binary"]
+    assert [node.activation for node in graph.nodes[:3]] == ["relu", "relu", "none"]
+    assert [node.is_depthwise for node in graph.nodes[:3]] == [False, True, False]
+    assert [node.source for node in graph.nodes[:3]] == ["expand.0", "depthwise.0", "project.0"]
+    assert [value.name for value in graph.nodes[3].inputs] == ["input", graph.nodes[2].output.name]
+    assert graph.input.shape == graph.output.shape == (1, 24, 14, 14)
+
+
+def test_groups_keep_their_shuffle():
+    graph = graph_of(OpSpec("ir", 16, 32, 7, 7, kernel=3, groups=2))
+    assert kinds(graph) == ["Conv", "Shuffle", "Conv", "Conv"]
+    assert isinstance(graph.nodes[1], Shuffle)
+    assert graph.nodes[1].groups == 2
+
+
+def test_squeeze_excite_and_hard_swish():
+    graph = graph_of(OpSpec("ir", 16, 24, 7, 7, kernel=3, expansion=2, activation="hswish", squeeze_excite=True))
+    wanted = ["Conv", "Activation", "Conv", "Activation", "Mean", "Conv", "Conv", "Activation", "Binary", "Conv"]
+    assert kinds(graph) == wanted
+    assert [node.function for node in graph.nodes if isinstance(node, Activation)] == ["hswish", "hswish", "hsigmoid"]
+    assert isinstance(graph.nodes[4], Mean)
+    assert graph.nodes[4].keep_dims
+    assert isinstance(graph.nodes[8], Binary)
+    assert graph.nodes[8].operation == "mul"
+
+
+def test_classifier_is_mean_and_linear():
+    graph = graph_of(OpSpec("classifier", 32, 10, 7, 7, activation="none"))
+    assert kinds(graph) == ["Mean", "Linear"]
+    assert isinstance(graph.nodes[1], Linear)
+    assert graph.output.shape == (1, 10)
+
+
+def test_output_shape_is_that_of_every_spec():
+    for spec in load_space("fbnet").operators():
+        expected = (1, spec.out_channels) if spec.kind == "classifier" else (1, spec.out_channels, *spec.output_size)
+        assert graph_of(spec).output.shape == expected
+
+
+@pytest.mark.parametrize("size", [7, 8])
+def test_shapes_agree_with_torch(size):
+    module = nn.Sequential(nn.Conv2d(2, 3, (3, 5), stride=(2, 1), padding=(0, 2)), nn.Conv2d(3, 4, 3, 2, 1)).eval()
+    assert trace(module, (1, 2, size, 9)).output.shape == tuple(module(torch.zeros(1, 2, size, 9)).shape)
+
+
+def test_no_convolution_is_run(monkeypatch):
+    def refuse(*args):
+        raise AssertionError("a convolution was run")
+
+    monkeypatch.setattr(nn.Conv2d, "_conv_forward", refuse)
+    assert graph_of(OpSpec("ir", 8, 8, 9, 9, kernel=3)).nodes
+
+
+def test_batch_norm_is_folded_exactly():
+    module = randomize(conv_bn(3, 8, 3, activation="relu"), 1)
+    (conv,) = trace(module, (1, 3, 5, 5)).nodes
+    assert isinstance(conv, Conv)
+    x = torch.randn(1, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    y = torch.relu(torch.conv2d(x, torch.from_numpy(conv.weight), torch.from_numpy(conv.bias), padding=1))
+    np.testing.assert_allclose(y, module(x).detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_batch_norm_after_no_convolution_is_a_depthwise_one():
+    module = randomize(nn.Sequential(nn.BatchNorm2d(4), nn.ReLU()), 0)
+    (conv,) = trace(module, (1, 4, 3, 3)).nodes
+    assert isinstance(conv, Conv)
+    assert conv.is_depthwise
+    assert conv.weight.shape == (4, 1, 1, 1)
+    assert conv.activation == "relu"
+
+
+class Branches(nn.Module):
+    """The convolution's result is read twice, so nothing may be folded into it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.act = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.ReLU()
+
+    def forward(self, x):
+        y = self.conv(x)
+        return self.act(self.norm(y)) + y
+
+
+def test_a_result_that_is_read_twice_stays():
+    graph = trace(randomize(Branches(), 0), (1, 4, 3, 3))
+    assert kinds(graph) == ["Conv", "Conv", "Binary"]
+    assert [node.activation for node in graph.nodes[:2]] == ["none", "relu"]
+    assert graph.nodes[2].inputs == (graph.nodes[1].output, graph.nodes[0].output)
+
+
+def test_identities_vanish():
+    module = nn.Sequential(nn.Identity(), nn.Conv2d(1, 1, 1), nn.Dropout(), nn.Sequential(nn.Identity())).eval()
+    assert kinds(trace(module, (1, 1, 2, 2))) == ["Conv"]
+    with pytest.raises(ExportError, match="returns its input as it is"):
+        trace(nn.Sequential(nn.Identity(), nn.Dropout()).eval(), (1, 1, 2, 2))
+
+
+class Function(nn.Module):
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.function = function
+        self.scale = nn.Parameter(torch.ones(4, 1, 1))
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+class Named(nn.Module):
+    """A block named `block` inside a larger module, computing a given function."""
+
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.block = Function(function)
+
+    def forward(self, x):
+        return self.block(x)
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        (nn.Sequential(nn.Conv2d(4, 4, 1), nn.Softplus()), ["operator Softplus", "module '1'", "no translation"]),
+        (nn.Sequential(nn.Sequential(nn.ELU())), ["operator ELU", "module '0.0'"]),
+        (Named(lambda _, x: torch.exp(x)), ["operator exp", "module 'block'"]),
+        (Named(lambda _, x: x.flatten(1)), ["operator flatten", "module 'block'"]),
+        (Named(lambda _, x: torch.cat([x, x])), ["operator cat", "module 'block'"]),
+        (Named(lambda _, x: x + 3), ["operator add", "module 'block'", "two tensors"]),
+        (Named(lambda _, x: x.mean(1)), ["operator mean", "module 'block'", "x.mean((2, 3))"]),
+        (Named(lambda _, x: x + x.mean((2, 3))), ["operator add", "same number of dimensions"]),
+        (Named(lambda block, x: x * block.scale), ["tensor 'block.scale'", "module 'block'"]),
+        (Named(lambda _, x: x if x.sum() > 0 else -x), ["module 'block' (Function)", "cannot be traced"]),
+        (Named(lambda _, x: nn.ReLU()(x)), ["cannot be traced", "not installed as a submodule"]),
+        (Named(lambda _, x: (x, x)), ["exactly one tensor"]),
+        (nn.Conv2d(4, 4, 3, dilation=2), ["operator Conv2d", "undilated"]),
+        (nn.Conv2d(4, 4, 3, padding="same"), ["operator Conv2d", "padding"]),
+        (nn.Conv2d(3, 4, 3), ["takes 3 channels, but 4 reach it"]),
+        (nn.Conv2d(4, 4, 9), ["9x9 kernel is larger than the padded 6x6 input"]),
+        (nn.Linear(4, 4), ["operator Linear", "module '0'", "N, 4"]),
+        (Function(lambda _, x: torch.exp(x)), ["operator exp", "the network itself"]),
+        (nn.AdaptiveAvgPool2d(2), ["operator AdaptiveAvgPool2d", "1x1"]),
+        (nn.BatchNorm2d(4, track_running_stats=False), ["operator BatchNorm2d", "no running statistics"]),
+    ],
+)
+def test_what_cannot_be_written_is_named(module, words):
+    with pytest.raises(ExportError) as raised:
+        trace(module.eval(), (1, 4, 6, 6))
+    for word in words:
+        assert word in str(raised.value)
+
+
+def test_a_single_layer_is_a_network():
+    assert kinds(trace(nn.Conv2d(4, 4, 3).eval(), (1, 4, 6, 6))) == ["Conv"]
+
+
+def test_training_mode_is_refused():
+    module = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1)).eval()
+    module[1].train()
+    with pytest.raises(ExportError, match=r"module '1' is in training mode; call \.eval\(\)"):
+        trace(module, (1, 1, 2, 2))
+
+
+class Overwrites(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        return x + self.act(x)
+
+
+def test_overwriting_a_tensor_used_elsewhere_is_refused():
+    with pytest.raises(ExportError, match="drop inplace=True"):
+        trace(Overwrites().eval(), (1, 4, 3, 3))
+    trace(nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(inplace=True)).eval(), (1, 4, 3, 3))
+
+
+class TwoInputs(nn.Module):
+    def forward(self, x, y):
+        return x + y
+
+
+def test_a_second_input_is_refused():
+    with pytest.raises(ExportError, match="second input, 'y'"):
+        trace(TwoInputs().eval(), (1, 4, 3, 3))
