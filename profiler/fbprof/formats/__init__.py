@@ -3,9 +3,12 @@
 from typing import TYPE_CHECKING, Protocol, cast
 
 from fbbase.plugins import PluginFolder
+from fbprof.errors import ExportError, module_name
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from fbprof.graph import Node
 
 FORMATS = PluginFolder("format", "fbprof.formats")
 PRECISIONS = ("float32",)
@@ -21,7 +24,7 @@ class Format(Protocol):
     """Runtimes of the agent that run such a file, e.g. `("litert",)`."""
 
     def write(self, module: "nn.Module", input_shape: tuple[int, int, int, int], precision: str) -> bytes:
-        """Return the model file of an eval-mode module for one input of N, C, H, W.
+        """Return the model file of an eval-mode module for one input of N, C, H, W; the same bytes every time.
 
         Raises ExportError naming the operator and the module it came from where the format cannot express it.
         """
@@ -29,5 +32,19 @@ class Format(Protocol):
 
 
 def load_format(name: str) -> Format:
-    """Return a format by name. Raises UnknownNameError."""
+    """Return a format by name. Raises UnknownNameError, or FbError naming a package that is not installed."""
     return cast(Format, FORMATS.load(name))
+
+
+def check_precision(precision: str, known: tuple[str, ...] = PRECISIONS) -> None:
+    """Raise ExportError for a precision that a format does not write."""
+    if precision not in known:
+        raise ExportError(f"precision {precision!r} cannot be written yet; known: {', '.join(known)}")
+
+
+def unknown_operator(format_name: str, node: "Node") -> ExportError:
+    """Return the error for an operator of the graph that a format does not know."""
+    return ExportError(
+        f"format {format_name!r} cannot write operator {type(node).__name__} of {module_name(node.source)}; "
+        f"choose another format, or add the operator to fbprof/formats/{format_name}.py"
+    )

@@ -1,0 +1,126 @@
+"""The contract of every format found: what it provides, what it refuses, and that its files compute what torch does."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fbprof.errors import ExportError
+from fbprof.export import export_network, export_spec
+from fbprof.formats import FORMATS, load_format
+from fbspace.architecture import ZOO, load_architecture
+from fbspace.blocks import build_block
+from fbspace.opspec import OpSpec
+from fbspace.space import load_space
+from fbspace.weights import load_network, randomize
+
+OPERATORS = load_space("fbnet").operators()
+RESIDUAL = OpSpec("ir", 24, 24, 9, 9, kernel=5, expansion=3)
+SPECIAL = {
+    "hswish": replace(RESIDUAL, activation="hswish"),
+    "squeeze-excite": replace(RESIDUAL, squeeze_excite=True),
+    "hswish-squeeze-excite-stride-2": replace(RESIDUAL, activation="hswish", squeeze_excite=True, stride=2),
+    "grouped-stride-2-odd": replace(RESIDUAL, groups=2, stride=2, height=7, width=11),
+    "stride-2-even": replace(RESIDUAL, stride=2, height=8, width=8, out_channels=32),
+    "stride-3": replace(RESIDUAL, stride=3, height=11, width=10),
+    "fractional-expansion": replace(RESIDUAL, expansion=1.75),
+    "single-channel": OpSpec("conv", 1, 8, 9, 9, kernel=3, stride=2),
+    "single-pixel": OpSpec("ir", 8, 8, 1, 1, kernel=5, expansion=2),
+    "skip-stride-2-odd": OpSpec("skip", 16, 24, 7, 7, stride=2),
+    "conv-without-activation": OpSpec("conv", 8, 8, 5, 5, kernel=3, activation="none"),
+    "grouped-conv": OpSpec("conv", 12, 24, 6, 6, kernel=3, groups=3, activation="hswish"),
+    "tiny-classifier": OpSpec("classifier", 8, 10, 5, 4, activation="none"),
+}
+
+
+@pytest.fixture(params=FORMATS.names())
+def name(request):
+    return request.param
+
+
+def test_provides_a_suffix_runtimes_and_write(name):
+    found = load_format(name)
+    assert found.SUFFIX.startswith(".")
+    assert found.RUNTIMES
+    assert all(isinstance(runtime, str) for runtime in found.RUNTIMES)
+    assert callable(found.write)
+
+
+def test_suffixes_tell_formats_apart():
+    assert len({load_format(n).SUFFIX for n in FORMATS.names()}) == len(FORMATS.names())
+
+
+def test_refuses_an_unknown_precision(name):
+    with pytest.raises(ExportError, match=r"precision 'int3' .*known: float32"):
+        export_spec(RESIDUAL, name, precision="int3")
+
+
+def test_refuses_an_identity(name):
+    with pytest.raises(ExportError, match="identity"):
+        export_spec(OpSpec("skip", 8, 8, 4, 4), name)
+
+
+def test_same_arguments_give_the_same_bytes(name):
+    def from_elsewhere():
+        return export_spec(RESIDUAL, name)
+
+    first = export_spec(RESIDUAL, name)
+    export_spec(OPERATORS[0], name)
+    assert from_elsewhere() == first
+    assert export_spec(RESIDUAL, name, seed=1) != first
+
+
+def test_file_holds_no_path_of_this_machine(name):
+    content = export_spec(RESIDUAL, name)
+    assert b"site-packages" not in content
+    assert b"fbprof" not in content
+
+
+@pytest.mark.parametrize("spec", OPERATORS, ids=OpSpec.key)
+def test_every_operator_of_the_space_equals_torch(name, spec, assert_equals_torch):
+    module = randomize(build_block(spec), 0)
+    assert_equals_torch(name, export_spec(spec, name), module, spec.input_shape)
+
+
+@pytest.mark.parametrize("spec", SPECIAL.values(), ids=SPECIAL.keys())
+def test_special_operators_equal_torch(name, spec, assert_equals_torch):
+    module = randomize(build_block(spec), 3)
+    assert_equals_torch(name, export_spec(spec, name, seed=3), module, spec.input_shape)
+
+
+@pytest.mark.parametrize("network", ZOO.names())
+def test_published_networks_equal_torch(name, network, assert_equals_torch):
+    architecture = load_architecture(network)
+    content = export_network(architecture, name)
+    assert_equals_torch(name, content, load_network(architecture), architecture.load_space().input_shape)
+
+
+@st.composite
+def specs(draw):
+    groups = draw(st.sampled_from([1, 1, 2, 4]))
+    channels = st.integers(1, 6).map(lambda n: n * groups)
+    size = st.integers(1, 12)
+    kind = draw(st.sampled_from(["ir", "ir", "conv", "skip", "classifier"]))
+    spec = OpSpec(
+        kind,
+        draw(channels),
+        draw(channels),
+        draw(size),
+        draw(size),
+        kernel=draw(st.sampled_from([1, 3, 5, 7])),
+        stride=draw(st.integers(1, 3)),
+        expansion=draw(st.sampled_from([1, 3, 6])),
+        groups=groups,
+        activation=draw(st.sampled_from(["relu", "hswish"])),
+        squeeze_excite=draw(st.booleans()),
+    )
+    return replace(spec, out_channels=spec.out_channels + groups) if spec.is_identity else spec
+
+
+@settings(max_examples=40, deadline=None)
+@given(spec=specs(), seed=st.integers(0, 9))
+def test_random_operators_equal_torch(assert_equals_torch, spec, seed):
+    module = randomize(build_block(spec), seed)
+    for each in FORMATS.names():
+        assert_equals_torch(each, export_spec(spec, each, seed=seed), module, spec.input_shape)
