@@ -1,0 +1,47 @@
+"""How long an operator takes from its spec to a model file, over all operators of the 224 space.
+
+usage: python benchmarks/export_speed.py [--quick]
+
+Building the module and its random weights is part of the time; importing torch is not.
+"""
+
+import argparse
+import statistics
+import time
+
+from _report import Figure, report
+
+from fbprof.export import export_spec
+from fbspace.opspec import OpSpec
+from fbspace.space import load_space
+
+
+def export_ms(operators: list[OpSpec], format_name: str) -> list[float]:
+    export_spec(operators[0], format_name)  # imports the format
+    times = []
+    for spec in operators:
+        start = time.perf_counter()
+        export_spec(spec, format_name)
+        times.append((time.perf_counter() - start) * 1e3)
+    return times
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="every fifth operator; the total is scaled up")
+    quick = parser.parse_args().quick
+    every = load_space("fbnet").operators()
+    operators = every[::5] if quick else every
+    times = {name: export_ms(operators, name) for name in ("tflite", "onnx", "torchscript")}
+    total_s = sum(times["tflite"] + times["onnx"]) / 1e3 * len(every) / len(operators)
+    figures = [
+        Figure("tflite_median", statistics.median(times["tflite"]), "ms", goal=10),
+        Figure("onnx_median", statistics.median(times["onnx"]), "ms", goal=10),
+        Figure("torchscript_median", statistics.median(times["torchscript"]), "ms"),
+        Figure("tflite_and_onnx_total", total_s, "s", goal=3),
+    ]
+    report("export_speed", figures, quick=quick, operators=len(operators))
+
+
+if __name__ == "__main__":
+    main()
