@@ -161,8 +161,14 @@ class JournalWriter:
 
 @contextlib.contextmanager
 def open_journal(path: Path, start: Start, fresh: bool) -> Iterator[tuple[JournalWriter, JournalContent]]:
-    """Continue a journal, or begin one. Raises JournalError where it belongs to another run, unless `fresh`."""
-    content = None if fresh else read_journal(path)
+    """Continue a journal, or begin one; `fresh` sets the one that is there aside (NAME.old).
+
+    Raises JournalError where it belongs to another run.
+    """
+    if fresh and path.exists():
+        with storage_errors(path):
+            path.replace(path.with_name(path.name + ".old"))
+    content = read_journal(path)
     if content is not None:
         _check_same_run(path, content.start.identity, start.identity)
     with JournalWriter(path, content.good_bytes if content else 0) as writer:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random order and the random weights.")
 @click.option("--quick", is_flag=True, help="Few rounds: a first look, with wide intervals.")
 @click.option("--dry-run", is_flag=True, help="Print what would be measured and how long it takes, and stop.")
-@click.option("--fresh", is_flag=True, help="Start over: forget the samples of an earlier run.")
+@click.option("--fresh", is_flag=True, help="Start over; earlier samples are set aside (.old).")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The table to write.  [default: DEVICE.csv]")
 def command(
@@ -114,6 +114,7 @@ def _print_plan(plan: "Plan", table: Path, as_json: bool) -> None:
 
 
 def _measure(plan: "Plan", profile: "Profile", table: Path, fresh: bool, as_json: bool) -> None:
+    from fbbase.errors import PartialError, StorageError
     from fblut.writing import write_lut
     from fbprof.journal import read_journal
     from fbprof.measure import journal_path, measure
@@ -128,6 +129,8 @@ def _measure(plan: "Plan", profile: "Profile", table: Path, fresh: bool, as_json
         total = plan.rounds * len(plan.operators)
         click.echo(f"{done} of {total} visits are kept in {journal}; the same command continues", err=True)
         raise
+    except StorageError as error:
+        raise PartialError(f"{error}; what was measured is kept, and the same command continues") from error
     write_lut(lut, table)
     failed = [row for row in lut.rows.values() if row.status == "failed"]
     half_widths = [

@@ -1,0 +1,5 @@
+"""`python -m fbprof`."""
+
+from fbprof.cli import main
+
+main()

@@ -1,0 +1,5 @@
+"""`python -m fbsearch`."""
+
+from fbsearch.cli import main
+
+main()

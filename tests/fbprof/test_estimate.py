@@ -1,0 +1,124 @@
+"""From raw samples to rows: medians, spread and intervals against numpy, closed forms and simulation."""
+
+import math
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from fbagents.protocol import Hello, Visit
+from fbprof.estimate import estimate, interquartile_range, median_interval, usable_samples_us
+from fbprof.journal import JournalContent, OperatorVisit, Session, Start
+from fbspace.opspec import OpSpec
+
+SPEC = OpSpec("conv", 3, 8, 32, 32)
+OTHER = OpSpec("conv", 3, 16, 32, 32)
+HELLO = Hello(
+    event="hello",
+    protocol=1,
+    agent="python",
+    runtimes={"litert": "2.3.0"},
+    threads=1,
+    cores=None,
+    clocks=("wall",),
+    soc="chip",
+    system="Linux",
+)
+IDENTITY = {
+    "space": "fbnet",
+    "device": "local",
+    "runtime": "litert",
+    "precision": "float32",
+    "threads": 1,
+    "cores": None,
+    "dropped": 1,
+    "seed": 0,
+}
+
+
+def visit(spec: OpSpec, round_number: int, wall_us: list[float], cpu_us: list[float] | None = None) -> OperatorVisit:
+    raw = Visit(
+        event="visit",
+        index=0,
+        model=spec.key(),
+        start_ns=0,
+        wall_ns=tuple(int(us * 1000) for us in wall_us),
+        cpu_ns=tuple(int(us * 1000) for us in cpu_us) if cpu_us else None,
+    )
+    return OperatorVisit(key=spec.key(), round=round_number, visit=raw)
+
+
+def journal(visits: list[OperatorVisit], failed: dict[str, str] | None = None) -> JournalContent:
+    start = Start(identity=IDENTITY, timing="t", started_at="2026-01-01", tool_version="0")
+    return JournalContent(start, [Session(hello=HELLO)], visits, failed or {})
+
+
+def test_a_row_is_the_median_of_the_visits_without_warm_up_and_dropped_runs() -> None:
+    visits = [
+        visit(SPEC, -1, [900, 900, 900]),
+        visit(SPEC, 0, [500, 10, 12]),
+        visit(SPEC, 1, [500, 20, 22]),
+        visit(SPEC, 2, [500, 30, 36]),
+    ]
+    row = estimate(journal(visits), [SPEC]).rows[SPEC.key()]
+    assert row.latency_us == 21  # visits' medians are 11, 21, 33
+    assert row.samples == 6
+    assert row.spread_us == pytest.approx(stats.iqr([10, 12, 20, 22, 30, 36]))
+    assert row.ci_low_us is None  # three visits carry no 95 % interval
+
+
+def test_preempted_samples_are_left_out_and_counted() -> None:
+    visits = [visit(SPEC, 0, [5, 10, 4000], [5, 10, 11]), visit(SPEC, 1, [5, 12, 12], [5, 12, 12])]
+    row = estimate(journal(visits), [SPEC]).rows[SPEC.key()]
+    assert row.latency_us == 11
+    assert row.samples == 3
+    assert row.notes == "1 preempted samples left out"
+
+
+def test_an_operator_without_a_single_good_sample_has_no_latency() -> None:
+    visits = [visit(SPEC, 0, [5, 4000, 4000], [5, 10, 11])]
+    row = estimate(journal(visits), [SPEC]).rows[SPEC.key()]
+    assert row.latency_us is None
+    assert row.status == "failed"
+    assert "preempted" in row.notes
+
+
+def test_failed_operators_keep_their_row_with_the_reason() -> None:
+    lut = estimate(journal([visit(SPEC, 0, [5, 10, 10])], {OTHER.key(): "it crashed"}), [SPEC, OTHER])
+    assert lut.rows[OTHER.key()].status == "failed"
+    assert lut.rows[OTHER.key()].notes == "it crashed"
+    assert lut.metadata.runtime_version == "2.3.0"
+    assert lut.metadata.rounds == 1
+
+
+def test_without_a_cpu_clock_every_sample_counts() -> None:
+    assert usable_samples_us(visit(SPEC, 0, [5, 10, 4000]).visit, 1) == ([10.0, 4000.0], 0)
+
+
+@pytest.mark.parametrize(("n", "rank"), [(5, None), (6, 1), (9, 2), (20, 6), (40, 14)])
+def test_interval_ranks_are_the_binomial_ones(n: int, rank: int | None) -> None:
+    """Against the exact binomial probability, and the published table of ranks for n = 6 … 40."""
+    interval = median_interval(list(range(1, n + 1)))
+    assert interval == (None if rank is None else (rank, n + 1 - rank))
+    if rank is not None:
+        assert 1 - 2 * stats.binom.cdf(rank - 1, n, 0.5) >= 0.95
+        assert 1 - 2 * stats.binom.cdf(rank, n, 0.5) < 0.95
+
+
+def test_intervals_cover_the_true_median_of_skewed_noise() -> None:
+    generator = random.Random(1)
+    covered = 0
+    for _ in range(600):
+        interval = median_interval([generator.lognormvariate(0, 0.3) for _ in range(40)])
+        assert interval is not None
+        covered += interval[0] <= 1 <= interval[1]
+    assert 0.93 <= covered / 600 <= 0.99
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=50))
+def test_the_interquartile_range_is_numpys(values: list[float]) -> None:
+    low, high = np.percentile(values, [25, 75])
+    assert math.isclose(interquartile_range(values), high - low, rel_tol=1e-9, abs_tol=1e-6)

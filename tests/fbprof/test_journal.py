@@ -1,0 +1,133 @@
+"""The journal survives what can happen to it: torn lines, damage, another run, a second writer, a full disk."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fbagents.protocol import Visit
+from fbbase.errors import StorageError
+from fbprof.errors import JournalError
+from fbprof.journal import JournalWriter, OperatorFailed, OperatorVisit, Start, open_journal, read_journal
+
+START = Start(identity={"space": "fbnet", "threads": 1}, timing="t", started_at="now", tool_version="0")
+
+
+def visit(number: int) -> OperatorVisit:
+    raw = Visit(event="visit", index=number, model="m", start_ns=1, wall_ns=(5,), cpu_ns=None)
+    return OperatorVisit(key="m", round=number, visit=raw)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    path = tmp_path / "deep" / "x.journal.jsonl"
+    with open_journal(path, START, fresh=False) as (writer, _):
+        for number in range(3):
+            writer.append(visit(number))
+        writer.append(OperatorFailed(key="n", reason="broken"))
+    return path
+
+
+def test_what_was_appended_is_read(journal: Path) -> None:
+    content = read_journal(journal)
+    assert content is not None
+    assert content.start == START
+    assert content.counted() == {("m", 0), ("m", 1), ("m", 2)}
+    assert content.failed == {"n": "broken"}
+
+
+def test_no_journal_is_none(tmp_path: Path) -> None:
+    assert read_journal(tmp_path / "none") is None
+
+
+@pytest.mark.parametrize("cut", [1, 5, 30])
+def test_a_torn_last_line_is_left_out_and_overwritten(journal: Path, cut: int) -> None:
+    raw = journal.read_bytes()
+    journal.write_bytes(raw[:-cut])
+    with open_journal(journal, START, fresh=False) as (writer, content):
+        assert content.failed == {}
+        assert len(content.visits) == 3
+        writer.append(visit(3))
+    content_after = read_journal(journal)
+    assert content_after is not None
+    assert len(content_after.visits) == 4
+
+
+def test_a_journal_torn_in_its_first_line_begins_again(journal: Path) -> None:
+    journal.write_bytes(journal.read_bytes()[:20])
+    with open_journal(journal, START, fresh=False) as (_, content):
+        assert content.visits == []
+    assert read_journal(journal) is not None
+
+
+def test_damage_elsewhere_is_an_error_with_the_line(journal: Path) -> None:
+    lines = journal.read_bytes().split(b"\n")
+    lines[2] = lines[2][:-4] + b"#"
+    journal.write_bytes(b"\n".join(lines))
+    with pytest.raises(JournalError, match="line 3: damaged"):
+        read_journal(journal)
+
+
+def test_two_starts_are_an_error(journal: Path) -> None:
+    with journal.open("ab") as file:
+        file.write(START.model_dump_json().encode() + b"\n")
+    with pytest.raises(JournalError, match="line 6: a journal begins with its one start record"):
+        read_journal(journal)
+
+
+def test_a_journal_of_another_run_is_refused_and_fresh_starts_over(journal: Path) -> None:
+    other = START.model_copy(update={"identity": {"space": "fbnet", "threads": 4}})
+    with (
+        pytest.raises(JournalError, match=r"another run .threads 1 there, 4 asked for.*--fresh"),
+        open_journal(journal, other, fresh=False),
+    ):
+        pass
+    assert len(read_journal(journal).visits) == 3  # type: ignore[union-attr]
+    with open_journal(journal, other, fresh=True) as (_, content):
+        assert content.visits == []
+    old = read_journal(journal.with_name(journal.name + ".old"))
+    assert old is not None
+    assert len(old.visits) == 3
+    again = read_journal(journal)
+    assert again is not None
+    assert again.start.identity["threads"] == 4
+    assert again.visits == []
+
+
+def test_a_second_writer_is_refused(journal: Path) -> None:
+    with JournalWriter(journal, journal.stat().st_size), pytest.raises(JournalError, match="another fbprof is writing"):
+        JournalWriter(journal, 0)
+    assert read_journal(journal) is not None
+
+
+def test_a_full_disk_is_a_storage_error_and_what_was_written_stays(journal: Path, tmp_path: Path) -> None:
+    """A real limit of the kernel on the file's size stands in for the disk's end."""
+    code = f"""
+import resource, signal
+from pathlib import Path
+from fbbase.errors import StorageError
+from fbprof.journal import JournalWriter, OperatorFailed
+path = Path({str(journal)!r})
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+size = path.stat().st_size
+resource.setrlimit(resource.RLIMIT_FSIZE, (size + 30, size + 30))
+with JournalWriter(path, size) as writer:
+    try:
+        writer.append(OperatorFailed(key="k", reason="r" * 100))
+    except StorageError as error:
+        print("StorageError:", error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert "StorageError: cannot write" in done.stdout
+    content = read_journal(journal)
+    assert content is not None
+    assert content.failed == {"n": "broken"}
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot write"):
+        JournalWriter(tmp_path / "file" / "x.jsonl", 0)
+    assert os.listdir(tmp_path) == ["file"]  # noqa: PTH208

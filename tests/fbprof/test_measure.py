@@ -1,0 +1,331 @@
+"""fbprof measure on this machine with the real agent: the table, resuming, and everything that may go wrong."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fbagents.profile import Profile, load_profile
+from fbbase.commandline import run
+from fblut.reading import read_lut
+from fbprof.cli import fbprof
+from fbprof.errors import MeasurementError
+from fbprof.journal import read_journal
+from fbprof.measure import journal_path, measure
+from fbprof.plan import Plan
+from fbspace.space import load_space
+
+SPACE = """
+description = "two layers"
+input = { channels = 3, size = 16 }
+classes = 4
+head_channels = [16]
+stem = [{ kind = "conv", channels = 8, kernel = 3, stride = 2 }]
+stages = [{ channels = 8, repeats = 2, stride = 1 }]
+[candidates]
+k3 = { kind = "ir", kernel = 3, expansion = 2 }
+skip = { kind = "skip" }
+"""
+OPERATORS = 4  # stem, one block, head convolution, classifier; the identity is not measured
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> str:
+    file = tmp_path / "two.toml"
+    file.write_text(SPACE)
+    return str(file)
+
+
+def plan_of(space: str, **changes: object) -> Plan:
+    fields = {
+        "space": space,
+        "device": "local",
+        "runtime": "litert",
+        "precision": "float32",
+        "threads": 1,
+        "cores": None,
+        "rounds": 3,
+        "runs": 2,
+        "dropped": 1,
+        "seed": 0,
+        "operators": tuple(load_space(space).operators()),
+    }
+    return Plan(**(fields | changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("runtime", ["litert", "onnxruntime", "torch"])
+def test_a_table_has_every_operator_and_says_how_it_was_made(space: str, tmp_path: Path, runtime: str) -> None:
+    table = tmp_path / "new folder" / "t.csv"
+    code = run(fbprof, ["measure", "--space", space, "--runtime", runtime, "--rounds", "8", "-o", str(table)])
+    assert code == 0
+    lut = read_lut(table)
+    assert list(lut.rows) == [spec.key() for spec in load_space(space).operators()]
+    assert lut.missing(load_space(space).operators()) == []
+    assert (lut.metadata.runtime, lut.metadata.threads, lut.metadata.rounds) == (runtime, 1, 8)
+    assert lut.metadata.runtime_version[0].isdigit()
+    content = read_journal(journal_path(table))
+    assert content is not None
+    assert len(content.counted()) == 8 * OPERATORS
+    assert len(content.visits) == 9 * OPERATORS  # one round to warm up
+    for row in lut.rows.values():
+        assert row.latency_us is not None
+        assert row.ci_low_us is not None
+        assert row.ci_low_us <= row.latency_us <= row.ci_high_us  # type: ignore[operator]
+
+
+def test_rounds_are_in_a_new_random_order_that_the_seed_decides(space: str) -> None:
+    plan = plan_of(space, rounds=40)
+    orders = [tuple(plan.order(r)) for r in range(40)]
+    assert len(set(orders)) > 10  # of 4! = 24 possible ones
+    assert orders == [tuple(plan_of(space).order(r)) for r in range(40)]
+    assert all(set(order) == set(plan.operators) for order in orders)
+
+
+def test_the_same_command_measures_nothing_again_and_more_rounds_continue(space: str, tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    command = ["measure", "--space", space, "-o", str(table)]
+    assert run(fbprof, [*command, "--rounds", "3"]) == 0
+    journal, content = journal_path(table).read_bytes(), table.read_bytes()
+    assert run(fbprof, [*command, "--rounds", "3"]) == 0
+    assert journal_path(table).read_bytes() == journal
+    assert table.read_bytes() == content
+    assert run(fbprof, [*command, "--rounds", "5"]) == 0
+    assert journal_path(table).read_bytes().startswith(journal)
+    assert read_lut(table).metadata.rounds == 5
+
+
+def start_measuring(space: str, table: Path, rounds: int) -> subprocess.Popen[str]:
+    argv = [sys.executable, "-m", "fbprof", "measure", "--space", space, "--rounds", str(rounds), "-o", str(table)]
+    return subprocess.Popen(argv, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def wait_for_visits(table: Path, count: int) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if journal_path(table).exists() and journal_path(table).read_bytes().count(b'"visit"') >= count:
+            return
+        time.sleep(0.05)
+    pytest.fail("no samples in 60 s")
+
+
+@pytest.mark.parametrize(
+    ("blow", "code", "words"),
+    [(signal.SIGKILL, -9, ""), (signal.SIGINT, 130, "the same command continues"), (signal.SIGTERM, -15, "")],
+)
+def test_a_killed_run_continues_where_it_was(
+    space: str, tmp_path: Path, blow: signal.Signals, code: int, words: str
+) -> None:
+    table = tmp_path / "t.csv"
+    with start_measuring(space, table, rounds=100_000) as process:
+        wait_for_visits(table, 40)
+        process.send_signal(blow)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert words in stderr
+    assert not table.exists()
+    kept = read_journal(journal_path(table))
+    assert kept is not None
+    rounds = 2 + max(visit.round for visit in kept.visits)
+    finish = ["measure", "--space", space, "--rounds", str(rounds), "-o", str(table)]
+    deadline = time.monotonic() + 20
+    while (result := run(fbprof, finish)) == 2 and time.monotonic() < deadline:
+        time.sleep(0.2)  # after SIGKILL the kernel needs a moment to release the lock
+    assert result == 0
+    after = read_journal(journal_path(table))
+    assert after is not None
+    assert after.visits[: len(kept.visits)] == kept.visits
+    counted = [(visit.key, visit.round) for visit in after.visits if visit.round >= 0]
+    assert len(counted) == len(set(counted)) == rounds * OPERATORS
+    assert "2 sessions" in read_lut(table).metadata.conditions
+
+
+def agent_that(tmp_path: Path, body: str) -> Profile:
+    """A profile whose Python runs the real agent, changed by `body` before it starts."""
+    changed = tmp_path / "changed.py"
+    changed.write_text(
+        "import os, runpy, sys\n"
+        "sys.argv = sys.argv[1:]\n"
+        "space = runpy.run_path(sys.argv[0], run_name='agent')\n"
+        f"Agent, RUNTIMES = space['Agent'], space['RUNTIMES']\n{body}\n"
+        "os._exit(space['main']())\n"
+    )
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{changed}" "$@"\n')
+    python.chmod(python.stat().st_mode | stat.S_IXUSR)
+    return load_profile("local").model_copy(update={"python": str(python)})
+
+
+def test_an_operator_that_kills_the_agent_is_recorded_and_the_others_go_on(space: str, tmp_path: Path) -> None:
+    body = """
+load = Agent.load
+def deadly(self, number, request):
+    if request["model"].startswith("ir_"):
+        print("out of luck", file=sys.stderr, flush=True)
+        os.kill(os.getpid(), 11)
+    load(self, number, request)
+Agent.load = deadly
+"""
+    lut = measure(plan_of(space), agent_that(tmp_path, body), tmp_path / "j.jsonl")
+    failed = {key: row.notes for key, row in lut.rows.items() if row.status == "failed"}
+    assert list(failed) == ["ir_in8x8x8_out8_k3_s1_e2_g1_relu"]
+    (reason,) = failed.values()
+    assert "killed by signal 11" in reason
+    assert reason.endswith("out of luck")
+    assert len(lut.missing(plan_of(space).operators)) == 1
+
+
+def test_an_operator_that_does_not_load_is_recorded_and_the_others_go_on(space: str, tmp_path: Path) -> None:
+    body = """
+load = Agent.load
+def refuse(self, number, request):
+    if request["model"].startswith("classifier"):
+        raise ValueError("no such kernel")
+    load(self, number, request)
+Agent.load = refuse
+"""
+    lut = measure(plan_of(space), agent_that(tmp_path, body), tmp_path / "j.jsonl")
+    assert [row.notes for row in lut.rows.values() if row.latency_us is None] == [
+        "cannot be loaded: ValueError: no such kernel"
+    ]
+
+
+def test_an_agent_lost_once_by_chance_costs_nothing(space: str, tmp_path: Path) -> None:
+    once = tmp_path / "once"
+    body = f"""
+run = Agent.run
+def unlucky(self, number, request):
+    if not os.path.exists({str(once)!r}):
+        open({str(once)!r}, "w").close()
+        os._exit(9)
+    run(self, number, request)
+Agent.run = unlucky
+"""
+    lut = measure(plan_of(space), agent_that(tmp_path, body), tmp_path / "j.jsonl")
+    assert lut.missing(plan_of(space).operators) == []
+    assert "2 sessions" in lut.metadata.conditions
+
+
+def test_nothing_measured_is_an_error_with_the_reason(space: str, tmp_path: Path) -> None:
+    body = """
+def refuse(self, number, request):
+    raise MemoryError("none left")
+Agent.load = refuse
+"""
+    with pytest.raises(
+        MeasurementError, match="no operator could be measured: cannot be loaded: MemoryError: none left"
+    ):
+        measure(plan_of(space), agent_that(tmp_path, body), tmp_path / "j.jsonl")
+
+
+def test_a_runtime_that_the_device_lacks_is_told(
+    space: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    agent_that(tmp_path, "del RUNTIMES['litert']")
+    profile = tmp_path / "board.toml"
+    profile.write_text(f'description = "x"\ntransport = "local"\npython = "{tmp_path}/python"\n')
+    code = run(fbprof, ["measure", "--device", str(profile), "--space", space, "-o", str(tmp_path / "t.csv")])
+    assert code == 3
+    assert "runtime litert is not installed on board; there is: onnxruntime, torch" in capsys.readouterr().err
+
+
+def test_a_full_disk_keeps_what_was_measured_and_exits_4(space: str, tmp_path: Path) -> None:
+    """A real limit of the kernel on the size of files stands in for the disk's end."""
+    table = tmp_path / "t.csv"
+    code = f"""
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+from fbbase.commandline import run
+from fbprof.cli import fbprof
+from fbprof.measure import JournalWriter
+appended = 0
+append = JournalWriter.append
+def limited(self, record):
+    global appended
+    appended += 1
+    if appended == 30:  # models are written by now
+        resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
+    append(self, record)
+JournalWriter.append = limited
+sys.exit(run(fbprof, ["measure", "--space", {space!r}, "--rounds", "2000", "-o", {str(table)!r}]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 4, done.stderr
+    assert "cannot write" in done.stderr
+    assert "the same command continues" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not table.exists()
+    kept = read_journal(journal_path(table))
+    assert kept is not None
+    assert kept.counted()
+    assert run(fbprof, ["measure", "--space", space, "--rounds", "12", "-o", str(table)]) == 0
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(
+    space: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(tmp_path.iterdir())
+    assert run(fbprof, ["measure", "--space", space, "--dry-run", "-o", str(tmp_path / "t.csv")]) == 0
+    out = capsys.readouterr().out
+    assert "ir_in8x8x8_out8_k3_s1_e2_g1_relu" in out
+    assert "estimated time" in out
+    assert "t.journal.jsonl" in out
+    assert run(fbprof, ["measure", "--space", space, "--dry-run", "--json", "-o", str(tmp_path / "t.csv")]) == 0
+    assert json.loads(capsys.readouterr().out)["visits"] == 40 * OPERATORS
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--device", "galaxy"], "unknown device 'galaxy'"),
+        (["--runtime", "liteRT"], "unknown runtime 'liteRT'. Did you mean 'litert'? Known: litert, onnxruntime, torch"),
+        (["--space", "fbnet-tinny"], "unknown space 'fbnet-tinny'. Did you mean 'fbnet-tiny'?"),
+        (["--space", "none.toml"], "search space not found: none.toml"),
+        (["--precision", "int9"], "unknown precision 'int9'"),
+        (["--drop", "3"], "leaves nothing of --runs 3"),
+        (["--cores", "x"], "cores are numbers and ranges"),
+        (["--threads", "0"], "0 is not in the range"),
+    ],
+)
+def test_bad_input_is_one_clear_message_and_nothing_is_written(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(fbprof, ["measure", *arguments]) in (2, 3)
+    stderr = capsys.readouterr().err
+    assert message in stderr
+    assert "Traceback" not in stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_journal_of_another_run_is_refused(space: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["measure", "--space", space, "--rounds", "1", "-o", str(tmp_path / "t.csv")]
+    assert run(fbprof, command) == 0
+    assert run(fbprof, [*command, "--threads", "2"]) == 2
+    assert "threads 1 there, 2 asked for" in capsys.readouterr().err
+    assert run(fbprof, [*command, "--threads", "2", "--fresh"]) == 0
+    assert read_lut(tmp_path / "t.csv").metadata.threads == 2
+
+
+def test_onnxruntimes_telemetry_is_off_and_nothing_is_written_outside_our_folders(space: str, tmp_path: Path) -> None:
+    """Homes and temporary folders of its own, and no CI variable, which would silence the telemetry by itself."""
+    home, temp, work = (tmp_path / name for name in ("home", "tmp", "work"))
+    for folder in (home, temp, work):
+        folder.mkdir()
+    environment = {name: value for name, value in os.environ.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")}
+    environment |= {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "TMPDIR": str(temp)}
+    argv = [sys.executable, "-m", "fbprof", "measure", "--space", space, "--runtime", "onnxruntime", "--rounds", "2"]
+    subprocess.run([*argv, "-o", "t.csv"], cwd=work, env=environment, check=True, capture_output=True, timeout=120)
+    assert list(home.rglob("*")) == []
+    assert list(temp.rglob("*")) == []
+    assert sorted(p.name for p in work.iterdir()) == ["t.csv", "t.journal.jsonl"]

@@ -1,0 +1,79 @@
+"""Both tools at the command line: every command has help with an example and a place in the docs; help is quick."""
+
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+
+from fbbase.commandline import run
+from fbprof.cli import fbprof
+from fbsearch.cli import fbsearch
+
+TOOLS = {"fbprof": fbprof, "fbsearch": fbsearch}
+COMMANDS = [(tool, name) for tool, group in TOOLS.items() for name in group.list_commands(click.Context(group))]
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+@pytest.mark.parametrize(("tool", "name"), COMMANDS)
+def test_every_command_has_help_with_an_example(tool: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(TOOLS[tool], [name, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "Example:" in out
+    assert f"  {tool} {name}" in out
+
+
+@pytest.mark.parametrize(("tool", "name"), COMMANDS)
+def test_every_option_has_help_or_says_what_it_is(tool: str, name: str) -> None:
+    command = TOOLS[tool].get_command(click.Context(TOOLS[tool]), name)
+    assert command is not None
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and not parameter.help:
+            assert parameter.name in ("threads", "seed"), f"{tool} {name} --{parameter.name} has no help"
+
+
+@pytest.mark.parametrize(("tool", "name"), COMMANDS)
+def test_every_command_is_in_the_reference(tool: str, name: str) -> None:
+    assert f"## {tool} {name}\n" in (DOCS / "commands.md").read_text()
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_help_imports_nothing_heavy(tool: str) -> None:
+    code = (
+        f"import sys; sys.argv = ['{tool}', '--help']\n"
+        f"from {tool}.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: print('|'.join(sys.modules))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    loaded = set(done.stdout.splitlines()[-1].split("|"))
+    assert loaded.isdisjoint({"torch", "numpy", "pandas", "onnx", "onnxruntime", "sklearn", "ai_edge_litert"})
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_help_answers_at_once(tool: str) -> None:
+    """The goal is 0.4 s (benchmarks/help_speed.py prints the figure); here only that nobody waits for seconds."""
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", tool, "--help"], capture_output=True, check=True, timeout=60)
+        times.append(time.perf_counter() - start)
+    assert statistics.median(times) < 1.5
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_an_unknown_command_is_told_with_the_nearest(tool: str, capsys: pytest.CaptureFixture[str]) -> None:
+    name = COMMANDS[[t for t, _ in COMMANDS].index(tool)][1]
+    assert run(TOOLS[tool], [name + "x"]) == 2
+    assert f"Did you mean {name!r}?" in capsys.readouterr().err
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    script = f"{sys.executable} -m fbprof measure --space fbnet --dry-run | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.stdout.startswith("operator")
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 0
