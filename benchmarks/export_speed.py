@@ -2,7 +2,8 @@
 
 usage: python benchmarks/export_speed.py [--quick]
 
-Building the module and its random weights is part of the time; importing torch is not.
+Building the module and its random weights is part of the time; importing torch is not. The fastest of three passes
+counts, so that other work on the machine does not.
 """
 
 import argparse
@@ -16,8 +17,16 @@ from fbspace.opspec import OpSpec
 from fbspace.space import load_space
 
 
+PASSES = 3
+
+
 def export_ms(operators: list[OpSpec], format_name: str) -> list[float]:
+    """Return the milliseconds of each operator in the fastest pass."""
     export_spec(operators[0], format_name)  # imports the format
+    return min((one_pass(operators, format_name) for _ in range(PASSES)), key=sum)
+
+
+def one_pass(operators: list[OpSpec], format_name: str) -> list[float]:
     times = []
     for spec in operators:
         start = time.perf_counter()
@@ -40,7 +49,7 @@ def main() -> None:
         Figure("torchscript_median", statistics.median(times["torchscript"]), "ms"),
         Figure("tflite_and_onnx_total", total_s, "s", goal=3),
     ]
-    report("export_speed", figures, quick=quick, operators=len(operators))
+    report("export_speed", figures, quick=quick, operators=len(operators), passes=PASSES)
 
 
 if __name__ == "__main__":
