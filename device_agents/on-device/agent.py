@@ -228,10 +228,11 @@ class Agent:
 
 
 def installed_version(packages):
-    """Return the version of the first package that is installed, without importing it."""
+    """Return the version of the first package that is installed, without importing it; a stand-in is named."""
     for package in packages:
         try:
-            return importlib.metadata.version(package)
+            version = importlib.metadata.version(package)
+            return version if package == packages[0] else f"{version} ({package})"
         except importlib.metadata.PackageNotFoundError:
             continue
     return None
