@@ -16,7 +16,6 @@ from fbprof.export import export_spec
 from fbspace.opspec import OpSpec
 from fbspace.space import load_space
 
-
 PASSES = 3
 
 
