@@ -2,8 +2,8 @@
 
 usage: python benchmarks/export_speed.py [--quick]
 
-Building the module and its random weights is part of the time; importing torch is not. The fastest of three passes
-counts, so that other work on the machine does not.
+Building the module and its random weights is part of the time; importing torch is not. Three passes; of each operator's
+three times the median counts.
 """
 
 import argparse
@@ -20,9 +20,10 @@ PASSES = 3
 
 
 def export_ms(operators: list[OpSpec], format_name: str) -> list[float]:
-    """Return the milliseconds of each operator in the fastest pass."""
+    """Return the milliseconds of each operator, the median of the passes."""
     export_spec(operators[0], format_name)  # imports the format
-    return min((one_pass(operators, format_name) for _ in range(PASSES)), key=sum)
+    passes = [one_pass(operators, format_name) for _ in range(PASSES)]
+    return [statistics.median(times) for times in zip(*passes, strict=True)]
 
 
 def one_pass(operators: list[OpSpec], format_name: str) -> list[float]:

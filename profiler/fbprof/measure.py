@@ -18,7 +18,7 @@ from fblut.table import Lut
 from fbprof.errors import ExportError, MeasurementError
 from fbprof.estimate import estimate
 from fbprof.export import export_spec
-from fbprof.formats import load_format
+from fbprof.formats import format_of, load_format
 from fbprof.journal import (
     JournalContent,
     JournalWriter,
@@ -29,7 +29,7 @@ from fbprof.journal import (
     Start,
     open_journal,
 )
-from fbprof.plan import Plan, format_of
+from fbprof.plan import Plan
 from fbspace.opspec import OpSpec
 
 WARMUP_ROUND = -1

@@ -5,8 +5,6 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fbbase.errors import UnknownNameError
-from fbprof.formats import FORMATS, PRECISIONS, load_format
 from fbspace.opspec import OpSpec
 
 DEFAULT_ROUNDS = 40
@@ -72,22 +70,6 @@ class Plan:
         macs = sum(count_spec(spec).macs for spec in self.operators)
         once = macs / ASSUMED_MACS_PER_S + ASSUMED_OVERHEAD_S * len(self.operators)
         return (self.rounds + 1) * self.runs * once
-
-
-def format_of(runtime: str) -> str:
-    """Return the name of the format that a runtime runs. Raises UnknownNameError that lists the runtimes."""
-    formats = {name: load_format(name).RUNTIMES for name in FORMATS.names()}
-    for name, runtimes in formats.items():
-        if runtime in runtimes:
-            return name
-    raise UnknownNameError("runtime", runtime, [r for runtimes in formats.values() for r in runtimes])
-
-
-def check_precision(precision: str) -> str:
-    """Return the precision. Raises UnknownNameError that lists the known ones."""
-    if precision not in PRECISIONS:
-        raise UnknownNameError("precision", precision, PRECISIONS)
-    return precision
 
 
 def describe(specs: Sequence[OpSpec]) -> str:

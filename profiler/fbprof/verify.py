@@ -16,9 +16,9 @@ from fblut.table import Lut
 from fbprof.errors import MeasurementError
 from fbprof.estimate import median_interval, usable_samples_us
 from fbprof.export import export_network, export_spec
-from fbprof.formats import load_format
+from fbprof.formats import format_of, load_format
 from fbprof.measure import check_runtime
-from fbprof.plan import DEFAULT_DROPPED, DEFAULT_RUNS, format_of
+from fbprof.plan import DEFAULT_DROPPED, DEFAULT_RUNS
 from fbspace.architecture import Architecture
 
 NETWORK = "network"

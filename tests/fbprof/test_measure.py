@@ -287,7 +287,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(
         (["--runtime", "liteRT"], "unknown runtime 'liteRT'. Did you mean 'litert'? Known: litert, onnxruntime, torch"),
         (["--space", "fbnet-tinny"], "unknown space 'fbnet-tinny'. Did you mean 'fbnet-tiny'?"),
         (["--space", "none.toml"], "search space not found: none.toml"),
-        (["--precision", "int9"], "unknown precision 'int9'"),
+        (["--precision", "int9"], "precision 'int9' cannot be written yet; known: float32"),
         (["--drop", "3"], "leaves nothing of --runs 3"),
         (["--cores", "x"], "cores are numbers and ranges"),
         (["--threads", "0"], "0 is not in the range"),

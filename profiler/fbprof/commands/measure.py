@@ -57,18 +57,20 @@ def command(
     """
     from fbagents.agent import parse_cores
     from fbagents.profile import load_profile
-    from fbprof.plan import DEFAULT_ROUNDS, QUICK_ROUNDS, Plan, check_precision, format_of
+    from fbprof.formats import check_precision, format_of
+    from fbprof.plan import DEFAULT_ROUNDS, QUICK_ROUNDS, Plan
     from fbspace.space import load_space
 
     if drop >= runs:
         raise click.BadParameter(f"--drop {drop} leaves nothing of --runs {runs}")
     profile = load_profile(device)
-    format_of(runtime)
+    format_of(runtime)  # an unknown runtime or precision is told before anything is done
+    check_precision(precision)
     plan = Plan(
         space=space,
         device=profile.name,
         runtime=runtime,
-        precision=check_precision(precision),
+        precision=precision,
         threads=threads,
         cores=parse_cores(cores) if cores else None,
         rounds=rounds or (QUICK_ROUNDS if quick else DEFAULT_ROUNDS),

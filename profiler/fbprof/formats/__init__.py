@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Protocol, cast
 
+from fbbase.errors import FbError, UnknownNameError
 from fbbase.plugins import PluginFolder
 from fbprof.errors import ExportError, module_name
 
@@ -34,6 +35,25 @@ class Format(Protocol):
 def load_format(name: str) -> Format:
     """Return a format by name. Raises UnknownNameError, or FbError naming a package that is not installed."""
     return cast(Format, FORMATS.load(name))
+
+
+def format_of(runtime: str) -> str:
+    """Return the name of the format that a runtime runs.
+
+    Raises UnknownNameError that lists the runtimes, or FbError naming the package that a format lacks here.
+    """
+    known: list[str] = []
+    unavailable: FbError | None = None
+    for name in FORMATS.names():
+        try:
+            runtimes = load_format(name).RUNTIMES
+        except FbError as error:  # a package is not installed: the other formats work without it
+            unavailable = error
+            continue
+        if runtime in runtimes:
+            return name
+        known += runtimes
+    raise unavailable or UnknownNameError("runtime", runtime, known)
 
 
 def check_precision(precision: str, known: tuple[str, ...] = PRECISIONS) -> None:
