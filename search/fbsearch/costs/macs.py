@@ -1,0 +1,11 @@
+"""macs: expected multiply-accumulates, for a search that knows no device."""
+
+from fblut.table import Lut
+from fbsearch.costs import AdditiveCost
+from fbspace.network import count_spec
+from fbspace.space import Space
+
+
+def build(space: Space, lut: Lut) -> AdditiveCost:
+    """Return the sum of the operators' multiply-accumulates; the table is not looked at."""
+    return AdditiveCost(space, lambda spec: float(count_spec(spec).macs), "MACs")

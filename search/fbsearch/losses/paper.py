@@ -1,0 +1,10 @@
+"""paper: CE(a, w) · α · log(LAT(a))^β (FBNet, section 3.2), LAT in µs, natural logarithm."""
+
+from torch import Tensor
+
+from fbsearch.settings import Settings
+
+
+def loss(cross_entropy: Tensor, cost: Tensor, settings: Settings) -> Tensor:
+    """Return CE · α · log(LAT)^β; not a number where LAT is below 1 µs."""
+    return cross_entropy * settings.alpha * cost.log() ** settings.beta

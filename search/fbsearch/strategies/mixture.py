@@ -1,0 +1,21 @@
+"""mixture: the paper's strategy; every candidate runs, and outputs are summed with Gumbel-softmax weights."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from fbsearch.gumbel import gumbel_softmax
+
+
+def sample(theta: Sequence[Tensor], temperature: float, generator: torch.Generator) -> list[Tensor]:
+    """Draw m_l ~ GumbelSoftmax(θ_l, τ) for every layer l."""
+    return [gumbel_softmax(theta_l, temperature, generator) for theta_l in theta]
+
+
+def layer(candidates: nn.ModuleList, x: Tensor, m: Tensor) -> Tensor:
+    """Return y = Σ_i m_i · b_i(x) (FBNet, section 3.3)."""
+    y = torch.zeros(())
+    for m_i, b_i in zip(m, candidates, strict=True):
+        y = y + m_i * b_i(x)
+    return y
