@@ -1,0 +1,96 @@
+"""From a latency table to an architecture file: check, search, derive, train, write."""
+
+import dataclasses
+from pathlib import Path
+
+from fbbase import __version__
+from fblut.table import Lut
+from fbsearch.checkpoint import SEARCH, RunFolder
+from fbsearch.costs import build_cost
+from fbsearch.data import Data, load_data
+from fbsearch.derive import Candidate, derive
+from fbsearch.errors import Interrupted, SearchError
+from fbsearch.search import Search
+from fbsearch.settings import Settings
+from fbsearch.train import Trained, train
+from fbspace.architecture import Architecture, Predicted, load_architecture
+from fbspace.space import Space, load_space
+from fbspace.weights import save_weights
+
+
+def run_search(lut: Lut, lut_name: str, settings: Settings, path: Path, fresh: bool) -> tuple[Architecture, Space]:
+    """Run or continue the search in the folder `path`; a finished one is only read. Returns what arch.json says.
+
+    Raises SearchError for a table of another space or a folder of another search, LutError for a table that lacks
+    operators, DataError, and Interrupted on Ctrl-C.
+    """
+    space = load_space(settings.space)
+    check_table(lut, space)
+    if path.exists() and not path.is_dir():
+        raise SearchError(f"{path} is a file; -o names a folder")
+    data = load_data(settings.data, space.input_shape, settings.seed, settings.limit)
+    folder = RunFolder.of(path, settings, space, lut, data)
+    if fresh:
+        folder.clear()
+    finished = folder.load(SEARCH) is not None and (path / "arch.json").exists()
+    try:
+        if not finished:
+            _search(space, lut, lut_name, data, folder)
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; the same command continues from the last epoch saved in {path}") from None
+    return load_architecture(str(path / "arch.json")), space
+
+
+def check_table(lut: Lut, space: Space) -> None:
+    """Refuse a table of another space, or one that lacks operators, listing all of them.
+
+    Of several head widths only the default one is searched, so only that is needed.
+    """
+    if lut.metadata.space != space.name:
+        raise SearchError(
+            f"the table was measured for space {lut.metadata.space!r}, not {space.name!r}; measure that one "
+            f"(fbprof measure --space {space.name}) or leave --space away"
+        )
+    specs = [*space.stem, *space.heads[space.head_channels]]
+    specs += [spec for layer in space.layers for spec in layer.candidates.values()]
+    lut.require(specs, f"space {space.name}")
+
+
+def _search(space: Space, lut: Lut, lut_name: str, data: Data, folder: RunFolder) -> None:
+    """Search, derive and train; arch.json is written last, and says that the run is complete."""
+    settings = folder.settings
+    search = Search(space, build_cost(settings.cost, space, lut), data, settings)
+    search.run(folder)
+    ranked = derive(search)
+    chosen = Architecture(name=folder.path.resolve().name, space=settings.space, choices=ranked[0].choices)
+    trained = train(chosen, space, data, settings, folder)
+    save_weights(trained.network, folder.path / "weights.pt")
+    predicted = Predicted(
+        latency_us=lut.predict_us(chosen.specs(space)),
+        lut=lut_name,
+        device=lut.metadata.device,
+        runtime=lut.metadata.runtime,
+    )
+    provenance = _provenance(space, data, settings, ranked, trained)
+    chosen.model_copy(update={"predicted": predicted, "provenance": provenance}).save(folder.path / "arch.json")
+
+
+def _provenance(
+    space: Space, data: Data, settings: Settings, ranked: list[Candidate], trained: Trained
+) -> dict[str, object]:
+    best = ranked[0]
+    skips = sum(layer.candidates[name].kind == "skip" for layer, name in zip(space.layers, best.choices, strict=True))
+    return {
+        "tool": f"fbnet-lab {__version__} fbsearch",
+        "settings": dataclasses.asdict(settings),
+        "data_fingerprint": data.fingerprint,
+        "classes": list(data.classes),
+        "w_images": len(data.w),
+        "theta_images": len(data.theta),
+        "test_images": len(data.test),
+        "skip_layers": skips,
+        "theta_accuracy_percent": round(best.accuracy_percent, 3),
+        "train_accuracy_percent": round(trained.train_accuracy_percent, 3),
+        "test_accuracy_percent": round(trained.test_accuracy_percent, 3),
+        "candidates": [dataclasses.asdict(candidate) for candidate in ranked],
+    }
