@@ -1,0 +1,95 @@
+"""fbsearch spaces: the search spaces, how large they are, and what their smallest and largest networks cost."""
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from fbspace.network import Complexity
+    from fbspace.opspec import OpSpec
+    from fbspace.space import Space
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceSummary:
+    """One space in numbers; `architectures_log10` is x where the space holds 10^x networks."""
+
+    name: str
+    description: str
+    input_size: int
+    layers: int
+    candidates: int
+    architectures_log10: float
+    operators: int
+    smallest: "Complexity"
+    largest: "Complexity"
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(as_json: bool) -> None:
+    r"""List the search spaces.
+
+    `operators` is the number of distinct operators to measure; smallest and largest are the networks with the fewest
+    and the most multiply-accumulates, with the default head.
+
+    \b
+    Example:
+      fbsearch spaces
+      fbsearch spaces --json
+    """
+    from fbspace.space import SPACES, load_space
+
+    summaries = [summarize(load_space(name)) for name in SPACES.names()]
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(summary) for summary in summaries], indent=2, ensure_ascii=False))
+        return
+    width = max(len(summary.name) for summary in summaries)
+    click.echo(
+        f"{'space':{width}}  {'input':>5}  layers  candidates  networks  operators  {'smallest':>20}  {'largest':>20}"
+    )
+    for s in summaries:
+        click.echo(
+            f"{s.name:{width}}  {s.input_size:5}  {s.layers:6}  {s.candidates:10}  {_power(s.architectures_log10):>8}  "
+            f"{s.operators:9}  {_complexity(s.smallest):>20}  {_complexity(s.largest):>20}"
+        )
+    for s in summaries:
+        click.echo(f"\n{s.name}: {s.description}")
+
+
+def summarize(space: "Space") -> SpaceSummary:
+    """Count a space."""
+    from fbspace.network import Complexity, count_spec
+
+    def count(spec: "OpSpec") -> Complexity:
+        return Complexity(0, 0) if spec.is_identity else count_spec(spec)
+
+    def total(counts: list[Complexity]) -> Complexity:
+        return Complexity(sum(c.macs for c in counts), sum(c.parameters for c in counts))
+
+    fixed = [count(spec) for spec in [*space.stem, *space.heads[space.head_channels]]]
+    layers = [[count(spec) for spec in layer.candidates.values()] for layer in space.layers]
+    sizes = [len(layer.candidates) for layer in space.layers]
+    return SpaceSummary(
+        name=space.name,
+        description=space.description,
+        input_size=space.input_size,
+        layers=len(space.layers),
+        candidates=max(sizes),
+        architectures_log10=round(sum(map(math.log10, sizes)), 2),
+        operators=len(space.operators()),
+        smallest=total(fixed + [min(layer, key=lambda c: c.macs) for layer in layers]),
+        largest=total(fixed + [max(layer, key=lambda c: c.macs) for layer in layers]),
+    )
+
+
+def _power(log10: float) -> str:
+    return f"10^{log10:.1f}"
+
+
+def _complexity(count: "Complexity") -> str:
+    return f"{count.macs / 1e6:.1f} M, {count.parameters / 1e6:.2f} M par"
