@@ -1,0 +1,62 @@
+"""A space of two layers and its table, small enough that a whole search takes a second."""
+
+from pathlib import Path
+
+import pytest
+
+from fblut.table import Lut, Metadata, Row
+from fblut.writing import write_lut
+from fbsearch.data import Data, load_data
+from fbspace.network import count_spec
+from fbspace.space import Space, load_space
+
+MICRO = """
+description = "two layers of three candidates"
+input = { channels = 3, size = 8 }
+classes = 10
+head_channels = [16, 8]
+stem = [{ kind = "conv", channels = 8, kernel = 3, stride = 1 }]
+stages = [{ channels = 8, repeats = 1, stride = 1 }, { channels = 12, repeats = 1, stride = 2 }]
+[candidates]
+k3_e1 = { kind = "ir", kernel = 3, expansion = 1 }
+k5_e3 = { kind = "ir", kernel = 5, expansion = 3 }
+skip = { kind = "skip" }
+"""
+
+
+def make_lut(space: Space) -> Lut:
+    """A plausible table: so many µs to start an operator, and so many per multiply-accumulate."""
+    rows = {spec.key(): Row(spec, 8 + 60e-6 * count_spec(spec).macs, samples=9) for spec in space.operators()}
+    metadata = Metadata(
+        space=space.name, device="made-up", runtime="litert", runtime_version="1", precision="float32", threads=1
+    )
+    return Lut(metadata, rows)
+
+
+@pytest.fixture(scope="session")
+def micro_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("space") / "micro.toml"
+    path.write_text(MICRO)
+    return path
+
+
+@pytest.fixture(scope="session")
+def micro(micro_file: Path) -> Space:
+    return load_space(str(micro_file))
+
+
+@pytest.fixture(scope="session")
+def micro_lut(micro: Space) -> Lut:
+    return make_lut(micro)
+
+
+@pytest.fixture(scope="session")
+def micro_lut_file(micro_lut: Lut, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("lut") / "micro.csv"
+    write_lut(micro_lut, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def digits() -> Data:
+    return load_data("digits", (1, 3, 8, 8), seed=0, limit=200)

@@ -1,0 +1,66 @@
+"""Costs against sums of table rows, losses against the formula worked by hand."""
+
+import math
+
+import pytest
+import torch
+
+from fblut.table import Lut
+from fbsearch.costs import build_cost
+from fbsearch.losses import load_loss
+from fbsearch.search import one_hot
+from fbsearch.settings import Settings
+from fbspace.architecture import Architecture
+from fbspace.network import count_architecture
+from fbspace.space import Space
+
+
+@pytest.mark.parametrize("choices", [(0, 0), (1, 0), (2, 2), (1, 2)])
+def test_expected_latency_of_one_network_is_the_sum_of_its_rows(
+    choices: tuple[int, int], micro: Space, micro_lut: Lut
+) -> None:
+    names = [list(micro.layers[0].candidates)[choice] for choice in choices]
+    cost = build_cost("lut", micro, micro_lut)([one_hot(choice, 3) for choice in choices])
+    rows = [micro_lut.rows[spec.key()].latency_us or 0 for spec in micro.specs(names) if not spec.is_identity]
+    assert cost.item() == pytest.approx(sum(rows), rel=1e-12)
+
+
+def test_expected_latency_is_linear_in_the_weights(micro: Space, micro_lut: Lut) -> None:
+    cost = build_cost("lut", micro, micro_lut)
+    a, b = [one_hot(0, 3)] * 2, [one_hot(1, 3), one_hot(2, 3)]
+    mixed = cost([0.25 * x + 0.75 * y for x, y in zip(a, b, strict=True)])
+    assert mixed.item() == pytest.approx(0.25 * cost(a).item() + 0.75 * cost(b).item(), rel=1e-12)
+
+
+def test_gradient_of_expected_latency_is_the_row(micro: Space, micro_lut: Lut) -> None:
+    m = [torch.full((3,), 1 / 3, requires_grad=True) for _ in micro.layers]
+    build_cost("lut", micro, micro_lut)(m).backward()
+    rows = [micro_lut.latency_us(spec) for spec in micro.layers[1].candidates.values()]
+    assert m[1].grad is not None
+    assert m[1].grad.tolist() == pytest.approx(rows)
+
+
+def test_macs_are_those_of_the_network(micro: Space, micro_lut: Lut, micro_file: object) -> None:
+    cost = build_cost("macs", micro, micro_lut)([one_hot(1, 3), one_hot(0, 3)])
+    network = Architecture(name="x", space=str(micro_file), choices=("k5_e3", "k3_e1"))
+    assert cost.item() == count_architecture(network).macs
+
+
+def test_the_papers_loss() -> None:
+    settings = Settings(space="x", data="digits")
+    cross_entropy = torch.tensor(2.3, dtype=torch.float64, requires_grad=True)
+    cost = torch.tensor(20_000.0, dtype=torch.float64, requires_grad=True)
+    value = load_loss("paper").loss(cross_entropy, cost, settings)
+    assert value.item() == pytest.approx(2.3 * 0.2 * math.log(20_000) ** 0.6, rel=1e-12)
+    value.backward()
+    # d/dLAT of CE α log(LAT)^β = CE α β log(LAT)^(β−1) / LAT
+    assert cost.grad is not None
+    assert cost.grad.item() == pytest.approx(2.3 * 0.2 * 0.6 * math.log(20_000) ** -0.4 / 20_000, rel=1e-12)
+    assert cross_entropy.grad is not None
+    assert cross_entropy.grad.item() == pytest.approx(0.2 * math.log(20_000) ** 0.6, rel=1e-12)
+
+
+def test_the_product_loss() -> None:
+    settings = Settings(space="x", data="digits", alpha=0.3, beta=0.5)
+    value = load_loss("product").loss(torch.tensor(2.0), torch.tensor(math.e**7, dtype=torch.float64), settings)
+    assert value.item() == pytest.approx(2 * 0.3 * 0.5 * 7)

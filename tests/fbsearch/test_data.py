@@ -1,0 +1,170 @@
+"""Splits, statistics and every kind of bad input."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fbsearch.data import Data, Split, load_data
+from fbsearch.errors import DataError
+
+SHAPE = (1, 3, 8, 8)
+
+
+def rows(split: Split) -> set[bytes]:
+    return {image.numpy().tobytes() for image in split.images}
+
+
+def save(path: Path, **arrays: object) -> str:
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+    return str(path)
+
+
+def images(count: int, *shape: int) -> np.ndarray:  # type: ignore[type-arg]
+    return np.random.default_rng(0).integers(0, 256, (count, *shape), dtype=np.uint8)
+
+
+def test_digits_are_split_without_overlap_and_by_class() -> None:
+    data = load_data("digits", SHAPE, seed=0)
+    assert len(data.w) + len(data.theta) + len(data.test) == 1797
+    assert len(data.test) == pytest.approx(0.2 * 1797, abs=5)
+    assert len(data.theta) == pytest.approx(0.2 * 0.8 * 1797, abs=5)
+    assert not rows(data.w) & rows(data.theta)
+    assert not rows(data.w) & rows(data.test)
+    assert not rows(data.theta) & rows(data.test)
+    for split in (data.w, data.theta, data.test):
+        share = torch.bincount(split.labels, minlength=10) / len(split)
+        torch.testing.assert_close(share, torch.full((10,), 0.1), atol=0.01, rtol=0)
+
+
+def test_splits_follow_from_the_seed() -> None:
+    first, again, other = (load_data("digits", SHAPE, seed) for seed in (1, 1, 2))
+    assert first.fingerprint == again.fingerprint
+    assert torch.equal(first.w.images, again.w.images)
+    assert first.fingerprint != other.fingerprint
+
+
+def test_only_the_w_split_normalises() -> None:
+    data = load_data("digits", SHAPE, seed=0)
+    assert data.mean.flatten().tolist() == pytest.approx([data.w.images.mean().item()] * 3)
+    x = torch.cat([x for x, _ in data.batches(data.w, 100)])
+    assert x.shape == (len(data.w), 3, 8, 8)
+    assert x.mean().item() == pytest.approx(0, abs=1e-4)
+    assert x.std().item() == pytest.approx(1, abs=1e-3)
+
+
+def test_batches_cover_the_split_once_and_never_hold_one_image(digits: Data) -> None:
+    split = Split(digits.w.images[:65], digits.w.labels[:65])
+    sizes = [len(y) for _, y in digits.batches(split, 64)]
+    assert sizes == [33, 32]
+    shuffled = list(digits.batches(split, 16, torch.Generator().manual_seed(0)))
+    labels = torch.cat([y for _, y in shuffled])
+    assert not torch.equal(labels, split.labels)
+    assert torch.equal(labels.sort().values, split.labels.sort().values)
+    assert len(list(digits.batches(split, 16, limit=2))) == 2
+
+
+def test_images_are_resized_to_the_space() -> None:
+    data = load_data("digits", (1, 3, 32, 32), seed=0, limit=100)
+    x, _ = next(data.batches(data.w, 4))
+    assert x.shape == (4, 3, 32, 32)
+    assert len(data.w) + len(data.theta) == 100
+    assert len(data.test) == 100
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (6, 6, 1), (1, 6, 6), (6, 6, 3), (3, 6, 6)])
+def test_npz_layouts(shape: tuple[int, ...], tmp_path: Path) -> None:
+    x, y = images(40, *shape), np.arange(40) % 2 + 5
+    data = load_data(save(tmp_path / "d.npz", x_train=x, y_train=y), SHAPE, seed=0)
+    assert data.classes == ("5", "6")
+    assert data.w.images.dtype == torch.uint8
+    assert data.w.images.shape[1:] == (3 if 3 in shape else 1, 6, 6)
+    assert (len(data.w), len(data.theta), len(data.test)) == (26, 6, 8)
+
+
+def test_npz_keeps_its_own_test_images(tmp_path: Path) -> None:
+    x, y = images(40, 6, 6), np.arange(40) % 2
+    name = save(tmp_path / "d.npz", x_train=x[:30], y_train=y[:30], x_test=x[30:], y_test=y[30:])
+    data = load_data(name, SHAPE, seed=0)
+    assert (len(data.w), len(data.theta), len(data.test)) == (24, 6, 10)
+    assert rows(data.test) == rows(Split(torch.from_numpy(x[30:]), torch.from_numpy(y[30:])))
+
+
+def test_class_folders(tmp_path: Path) -> None:
+    for label, colour in (("red", (255, 0, 0)), ("blue", (0, 0, 255))):
+        (tmp_path / label).mkdir()
+        for i in range(5):
+            Image.new("RGB", (10 + i, 12), colour).save(tmp_path / label / f"{i}.png")
+    data = load_data(str(tmp_path), SHAPE, seed=0)
+    assert data.classes == ("blue", "red")
+    assert data.w.images.shape == (6, 3, 8, 8)
+    for image, label in zip(data.w.images, data.w.labels, strict=True):
+        assert image[0].eq(255 * label).all()
+        assert image[2].eq(255 * (1 - label)).all()
+
+
+def test_jpeg_archive(shared: Path) -> None:
+    data = load_data(str(shared / "data" / "cifar10_jpegs.npz"), (1, 3, 32, 32), seed=0, limit=100)
+    assert data.classes[3] == "cat"
+    assert (len(data.w), len(data.theta), len(data.test)) == (80, 20, 100)
+    assert torch.bincount(data.w.labels).tolist() == [8] * 10
+
+
+def _one_class(path: Path) -> str:
+    (path / "only").mkdir()
+    Image.new("RGB", (8, 8)).save(path / "only" / "a.png")
+    return str(path)
+
+
+def _empty_class(path: Path) -> str:
+    (path / "a").mkdir()
+    (path / "b").mkdir()
+    return str(path)
+
+
+def _broken_image(path: Path) -> str:
+    for label in "ab":
+        (path / label).mkdir()
+        for i in range(4):
+            (path / label / f"{i}.png").write_bytes(b"not an image")
+    return str(path)
+
+
+def _not_npz(path: Path) -> str:
+    (path / "d.npz").write_bytes(b"PK broken")
+    return str(path / "d.npz")
+
+
+def _npz(**arrays: object) -> object:
+    return lambda path: save(path / "d.npz", **arrays)
+
+
+Y = np.arange(10) % 2
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: str(path / "no.npz"), "neither `digits` nor an existing"),
+        (lambda path: str(path), "0 class folders"),
+        (_one_class, "1 class folder; it needs"),
+        (_empty_class, "has no images"),
+        (_broken_image, r"[ab]/\d.png: not a readable image"),
+        (_not_npz, "is not an .npz file"),
+        (_npz(a=Y, b=Y), "it has a, b"),
+        (_npz(x_train=images(9, 6, 6), y_train=Y), "9 images but 10 labels"),
+        (_npz(x_train=images(10, 6, 6, 2), y_train=Y), "N,H,W,C"),
+        (_npz(x_train=images(10, 6, 6), y_train=Y + 0.5), "whole numbers"),
+        (_npz(x_train=images(10, 6, 6), y_train=Y * 0), "one class only"),
+        (_npz(x_train=images(10, 6, 6), y_train=np.arange(10)), "class '0' of .* has 1 image where"),
+        (_npz(x_train=np.full((10, 6, 6), np.nan), y_train=Y), "not finite"),
+        (_npz(x_train=images(10, 6, 6), y_train=Y, x_test=images(10, 6, 6), y_test=Y + 1), "y_train has not: 2"),
+        (_npz(x_train=np.array([object()] * 10), y_train=Y), "is not an .npz file of plain arrays"),
+    ],
+)
+def test_bad_input_is_one_clear_error(make: object, message: str, tmp_path: Path) -> None:
+    name = make(tmp_path)  # type: ignore[operator]
+    with pytest.raises(DataError, match=message):
+        load_data(name, SHAPE, seed=0)
