@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from fbspace.opspec import OpSpec
 
-DEFAULT_ROUNDS = 40
-QUICK_ROUNDS = 8
+DEFAULT_ROUNDS = 200
+QUICK_ROUNDS = 10
 DEFAULT_RUNS = 3
 DEFAULT_DROPPED = 1
 

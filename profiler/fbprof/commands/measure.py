@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option("--precision", default="float32", show_default=True, help="Precision of the models.")
 @click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True)
 @click.option("--cores", help="Bind the agent to these cores, e.g. 0 or 0,2 or 4-7.")
-@click.option("--rounds", type=click.IntRange(1), help="Visits to every operator.  [default: 40, with --quick 8]")
+@click.option("--rounds", type=click.IntRange(1), help="Visits to every operator.  [default: 200, with --quick 10]")
 @click.option("--runs", type=click.IntRange(1, 1000), default=3, show_default=True, help="Runs in a row per visit.")
 @click.option("--drop", type=click.IntRange(0), default=1, show_default=True, help="First runs of a visit not counted.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random order and the random weights.")

@@ -56,14 +56,11 @@ def command(
 
 
 def _print(network: "Architecture", lut: "Lut", result: "Verification", files: dict[str, str]) -> None:
+    from fblut.listing import list_layers
+
     space = network.load_space()
-    names = [*("stem" for _ in space.stem), *network.choices, *("head" for _ in space.heads[space.head_channels])]
     click.echo(f"{network.name}, space {network.space}\n")
-    click.echo(f"{'layer':>5}  {'choice':9} {'operator':56} {'µs':>9}")
-    for number, (name, spec) in enumerate(zip(names, network.specs(space), strict=True), start=1 - len(space.stem)):
-        layer = number if 1 <= number <= len(space.layers) else ""
-        cost = "left out" if spec.is_identity else f"{lut.latency_us(spec):.1f}"
-        click.echo(f"{layer:>5}  {name:9} {spec.key():56} {cost:>9}")
+    click.echo(list_layers(network, space, lut))
     threads = f"{lut.metadata.threads} thread{'s' * (lut.metadata.threads != 1)}"
     low, high = result.measured_ci_us or (result.measured_us, result.measured_us)
     click.echo(
@@ -71,7 +68,10 @@ def _print(network: "Architecture", lut: "Lut", result: "Verification", files: d
         f"\nmeasured   {result.measured_us / 1e3:8.3f} ms  95 % interval {low / 1e3:.3f} to {high / 1e3:.3f} ms, "
         f"{result.rounds} visits, {lut.metadata.runtime}, {threads}"
         f"\ndifference {result.difference_percent:+8.1f} %   (predicted against measured)"
-        f"\ndrift      {result.drift_percent:+8.1f} %   (the same operators, timed now, against the table)"
+        f"\n"
+        f"\nnow        {result.operators_now_us / 1e3:8.3f} ms  sum of the same operators, timed beside the network"
+        f"\ndifference {result.difference_now_percent:+8.1f} %   (that sum against measured: the error without drift)"
+        f"\ndrift      {result.drift_percent:+8.1f} %   (that sum against the table's: the device's speed now and then)"
     )
     for name, value in network.provenance.items():
         if name.endswith("_accuracy_percent"):
@@ -87,6 +87,7 @@ def _as_dict(network: "Architecture", result: "Verification") -> dict[str, objec
         "measured_ci_us": result.measured_ci_us,
         "difference_percent": result.difference_percent,
         "operators_now_us": result.operators_now_us,
+        "difference_now_percent": result.difference_now_percent,
         "drift_percent": result.drift_percent,
         "rounds": result.rounds,
     }

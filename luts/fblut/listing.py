@@ -1,0 +1,20 @@
+"""A network layer by layer with its operators' latencies, as both tools print it."""
+
+from fblut.table import Lut
+from fbspace.architecture import Architecture
+from fbspace.space import Space
+
+
+def list_layers(architecture: Architecture, space: Space, lut: Lut) -> str:
+    """Return one line per operator: layer, candidate, key, microseconds. Raises LutError where a row is missing."""
+    specs = architecture.specs(space)
+    labels = ["stem"] * len(space.stem) + [str(layer.index) for layer in space.layers]
+    names = ["-"] * len(space.stem) + list(architecture.choices)
+    padding = len(specs) - len(labels)
+    labels, names = labels + ["head"] * padding, names + ["-"] * padding
+    widths = max(len(name) for name in names), max(len(spec.key()) for spec in specs)
+    lines = [f"{'layer':>5}  {'choice':{widths[0]}}  {'operator':{widths[1]}}  {'µs':>9}"]
+    for label, name, spec in zip(labels, names, specs, strict=True):
+        cost = "left out" if spec.is_identity else f"{lut.latency_us(spec):.1f}"
+        lines.append(f"{label:>5}  {name:{widths[0]}}  {spec.key():{widths[1]}}  {cost:>9}")
+    return "\n".join(lines)
