@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from fblut.table import Lut, Metadata, Row
 from fblut.writing import write_lut
@@ -31,6 +32,17 @@ def make_lut(space: Space) -> Lut:
         space=space.name, device="made-up", runtime="litert", runtime_version="1", precision="float32", threads=1
     )
     return Lut(metadata, rows)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """On a busy machine two threads wait for each other after every one of these small operators."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_lut() -> Lut:
+    return make_lut(load_space("fbnet-tiny"))
 
 
 @pytest.fixture(scope="session")

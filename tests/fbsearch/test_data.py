@@ -18,11 +18,11 @@ def rows(split: Split) -> set[bytes]:
 
 
 def save(path: Path, **arrays: object) -> str:
-    np.savez(path, **arrays)  # type: ignore[arg-type]
+    np.savez(path, **arrays)
     return str(path)
 
 
-def images(count: int, *shape: int) -> np.ndarray:  # type: ignore[type-arg]
+def images(count: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, *shape), dtype=np.uint8)
 
 
@@ -165,6 +165,6 @@ Y = np.arange(10) % 2
     ],
 )
 def test_bad_input_is_one_clear_error(make: object, message: str, tmp_path: Path) -> None:
-    name = make(tmp_path)  # type: ignore[operator]
+    name = make(tmp_path)
     with pytest.raises(DataError, match=message):
         load_data(name, SHAPE, seed=0)

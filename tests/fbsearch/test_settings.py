@@ -35,4 +35,4 @@ def test_learning_rates_fall_in_a_cosine() -> None:
 )
 def test_values_out_of_range_are_refused_by_name(name: str, value: float) -> None:
     with pytest.raises(SearchError, match=f"--{name} must be"):
-        Settings(space="x", data="digits", **{name: value})  # type: ignore[arg-type]
+        Settings(space="x", data="digits", **{name: value})

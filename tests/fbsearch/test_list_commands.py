@@ -1,0 +1,44 @@
+"""fbsearch spaces and zoo: the numbers they print, against those of the paper."""
+
+import json
+
+import pytest
+
+from fbbase.commandline import run
+from fbsearch.cli import fbsearch
+
+
+def test_spaces(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(fbsearch, ["spaces", "--json"]) == 0
+    spaces = {space["name"]: space for space in json.loads(capsys.readouterr().out)}
+    fbnet = spaces["fbnet"]
+    assert (fbnet["layers"], fbnet["candidates"], fbnet["operators"]) == (22, 9, 107)
+    assert fbnet["architectures_log10"] == pytest.approx(20.99, abs=0.01)
+    assert fbnet["smallest"]["macs"] < 250e6 < 385e6 < fbnet["largest"]["macs"]
+    assert run(fbsearch, ["spaces"]) == 0
+    assert "10^21.0" in capsys.readouterr().out
+
+
+def test_zoo(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(fbsearch, ["zoo", "--json"]) == 0
+    zoo = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
+    assert zoo["fbnet-a"]["macs"] / 1e6 == pytest.approx(249.9, rel=0.005)
+    assert zoo["fbnet-a"]["published"]["macs_million"] == 249
+    assert run(fbsearch, ["zoo"]) == 0
+    assert "249.9 M" in capsys.readouterr().out
+
+
+def test_one_network_layer_by_layer_sums_to_its_total(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(fbsearch, ["zoo", "fbnet-a", "--json"]) == 0
+    network = json.loads(capsys.readouterr().out)
+    assert len(network["layers"]) == 1 + 22 + 2
+    assert sum(layer["macs"] for layer in network["layers"]) == network["macs"]
+    assert sum(layer["parameters"] for layer in network["layers"]) == network["parameters"]
+    assert [layer["choice"] for layer in network["layers"][1:4]] == ["skip", "k3_e3", "k3_e1"]
+    assert run(fbsearch, ["zoo", "fbnet-a"]) == 0
+    assert "249.9 M MACs, 4.32 M parameters" in capsys.readouterr().out
+
+
+def test_an_unknown_network_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(fbsearch, ["zoo", "fbnet-d"]) == 2
+    assert "Known: fbnet-a" in capsys.readouterr().err

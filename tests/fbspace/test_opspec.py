@@ -1,0 +1,89 @@
+"""OpSpec keys: every spec survives the round trip, and nothing else parses."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fbspace.errors import SpecError
+from fbspace.opspec import ACTIVATIONS, OpSpec
+
+SIZES = st.integers(1, 512)
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> OpSpec:
+    groups = draw(st.integers(1, 4))
+    return OpSpec(
+        kind=draw(st.from_regex(r"[a-z][a-z0-9]{0,8}", fullmatch=True)),
+        in_channels=groups * draw(SIZES),
+        out_channels=groups * draw(SIZES),
+        height=draw(SIZES),
+        width=draw(SIZES),
+        kernel=draw(st.sampled_from([1, 3, 5, 7])),
+        stride=draw(st.integers(1, 4)),
+        expansion=draw(st.integers(1, 99_999)) / 10_000,
+        groups=groups,
+        activation=draw(st.sampled_from(ACTIVATIONS)),
+        squeeze_excite=draw(st.booleans()),
+    )
+
+
+@given(specs())
+def test_a_key_parses_back_to_the_same_spec(spec: OpSpec) -> None:
+    assert OpSpec.from_key(spec.key()) == spec
+
+
+@given(specs(), specs())
+def test_different_specs_have_different_keys(a: OpSpec, b: OpSpec) -> None:
+    assert (a == b) == (a.key() == b.key())
+
+
+def test_a_key_reads_like_its_spec() -> None:
+    spec = OpSpec("ir", 24, 32, 56, 56, kernel=5, stride=2, expansion=6)
+    assert spec.key() == "ir_in24x56x56_out32_k5_s2_e6_g1_relu"
+    assert spec.output_size == (28, 28)
+    assert spec.input_shape == (1, 24, 56, 56)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "ir",
+        "ir_in24x56x56_out32_k5_s2_e6_g1",
+        "ir_in024x56x56_out32_k5_s2_e6_g1_relu",  # not canonical
+        "ir_in24x56x56_out32_k5_s2_e6.0_g1_relu",  # not canonical
+        "ir_in24x56x56_out32_k5_s2_e6_g1_relu_se_se",
+        "ir_in24x56x56_out32_k5_s2_e6_g1_gelu",
+        "ir_in24x56x56_out32_k4_s2_e6_g1_relu",
+        "ir_in24x56x56_out32_k5_s0_e6_g1_relu",
+        "ir_in25x56x56_out32_k5_s2_e6_g2_relu",
+        " ir_in24x56x56_out32_k5_s2_e6_g1_relu\n",
+    ],
+)
+def test_a_bad_key_is_refused(key: str) -> None:
+    with pytest.raises(SpecError):
+        OpSpec.from_key(key)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kernel": 4}, "kernel must be odd, not 4"),
+        ({"stride": 0}, "stride must be at least 1, not 0"),
+        ({"groups": 5}, "groups=5 must divide"),
+        ({"activation": "gelu"}, "one of none, relu, hswish"),
+        ({"expansion": 1.23456}, "at most 4 decimals"),
+        ({"expansion": 0}, "expansion must be positive"),
+    ],
+)
+def test_numbers_that_describe_no_operator_are_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        OpSpec(**{"kind": "ir", "in_channels": 24, "out_channels": 32, "height": 8, "width": 8, **change})
+
+
+def test_only_a_skip_that_changes_nothing_is_an_identity() -> None:
+    assert OpSpec("skip", 24, 24, 8, 8).is_identity
+    assert not OpSpec("skip", 24, 32, 8, 8).is_identity
+    assert not OpSpec("skip", 24, 24, 8, 8, stride=2).is_identity
+    assert not OpSpec("ir", 24, 24, 8, 8).is_identity
