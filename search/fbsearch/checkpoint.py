@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import io
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from fbsearch.data import Data
 from fbsearch.errors import SearchError
 from fbsearch.settings import Settings
 from fbspace.space import Space
+from fbspace.weights import UNREADABLE
 
 FORMAT = "fbnet-lab checkpoint 1"
 SEARCH, TRAIN = "search.ckpt", "train.ckpt"
@@ -59,7 +59,7 @@ class RunFolder:
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
             known = isinstance(content, dict) and content.get("format") == FORMAT
-        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError):
+        except UNREADABLE:
             known = False
         if not known:
             raise SearchError(f"{path} is not a checkpoint of this version; start over with --fresh")

@@ -14,6 +14,9 @@ from fbspace.architecture import Architecture
 from fbspace.network import build_network
 from fbspace.space import Space
 
+UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError)
+"""What torch.load raises for bytes that are no torch file: its unpickler trips wherever they lead it."""
+
 
 def randomize(module: nn.Module, seed: int) -> nn.Module:
     """Give a module reproducible weights and BN statistics that keep activations near one, and set it to eval mode.
@@ -52,8 +55,9 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         raise FbError(f"weights not found: {path}")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise FbError(f"{path} is not a weights file: {str(error).splitlines()[0]}") from None
+    except UNREADABLE as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise FbError(f"{path} is not a weights file: {reason}") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise FbError(f"{path} is not a weights file: expected a state dict of tensors")
     return state
