@@ -1,0 +1,63 @@
+"""The examples in docs/extend are complete: each is taken from its page and used as it stands."""
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from fblut.table import Lut
+from fbsearch.search import one_hot
+from fbsearch.settings import Settings
+from fbspace.opspec import OpSpec
+from fbspace.space import Space, load_space
+
+DOCS = Path(__file__).parents[2] / "docs" / "extend"
+
+
+def block(page: str, language: str) -> str:
+    found = re.findall(rf"```{language}\n(.*?)```", (DOCS / f"{page}.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(found) == 1
+    return str(found[0])
+
+
+def module(page: str) -> SimpleNamespace:
+    namespace: dict[str, object] = {}
+    exec(compile(block(page, "python"), f"{page}.md", "exec"), namespace)
+    return SimpleNamespace(**namespace)
+
+
+def test_strategy() -> None:
+    strategy = module("strategy")
+    theta = [torch.tensor([0.0, 3.0, 1.0], requires_grad=True)]
+    m = strategy.sample(theta, 1.0, torch.Generator().manual_seed(0))[0]
+    assert sorted(m.tolist()) == pytest.approx([0, 0, 1])
+    x = torch.randn(2, 4)
+    torch.testing.assert_close(strategy.layer(nn.ModuleList([nn.Identity(), nn.ReLU()]), x, one_hot(1, 2)), x.relu())
+    strategy.layer(nn.ModuleList([nn.Identity(), nn.ReLU(), nn.Tanh()]), x, m).sum().backward()
+    assert theta[0].grad is not None
+    assert theta[0].grad.abs().sum() > 0
+
+
+def test_cost(micro: Space, micro_lut: Lut) -> None:
+    cost = module("cost").build(micro, micro_lut)
+    assert cost([one_hot(1, 3)] * 2) > cost([one_hot(0, 3)] * 2)
+
+
+def test_loss() -> None:
+    settings = Settings(space="x", data="digits", alpha=0.5)
+    value = module("loss").loss(torch.tensor(2.0), torch.tensor(3000.0, dtype=torch.float64), settings)
+    assert value.item() == pytest.approx(2 + 0.5 * 3)
+
+
+def test_block() -> None:
+    spec = OpSpec("sep", 8, 12, 7, 7, kernel=3, stride=2)
+    assert module("block").build(spec)(torch.randn(2, 8, 7, 7)).shape == (2, 12, *spec.output_size)
+
+
+def test_space(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(block("space", "toml"), encoding="utf-8")
+    space = load_space(str(tmp_path / "mine.toml"))
+    assert (len(space.layers), list(space.layers[0].candidates)) == (5, ["k3_e3", "k5_e6_se", "skip"])
