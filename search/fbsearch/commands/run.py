@@ -1,6 +1,7 @@
 """fbsearch run: search the best network under a latency table, train it, and write it down."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,6 +73,8 @@ def command(
       fbsearch run --lut s8.csv --data imagenet100/ --epochs 90 --batch 192 --theta-lr 0.01 -o runs/s8
       fbsearch run --lut s8.csv --data cifar10.npz --limit 500 --steps 2 --epochs 2 -o runs/trial
     """
+    # Threads that spin while they wait make two busy programs on one machine 20 times slower; read when torch loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
 
     from fblut.reading import read_lut
