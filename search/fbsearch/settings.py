@@ -37,7 +37,7 @@ class Settings:
     lr: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 1e-4
-    theta_lr: float = 0.1
+    theta_lr: float = 0.4
     theta_weight_decay: float = 5e-4
     temperature: float = 5.0
     samples: int = 6

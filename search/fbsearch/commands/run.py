@@ -42,7 +42,7 @@ def _option(name: str, help_text: str) -> Callable[[_Command], _Command]:
 @_option("--warmup", "First epochs, with θ held.  [default: a ninth, as the paper's 10 of 90]")
 @_option("--batch", "Images per step; the paper's is 192.")
 @_option("--lr", "Learning rate of w, falling to zero in a cosine.")
-@_option("--theta-lr", "Learning rate of θ; the paper's is 0.01, for thousands of θ steps.")
+@_option("--theta-lr", "Learning rate of θ, for tens of θ steps; the paper's is 0.01, for thousands.")
 @_option("--temperature", "τ at the start; it falls to exp(-0.045 · 90) of it, as in the paper's 90 epochs.")
 @_option("--samples", "Networks drawn from P_θ at the end, to choose from.")
 @_option("--train-epochs", "Epochs of the final training from scratch.")
