@@ -20,11 +20,11 @@ def reference() -> str:
     """Return the text of docs/commands.md."""
     parts = [HEADER]
     for tool, group in (("fbprof", fbprof), ("fbsearch", fbsearch)):
-        context = click.Context(group, info_name=tool, terminal_width=100, max_content_width=100)
+        context = click.Context(group, info_name=tool, terminal_width=100, **group.context_settings)
         for name in group.list_commands(context):
             command = group.get_command(context, name)
             assert command is not None
-            inner = click.Context(command, parent=context, info_name=name, terminal_width=100, max_content_width=100)
+            inner = click.Context(command, parent=context, info_name=name, terminal_width=100)
             parts.append(f"## {tool} {name}\n\n```text\n{command.get_help(inner)}\n```\n")
     return "\n".join(parts)
 

@@ -79,7 +79,7 @@ class RunFolder:
         with storage_errors(self.path):
             for name in FILES:
                 (self.path / name).unlink(missing_ok=True)
-            for events in (self.path / "tensorboard").glob("events.out.tfevents.*"):
+            for events in (self.path / "tensorboard").rglob("events.out.tfevents.*"):
                 events.unlink()
 
 

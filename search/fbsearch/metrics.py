@@ -1,6 +1,8 @@
 """Metrics: one JSON line and one TensorBoard step per epoch."""
 
 import json
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -11,12 +13,12 @@ from fbbase.files import storage_errors, write_text
 class Metrics:
     """Writes metrics of a stage (`search`, `train`) from epoch `start` on; lines that a killed run left after it go.
 
-    Numbers become TensorBoard scalars `stage/name`; lists and lists of lists (per layer, per candidate) become
-    `stage/name/layer_01` and `stage/name/layer_01/candidate`.
+    Numbers become TensorBoard scalars `stage/name`, numbers per layer `stage/name/layer_01`, and numbers per candidate
+    `stage/name/layer_01/candidate`.
     """
 
     def __init__(self, folder: Path, stage: str, start: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
         self.stage = stage
         path = folder / "metrics.jsonl"
@@ -24,7 +26,11 @@ class Metrics:
             folder.mkdir(parents=True, exist_ok=True)
             write_text(path, "".join(f"{line}\n" for line in _kept(path, stage, start)))
             self.file = path.open("a", encoding="utf-8")
-            self.board = SummaryWriter(str(folder / "tensorboard" / stage), purge_step=start)
+            events = folder / "tensorboard" / stage / f"events.out.tfevents.{start:06d}"
+            events.parent.mkdir(parents=True, exist_ok=True)
+            self.board = RecordWriter(events.open("wb"))
+        self._event(0, file_version="brain.Event:2")
+        self._event(start, session_log={"status": "START"})  # TensorBoard forgets later steps of a killed run
 
     def __enter__(self) -> "Metrics":
         return self
@@ -38,16 +44,23 @@ class Metrics:
         with storage_errors(Path(self.file.name)):
             self.file.write(json.dumps({"stage": self.stage, "epoch": epoch, **values}, ensure_ascii=False) + "\n")
             self.file.flush()
-            for name, value in values.items():
-                self._scalars(f"{self.stage}/{name}", value, epoch)
-            self.board.flush()
+            scalars = [scalar for name, value in values.items() for scalar in _scalars(f"{self.stage}/{name}", value)]
+            self._event(epoch, summary={"value": [{"tag": name, "simple_value": x} for name, x in scalars]})
 
-    def _scalars(self, name: str, value: Any, epoch: int) -> None:
-        if isinstance(value, dict):
-            for key, item in value.items():
-                self._scalars(f"{name}/{key}", item, epoch)
-        else:
-            self.board.add_scalar(name, value, epoch)
+    def _event(self, step: int, **content: Any) -> None:
+        """Append one TensorBoard event. SummaryWriter would write in a thread, which Ctrl-C can leave waiting."""
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        self.board.write(Event(wall_time=time.time(), step=step, **content).SerializeToString())
+        self.board.flush()
+
+
+def _scalars(name: str, value: Any) -> Iterator[tuple[str, float]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _scalars(f"{name}/{key}", item)
+    else:
+        yield name, float(value)
 
 
 def _kept(path: Path, stage: str, start: int) -> list[str]:

@@ -99,15 +99,9 @@ def command(
 
 
 def _report(architecture: "Architecture", space: "Space", lut: "Lut", output: Path) -> None:
-    specs = architecture.specs(space)
-    names = ["-"] * len(space.stem) + list(architecture.choices)
-    names += ["-"] * (len(specs) - len(names))
-    width = max(len(spec.key()) for spec in specs)
-    click.echo(f"{'layer':5}  {'choice':10}  {'operator':{width}}  {'µs':>9}")
-    layer_of = {len(space.stem) + i: str(layer.index) for i, layer in enumerate(space.layers)}
-    for number, (name, spec) in enumerate(zip(names, specs, strict=True)):
-        label = layer_of.get(number, "stem" if number < len(space.stem) else "head")
-        click.echo(f"{label:5}  {name:10}  {spec.key():{width}}  {lut.latency_us(spec):9.1f}")
+    from fblut.listing import list_layers
+
+    click.echo(list_layers(architecture, space, lut))
     found, predicted = architecture.provenance, architecture.predicted
     assert predicted is not None
     click.echo(
