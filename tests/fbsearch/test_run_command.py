@@ -89,7 +89,7 @@ def test_most_layers_skipped_is_a_warning(
 def test_an_interrupted_run_continues_to_the_same_result(
     sent: signal.Signals, arguments: list[str], tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-c", "from fbsearch.cli import main; main()", *arguments, "--epochs", "8"]
+    command = [sys.executable, "-c", "from fbsearch.cli import main; main()", *arguments, "--epochs", "12"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 60
         metrics = tmp_path / "run" / "metrics.jsonl"
