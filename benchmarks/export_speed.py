@@ -2,8 +2,8 @@
 
 usage: python benchmarks/export_speed.py [--quick]
 
-Building the module and its random weights is part of the time; importing torch is not. Three passes; of each operator's
-three times the median counts.
+Building the module and its random weights is part of the time; importing torch is not. Five passes over all
+formats in turn; of each operator's five times the median counts.
 """
 
 import argparse
@@ -16,14 +16,19 @@ from fbprof.export import export_spec
 from fbspace.opspec import OpSpec
 from fbspace.space import load_space
 
-PASSES = 3
+PASSES = 5
+FORMATS = ("tflite", "onnx", "torchscript")
 
 
-def export_ms(operators: list[OpSpec], format_name: str) -> list[float]:
-    """Return the milliseconds of each operator, the median of the passes."""
-    export_spec(operators[0], format_name)  # imports the format
-    passes = [one_pass(operators, format_name) for _ in range(PASSES)]
-    return [statistics.median(times) for times in zip(*passes, strict=True)]
+def export_ms(operators: list[OpSpec]) -> dict[str, list[float]]:
+    """Return the milliseconds of each operator in each format, the median of passes in which formats take turns."""
+    for name in FORMATS:
+        export_spec(operators[0], name)  # imports the format
+    passes = [{name: one_pass(operators, name) for name in FORMATS} for _ in range(PASSES)]
+    return {
+        name: [statistics.median(times) for times in zip(*(done[name] for done in passes), strict=True)]
+        for name in FORMATS
+    }
 
 
 def one_pass(operators: list[OpSpec], format_name: str) -> list[float]:
@@ -41,7 +46,7 @@ def main() -> None:
     quick = parser.parse_args().quick
     every = load_space("fbnet").operators()
     operators = every[::5] if quick else every
-    times = {name: export_ms(operators, name) for name in ("tflite", "onnx", "torchscript")}
+    times = export_ms(operators)
     total_s = sum(times["tflite"] + times["onnx"]) / 1e3 * len(every) / len(operators)
     figures = [
         Figure("tflite_median", statistics.median(times["tflite"]), "ms", goal=10),

@@ -10,8 +10,7 @@ from torch import fx, nn
 
 from fbprof.errors import ExportError, module_name
 from fbprof.graph import Activation, Conv, Graph, Node, Value
-from fbprof.translate import BatchNorm, record, translate
-from fbspace.layers import ChannelShuffle
+from fbprof.translate import BatchNorm, is_chain, is_known, record, translate
 
 # What torch.fx and Python raise where forward depends on a tensor's values or shape, or makes layers while it runs.
 _UNTRACEABLE = (fx.proxy.TraceError, TypeError, RuntimeError, NameError)
@@ -26,7 +25,7 @@ def trace(module: nn.Module, input_shape: tuple[int, int, int, int]) -> Graph:
     if training is not None:
         raise ExportError(f"{module_name(training)} is in training mode; call .eval() on the network before exporting")
     tracer = _Tracer()
-    if tracer.is_leaf_module(module, ""):  # torch.fx always looks into the root, even where that is a single layer
+    if is_known(module):  # torch.fx always looks into the root, even where that is a single layer
         module = nn.Sequential(module)
     recorded = tracer.trace(module)
     values: dict[fx.Node, Value] = {}
@@ -42,24 +41,29 @@ def trace(module: nn.Module, input_shape: tuple[int, int, int, int]) -> Graph:
                 raise ExportError("the network does not return exactly one tensor; a model file has one output")
             output = values[node.args[0]]
         else:
-            made = translate(record(node, module, values, f"{len(nodes)}_{node.name}"), node.target)
-            if isinstance(made, Node):
-                nodes.append(made)
-            values[node] = made.output if isinstance(made, Node) else made
+            for call in record(node, module, values, f"{len(nodes)}_{node.name}"):
+                made = translate(call if node not in values else replace(call, inputs=(values[node],)), node.target)
+                if isinstance(made, Node):
+                    nodes.append(made)
+                values[node] = made.output if isinstance(made, Node) else made
     if output is None or output.name == "input":
         raise ExportError("the network returns its input as it is: there is no operator to write")
     return Graph(Value("input", input_shape), output, _fuse(nodes, output))
 
 
 class _Tracer(fx.Tracer):
-    """torch.fx's tracer, with channel shuffles kept whole and errors that say where they happened."""
+    """torch.fx's tracer, with chains of known layers kept whole and errors that say where they happened.
+
+    A chain (nn.Sequential of layers that have a translation) needs no tracing: its layers follow one another. That
+    saves a third of the time.
+    """
 
     def __init__(self) -> None:
         # Wrapping the functions of `math` costs a third of the time, and blocks do not use them.
         super().__init__(autowrap_modules=())  # type: ignore[arg-type]  # torch says a tuple of one
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, ChannelShuffle) or super().is_leaf_module(m, module_qualified_name)
+        return is_known(m) or is_chain(m) or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]

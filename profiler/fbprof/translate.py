@@ -5,8 +5,8 @@ kinds, add a kind to graph.py and to each format. Shapes follow from the operato
 """
 
 import operator
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -58,21 +58,31 @@ class Call:
         return n, c, h, w
 
 
-def record(node: fx.Node, root: nn.Module, values: Mapping[fx.Node, Value], name: str) -> Call:
-    """Return a node of torch.fx as a call; tensors among its arguments become `inputs`, the rest stays as it is.
+def is_known(layer: nn.Module) -> bool:
+    """Return whether a layer has a translation of its own."""
+    return type(layer) in _LAYERS
 
-    Raises ExportError for parameters and constants that forward uses directly.
+
+def is_chain(layer: nn.Module) -> bool:
+    """Return whether a layer only runs known layers one after the other."""
+    return type(layer) is nn.Sequential and len(layer) > 0 and all(is_known(child) or is_chain(child) for child in layer)
+
+
+def record(node: fx.Node, root: nn.Module, values: Mapping[fx.Node, Value], name: str) -> list[Call]:
+    """Return a node of torch.fx as calls: one, or those of a chain, of which each takes what the one before made.
+
+    Tensors among the arguments become `inputs`, the rest stays as it is. Raises ExportError for parameters and
+    constants that forward uses directly.
     """
     stack = node.meta.get("nn_module_stack") or {}
     source = next(reversed(stack.values()))[0] if stack else ""
     layer = root.get_submodule(str(node.target)) if node.op == "call_module" else None
     target = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
-    label = target if layer is None else type(layer).__name__
     if node.op == "get_attr":
         raise ExportError(f"{module_name(source)} uses the tensor {target!r} directly in forward; make it a layer")
-    return Call(
+    call = Call(
         name=name,
-        operator=label,
+        operator=target if layer is None else type(layer).__name__,
         source=source,
         layer=layer,
         inputs=tuple(values[arg] for arg in node.args if isinstance(arg, fx.Node)),
@@ -80,6 +90,23 @@ def record(node: fx.Node, root: nn.Module, values: Mapping[fx.Node, Value], name
         options=node.kwargs,
         shared=any(len(arg.users) > 1 for arg in node.all_input_nodes),
     )
+    return list(_links(call)) if layer is not None and is_chain(layer) else [call]
+
+
+def _links(call: Call) -> Iterator[Call]:
+    """Yield the calls of a chain's layers; only the first can share its input with others."""
+    shared = call.shared
+    for name, child in call.layer.named_children():
+        link = replace(
+            call,
+            name=f"{call.name}_{name}",
+            operator=type(child).__name__,
+            source=f"{call.source}.{name}".lstrip("."),
+            layer=child,
+            shared=shared,
+        )
+        yield from _links(link) if is_chain(child) else [link]
+        shared = False
 
 
 def translate(call: Call, target: object) -> Node | Value:

@@ -111,5 +111,6 @@ def _report(architecture: "Architecture", space: "Space", lut: "Lut", output: Pa
         f"training accuracy  {found['train_accuracy_percent']:.1f} % from scratch\n"
         f"test accuracy      {found['test_accuracy_percent']:.1f} % of {found['test_images']} images held out\n"
         f"written            {output / 'arch.json'}, {output / 'weights.pt'}, {output / 'metrics.jsonl'}, "
-        f"{output / 'tensorboard'}"
+        f"{output / 'tensorboard'}\n"
+        f"next               fbprof verify {output / 'arch.json'} --lut {predicted.lut} --device {predicted.device}"
     )
