@@ -65,7 +65,7 @@ def is_known(layer: nn.Module) -> bool:
 
 def is_chain(layer: nn.Module) -> bool:
     """Return whether a layer only runs known layers one after the other."""
-    return type(layer) is nn.Sequential and len(layer) > 0 and all(is_known(child) or is_chain(child) for child in layer)
+    return type(layer) is nn.Sequential and len(layer) > 0 and all(is_known(part) or is_chain(part) for part in layer)
 
 
 def record(node: fx.Node, root: nn.Module, values: Mapping[fx.Node, Value], name: str) -> list[Call]:
