@@ -1,6 +1,7 @@
 """The search: every epoch first w on the w split, then θ on the θ split, with τ annealed (FBNet, section 3.3)."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fbbase.progress import progress
+from fbbase.interrupt import interrupt_between_steps
+from fbbase.progress import Advance, progress
 from fbsearch.checkpoint import SEARCH, RunFolder
 from fbsearch.costs import Cost
 from fbsearch.data import Data, batch_count
@@ -114,9 +116,10 @@ class Search:
         with (
             Metrics(folder.path, "search", self.epoch) as metrics,
             progress("search", until(self.settings.epochs), until(self.epoch)) as advance,
+            interrupt_between_steps() as check_interrupt,
         ):
             while self.epoch < self.settings.epochs:
-                metrics.write(self.epoch, self._epoch(advance))
+                metrics.write(self.epoch, self._epoch(advance, check_interrupt))
                 self.epoch += 1
                 folder.save(SEARCH, self.state())
 
@@ -136,7 +139,7 @@ class Search:
         self.w_optimizer.load_state_dict(state["w_optimizer"])
         self.theta_optimizer.load_state_dict(state["theta_optimizer"])
 
-    def _epoch(self, advance: Any) -> dict[str, Any]:
+    def _epoch(self, advance: Advance, check_interrupt: Callable[[], None]) -> dict[str, Any]:
         settings, epoch = self.settings, self.epoch
         generator = epoch_generator(settings.seed, "search", epoch)
         temperature = settings.temperature_at(epoch)
@@ -151,6 +154,7 @@ class Search:
             for x, y in self.data.batches(split, settings.batch, generator, settings.steps):
                 mean.add(*step(x, y, temperature, generator), y)
                 advance(note=f"epoch {epoch + 1}/{settings.epochs} {name}")
+                check_interrupt()
             values |= {f"{name}_{key}": value for key, value in mean.values().items()}
         return values | self._architecture_values()
 

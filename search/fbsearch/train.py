@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from fbbase.interrupt import interrupt_between_steps
 from fbbase.progress import progress
 from fbsearch.checkpoint import TRAIN, RunFolder
 from fbsearch.data import Data, Split, batch_count
@@ -52,6 +53,7 @@ def train(architecture: Architecture, space: Space, data: Data, settings: Settin
     with (
         Metrics(folder.path, "train", start) as metrics,
         progress("train", settings.train_epochs * steps, start * steps) as advance,
+        interrupt_between_steps() as check_interrupt,
     ):
         for epoch in range(start, settings.train_epochs):
             mean = Mean()
@@ -72,6 +74,7 @@ def train(architecture: Architecture, space: Space, data: Data, settings: Settin
                 optimizer.step()
                 mean.add(loss.detach(), loss.detach(), logits.detach(), y)
                 advance(note=f"epoch {epoch + 1}/{settings.train_epochs}")
+                check_interrupt()
             accuracy = mean.values()["accuracy_percent"]
             metrics.write(epoch, {"lr": settings.train_lr_at(epoch), **mean.values()})
             folder.save(

@@ -1,0 +1,47 @@
+"""Ctrl-C waits for the end of a step; pressed twice it does not."""
+
+import os
+import signal
+
+import pytest
+
+from fbbase.interrupt import interrupt_between_steps
+
+
+def test_the_step_is_finished_and_the_check_raises(capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    finished = []
+
+    def work() -> None:
+        with interrupt_between_steps() as check:
+            for step in range(5):
+                if step == 2:
+                    os.kill(os.getpid(), signal.SIGINT)
+                finished.append(step)
+                check()
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert finished == [0, 1, 2]
+    assert "stopping after this step" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_ctrl_c_does_not_wait() -> None:
+    reached = []
+
+    def work() -> None:
+        with interrupt_between_steps():
+            os.kill(os.getpid(), signal.SIGINT)
+            reached.append("first")
+            os.kill(os.getpid(), signal.SIGINT)
+            reached.append("second")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert reached == ["first"]
+
+
+def test_without_ctrl_c_nothing_happens() -> None:
+    with interrupt_between_steps() as check:
+        check()
