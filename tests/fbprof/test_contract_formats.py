@@ -123,4 +123,4 @@ def specs(draw):
 def test_random_operators_equal_torch(assert_equals_torch, spec, seed):
     module = randomize(build_block(spec), seed)
     for each in FORMATS.names():
-        assert_equals_torch(each, export_spec(spec, each, seed=seed), module, spec.input_shape)
+        assert_equals_torch(each, export_spec(spec, each, seed=seed), module, spec.input_shape, may_vanish=True)
