@@ -29,7 +29,7 @@ def _option(name: str, help_text: str) -> Callable[[_Command], _Command]:
 @click.option("--lut", "lut_file", type=click.Path(path_type=Path), required=True, help="Latency table of the device.")
 @click.option("--space", help="Search space: a name or a .toml file.  [default: the table's]")
 @click.option("--data", default="digits", show_default=True, help="digits, FILE.npz, or a folder of class folders.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/TABLE]")
 @click.option("--fresh", is_flag=True, help="Start over in a folder that holds an earlier search.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
 @click.option("--json", "as_json", is_flag=True, help="Print the architecture as JSON.")
@@ -54,7 +54,7 @@ def command(
     lut_file: Path,
     space: str | None,
     data: str,
-    output: Path,
+    output: Path | None,
     fresh: bool,
     threads: int | None,
     as_json: bool,
@@ -83,6 +83,7 @@ def command(
     if threads is not None:
         torch.set_num_threads(threads)
     lut = read_lut(lut_file)
+    output = output or Path("runs") / lut_file.stem
     settings = Settings(space=space or lut.metadata.space, data=data, **options)
     architecture, searched_space = run_search(lut, str(lut_file), settings, output, fresh)
     if as_json:
