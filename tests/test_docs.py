@@ -1,0 +1,37 @@
+"""The documentation keeps up: dependencies are explained, links lead somewhere, no page names what is not there."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
+
+def test_every_dependency_has_a_line_that_says_what_it_is_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    explained = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
+    extras = [line for lines in project["optional-dependencies"].values() for line in lines]
+    for requirement in [*project["dependencies"], *extras]:
+        name = re.match(r"[A-Za-z0-9_-]+", requirement)[0]  # type: ignore[index]
+        assert re.search(rf"(^\| {name} \| \S|\b{name}\b.*)", explained, re.M), name
+
+
+def test_every_direct_dependency_has_one_tested_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    pinned = re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.M)
+    names = {name.lower().replace("_", "-") for name in pinned}
+    extras = [line for lines in project["optional-dependencies"].values() for line in lines]
+    for requirement in [*project["dependencies"], *extras]:
+        name = re.match(r"[A-Za-z0-9_-]+", requirement)[0].lower().replace("_", "-")  # type: ignore[index]
+        assert name in names or "armv7l'" in requirement.partition("==")[2], requirement
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_within_the_project_lead_somewhere(page: Path) -> None:
+    prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S)
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", prose):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
