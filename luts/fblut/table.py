@@ -2,15 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import pydantic
 
 from fblut.errors import LutError
 from fbspace.opspec import OpSpec
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Status = Literal["ok", "failed"]
 """`failed` keeps its row with the reason in `notes`, and no latency."""
@@ -101,17 +98,6 @@ class Lut:
                 f"operator{'s' * (len(missing) != 1)} of {what}:\n{keys}\n"
                 f"Measure again: fbprof measure --space {self.metadata.space} --device {self.metadata.device}"
             )
-
-    def to_frame(self) -> "pd.DataFrame":
-        """Return the rows as a pandas frame with the columns of the file, indexed by key."""
-        import pandas as pd
-
-        from fblut.writing import COLUMNS, cells
-
-        frame = pd.DataFrame([cells(row) for row in self.rows.values()], columns=list(COLUMNS))
-        numbers = ["latency_us", "ci_low_us", "ci_high_us", "spread_us", "expansion"]
-        frame[numbers] = frame[numbers].apply(pd.to_numeric, errors="coerce")
-        return frame.set_index("key")
 
     def _reason(self, spec: OpSpec) -> str:
         row = self.rows.get(spec.key())

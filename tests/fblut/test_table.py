@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fblut.errors import LutError
+from fblut.frame import to_frame
 from fblut.reading import parse_lut, read_lut
 from fblut.table import Lut, Metadata, Row
 from fblut.writing import COLUMNS, format_lut, write_lut
@@ -61,7 +62,7 @@ def test_pandas_reads_the_file_without_help(make_lut: MakeLut, tmp_path: Path) -
 
 
 def test_the_frame_has_the_same_numbers(make_lut: MakeLut) -> None:
-    frame = make_lut({STEM: 100.25, BLOCK: None}).to_frame()
+    frame = to_frame(make_lut({STEM: 100.25, BLOCK: None}))
     assert frame.loc[STEM.key(), "latency_us"] == 100.25
     assert frame.loc[BLOCK.key(), "status"] == "failed"
 
