@@ -1,0 +1,190 @@
+"""Auditing tables: every rule a table that can be read may still break, each a small function listed in RULES."""
+
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Literal
+
+from fblut.table import Lut, Metadata, Row
+from fbspace.space import Space
+
+FASTER = 0.05
+"""Without intervals, a larger operator counts as faster than a smaller one beyond this share of the latency."""
+WIDE = 0.05
+"""Half of a 95 % interval over this share of the latency is wide."""
+NOISY = 0.20
+"""An interquartile range over this share of the latency is noise, or two speeds of the machine."""
+DISAGREE = 0.10
+"""Tables of the same conditions disagree where the slower latency exceeds the faster by more than this share of it."""
+
+CONDITIONS = ("device", "runtime", "precision", "threads")
+"""Metadata that must be equal before two latencies of one operator are held against each other."""
+MIXED = ("space", "runtime", "precision", "threads")
+"""Metadata that should be the same in tables that are used together; several devices are what one compares."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing wrong with a table; `operators` are the keys concerned, `message` ends with what to do about it."""
+
+    severity: Literal["error", "warning"]
+    rule: str
+    operators: tuple[str, ...]
+    message: str
+
+
+Rule = Callable[[Lut, Space | None], Iterator[Finding]]
+
+
+def check(lut: Lut, space: Space | None) -> list[Finding]:
+    """Return what is wrong with a table, in the order of RULES; `space` is None where the table's is not known."""
+    return [finding for rule in RULES for finding in rule(lut, space)]
+
+
+def check_tables(luts: Mapping[str, Lut]) -> list[Finding]:
+    """Return what is wrong among several tables, given by name: mixed conditions, one operator with two latencies."""
+    return [*_mixed(luts), *_disagreeing(luts)]
+
+
+def _failed(lut: Lut, space: Space | None) -> Iterator[Finding]:
+    for key, row in lut.rows.items():
+        if row.latency_us is None:
+            reason = row.notes or "without a reason"
+            yield Finding("error", "failed", (key,), f"{key}: failed: {reason}; {_measure_again(lut.metadata)}")
+
+
+def _missing(lut: Lut, space: Space | None) -> Iterator[Finding]:
+    if space is None:
+        yield Finding(
+            "warning",
+            "unknown-space",
+            (),
+            f"space {lut.metadata.space!r} cannot be loaded here, so missing operators were not looked for; "
+            "check the table where its space is known (fbsearch spaces lists those known here)",
+        )
+        return
+    for spec in space.operators():
+        if spec.key() not in lut.rows:
+            yield Finding("error", "missing", (spec.key(),), f"{spec.key()}: no row; {_measure_again(lut.metadata)}")
+
+
+def _kernel_order(lut: Lut, space: Space | None) -> Iterator[Finding]:
+    return _order(lut, "kernel")
+
+
+def _expansion_order(lut: Lut, space: Space | None) -> Iterator[Finding]:
+    return _order(lut, "expansion")
+
+
+def _order(lut: Lut, field: Literal["kernel", "expansion"]) -> Iterator[Finding]:
+    """Of operators that are equal in all but `field`, every larger one that is faster than a smaller one."""
+    families: dict[object, list[tuple[Row, float]]] = {}
+    for row, latency_us in _measured(lut):
+        family = replace(row.spec, kernel=1) if field == "kernel" else replace(row.spec, expansion=1)
+        families.setdefault(family, []).append((row, latency_us))
+    for members in families.values():
+        members.sort(key=lambda member: float(getattr(member[0].spec, field)))
+        for (small, small_us), (large, large_us) in combinations(members, 2):
+            overlap = _overlap(small, large)
+            if large_us < small_us * (1 - FASTER if overlap is None else 1) and not overlap:
+                low, high = getattr(small.spec, field), getattr(large.spec, field)
+                yield Finding(
+                    "warning",
+                    f"{field}-order",
+                    (small.spec.key(), large.spec.key()),
+                    f"{large.spec.key()}: {large_us:.1f} µs with {field} {high:g}, but {small_us:.1f} µs with {low:g}; "
+                    "measure again with nothing else running, and distrust the table if it stays so",
+                )
+
+
+def _wide(lut: Lut, space: Space | None) -> Iterator[Finding]:
+    for row, latency_us in _measured(lut):
+        if (interval := _interval(row)) and (half := (interval[1] - interval[0]) / 2) > WIDE * latency_us:
+            yield Finding(
+                "warning",
+                "wide-interval",
+                (row.spec.key(),),
+                f"{row.spec.key()}: 95 % interval of ±{100 * half / latency_us:.1f} % around {latency_us:.1f} µs; "
+                "measure with more --rounds, or close other programs",
+            )
+
+
+def _no_interval(lut: Lut, space: Space | None) -> Iterator[Finding]:
+    keys = tuple(row.spec.key() for row, _ in _measured(lut) if not _interval(row))
+    if keys:
+        yield Finding(
+            "warning",
+            "no-interval",
+            keys,
+            f"{len(keys)} of {len(lut.rows)} rows have no interval, so nothing says how far to trust them; "
+            "measure with more --rounds",
+        )
+
+
+def _noisy(lut: Lut, space: Space | None) -> Iterator[Finding]:
+    for row, latency_us in _measured(lut):
+        if row.spread_us is not None and row.spread_us > NOISY * latency_us:
+            yield Finding(
+                "warning",
+                "noisy",
+                (row.spec.key(),),
+                f"{row.spec.key()}: half of the samples spread over {100 * row.spread_us / latency_us:.0f} % of "
+                f"{latency_us:.1f} µs, a noisy machine or one with two speeds; "
+                "close other programs, let it cool, bind it with --cores",
+            )
+
+
+RULES: tuple[Rule, ...] = (_failed, _missing, _kernel_order, _expansion_order, _wide, _no_interval, _noisy)
+"""Every rule for one table, worst first."""
+
+
+def _mixed(luts: Mapping[str, Lut]) -> Iterator[Finding]:
+    for field in MIXED:
+        values = {name: getattr(lut.metadata, field) for name, lut in luts.items()}
+        if len(set(values.values())) > 1:
+            listed = ", ".join(f"{value} ({name})" for name, value in values.items())
+            yield Finding(
+                "warning", f"mixed-{field}", (), f"{field} differs: {listed}; do not use their rows in one search"
+            )
+
+
+def _disagreeing(luts: Mapping[str, Lut]) -> Iterator[Finding]:
+    for (first, a), (second, b) in combinations(luts.items(), 2):
+        if any(getattr(a.metadata, field) != getattr(b.metadata, field) for field in CONDITIONS):
+            continue
+        others = {row.spec: (row, latency_us) for row, latency_us in _measured(b)}
+        for row, latency_us in _measured(a):
+            if row.spec not in others:
+                continue
+            other, other_us = others[row.spec]
+            low, high = sorted((latency_us, other_us))
+            if high > low * (1 + DISAGREE) and not _overlap(row, other):
+                key = row.spec.key()
+                yield Finding(
+                    "warning",
+                    "disagreeing",
+                    (key,),
+                    f"{key}: {latency_us:.1f} µs in {first}, {other_us:.1f} µs in {second}; "
+                    "measure both again with nothing else running",
+                )
+
+
+def _measured(lut: Lut) -> Iterator[tuple[Row, float]]:
+    return ((row, row.latency_us) for row in lut.rows.values() if row.latency_us is not None)
+
+
+def _interval(row: Row) -> tuple[float, float] | None:
+    return None if row.ci_low_us is None or row.ci_high_us is None else (row.ci_low_us, row.ci_high_us)
+
+
+def _overlap(a: Row, b: Row) -> bool | None:
+    """Whether the 95 % intervals overlap; None where one is missing."""
+    first, second = _interval(a), _interval(b)
+    return None if not first or not second else first[0] <= second[1] and second[0] <= first[1]
+
+
+def _measure_again(metadata: Metadata) -> str:
+    names = ("space", "device", "runtime", "precision", "threads")
+    options = [part for name in names for part in (f"--{name}", str(getattr(metadata, name)))]
+    return f"measure again: {shlex.join(['fbprof', 'measure', *options])}"
