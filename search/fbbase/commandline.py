@@ -33,6 +33,7 @@ class CommandFolder(click.Group):
 
 def run(group: click.Group, arguments: Sequence[str] | None = None) -> int:
     """Run a tool and return its exit code; every foreseen error becomes one message on stderr, no traceback."""
+    stdout = sys.stdout
     try:
         result = group.main(args=arguments, standalone_mode=False)
         sys.stdout.flush()
@@ -43,14 +44,23 @@ def run(group: click.Group, arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return _fail("interrupted", 130)
-    except BrokenPipeError:  # the reader of our stdout went away (head, less): nobody is left to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except BrokenPipeError:
+        return _without_reader()
+    except SystemExit:
+        if sys.stdout is stdout:
+            raise
+        return _without_reader()  # click's own answer to a broken pipe, in any mode: a stdout that drops everything
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return _fail(f"no space left on the disk ({error.filename or 'while writing'}); free some and run again", 3)
         raise
     return result if isinstance(result, int) else 0
+
+
+def _without_reader() -> int:
+    """End in peace: the reader of our stdout went away (head, less), and nobody is left to tell."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+    return 0
 
 
 def _keep_examples(command: click.Command) -> None:
