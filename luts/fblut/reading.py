@@ -99,6 +99,7 @@ class _RowParser:
             notes=self.cell("notes"),
         )
         self.check_parts(row)
+        self.check_interval(row)
         if (row.latency_us is None) == (status == "ok"):
             raise self.error(
                 "latency_us", f"status is {status}, so a latency must {'' if status == 'ok' else 'not '}be here"
@@ -128,6 +129,14 @@ class _RowParser:
         if not text.isascii() or not text.isdigit():
             raise self.error(column, f"{text!r} is not a whole number")
         return int(text)
+
+    def check_interval(self, row: Row) -> None:
+        """An interval has two ends, and the latency lies between them."""
+        low, high = row.ci_low_us, row.ci_high_us
+        if (low is None) != (high is None):
+            raise self.error("ci_low_us" if low is None else "ci_high_us", "an interval has two ends; one is missing")
+        if low is not None and high is not None and not (low <= (row.latency_us or low) <= high):
+            raise self.error("ci_low_us", f"the latency does not lie in its interval, {low:g} to {high:g} µs")
 
     def check_parts(self, row: Row) -> None:
         """The columns beside the key must say what the key says."""

@@ -17,7 +17,8 @@ class Metadata(pydantic.BaseModel):
     """What a table was measured on and how; one header line each. Tools may add fields, and they are kept.
 
     `cores` names the cores the agent was bound to, or "any". `timing` says in words in which context an operator was
-    timed, because the same operator is 20–30 % faster or slower by what ran just before it.
+    timed, because the same operator is 20–30 % faster or slower by what ran just before it. `drift_range_percent` is
+    how far the device's speed wandered in the run, corrected for over `drift_window_visits` visits (0: it was not).
     """
 
     model_config = pydantic.ConfigDict(extra="allow", frozen=True)
@@ -38,6 +39,8 @@ class Metadata(pydantic.BaseModel):
     tool_version: str = "unknown"
     measured_at: str = "unknown"
     conditions: str = "unknown"
+    drift_window_visits: int = 0
+    drift_range_percent: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

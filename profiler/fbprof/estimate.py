@@ -1,29 +1,46 @@
-"""Estimate: from raw samples to a table: median, spread, and a 95 % interval without assumptions on the noise."""
+"""Estimate: from raw samples to a table: drift taken out, median, spread, and a distribution-free 95 % interval."""
 
 import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from fbagents.protocol import Visit
 from fblut.table import Lut, Metadata, Row
+from fbprof.drift import Drift, estimate_operators
 from fbprof.journal import JournalContent, OperatorVisit
 from fbspace.opspec import OpSpec
 
 PREEMPTED_NS = 20_000
+OUTLIER_DEVIATIONS = 3.5
+DRIFT_VISITS_PER_OPERATOR = 4
+"""With fewer visits a drift cannot be told from the operators themselves."""
 
 
-def estimate(content: JournalContent, operators: Iterable[OpSpec]) -> Lut:
-    """Return the table of a journal, with a row for each operator, measured or failed."""
+def estimate(content: JournalContent, operators: Iterable[OpSpec], correct_drift: bool = True) -> Lut:
+    """Return the table of a journal, with a row for each operator, measured or failed.
+
+    Operators and the device's drift are estimated together (fbprof/drift.py); a table without the correction is for
+    comparison.
+    """
     dropped = int(content.start.identity["dropped"])
-    visits: dict[str, list[list[float]]] = defaultdict(list)
+    keys: list[str] = []
+    samples_us: list[list[float]] = []
     preempted: Counter[str] = Counter()
     for record in content.visits:
         if record.round >= 0:
             kept, lost = usable_samples_us(record.visit, dropped)
             preempted[record.key] += lost
             if kept:
-                visits[record.key].append(kept)
+                keys.append(record.key)
+                samples_us.append(kept)
+    drift = _drift(keys, samples_us) if correct_drift else None
+    visits: dict[str, list[list[float]]] = defaultdict(list)
+    for number, (key, kept) in enumerate(zip(keys, samples_us, strict=True)):
+        factor = math.exp(drift.log_factor[number]) if drift else 1.0
+        visits[key].append([sample / factor for sample in kept])
     rows = {}
     for spec in operators:
         key = spec.key()
@@ -34,7 +51,16 @@ def estimate(content: JournalContent, operators: Iterable[OpSpec]) -> Lut:
         elif key in preempted:
             reason = f"all {preempted[key]} samples were preempted by other work: close other programs, measure again"
             rows[key] = Row(spec, None, status="failed", notes=reason)
-    return Lut(_metadata(content), rows)
+    return Lut(_metadata(content, drift), rows)
+
+
+def _drift(keys: Sequence[str], samples_us: Sequence[Sequence[float]]) -> Drift | None:
+    """Return the drift of a run, None where there are too few visits to tell it from noise."""
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    if len(numbers) < 2 or len(keys) < DRIFT_VISITS_PER_OPERATOR * len(numbers):
+        return None
+    operators = np.array([numbers[key] for key in keys], dtype=np.intp)
+    return estimate_operators(operators, np.log([statistics.median(kept) for kept in samples_us]))[1]
 
 
 def usable_samples_us(visit: Visit, dropped: int) -> tuple[list[float], int]:
@@ -58,7 +84,7 @@ def _row(spec: OpSpec, visits: Sequence[Sequence[float]], preempted: int) -> Row
     latency is the median of the visits' medians, and the interval is theirs.
     """
     samples = [sample for visit in visits for sample in visit]
-    medians = [statistics.median(visit) for visit in visits]
+    medians = without_outliers([statistics.median(visit) for visit in visits])
     interval = median_interval(medians)
     return Row(
         spec=spec,
@@ -68,6 +94,19 @@ def _row(spec: OpSpec, visits: Sequence[Sequence[float]], preempted: int) -> Row
         spread_us=interquartile_range(samples),
         samples=len(samples),
         notes=f"{preempted} preempted samples left out" if preempted else "",
+    )
+
+
+def without_outliers(values: Sequence[float]) -> list[float]:
+    """Return the values within OUTLIER_DEVIATIONS scaled median absolute deviations of their median.
+
+    Disturbances only ever make an operator slower: left in, a few percent of them would pull the median up by more
+    than a narrow interval is wide.
+    """
+    middle = statistics.median(values)
+    deviation = 1.4826 * statistics.median(abs(value - middle) for value in values)
+    return (
+        [value for value in values if abs(value - middle) <= OUTLIER_DEVIATIONS * deviation] if deviation else [*values]
     )
 
 
@@ -96,7 +135,7 @@ def interquartile_range(values: Sequence[float]) -> float:
     return quartiles[2] - quartiles[0]
 
 
-def _metadata(content: JournalContent) -> Metadata:
+def _metadata(content: JournalContent, drift: Drift | None) -> Metadata:
     identity = content.start.identity
     hello = content.sessions[0].hello
     cores = identity["cores"]
@@ -117,6 +156,8 @@ def _metadata(content: JournalContent) -> Metadata:
         tool_version=content.start.tool_version,
         measured_at=content.start.started_at,
         conditions=_conditions(content.visits, len(content.sessions)),
+        drift_window_visits=2 * drift.half_window if drift else 0,
+        drift_range_percent=round(drift.range_percent, 2) if drift else None,
     )
 
 

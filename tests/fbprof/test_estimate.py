@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from fbagents.protocol import Hello, Visit
-from fbprof.estimate import estimate, interquartile_range, median_interval, usable_samples_us
+from fbprof.estimate import (
+    estimate,
+    interquartile_range,
+    median_interval,
+    usable_samples_us,
+    without_outliers,
+)
 from fbprof.journal import JournalContent, OperatorVisit, Session, Start
 from fbspace.opspec import OpSpec
 
@@ -92,6 +98,28 @@ def test_failed_operators_keep_their_row_with_the_reason() -> None:
     assert lut.rows[OTHER.key()].notes == "it crashed"
     assert lut.metadata.runtime_version == "2.3.0"
     assert lut.metadata.rounds == 1
+
+
+def test_a_slow_half_of_the_run_does_not_change_the_ratio_of_two_operators() -> None:
+    """SPEC takes 100 µs and OTHER 200 µs; from the middle on the device is 30 % slower, and OTHER is visited more."""
+    generator = random.Random(2)
+    visits = []
+    for round_number in range(60):
+        factor = 1.3 if round_number >= 30 else 1.0
+        pair = [(SPEC, 100.0), (OTHER, 200.0)] if round_number < 30 else [(OTHER, 200.0)] * 3 + [(SPEC, 100.0)]
+        for spec, us in generator.sample(pair, len(pair)):
+            wall = us * factor * generator.lognormvariate(0, 0.003)
+            visits.append(visit(spec, round_number, [wall, wall, wall]))
+    lut = estimate(journal(visits), [SPEC, OTHER])
+    plain = estimate(journal(visits), [SPEC, OTHER], correct_drift=False)
+    assert lut.latency_us(OTHER) / lut.latency_us(SPEC) == pytest.approx(2, rel=0.005)
+    assert plain.latency_us(OTHER) / plain.latency_us(SPEC) > 2.2
+    assert lut.metadata.drift_range_percent == pytest.approx(30, abs=3)
+
+
+def test_disturbed_visits_do_not_pull_the_estimate() -> None:
+    assert without_outliers([10.0, 10.1, 9.9, 10.0, 10.2, 14.0]) == [10.0, 10.1, 9.9, 10.0, 10.2]
+    assert without_outliers([10.0, 10.0, 10.0, 14.0]) == [10.0, 10.0, 10.0, 14.0]  # no scale to judge by
 
 
 def test_without_a_cpu_clock_every_sample_counts() -> None:

@@ -100,6 +100,22 @@ def test_the_same_command_measures_nothing_again_and_more_rounds_continue(space:
     assert read_lut(table).metadata.rounds == 5
 
 
+def test_the_table_is_derived_again_from_the_journal_byte_for_byte(
+    space: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "t.csv"
+    assert run(fbprof, ["measure", "--space", space, "--rounds", "12", "-o", str(table)]) == 0
+    journal = str(journal_path(table))
+    assert run(fbprof, ["estimate", journal, "-o", str(tmp_path / "again.csv")]) == 0
+    assert (tmp_path / "again.csv").read_bytes() == table.read_bytes()
+    assert read_lut(table).metadata.drift_range_percent is not None
+    assert run(fbprof, ["estimate", journal, "-o", str(tmp_path / "plain.csv"), "--no-drift"]) == 0
+    assert read_lut(tmp_path / "plain.csv").metadata.drift_range_percent is None
+    assert "not corrected for drift" in capsys.readouterr().out
+    assert run(fbprof, ["estimate", str(tmp_path / "none"), "-o", str(tmp_path / "x.csv")]) == 2
+    assert "holds no samples" in capsys.readouterr().err
+
+
 def start_measuring(space: str, table: Path, rounds: int) -> subprocess.Popen[str]:
     argv = [sys.executable, "-m", "fbprof", "measure", "--space", space, "--rounds", str(rounds), "-o", str(table)]
     return subprocess.Popen(argv, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -148,16 +148,19 @@ def _measure(plan: "Plan", profile: "Profile", table: Path, fresh: bool, as_json
         "rounds": lut.metadata.rounds,
         "seconds": round(time.monotonic() - start, 1),
         "median_ci_half_width_percent": round(statistics.median(half_widths), 2) if half_widths else None,
+        "drift_range_percent": lut.metadata.drift_range_percent,
         "measured_at": lut.metadata.measured_at,
     }
     if as_json:
         click.echo(json.dumps(summary, indent=2))
         return
     interval = f", median 95 % interval ±{summary['median_ci_half_width_percent']} %" if half_widths else ""
+    wandered = lut.metadata.drift_range_percent
+    drift = f", drift of {wandered:.1f} % taken out" if wandered is not None else ""
     click.echo(
         f"{table}: {len(lut.rows) - len(failed)} of {len(lut.rows)} operators on {lut.metadata.device} "
         f"({lut.metadata.soc}, {lut.metadata.runtime} {lut.metadata.runtime_version}), "
-        f"{lut.metadata.rounds} rounds{interval}, {summary['seconds']} s"
+        f"{lut.metadata.rounds} rounds{interval}{drift}, {summary['seconds']} s"
     )
     for row in failed:
         click.echo(f"  failed: {row.spec.key()}: {row.notes}")

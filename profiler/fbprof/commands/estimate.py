@@ -1,0 +1,37 @@
+"""fbprof estimate: derive a table again from the raw samples of a run."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command("estimate")
+@click.argument("journal", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The table to write.")
+@click.option("--no-drift", is_flag=True, help="Do not correct for the device's drift, for comparison.")
+def command(journal: Path, output: Path, no_drift: bool) -> None:
+    r"""Derive a latency table again from the raw samples that fbprof measure kept.
+
+    The same journal gives the same table, byte for byte. Nothing is measured; a run that was interrupted gives a table
+    of what it had reached.
+
+    \b
+    Example:
+      fbprof estimate s8.journal.jsonl -o s8.csv
+      fbprof estimate s8.journal.jsonl -o s8-no-drift.csv --no-drift
+      fbprof compare s8-no-drift.csv s8.csv
+    """
+    from fblut.writing import write_lut
+    from fbprof.errors import JournalError
+    from fbprof.estimate import estimate
+    from fbprof.journal import read_journal
+    from fbspace.space import load_space
+
+    content = read_journal(journal)
+    if content is None or not content.counted():
+        raise JournalError(f"{journal} holds no samples; fbprof measure writes them beside its table")
+    lut = estimate(content, load_space(content.start.identity["space"]).operators(), correct_drift=not no_drift)
+    write_lut(lut, output)
+    drift = lut.metadata.drift_range_percent
+    corrected = f"drift of {drift:.1f} % taken out" if drift is not None else "not corrected for drift"
+    click.echo(f"{output}: {len(lut.rows)} operators from {len(content.counted())} visits, {corrected}")
