@@ -15,6 +15,7 @@ from fbspace.opspec import OpSpec
 
 PREEMPTED_NS = 20_000
 OUTLIER_DEVIATIONS = 3.5
+OUTLIER_VALUES = 12
 DRIFT_VISITS_PER_OPERATOR = 4
 """With fewer visits a drift cannot be told from the operators themselves."""
 
@@ -101,8 +102,10 @@ def without_outliers(values: Sequence[float]) -> list[float]:
     """Return the values within OUTLIER_DEVIATIONS scaled median absolute deviations of their median.
 
     Disturbances only ever make an operator slower: left in, a few percent of them would pull the median up by more
-    than a narrow interval is wide.
+    than a narrow interval is wide. Fewer than OUTLIER_VALUES are too few to judge by, and all stay.
     """
+    if len(values) < OUTLIER_VALUES:
+        return [*values]
     middle = statistics.median(values)
     deviation = 1.4826 * statistics.median(abs(value - middle) for value in values)
     return (

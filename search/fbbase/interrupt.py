@@ -13,13 +13,14 @@ import click
 def interrupt_between_steps() -> Iterator[Callable[[], None]]:
     """Yield a function that raises KeyboardInterrupt if Ctrl-C was pressed since; call it between steps.
 
-    A second Ctrl-C interrupts at once. Outside the main thread nothing changes.
+    A second Ctrl-C interrupts at once. Outside the main thread, and where whoever started this process had Ctrl-C
+    ignored (a job in the background), nothing changes.
     """
-    pressed = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
         yield lambda: None
         return
-    before = signal.getsignal(signal.SIGINT)
+    pressed = threading.Event()
 
     def remember(number: int, frame: FrameType | None) -> None:
         pressed.set()

@@ -45,3 +45,13 @@ def test_a_second_ctrl_c_does_not_wait() -> None:
 def test_without_ctrl_c_nothing_happens() -> None:
     with interrupt_between_steps() as check:
         check()
+
+
+def test_a_job_that_ignores_ctrl_c_still_does() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with interrupt_between_steps() as check:
+            os.kill(os.getpid(), signal.SIGINT)
+            check()
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -118,8 +118,10 @@ def test_a_slow_half_of_the_run_does_not_change_the_ratio_of_two_operators() -> 
 
 
 def test_disturbed_visits_do_not_pull_the_estimate() -> None:
-    assert without_outliers([10.0, 10.1, 9.9, 10.0, 10.2, 14.0]) == [10.0, 10.1, 9.9, 10.0, 10.2]
-    assert without_outliers([10.0, 10.0, 10.0, 14.0]) == [10.0, 10.0, 10.0, 14.0]  # no scale to judge by
+    usual = [10.0, 10.1, 9.9, 10.0, 10.2, 9.8, 10.0, 10.1, 9.9, 10.0, 10.2]
+    assert without_outliers([*usual, 14.0]) == usual
+    assert without_outliers([*usual[:5], 14.0]) == [*usual[:5], 14.0]  # too few to judge by
+    assert without_outliers([10.0] * 20 + [14.0]) == [10.0] * 20 + [14.0]  # no scale to judge by
 
 
 def test_without_a_cpu_clock_every_sample_counts() -> None:
