@@ -15,7 +15,8 @@ from fbbase.progress import Advance, progress
 from fbsearch.checkpoint import SEARCH, RunFolder
 from fbsearch.costs import Cost
 from fbsearch.data import Data, batch_count
-from fbsearch.errors import DivergedError, SearchError
+from fbsearch.descent import descend
+from fbsearch.errors import SearchError
 from fbsearch.losses import load_loss
 from fbsearch.metrics import Metrics
 from fbsearch.settings import Settings
@@ -84,7 +85,7 @@ class Search:
         self._require_gradients(w=True)
         logits = self.net(x, self.strategy.sample(self.theta, temperature, generator))
         cross_entropy = F.cross_entropy(logits, y)
-        self._step(cross_entropy, self.w_optimizer, "--lr")
+        descend(cross_entropy, self.w_optimizer, f"epoch {self.epoch + 1}", "--lr")
         return cross_entropy.detach(), cross_entropy.detach(), logits.detach()
 
     def theta_step(
@@ -99,7 +100,7 @@ class Search:
         logits = self.net(x, m)
         cross_entropy = F.cross_entropy(logits, y)
         loss = self.loss(cross_entropy, self.cost(m), self.settings)
-        self._step(loss, self.theta_optimizer, "--theta-lr")
+        descend(loss, self.theta_optimizer, f"epoch {self.epoch + 1}", "--theta-lr")
         return loss.detach(), cross_entropy.detach(), logits.detach()
 
     def run(self, folder: RunFolder) -> None:
@@ -182,17 +183,6 @@ class Search:
             parameter.requires_grad_(w)
         for parameter in self.theta:
             parameter.requires_grad_(not w)
-
-    def _step(self, loss: Tensor, optimizer: torch.optim.Optimizer, option: str) -> None:
-        if not math.isfinite(loss.item()):
-            raise DivergedError(
-                f"the loss became {loss.item()} in epoch {self.epoch + 1} at learning rate "
-                f"{optimizer.param_groups[0]['lr']:.3g}; start over with a lower {option} and --fresh"
-            )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
 
     def _check_loss(self) -> None:
         """Refuse a table whose latencies the loss cannot take, such as log(LAT) of less than a microsecond."""

@@ -1,6 +1,5 @@
 """Training the chosen network from scratch on all training images, and its one look at the test images."""
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +10,7 @@ from fbbase.interrupt import interrupt_between_steps
 from fbbase.progress import progress
 from fbsearch.checkpoint import TRAIN, RunFolder
 from fbsearch.data import Data, Split, batch_count
-from fbsearch.errors import DivergedError
+from fbsearch.descent import descend
 from fbsearch.metrics import Metrics
 from fbsearch.search import Mean, epoch_generator
 from fbsearch.settings import Settings
@@ -64,14 +63,7 @@ def train(architecture: Architecture, space: Space, data: Data, settings: Settin
             for x, y in data.batches(training, settings.batch, generator, settings.steps):
                 logits = network(x.contiguous(memory_format=torch.channels_last))
                 loss = F.cross_entropy(logits, y)
-                if not math.isfinite(loss.item()):
-                    raise DivergedError(
-                        f"the loss became {loss.item()} in epoch {epoch + 1} of the final training at learning rate "
-                        f"{settings.train_lr_at(epoch):.3g}; start over with a lower --train-lr and --fresh"
-                    )
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
+                descend(loss, optimizer, f"epoch {epoch + 1} of the final training", "--train-lr")
                 mean.add(loss.detach(), loss.detach(), logits.detach(), y)
                 advance(note=f"epoch {epoch + 1}/{settings.train_epochs}")
                 check_interrupt()
