@@ -76,15 +76,15 @@ class _Run:
 
     def pending(self, round_number: int) -> list[OpSpec]:
         """Return the operators that a round has still to visit, in the round's order."""
-        return [
-            spec
-            for spec in self._plan.order(round_number)
-            if spec.key() not in self._content.failed and (spec.key(), round_number) not in self._counted
-        ]
+        return [spec for spec in self._plan.order(round_number) if self._is_pending(spec, round_number)]
+
+    def _is_pending(self, spec: OpSpec, round_number: int) -> bool:
+        key = spec.key()
+        return key not in self._content.failed and (key, round_number) not in self._counted
 
     def pending_visits(self) -> int:
         """Return how many visits are left."""
-        return sum(len(self.pending(r)) for r in range(self._plan.rounds))
+        return sum(self._is_pending(s, r) for r in range(self._plan.rounds) for s in self._plan.operators)
 
     def carry_out(self) -> None:
         """Start the agent, and again when it is lost, until nothing is left."""
@@ -104,7 +104,8 @@ class _Run:
         format_name = format_of(self._plan.runtime)
         suffix = load_format(format_name).SUFFIX
         models = {}
-        pending = dict.fromkeys(spec for r in range(self._plan.rounds) for spec in self.pending(r))
+        rounds = range(self._plan.rounds)
+        pending = [spec for spec in self._plan.operators if any(self._is_pending(spec, r) for r in rounds)]
         with progress(f"exporting to {format_name}", len(pending)) as advance:
             for number, spec in enumerate(pending):
                 try:

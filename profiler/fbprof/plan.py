@@ -4,8 +4,11 @@ import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from fbspace.opspec import OpSpec
+
+_T = TypeVar("_T")
 
 DEFAULT_ROUNDS = 200
 QUICK_ROUNDS = 10
@@ -54,9 +57,7 @@ class Plan:
 
     def order(self, round_number: int) -> list[OpSpec]:
         """Return the operators in the random order of one round; the same for the same seed."""
-        shuffled = list(self.operators)
-        random.Random(f"{self.seed}/{round_number}").shuffle(shuffled)
-        return shuffled
+        return round_order(self.operators, self.seed, round_number)
 
     @property
     def timing(self) -> str:
@@ -70,6 +71,13 @@ class Plan:
         macs = sum(count_spec(spec).macs for spec in self.operators)
         once = macs / ASSUMED_MACS_PER_S + ASSUMED_OVERHEAD_S * len(self.operators)
         return (self.rounds + 1) * self.runs * once
+
+
+def round_order(items: Sequence[_T], seed: int, round_number: int) -> list[_T]:
+    """Return the items in the random order of one round; the same for the same seed."""
+    shuffled = list(items)
+    random.Random(f"{seed}/{round_number}").shuffle(shuffled)
+    return shuffled
 
 
 def describe(specs: Sequence[OpSpec]) -> str:

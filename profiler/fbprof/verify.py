@@ -1,7 +1,6 @@
 """Verify: a table's prediction for a whole network against the measured network."""
 
 import contextlib
-import random
 import statistics
 import tempfile
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from fbprof.estimate import median_interval, usable_samples_us
 from fbprof.export import export_network, export_spec
 from fbprof.formats import format_of, load_format
 from fbprof.measure import check_runtime
-from fbprof.plan import DEFAULT_DROPPED, DEFAULT_RUNS
+from fbprof.plan import DEFAULT_DROPPED, DEFAULT_RUNS, round_order
 from fbspace.architecture import Architecture
 
 NETWORK = "network"
@@ -61,13 +60,15 @@ def verify(architecture: Architecture, lut: Lut, profile: Profile, rounds: int, 
     The network and its operators take turns in random rounds, as the operators did when the table was made. Raises
     LutError where the table lacks one of the operators, DeviceError, MeasurementError.
     """
-    specs = [spec for spec in architecture.specs() if not spec.is_identity]
+    space = architecture.load_space()
+    specs = [spec for spec in architecture.specs(space) if not spec.is_identity]
     lut.require(specs, f"network {architecture.name}")
     metadata = lut.metadata
     format_name = format_of(metadata.runtime)
+    suffix = load_format(format_name).SUFFIX
     models = {NETWORK: export_network(architecture, format_name, metadata.precision, seed=seed)}
     models |= {spec.key(): export_spec(spec, format_name, metadata.precision, seed) for spec in specs}
-    shapes = {NETWORK: architecture.load_space().input_shape} | {spec.key(): spec.input_shape for spec in specs}
+    shapes = {NETWORK: space.input_shape} | {spec.key(): spec.input_shape for spec in specs}
     cores = None if metadata.cores == "any" else parse_cores(metadata.cores)
     transport = connect(profile)
     with (
@@ -77,7 +78,7 @@ def verify(architecture: Architecture, lut: Lut, profile: Profile, rounds: int, 
     ):
         check_runtime(agent, metadata.runtime, profile)
         for number, (key, model) in enumerate(models.items()):
-            path = Path(folder) / f"{number:04d}{load_format(format_name).SUFFIX}"
+            path = Path(folder) / f"{number:04d}{suffix}"
             write_bytes(path, model)
             agent.load(key, transport.push(path), metadata.runtime, shapes[key])
         medians = _visit_medians(agent, list(models), rounds, seed)
@@ -98,8 +99,7 @@ def _visit_medians(agent: AgentClient, keys: list[str], rounds: int, seed: int) 
     medians: dict[str, list[float]] = {key: [] for key in keys}
     with progress("verifying", rounds) as advance:
         for round_number in range(-1, rounds):  # round -1 warms up
-            order = random.Random(f"{seed}/{round_number}").sample(keys, len(keys))
-            for visit in agent.run([Planned(key, DEFAULT_RUNS) for key in order]):
+            for visit in agent.run([Planned(key, DEFAULT_RUNS) for key in round_order(keys, seed, round_number)]):
                 kept, _ = usable_samples_us(visit, DEFAULT_DROPPED)
                 if round_number >= 0 and kept:
                     medians[visit.model].append(statistics.median(kept))
