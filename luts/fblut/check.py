@@ -49,7 +49,7 @@ def check_tables(luts: Mapping[str, Lut]) -> list[Finding]:
 
 def _failed(lut: Lut, space: Space | None) -> Iterator[Finding]:
     for key, row in lut.rows.items():
-        if row.latency_us is None:
+        if row.status == "failed":
             reason = row.notes or "without a reason"
             yield Finding("error", "failed", (key,), f"{key}: failed: {reason}; {_measure_again(lut.metadata)}")
 

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from fblut.errors import LutError
 from fblut.table import Lut
 
-CONDITIONS = ("device", "soc", "runtime", "runtime_version", "precision", "threads", "cores", "timing")
+CONDITIONS = (
+    "device",
+    "soc",
+    "runtime",
+    "runtime_version",
+    "precision",
+    "threads",
+    "cores",
+    "timing",
+    "calibration_networks",
+)
 """Metadata that decide what a latency means; a comparison says where they differ."""
 
 

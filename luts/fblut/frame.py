@@ -5,7 +5,7 @@ import pandas as pd
 from fblut.table import Lut
 from fblut.writing import COLUMNS, cells
 
-_NUMBERS = ["latency_us", "ci_low_us", "ci_high_us", "spread_us", "expansion"]
+_NUMBERS = ["expansion", *(name for name in COLUMNS if name.endswith("_us"))]
 
 
 def to_frame(lut: Lut) -> pd.DataFrame:

@@ -15,6 +15,11 @@ def list_layers(architecture: Architecture, space: Space, lut: Lut) -> str:
     widths = max(len(name) for name in names), max(len(spec.key()) for spec in specs)
     lines = [f"{'layer':>5}  {'choice':{widths[0]}}  {'operator':{widths[1]}}  {'µs':>9}"]
     for label, name, spec in zip(labels, names, specs, strict=True):
-        cost = "left out" if spec.is_identity else f"{lut.latency_us(spec):.1f}"
+        fixed = spec.key() in lut.rows and lut.rows[spec.key()].status == "fixed"
+        cost = "left out" if spec.is_identity else "fixed" if fixed else f"{lut.latency_us(spec):.1f}"
         lines.append(f"{label:>5}  {name:{widths[0]}}  {spec.key():{widths[1]}}  {cost:>9}")
+    if lut.metadata.network_us:
+        lines.append(
+            f"{'':>5}  {'':{widths[0]}}  {'fixed cost of a network':{widths[1]}}  {lut.metadata.network_us:9.1f}"
+        )
     return "\n".join(lines)

@@ -5,18 +5,18 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pydantic
 
 from fbbase.files import read_text
 from fblut.errors import LutError
-from fblut.table import Lut, Metadata, Row
+from fblut.table import Lut, Metadata, Row, Status
 from fblut.writing import COLUMNS, MAGIC, cells
 from fbspace.errors import SpecError
 from fbspace.opspec import OpSpec
 
-_STATUSES = ("ok", "failed")
+_STATUSES: tuple[Status, ...] = get_args(Status)
 
 
 def read_lut(path: Path) -> Lut:
@@ -86,20 +86,26 @@ class _RowParser:
         except SpecError as error:
             raise self.error("key", str(error)) from None
         status = self.cell("status")
-        if status not in _STATUSES:
+        known = next((known for known in _STATUSES if known == status), None)
+        if known is None:
             raise self.error("status", f"expected one of {', '.join(_STATUSES)}, found {status!r}")
         row = Row(
             spec=spec,
             latency_us=self.microseconds("latency_us"),
             ci_low_us=self.microseconds("ci_low_us"),
             ci_high_us=self.microseconds("ci_high_us"),
+            isolated_us=self.microseconds("isolated_us"),
+            isolated_low_us=self.microseconds("isolated_low_us"),
+            isolated_high_us=self.microseconds("isolated_high_us"),
             spread_us=self.microseconds("spread_us", zero_allowed=True),
             samples=self.count("samples"),
-            status="ok" if status == "ok" else "failed",
+            preempted=self.count("preempted"),
+            status=known,
             notes=self.cell("notes"),
         )
         self.check_parts(row)
-        self.check_interval(row)
+        self.check_interval(row.latency_us, row.ci_low_us, row.ci_high_us, "ci")
+        self.check_interval(row.isolated_us, row.isolated_low_us, row.isolated_high_us, "isolated")
         if (row.latency_us is None) == (status == "ok"):
             raise self.error(
                 "latency_us", f"status is {status}, so a latency must {'' if status == 'ok' else 'not '}be here"
@@ -130,13 +136,14 @@ class _RowParser:
             raise self.error(column, f"{text!r} is not a whole number")
         return int(text)
 
-    def check_interval(self, row: Row) -> None:
+    def check_interval(self, latency_us: float | None, low: float | None, high: float | None, prefix: str) -> None:
         """An interval has two ends, and the latency lies between them."""
-        low, high = row.ci_low_us, row.ci_high_us
         if (low is None) != (high is None):
-            raise self.error("ci_low_us" if low is None else "ci_high_us", "an interval has two ends; one is missing")
-        if low is not None and high is not None and not (low <= (row.latency_us or low) <= high):
-            raise self.error("ci_low_us", f"the latency does not lie in its interval, {low:g} to {high:g} µs")
+            end = "low" if low is None else "high"
+            raise self.error(f"{prefix}_{end}_us", "an interval has two ends; one is missing")
+        if low is not None and high is not None and not (low <= (latency_us or low) <= high):
+            message = f"the latency does not lie in its interval, {low:g} to {high:g} µs"
+            raise self.error(f"{prefix}_low_us", message)
 
     def check_parts(self, row: Row) -> None:
         """The columns beside the key must say what the key says."""

@@ -1,5 +1,7 @@
 """Lut: measured latency per operator, with what it was measured on and how."""
 
+import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -9,16 +11,25 @@ import pydantic
 from fblut.errors import LutError
 from fbspace.opspec import OpSpec
 
-Status = Literal["ok", "failed"]
-"""`failed` keeps its row with the reason in `notes`, and no latency."""
+Status = Literal["ok", "failed", "fixed"]
+"""`failed` keeps its row with the reason in `notes`, and no latency. `fixed` has no latency of its own either: its time
+is part of the table's `network_us`, which every network costs."""
+
+NORMAL_95 = 1.96
+"""Standard deviations from the middle to either end of a 95 % interval."""
 
 
 class Metadata(pydantic.BaseModel):
     """What a table was measured on and how; one header line each. Tools may add fields, and they are kept.
 
     `cores` names the cores the agent was bound to, or "any". `timing` says in words in which context an operator was
-    timed, because the same operator is 20–30 % faster or slower by what ran just before it. `drift_range_percent` is
-    how far the device's speed wandered in the run, corrected for over `drift_window_visits` visits (0: it was not).
+    timed, because the same operator is 20–30 % faster or slower by what ran just before it; `runs` and `dropped` are
+    its numbers. `drift_range_percent` is how far the device's speed wandered in the run, corrected for over
+    `drift_window_visits` visits (0: it was not).
+
+    `network_us` is what every network costs beside its operators. `calibration_networks` whole networks were measured
+    to put the rows into the context of a network (0: rows are operators timed alone), and `network_error_percent` is
+    the root mean square error of the sum for networks that the calibration has not seen, without the rows' own noise.
     """
 
     model_config = pydantic.ConfigDict(extra="allow", frozen=True)
@@ -33,6 +44,8 @@ class Metadata(pydantic.BaseModel):
     soc: str = "unknown"
     system: str = "unknown"
     timing: str = "unknown"
+    runs: Annotated[int, pydantic.Field(ge=1)] | None = None
+    dropped: Annotated[int, pydantic.Field(ge=0)] | None = None
     seed: int | None = None
     rounds: int | None = None
     agent: str = "unknown"
@@ -41,14 +54,20 @@ class Metadata(pydantic.BaseModel):
     conditions: str = "unknown"
     drift_window_visits: int = 0
     drift_range_percent: float | None = None
+    network_us: Annotated[float, pydantic.Field(allow_inf_nan=False)] = 0.0
+    calibration_networks: Annotated[int, pydantic.Field(ge=0)] = 0
+    network_error_percent: Annotated[float, pydantic.Field(ge=0)] | None = None
+    verdict: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One operator: median latency, its 95 % interval, the interquartile range of the samples and their number.
+    """One operator: its latency within a network, and the same operator timed alone, each with its 95 % interval.
 
-    All in microseconds. A failed operator has no numbers, and the reason in `notes`. Too few rounds leave the interval
-    empty.
+    `spread_us` is the interquartile range of the samples of the operator alone, `samples` their number, `preempted`
+    how many more were left out because other work ran in between. All times in microseconds. A failed operator has
+    no numbers, and the reason in `notes`; too few rounds leave the intervals empty. In a table without calibration
+    the latency is that of the operator alone.
     """
 
     spec: OpSpec
@@ -57,8 +76,21 @@ class Row:
     ci_high_us: float | None = None
     spread_us: float | None = None
     samples: int = 0
+    preempted: int = 0
+    isolated_us: float | None = None
+    isolated_low_us: float | None = None
+    isolated_high_us: float | None = None
     status: Status = "ok"
     notes: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A network's predicted latency in microseconds and its 95 % interval; None where the rows have none."""
+
+    latency_us: float
+    ci_low_us: float | None
+    ci_high_us: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,27 +101,49 @@ class Lut:
     rows: dict[str, Row]
 
     def latency_us(self, spec: OpSpec) -> float:
-        """Return the latency of an operator; an identity costs nothing. Raises LutError where there is none."""
+        """Return what an operator adds to a network, 0 for an identity. Raises LutError where it is not known."""
         if spec.is_identity:
             return 0.0
         row = self.rows.get(spec.key())
         if row is None:
             raise LutError(f"the table has no row for operator {spec.key()}")
+        if row.status == "fixed":
+            return 0.0
         if row.latency_us is None:
             raise LutError(f"operator {spec.key()} was not measured: {row.notes}")
         return row.latency_us
 
     def predict_us(self, specs: Iterable[OpSpec]) -> float:
-        """Return the sum of the rows of a network's operators (FBNet, equation 2)."""
-        return sum(self.latency_us(spec) for spec in specs)
+        """Return the fixed cost and the sum of the rows of a network's operators (FBNet, equation 2)."""
+        return self.metadata.network_us + sum(self.latency_us(spec) for spec in specs)
+
+    def predict(self, specs: Iterable[OpSpec]) -> Prediction:
+        """Return the sum with its 95 % interval, propagated.
+
+        Variances add: of the rows (an operator that occurs k times is wrong by k times its error), and of what a sum
+        cannot say about a network (`network_error_percent`). Without calibration the latter is not known, and the
+        interval covers only the rows' own noise.
+        """
+        counts = Counter(spec for spec in specs if not spec.is_identity)
+        latency_us = self.predict_us(counts.elements())
+        variance = (latency_us * (self.metadata.network_error_percent or 0.0) / 100) ** 2
+        for spec, count in counts.items():
+            row = self.rows[spec.key()]
+            if row.status == "fixed":
+                continue
+            if row.ci_low_us is None or row.ci_high_us is None:
+                return Prediction(latency_us, None, None)
+            variance += (count * (row.ci_high_us - row.ci_low_us) / (2 * NORMAL_95)) ** 2
+        half = NORMAL_95 * math.sqrt(variance)
+        return Prediction(latency_us, max(latency_us - half, 0.0), latency_us + half)
 
     def missing(self, specs: Iterable[OpSpec]) -> list[OpSpec]:
-        """Return the operators that have no latency here, each once, in the order given."""
-        return [
-            spec
-            for spec in dict.fromkeys(specs)
-            if not spec.is_identity and (spec.key() not in self.rows or self.rows[spec.key()].latency_us is None)
-        ]
+        """Return the operators whose cost is not known here, each once, in the order given."""
+        return [spec for spec in dict.fromkeys(specs) if not spec.is_identity and not self._has(spec)]
+
+    def _has(self, spec: OpSpec) -> bool:
+        row = self.rows.get(spec.key())
+        return row is not None and (row.latency_us is not None or row.status == "fixed")
 
     def require(self, specs: Iterable[OpSpec], what: str) -> None:
         """Raise LutError that lists every operator of `what` the table lacks."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from fbbase.files import write_text
 from fblut.table import Lut, Row
 
-MAGIC = "# fbnet-lab latency table 1"
+MAGIC = "# fbnet-lab latency table 2"
 """First line of every table; the number is the schema's version."""
 
 COLUMNS = (
@@ -27,6 +27,10 @@ COLUMNS = (
     "ci_high_us",
     "spread_us",
     "samples",
+    "preempted",
+    "isolated_us",
+    "isolated_low_us",
+    "isolated_high_us",
     "status",
     "notes",
 )
@@ -64,6 +68,8 @@ def cells(row: Row) -> list[str]:
         str(int(spec.squeeze_excite)),
         *(_microseconds(x) for x in (row.latency_us, row.ci_low_us, row.ci_high_us, row.spread_us)),
         str(row.samples),
+        str(row.preempted),
+        *(_microseconds(x) for x in (row.isolated_us, row.isolated_low_us, row.isolated_high_us)),
         row.status,
         " ".join(row.notes.split()),
     ]

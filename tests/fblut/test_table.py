@@ -27,6 +27,28 @@ def test_a_prediction_is_the_sum_of_the_rows_and_identities_cost_nothing(make_lu
     assert lut.predict_us([STEM, BLOCK, IDENTITY, BLOCK]) == 100.25 + 2 * 300.5
 
 
+def test_the_fixed_cost_of_a_network_is_added_once_and_contains_its_operators(make_lut: MakeLut) -> None:
+    lut = make_lut({STEM: 100.0, BLOCK: 300.0}, network_us=-12.5)
+    lut.rows[STEM.key()] = Row(STEM, None, status="fixed")
+    assert lut.predict_us([STEM, BLOCK, BLOCK]) == 600 - 12.5
+    assert lut.missing([STEM, BLOCK]) == []
+    assert parse_lut(format_lut(lut), "x") == lut
+
+
+def test_a_predictions_interval_is_propagated(make_lut: MakeLut) -> None:
+    """Half-widths of 98 and 196 µs are standard errors of 50 and 100 µs; BLOCK occurs twice."""
+    lut = make_lut({STEM: 10_000.0, BLOCK: 20_000.0}, network_error_percent=0.5)
+    lut.rows[STEM.key()] = Row(STEM, 10_000.0, 9_902.0, 10_098.0)
+    lut.rows[BLOCK.key()] = Row(BLOCK, 20_000.0, 19_804.0, 20_196.0)
+    error_us = math.sqrt(50**2 + (2 * 100) ** 2 + 250**2)
+    prediction = lut.predict([BLOCK, STEM, BLOCK, IDENTITY])
+    assert prediction.latency_us == 50_000
+    assert prediction.ci_high_us == pytest.approx(50_000 + 1.96 * error_us)
+    assert prediction.ci_low_us == pytest.approx(50_000 - 1.96 * error_us)
+    lut.rows[STEM.key()] = Row(STEM, 10_000.0)
+    assert lut.predict([BLOCK, STEM]).ci_low_us is None
+
+
 def test_missing_and_failed_operators_are_all_listed_with_the_command_that_measures_them(make_lut: MakeLut) -> None:
     other = OpSpec("ir", 24, 24, 56, 56, kernel=5)
     lut = make_lut({STEM: 100.0, BLOCK: None})
@@ -105,14 +127,26 @@ def test_any_table_round_trips(latencies: dict[int, float], note: str) -> None:
             lambda t: t.replace("100.250", ""),
             r"line FIRST, column 13 \(latency_us\): status is ok, so a latency must be here",
         ),
+        (
+            lambda t: t.replace("99.250,102.250", "100.500,102.250"),
+            r"column 14 \(ci_low_us\): the latency does not",
+        ),
+        (lambda t: t.replace("99.250,102.250", ",102.250"), r"column 14 \(ci_low_us\): an interval has two ends"),
+        (
+            lambda t: t.replace(",80,0,,,,", ",80,0,9.0,8.0,,", 1),
+            r"column 21 \(isolated_high_us\): an interval has two",
+        ),
         (lambda t: t.replace(",ok,", ",failed,", 1), r"line FIRST, column 13 .* must not be here"),
-        (lambda t: t.replace(",ok,", ",fine,", 1), r"line FIRST, column 18 \(status\): expected one of ok, failed"),
+        (
+            lambda t: t.replace(",ok,", ",fine,", 1),
+            r"line FIRST, column 22 \(status\): expected one of ok, failed",
+        ),
         (lambda t: t.replace(",80,", ",many,", 1), r"line FIRST, column 17 \(samples\): 'many' is not a whole number"),
         (lambda t: t.replace("conv_in3x", "conv_inx"), r"line FIRST, column 1 \(key\): not an operator key"),
         (lambda t: t.replace(",conv,3,", ",conv,4,"), r"line FIRST, column 3 \(in_channels\): '4' contradicts the key"),
-        (lambda t: t.replace(",ok,", ",ok,a,b,", 1), r"line FIRST: 21 cells, expected 19"),
+        (lambda t: t.replace(",ok,", ",ok,a,b,", 1), r"line FIRST: 25 cells, expected 23"),
         (lambda t: t.replace("key,kind", "name,kind"), r"line COLUMNS: expected the column names"),
-        (lambda t: t.replace("table 1", "table 9"), r"line 1: not a latency table of this version"),
+        (lambda t: t.replace("table 2", "table 9"), r"line 1: not a latency table of this version"),
         (
             lambda t: t.replace('# space: "fbnet"', "# space: fbnet"),
             r"line 2: expected `# field: value` with a JSON value",
@@ -140,4 +174,4 @@ def test_every_mistake_is_told_with_line_and_column(
 @given(st.text(max_size=200))
 def test_no_text_makes_the_reader_fail_in_another_way(text: str) -> None:
     with pytest.raises(LutError):
-        parse_lut("# fbnet-lab latency table 1\n" + text, "x.csv")
+        parse_lut("# fbnet-lab latency table 2\n" + text, "x.csv")

@@ -25,6 +25,13 @@ def test_expected_latency_of_one_network_is_the_sum_of_its_rows(
     assert cost.item() == pytest.approx(sum(rows), rel=1e-12)
 
 
+def test_expected_latency_contains_what_every_network_costs(micro: Space, micro_lut: Lut) -> None:
+    m = [one_hot(0, 3)] * 2
+    with_fixed = Lut(micro_lut.metadata.model_copy(update={"network_us": 123.0}), micro_lut.rows)
+    costs = [build_cost("lut", micro, lut)(m).item() for lut in (micro_lut, with_fixed)]
+    assert costs[1] - costs[0] == pytest.approx(123)
+
+
 def test_expected_latency_is_linear_in_the_weights(micro: Space, micro_lut: Lut) -> None:
     cost = build_cost("lut", micro, micro_lut)
     a, b = [one_hot(0, 3)] * 2, [one_hot(1, 3), one_hot(2, 3)]

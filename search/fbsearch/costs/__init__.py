@@ -29,16 +29,16 @@ class Cost(Protocol):
 
 
 class AdditiveCost:
-    """A cost that is a sum over operators; stem and head are the fixed part.
+    """A cost that is a sum over operators; stem, head and what every network costs (`network`) are the fixed part.
 
         cost(a) = fixed + Σ_l Σ_i m_{l,i} · cost(b_{l,i})
 
     In double precision, so that a one-hot m gives the sum of the table's rows.
     """
 
-    def __init__(self, space: Space, of: Callable[[OpSpec], float], unit: str) -> None:
+    def __init__(self, space: Space, of: Callable[[OpSpec], float], unit: str, network: float = 0.0) -> None:
         self.unit = unit
-        self.fixed = sum(of(spec) for spec in [*space.stem, *space.heads[space.head_channels]])
+        self.fixed = network + sum(of(spec) for spec in [*space.stem, *space.heads[space.head_channels]])
         self.layers = [
             torch.tensor([of(spec) for spec in layer.candidates.values()], dtype=torch.float64)
             for layer in space.layers

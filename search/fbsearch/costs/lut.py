@@ -6,5 +6,5 @@ from fbspace.space import Space
 
 
 def build(space: Space, lut: Lut) -> AdditiveCost:
-    """Return LAT(a) = Σ_l Σ_i m_{l,i} · LAT(b_{l,i}) + LAT(stem) + LAT(head)."""
-    return AdditiveCost(space, lut.latency_us, "µs")
+    """Return LAT(a) = Σ_l Σ_i m_{l,i} · LAT(b_{l,i}) + LAT(stem) + LAT(head) + what every network costs."""
+    return AdditiveCost(space, lut.latency_us, "µs", lut.metadata.network_us)
