@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from fbagents.errors import AgentReplyError, DeviceError
-from fbagents.protocol import PROTOCOL, Bye, Done, Error, Hello, Loaded, Reply, Unloaded, Visit, parse_reply
+from fbagents.protocol import PROTOCOL, Bye, Done, Error, Hello, Loaded, Reply, State, Unloaded, Visit, parse_reply
 from fbagents.transports import Channel, Transport
 
 START_TIMEOUT_S = 60.0
@@ -66,6 +66,10 @@ class AgentClient:
     def unload(self, model: str) -> None:
         """Forget a model. Raises AgentReplyError where it is not loaded."""
         self._expect(Unloaded, self._ask("unload", model=model), LOAD_TIMEOUT_S)
+
+    def state(self) -> State:
+        """Return the device's clocks, temperatures, affinity and free memory, as far as it tells them."""
+        return self._expect(State, self._ask("state"), LOAD_TIMEOUT_S)
 
     def run(self, schedule: Sequence[Planned]) -> Iterator[Visit]:
         """Run a schedule and yield its visits as they come.

@@ -35,11 +35,15 @@ class Hello(_Reply):
 
 
 class Loaded(_Reply):
-    """A model is loaded and ran once on the test input; the sums let a host compare outputs across devices."""
+    """A model is loaded and ran once on the test input; the sums let a host compare outputs across devices.
+
+    `memory_bytes` is by how much the agent grew, None where the system does not tell.
+    """
 
     event: Literal["loaded"]
     model: _Name
     load_ns: _Nanoseconds
+    memory_bytes: Annotated[int, pydantic.Field(ge=0)] | None = None
     outputs: int
     output_sum: float
     output_abs_sum: float
@@ -56,6 +60,21 @@ class Visit(_Reply):
     cpu_ns: _Samples | None
     core: int | None = None
     freq_khz: int | None = None
+
+
+class State(_Reply):
+    """The device between two schedules; None for what it does not tell.
+
+    `affinity` are the cores the agent may run on now (hotplug may change what it was bound to); frequencies by core,
+    temperatures in degrees Celsius by thermal zone.
+    """
+
+    event: Literal["state"]
+    core: int | None = None
+    affinity: tuple[int, ...] | None = None
+    freq_khz: dict[_Name, int] | None = None
+    temperature_c: dict[_Name, Annotated[float, pydantic.Field(allow_inf_nan=False)]] | None = None
+    memory_available_bytes: Annotated[int, pydantic.Field(ge=0)] | None = None
 
 
 class Done(_Reply):
@@ -85,7 +104,7 @@ class Bye(_Reply):
     event: Literal["bye"]
 
 
-Reply = Hello | Loaded | Visit | Done | Unloaded | Error | Bye
+Reply = Hello | Loaded | State | Visit | Done | Unloaded | Error | Bye
 _ADAPTER: pydantic.TypeAdapter[Reply] = pydantic.TypeAdapter(Annotated[Reply, pydantic.Field(discriminator="event")])
 
 

@@ -153,11 +153,11 @@ class Agent:
         if operation == "bye":
             self.reply(id=number, event="bye")
             return False
-        handler = {"load": self.load, "run": self.run, "unload": self.unload}.get(operation)
+        handlers = {"load": self.load, "run": self.run, "unload": self.unload, "state": self.state}
+        handler = handlers.get(operation)
         if handler is None:
-            self.reply(
-                id=number, event="error", message=f"unknown operation {operation!r}; known: load, run, unload, bye"
-            )
+            known = ", ".join([*handlers, "bye"])
+            self.reply(id=number, event="error", message=f"unknown operation {operation!r}; known: {known}")
             return True
         try:
             handler(number, request)
@@ -170,17 +170,20 @@ class Agent:
         runtime = RUNTIMES.get(request["runtime"])
         if runtime is None:
             raise ValueError(f"unknown runtime {request['runtime']!r}; known: {', '.join(RUNTIMES)}")
+        before = resident_bytes()
         start = time.perf_counter_ns()
         model = runtime(request["path"], self.threads, request["input_shape"])
         load_ns = time.perf_counter_ns() - start
         model.run()
         outputs = model.outputs()
+        after = resident_bytes()
         self.models[request["model"]] = model
         self.reply(
             id=number,
             event="loaded",
             model=request["model"],
             load_ns=load_ns,
+            memory_bytes=None if before is None or after is None else max(after - before, 0),
             outputs=sum(output.size for output in outputs),
             output_sum=sum(float(output.sum(dtype="float64")) for output in outputs),
             output_abs_sum=sum(float(abs(output).sum(dtype="float64")) for output in outputs),
@@ -222,6 +225,18 @@ class Agent:
         del self.models[request["model"]]
         self.reply(id=number, event="unloaded", model=request["model"])
 
+    def state(self, number, request):
+        """Say in which state the device is; null for what it does not tell."""
+        self.reply(
+            id=number,
+            event="state",
+            core=self.current_core(),
+            affinity=sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+            freq_khz=frequencies_khz(),
+            temperature_c=temperatures_c(),
+            memory_available_bytes=available_bytes(),
+        )
+
     def current_core(self):
         """Return the core this thread runs on, None where the C library does not tell."""
         return self.libc.sched_getcpu() if hasattr(self.libc, "sched_getcpu") else None
@@ -257,13 +272,64 @@ def processor_name():
     return platform.processor() or platform.machine()
 
 
-def frequency_khz(core):
-    """Return a core's current frequency, None where the system does not tell."""
+def read_number(path):
+    """Return the number that a file of the system holds, None where it does not tell."""
     try:
-        with open(f"/sys/devices/system/cpu/cpu{core}/cpufreq/scaling_cur_freq", encoding="ascii") as file:
+        with open(path, encoding="ascii") as file:
             return int(file.read())
     except (OSError, ValueError):
         return None
+
+
+def frequency_khz(core):
+    """Return a core's current frequency, None where the system does not tell."""
+    return read_number(f"/sys/devices/system/cpu/cpu{core}/cpufreq/scaling_cur_freq")
+
+
+def frequencies_khz():
+    """Return the frequency of every core by its number, None where the system does not tell."""
+    found = {str(core): frequency_khz(core) for core in range(os.cpu_count() or 1)}
+    return {core: khz for core, khz in found.items() if khz is not None} or None
+
+
+def temperatures_c():
+    """Return the temperature of every thermal zone by its name, None where the system does not tell."""
+    folder, found = "/sys/class/thermal", {}
+    try:
+        zones = [name for name in sorted(os.listdir(folder)) if name.startswith("thermal_zone")]
+    except OSError:
+        return None
+    for zone in zones:
+        value = read_number(f"{folder}/{zone}/temp")
+        try:
+            with open(f"{folder}/{zone}/type", encoding="ascii") as file:
+                name = f"{zone} {file.read().strip()}"
+        except (OSError, ValueError):
+            name = zone
+        if value is not None:
+            found[name] = value / 1000 if abs(value) >= 1000 else float(value)  # a few vendors give degrees
+    return found or None
+
+
+def resident_bytes():
+    """Return how much memory this process occupies, None where the system does not tell."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def available_bytes():
+    """Return how much memory is left for new work, None where the system does not tell."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
 
 
 def main():
