@@ -174,6 +174,13 @@ def _measured(lut: Lut) -> Iterator[tuple[Row, float]]:
     return ((row, row.latency_us) for row in lut.rows.values() if row.latency_us is not None)
 
 
+def half_width_percent(row: Row) -> float | None:
+    """Return half of the 95 % interval of an operator timed alone in percent of its latency, None where not known."""
+    if row.isolated_us is None or row.isolated_low_us is None or row.isolated_high_us is None:
+        return None
+    return 50 * (row.isolated_high_us - row.isolated_low_us) / row.isolated_us
+
+
 def _interval(row: Row) -> tuple[float, float] | None:
     return None if row.ci_low_us is None or row.ci_high_us is None else (row.ci_low_us, row.ci_high_us)
 

@@ -57,7 +57,8 @@ class Metadata(pydantic.BaseModel):
     network_us: Annotated[float, pydantic.Field(allow_inf_nan=False)] = 0.0
     calibration_networks: Annotated[int, pydantic.Field(ge=0)] = 0
     network_error_percent: Annotated[float, pydantic.Field(ge=0)] | None = None
-    verdict: str | None = None
+    verdict: Literal["good", "usable", "do not use"] | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ ramps, saw-teeth, bursts), and single outliers do not move it. A sample never co
 is gained from drift that is not there.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +53,9 @@ def neighbour_median(at: Floats, times: Floats, values: Floats, half_window: int
     return medians
 
 
-def estimate_operators(operators: Integers, log_latency: Floats) -> tuple[Floats, Drift]:
+def estimate_operators(
+    operators: Integers, log_latency: Floats, half_windows: Sequence[int] = HALF_WINDOWS
+) -> tuple[Floats, Drift]:
     """Return the log latency of every operator and the drift, from visits in order of time.
 
     `operators` numbers the operator of each visit from 0; `log_latency` is the natural logarithm of what it took. The
@@ -62,7 +65,7 @@ def estimate_operators(operators: Integers, log_latency: Floats) -> tuple[Floats
     level = _medians(operators, log_latency)
     best_error = float(np.mean(np.abs(log_latency - level[operators])))
     best = level, Drift(np.zeros(len(order)), 0)
-    for half_window in HALF_WINDOWS:
+    for half_window in half_windows:
         if 4 * half_window > len(order):
             break
         factor = np.zeros(len(order))

@@ -1,101 +1,143 @@
-"""Estimate: from raw samples to a table: drift taken out, median, spread, and a distribution-free 95 % interval."""
+"""Estimate: from raw samples to a table: medians with distribution-free intervals, put into context by networks."""
 
 import math
 import statistics
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from fbagents.protocol import Visit
-from fblut.table import Lut, Metadata, Row
-from fbprof.drift import Drift, estimate_operators
-from fbprof.journal import JournalContent, OperatorVisit
+from fblut.table import NORMAL_95, Lut, Metadata, Row
+from fbprof.calibrate import MIN_NETWORKS, Calibration, calibrate
+from fbprof.conditions import describe_conditions
+from fbprof.journal import JournalContent
+from fbprof.samples import Samples, usable_samples
+from fbprof.subject import is_network_key, network_specs
+from fbprof.verdict import judge
 from fbspace.opspec import OpSpec
+from fbspace.space import Space
 
-PREEMPTED_NS = 20_000
 OUTLIER_DEVIATIONS = 3.5
 OUTLIER_VALUES = 12
-DRIFT_VISITS_PER_OPERATOR = 4
-"""With fewer visits a drift cannot be told from the operators themselves."""
+QUICK_HALF_WINDOWS = (8,)
+"""While measuring, intervals are looked at with one window; the best one is sought at the end."""
 
 
-def estimate(content: JournalContent, operators: Iterable[OpSpec], correct_drift: bool = True) -> Lut:
-    """Return the table of a journal, with a row for each operator, measured or failed.
+def estimate(content: JournalContent, space: Space, correct_drift: bool = True) -> Lut:
+    """Return the table of a journal, with a row for each operator of its space that was measured or failed.
 
-    Operators and the device's drift are estimated together (fbprof/drift.py); a table without the correction is for
-    comparison.
+    A table without the correction for drift is for comparison. Raises JournalError where it holds networks of another
+    space.
     """
-    dropped = int(content.start.identity["dropped"])
-    keys: list[str] = []
-    samples_us: list[list[float]] = []
-    preempted: Counter[str] = Counter()
-    for record in content.visits:
-        if record.round >= 0:
-            kept, lost = usable_samples_us(record.visit, dropped)
-            preempted[record.key] += lost
-            if kept:
-                keys.append(record.key)
-                samples_us.append(kept)
-    drift = _drift(keys, samples_us) if correct_drift else None
-    visits: dict[str, list[list[float]]] = defaultdict(list)
-    for number, (key, kept) in enumerate(zip(keys, samples_us, strict=True)):
-        factor = math.exp(drift.log_factor[number]) if drift else 1.0
-        visits[key].append([sample / factor for sample in kept])
-    rows = {}
-    for spec in operators:
-        key = spec.key()
-        if key in content.failed:
-            rows[key] = Row(spec, None, status="failed", notes=content.failed[key])
-        elif key in visits:
-            rows[key] = _row(spec, visits[key], preempted[key])
-        elif key in preempted:
-            reason = f"all {preempted[key]} samples were preempted by other work: close other programs, measure again"
-            rows[key] = Row(spec, None, status="failed", notes=reason)
-    return Lut(_metadata(content, drift), rows)
+    samples = usable_samples(content, correct_drift)
+    rows: dict[str, Row] = {}
+    for spec in space.operators():
+        row = _row(spec, samples, content.failed)
+        if row is not None:
+            rows[spec.key()] = row
+    calibration, networks = _calibrate(rows, samples, space)
+    if calibration is not None:
+        rows = _in_context(rows, calibration)
+    metadata = _metadata(content, samples).model_copy(update=_calibrated(calibration, networks))
+    lut = Lut(metadata, rows)
+    verdict, warnings = judge(content, samples, lut)
+    return Lut(metadata.model_copy(update={"verdict": verdict, "warnings": warnings}), rows)
 
 
-def _drift(keys: Sequence[str], samples_us: Sequence[Sequence[float]]) -> Drift | None:
-    """Return the drift of a run, None where there are too few visits to tell it from noise."""
-    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
-    if len(numbers) < 2 or len(keys) < DRIFT_VISITS_PER_OPERATOR * len(numbers):
-        return None
-    operators = np.array([numbers[key] for key in keys], dtype=np.intp)
-    return estimate_operators(operators, np.log([statistics.median(kept) for kept in samples_us]))[1]
+def half_widths_percent(content: JournalContent) -> dict[str, float]:
+    """Return half of the 95 % interval of every subject in percent of its latency, where there are enough visits."""
+    samples = usable_samples(content, half_windows=QUICK_HALF_WINDOWS)
+    result = {}
+    for key in samples.visits_us:
+        medians = without_outliers(samples.medians_us(key))
+        interval = median_interval(medians)
+        if interval is not None:
+            result[key] = 50 * (interval[1] - interval[0]) / statistics.median(medians)
+    return result
 
 
-def usable_samples_us(visit: Visit, dropped: int) -> tuple[list[float], int]:
-    """Return a visit's counted samples in microseconds, and how many were left out as preempted.
-
-    A single thread that was on a core all the time has the same thread-CPU time as wall time. Where wall time exceeds
-    it by more than PREEMPTED_NS, other work ran in between, and the sample says nothing about the operator.
-    """
-    wall_ns = visit.wall_ns[dropped:]
-    if visit.cpu_ns is None:
-        return [wall / 1e3 for wall in wall_ns], 0
-    pairs = zip(wall_ns, visit.cpu_ns[dropped:], strict=True)
-    kept = [wall / 1e3 for wall, cpu in pairs if wall - cpu <= PREEMPTED_NS]
-    return kept, len(wall_ns) - len(kept)
-
-
-def _row(spec: OpSpec, visits: Sequence[Sequence[float]], preempted: int) -> Row:
-    """Estimate one operator from its visits, each a list of samples in microseconds.
+def _row(spec: OpSpec, samples: Samples, failed: Mapping[str, str]) -> Row | None:
+    """Return an operator's row as it was timed alone, None where it has not been visited.
 
     Samples of one visit share what the machine did at that moment, so the visits are what varies independently: the
     latency is the median of the visits' medians, and the interval is theirs.
     """
-    samples = [sample for visit in visits for sample in visit]
-    medians = without_outliers([statistics.median(visit) for visit in visits])
-    interval = median_interval(medians)
+    key = spec.key()
+    preempted = samples.preempted[key]
+    if key in failed:
+        return Row(spec, None, status="failed", notes=failed[key])
+    if key not in samples.visits_us:
+        if not preempted:
+            return None
+        reason = f"all {preempted} samples were preempted by other work: close other programs, measure again"
+        return Row(spec, None, preempted=preempted, status="failed", notes=reason)
+    every = [sample for visit in samples.visits_us[key] for sample in visit]
+    medians = without_outliers(samples.medians_us(key))
+    latency_us = statistics.median(medians)
+    low, high = median_interval(medians) or (None, None)
     return Row(
         spec=spec,
-        latency_us=statistics.median(medians),
-        ci_low_us=interval[0] if interval else None,
-        ci_high_us=interval[1] if interval else None,
-        spread_us=interquartile_range(samples),
-        samples=len(samples),
-        notes=f"{preempted} preempted samples left out" if preempted else "",
+        latency_us=latency_us,
+        ci_low_us=low,
+        ci_high_us=high,
+        spread_us=interquartile_range(every),
+        samples=len(every),
+        preempted=preempted,
+        isolated_us=latency_us,
+        isolated_low_us=low,
+        isolated_high_us=high,
     )
+
+
+def network_latencies_us(samples: Samples) -> dict[str, float]:
+    """Return the latency of every measured network by its key."""
+    keys = filter(is_network_key, samples.visits_us)
+    return {key: statistics.median(without_outliers(samples.medians_us(key))) for key in keys}
+
+
+def _calibrate(rows: Mapping[str, Row], samples: Samples, space: Space) -> tuple[Calibration | None, int]:
+    """Return the calibration by the networks whose operators are all measured, and how many those are."""
+    measured = [row for row in rows.values() if row.isolated_us is not None]
+    number = {row.spec: index for index, row in enumerate(measured)}
+    counts, latencies = [], []
+    for key, latency_us in network_latencies_us(samples).items():
+        specs = Counter(network_specs(key, space))
+        if all(spec in number for spec in specs):
+            counts.append([float(specs[row.spec]) for row in measured])
+            latencies.append(latency_us)
+    if len(latencies) < MIN_NETWORKS:
+        return None, 0
+    isolated = np.array([row.isolated_us for row in measured], dtype=np.float64)
+    calibration = calibrate([row.spec for row in measured], isolated, np.array(counts), np.array(latencies))
+    return calibration, len(latencies)
+
+
+def _in_context(rows: Mapping[str, Row], calibration: Calibration) -> dict[str, Row]:
+    """Return the rows with latencies as they are within a network, the factor's error in their intervals."""
+    result = dict(rows)
+    measured = [(key, row) for key, row in rows.items() if row.isolated_us is not None]
+    for (key, row), factor, error in zip(measured, calibration.factor, calibration.factor_error, strict=True):
+        assert row.isolated_us is not None
+        latency_us = row.isolated_us * float(factor)
+        relative_error = NORMAL_95 * float(error / factor)
+        low = high = None
+        if row.isolated_low_us is not None and row.isolated_high_us is not None:
+            below = math.hypot(1 - row.isolated_low_us / row.isolated_us, relative_error)
+            above = math.hypot(row.isolated_high_us / row.isolated_us - 1, relative_error)
+            low, high = latency_us * max(1 - below, 0.01), latency_us * (1 + above)
+        result[key] = replace(row, latency_us=latency_us, ci_low_us=low, ci_high_us=high)
+    return result
+
+
+def _calibrated(calibration: Calibration | None, networks: int) -> dict[str, object]:
+    if calibration is None:
+        return {}
+    return {
+        "network_us": round(calibration.network_us, 3),
+        "calibration_networks": networks,
+        "network_error_percent": round(calibration.error_percent, 3),
+    }
 
 
 def without_outliers(values: Sequence[float]) -> list[float]:
@@ -138,10 +180,11 @@ def interquartile_range(values: Sequence[float]) -> float:
     return quartiles[2] - quartiles[0]
 
 
-def _metadata(content: JournalContent, drift: Drift | None) -> Metadata:
+def _metadata(content: JournalContent, samples: Samples) -> Metadata:
     identity = content.start.identity
     hello = content.sessions[0].hello
-    cores = identity["cores"]
+    cores, drift = identity["cores"], samples.drift
+    operators = [count for key, count in content.counts.items() if not is_network_key(key)]
     return Metadata(
         space=identity["space"],
         device=identity["device"],
@@ -153,22 +196,14 @@ def _metadata(content: JournalContent, drift: Drift | None) -> Metadata:
         soc=hello.soc,
         system=hello.system,
         timing=content.start.timing,
+        runs=identity["runs"],
+        dropped=identity["dropped"],
         seed=identity["seed"],
-        rounds=1 + max((visit.round for visit in content.visits), default=-1),
+        rounds=min(operators, default=0),
         agent=hello.agent,
         tool_version=content.start.tool_version,
         measured_at=content.start.started_at,
-        conditions=_conditions(content.visits, len(content.sessions)),
+        conditions=describe_conditions(content),
         drift_window_visits=2 * drift.half_window if drift else 0,
         drift_range_percent=round(drift.range_percent, 2) if drift else None,
     )
-
-
-def _conditions(visits: Sequence[OperatorVisit], sessions: int) -> str:
-    frequencies = [visit.visit.freq_khz for visit in visits if visit.visit.freq_khz is not None]
-    clock = (
-        f"clock {min(frequencies) / 1e6:.2f} to {max(frequencies) / 1e6:.2f} GHz"
-        if frequencies
-        else "clock not readable"
-    )
-    return f"{clock}, {sessions} session{'s' * (sessions != 1)}"

@@ -1,6 +1,10 @@
 """Export: an operator or a whole network as a model file; the same arguments give the same bytes."""
 
+import functools
+from collections.abc import Sequence
 from pathlib import Path
+
+from torch import nn
 
 from fbprof.errors import ExportError
 from fbprof.formats import load_format
@@ -17,12 +21,28 @@ def export_spec(spec: OpSpec, format_name: str, precision: str = "float32", seed
     """
     if spec.is_identity:
         raise ExportError(f"{spec.key()} is an identity: it costs nothing and has no model file")
-    model_format = load_format(format_name)
-    module = randomize(build_block(spec), seed)
     try:
-        return model_format.write(module, spec.input_shape, precision)
+        return load_format(format_name).write(_random_block(spec, seed), spec.input_shape, precision)
     except ExportError as error:
         raise ExportError(f"{spec.key()}: {error}") from None
+
+
+def export_chain(specs: Sequence[OpSpec], format_name: str, precision: str = "float32", seed: int = 0) -> bytes:
+    """Return the model file of operators one after the other, each with the weights it has alone.
+
+    Raises ExportError where the format cannot express it, UnknownNameError for a format or block there is not.
+    """
+    chain = nn.Sequential(*(_random_block(spec, seed) for spec in specs if not spec.is_identity)).eval()
+    try:
+        return load_format(format_name).write(chain, specs[0].input_shape, precision)
+    except ExportError as error:
+        raise ExportError(f"a network of {len(specs)} operators: {error}") from None
+
+
+@functools.lru_cache(maxsize=1024)
+def _random_block(spec: OpSpec, seed: int) -> nn.Module:
+    """Return an operator's block; networks of the same operators share it."""
+    return randomize(build_block(spec), seed)
 
 
 def export_network(

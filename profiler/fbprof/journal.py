@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 import pydantic
 
-from fbagents.protocol import Hello, Loaded, Visit
+from fbagents.protocol import Hello, Loaded, State, Visit
 from fbbase.files import storage_errors
 from fbprof.errors import JournalError
 
@@ -24,7 +25,7 @@ class Start(_Record):
     """First line: which run this is."""
 
     record: Literal["start"] = "start"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     identity: dict[str, Any]
     timing: str
     started_at: str
@@ -39,47 +40,73 @@ class Session(_Record):
 
 
 class ModelLoaded(_Record):
-    """An operator's model is loaded."""
+    """A subject's model is loaded."""
 
     record: Literal["loaded"] = "loaded"
     key: str
     loaded: Loaded
 
 
-class OperatorVisit(_Record):
-    """An operator was visited; `round` −1 is the warm-up of a session and is not counted."""
+class StateRead(_Record):
+    """The device's state before or after a block of visits."""
+
+    record: Literal["state"] = "state"
+    state: State
+
+
+class Visited(_Record):
+    """A subject, an operator or a network, was visited; warm-up visits are not counted."""
 
     record: Literal["visit"] = "visit"
     key: str
-    round: int
+    warm_up: bool = False
     visit: Visit
 
 
-class OperatorFailed(_Record):
-    """An operator cannot be measured, and why."""
+class Failed(_Record):
+    """A subject cannot be measured, and why."""
 
     record: Literal["failed"] = "failed"
     key: str
     reason: str
 
 
-Record = Start | Session | ModelLoaded | OperatorVisit | OperatorFailed
+Record = Start | Session | ModelLoaded | StateRead | Visited | Failed
 _ADAPTER: pydantic.TypeAdapter[Record] = pydantic.TypeAdapter(Annotated[Record, pydantic.Field(discriminator="record")])
 
 
 @dataclass(slots=True)
 class JournalContent:
-    """Everything a journal holds, by kind; `good_bytes` is where a torn last line begins, if there is one."""
+    """Everything a journal holds, by kind; `good_bytes` is where a torn last line begins, if there is one.
+
+    `visits` are those that count, in order of time; `counts` is their number by key.
+    """
 
     start: Start
     sessions: list[Session] = field(default_factory=list)
-    visits: list[OperatorVisit] = field(default_factory=list)
+    states: list[State] = field(default_factory=list)
+    visits: list[Visited] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    warm_up_visits: int = 0
     good_bytes: int = 0
 
-    def counted(self) -> set[tuple[str, int]]:
-        """Return (key, round) of every visit that counts."""
-        return {(visit.key, visit.round) for visit in self.visits if visit.round >= 0}
+    def add(self, record: Record) -> None:
+        """Take in one more record."""
+        match record:
+            case Session():
+                self.sessions.append(record)
+            case StateRead():
+                self.states.append(record.state)
+            case Visited(warm_up=True):
+                self.warm_up_visits += 1
+            case Visited():
+                self.visits.append(record)
+                self.counts[record.key] += 1
+            case Failed():
+                self.failed[record.key] = record.reason
+            case ModelLoaded() | Start():
+                pass
 
 
 def read_journal(path: Path) -> JournalContent | None:
@@ -100,32 +127,25 @@ def read_journal(path: Path) -> JournalContent | None:
             record = _ADAPTER.validate_json(line)
         except pydantic.ValidationError as error:
             raise JournalError(f"{path}: line {number}: damaged: {error.errors()[0]['msg']}") from None
-        content = _add(content, record, f"{path}: line {number}")
+        if isinstance(record, Start) != (content is None):
+            raise JournalError(f"{path}: line {number}: a journal begins with its one start record")
+        if isinstance(record, Start):
+            content = JournalContent(record)
+        elif content is not None:
+            content.add(record)
     if content is not None:
         content.good_bytes = len(whole) + 1
     return content
 
 
-def _add(content: JournalContent | None, record: Record, where: str) -> JournalContent:
-    if isinstance(record, Start) != (content is None):
-        raise JournalError(f"{where}: a journal begins with its one start record")
-    if isinstance(record, Start):
-        return JournalContent(record)
-    assert content is not None
-    if isinstance(record, Session):
-        content.sessions.append(record)
-    elif isinstance(record, OperatorVisit):
-        content.visits.append(record)
-    elif isinstance(record, OperatorFailed):
-        content.failed[record.key] = record.reason
-    return content
-
-
 class JournalWriter:
-    """Appends records to a journal that only this process writes; use as a context manager."""
+    """Appends records to a journal that only this process writes; use as a context manager.
 
-    def __init__(self, path: Path, good_bytes: int) -> None:
-        self._path = path
+    `content` takes in what is appended, so that it is always what the file holds.
+    """
+
+    def __init__(self, path: Path, content: JournalContent) -> None:
+        self._path, self.content = path, content
         with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
@@ -135,7 +155,7 @@ class JournalWriter:
             os.close(self._handle)
             raise JournalError(f"another fbprof is writing {path}; wait for it, or choose another output") from None
         with storage_errors(path):
-            os.ftruncate(self._handle, good_bytes)
+            os.ftruncate(self._handle, content.good_bytes)
             os.lseek(self._handle, 0, os.SEEK_END)
 
     def __enter__(self) -> Self:
@@ -152,6 +172,7 @@ class JournalWriter:
         with storage_errors(self._path):
             while line:
                 line = line[os.write(self._handle, line) :]
+        self.content.add(record)
 
     def sync(self) -> None:
         """Make what was appended survive a power cut."""
@@ -160,7 +181,7 @@ class JournalWriter:
 
 
 @contextlib.contextmanager
-def open_journal(path: Path, start: Start, fresh: bool) -> Iterator[tuple[JournalWriter, JournalContent]]:
+def open_journal(path: Path, start: Start, fresh: bool) -> Iterator[JournalWriter]:
     """Continue a journal, or begin one; `fresh` sets the one that is there aside (NAME.old).
 
     Raises JournalError where it belongs to another run.
@@ -171,18 +192,31 @@ def open_journal(path: Path, start: Start, fresh: bool) -> Iterator[tuple[Journa
     content = read_journal(path)
     if content is not None:
         _check_same_run(path, content.start.identity, start.identity)
-    with JournalWriter(path, content.good_bytes if content else 0) as writer:
+    with JournalWriter(path, content or JournalContent(start)) as writer:
         if content is None:
-            content = JournalContent(start)
             writer.append(start)
-        yield writer, content
+        yield writer
+
+
+def check_same_device(path: Path, content: JournalContent, hello: Hello) -> None:
+    """Raise JournalError where the agent runs on another device, or with another runtime, than the journal's."""
+    runtime = content.start.identity["runtime"]
+    for session in content.sessions[:1]:
+        first = session.hello
+        there = {"processor": first.soc, "runtime version": first.runtimes.get(runtime)}
+        here = {"processor": hello.soc, "runtime version": hello.runtimes.get(runtime)}
+        _refuse_differences(path, there, here, "on this device")
 
 
 def _check_same_run(path: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
+    _refuse_differences(path, theirs, ours, "asked for")
+
+
+def _refuse_differences(path: Path, theirs: dict[str, Any], ours: dict[str, Any], what: str) -> None:
     differences = [
-        f"{name} {json.dumps(theirs.get(name))} there, {json.dumps(ours.get(name))} asked for"
+        f"{name} {json.dumps(theirs.get(name))} there, {json.dumps(ours[name])} {what}"
         for name in ours
-        if theirs.get(name) != ours.get(name)
+        if theirs.get(name) != ours[name]
     ]
     if differences:
         raise JournalError(

@@ -1,40 +1,47 @@
-"""Measure: export every operator, keep them loaded in the agent, visit them in random rounds, journal every sample."""
+"""Measure: visit every subject of a plan on its device in random rounds, and journal every sample."""
 
 import contextlib
 import datetime
+import statistics
 import tempfile
+import time
 from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from fbagents.agent import AgentClient, Planned
 from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError, DeviceError
 from fbagents.profile import Profile
+from fbagents.protocol import Visit
 from fbagents.transports import Transport, connect
 from fbbase import __version__
 from fbbase.errors import FbError, PartialError
-from fbbase.files import write_bytes
 from fbbase.progress import Advance, progress
 from fblut.table import Lut
 from fbprof.errors import ExportError, MeasurementError
-from fbprof.estimate import estimate
-from fbprof.export import export_spec
-from fbprof.formats import format_of, load_format
+from fbprof.estimate import estimate, half_widths_percent
 from fbprof.journal import (
+    Failed,
     JournalContent,
     JournalWriter,
     ModelLoaded,
-    OperatorFailed,
-    OperatorVisit,
     Session,
     Start,
+    StateRead,
+    Visited,
+    check_same_device,
     open_journal,
 )
-from fbprof.plan import Plan
-from fbspace.opspec import OpSpec
+from fbprof.loaded import LoadedModels
+from fbprof.plan import Plan, references
+from fbprof.schedule import Schedule, fitting_first
+from fbspace.space import Space
 
-WARMUP_ROUND = -1
-CRASHES_PER_OPERATOR = 2
-"""An operator during which the agent is lost so often is the cause; once may be chance."""
+STEADY_PERCENT = 3.0
+"""A model is warm once a visit is not faster than the one before by more."""
+WARM_UP_VISITS = 10
+CRASHES_PER_SUBJECT = 2
+"""A subject during which the agent is lost so often is the cause; once may be chance."""
 CRASHES_PER_RUN = 8
 
 
@@ -43,143 +50,174 @@ def journal_path(table: Path) -> Path:
     return table.with_suffix(".journal.jsonl")
 
 
-def start_record(plan: Plan) -> Start:
-    """Return the first line of a plan's journal."""
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return Start(identity=plan.identity(), timing=plan.timing, started_at=now, tool_version=__version__)
+def measure(plan: Plan, space: Space, profile: Profile, journal: Path, fresh: bool = False) -> Lut:
+    """Carry out a plan, or what is left of it, and return the table. Raises as `collect` does."""
+    return estimate(collect(plan, profile, journal, fresh), space)
 
 
-def measure(plan: Plan, profile: Profile, journal: Path, fresh: bool = False) -> Lut:
-    """Carry out a plan, or what is left of it, and return the table.
+def collect(plan: Plan, profile: Profile, journal: Path, fresh: bool = False) -> JournalContent:
+    """Carry out a plan, or what is left of it, and return every sample.
 
     Every sample is in the journal before anything is derived from it. Raises DeviceError where the device cannot be
     used, PartialError where the agent is lost again and again (the same call continues), JournalError.
     """
-    with open_journal(journal, start_record(plan), fresh) as (writer, content):
-        run = _Run(plan, profile, writer, content)
-        if run.pending_visits():
-            run.carry_out()
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    start = Start(identity=plan.identity(), timing=plan.timing, started_at=now, tool_version=__version__)
+    with open_journal(journal, start, fresh) as writer:
+        _Run(plan, profile, writer, journal).carry_out()
+        content = writer.content
     if not content.visits:
         reasons = "; ".join(sorted(set(content.failed.values()))[:3])
         raise MeasurementError(f"no operator could be measured: {reasons}")
-    return estimate(content, plan.operators)
+    return content
 
 
 class _Run:
     """What is left of a plan, and the agent that does it."""
 
-    def __init__(self, plan: Plan, profile: Profile, writer: JournalWriter, content: JournalContent) -> None:
-        self._plan, self._profile, self._writer, self._content = plan, profile, writer, content
-        self._counted = content.counted()
+    def __init__(self, plan: Plan, profile: Profile, writer: JournalWriter, journal: Path) -> None:
+        self._plan, self._profile, self._writer, self._journal = plan, profile, writer, journal
+        self._content = writer.content
+        self._subjects = {subject.key: subject for subject in plan.subjects}
+        self._references = [spec.key() for spec in references(plan.operators)]
+        self._schedule = Schedule(plan, self._references, lambda: half_widths_percent(self._content))
+        self._deadline = time.monotonic() + plan.max_time_s
+        self._visit_s: dict[str, float] = {}
+        self._blocks = len(self._content.states)
         self._crashes: Counter[str] = Counter()
-        self._suspect: OpSpec | None = None  # the operator that the agent works on: to blame if it is lost
-
-    def pending(self, round_number: int) -> list[OpSpec]:
-        """Return the operators that a round has still to visit, in the round's order."""
-        return [spec for spec in self._plan.order(round_number) if self._is_pending(spec, round_number)]
-
-    def _is_pending(self, spec: OpSpec, round_number: int) -> bool:
-        key = spec.key()
-        return key not in self._content.failed and (key, round_number) not in self._counted
-
-    def pending_visits(self) -> int:
-        """Return how many visits are left."""
-        return sum(self._is_pending(s, r) for r in range(self._plan.rounds) for s in self._plan.operators)
+        self._suspect: str | None = None  # what the agent works on: to blame if it is lost
 
     def carry_out(self) -> None:
-        """Start the agent, and again when it is lost, until nothing is left."""
-        total = self._plan.rounds * len(self._plan.operators)
+        """Start the agent, and again when it is lost, until nothing is left or the time is up."""
+        if not self._wanted():
+            return
         with contextlib.ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fbprof-")))
-            models = self._export(folder)
             transport = connect(self._profile)
             stack.callback(transport.close)
-            done = total - self.pending_visits()
-            advance = stack.enter_context(progress(f"measuring on {self._profile.name}", total, done))
-            while self.pending_visits():
-                self._session(transport, models, advance)
+            while not self._session(transport, folder):
+                pass
 
-    def _export(self, folder: Path) -> dict[str, Path]:
-        """Write the model files of what is not done; an operator that cannot be written is recorded as failed."""
-        format_name = format_of(self._plan.runtime)
-        suffix = load_format(format_name).SUFFIX
-        models = {}
-        rounds = range(self._plan.rounds)
-        pending = [spec for spec in self._plan.operators if any(self._is_pending(spec, r) for r in rounds)]
-        with progress(f"exporting to {format_name}", len(pending)) as advance:
-            for number, spec in enumerate(pending):
-                try:
-                    path = folder / f"{number:04d}{suffix}"
-                    write_bytes(path, export_spec(spec, format_name, self._plan.precision, self._plan.seed))
-                    models[spec.key()] = path
-                except ExportError as error:
-                    self._fail(spec, str(error))
-                advance()
-        return models
+    def _wanted(self) -> dict[str, int]:
+        return self._schedule.wanted(self._content.counts, self._content.failed)
 
-    def _session(self, transport: Transport, models: dict[str, Path], advance: Advance) -> None:
-        """Run one agent until all is done, or until it is lost."""
+    def _is_late(self) -> bool:
+        return time.monotonic() > self._deadline
+
+    def _session(self, transport: Transport, folder: Path) -> bool:
+        """Run one agent; return whether all is done or the time is up, False where the agent was lost."""
         try:
             with AgentClient(transport, self._plan.threads, self._plan.cores) as agent:
                 check_runtime(agent, self._plan.runtime, self._profile)
-                session = Session(hello=agent.hello)
-                self._writer.append(session)
-                self._content.sessions.append(session)
-                self._load(agent, transport, models)
-                for round_number in (WARMUP_ROUND, *range(self._plan.rounds)):
-                    self._round(agent, round_number, models, advance)
+                check_same_device(self._journal, self._content, agent.hello)
+                self._writer.append(Session(hello=agent.hello))
+                models = LoadedModels(agent, transport, self._plan, folder)
+                while self._wanted() and not self._is_late():
+                    self._phase(agent, models)
         except (AgentLostError, AgentTimeoutError, AgentReplyError) as error:
             self._blame(error)
+            return False
+        return True
 
-    def _load(self, agent: AgentClient, transport: Transport, models: dict[str, Path]) -> None:
-        for spec in self._plan.operators:
-            key = spec.key()
-            if key in self._content.failed or key not in models:
-                continue
-            self._suspect = spec
-            try:
-                reply = agent.load(key, transport.push(models[key]), self._plan.runtime, spec.input_shape)
-                self._writer.append(ModelLoaded(key=key, loaded=reply))
-            except AgentReplyError as error:
-                self._fail(spec, f"cannot be loaded: {error}")
-        self._suspect = None
+    def _phase(self, agent: AgentClient, models: LoadedModels) -> None:
+        """Visit what is wanted until the intervals are to be looked at again."""
+        counts, failed = self._content.counts, self._content.failed
+        wanted = self._schedule.missing(counts, failed)
+        done = sum(counts[key] for key in wanted)
+        title = f"measuring {len(wanted)} models on {self._profile.name}"
+        with progress(title, done + sum(wanted.values()), done) as advance:
+            while wanted and not self._is_late():
+                self._warm_up(agent, self._load(models, wanted))
+                present = {key: left for key, left in wanted.items() if key in models.keys}
+                if present:
+                    order = self._schedule.block(present, self._visit_s, self._blocks)
+                    self._block(agent, [key for key in order if key in models.keys], present, advance)
+                wanted = self._schedule.missing(counts, failed)
 
-    def _round(self, agent: AgentClient, round_number: int, models: dict[str, Path], advance: Advance) -> None:
-        """Visit what is left of one round and write down every sample as it comes."""
-        specs = [spec for spec in self.pending(round_number) if spec.key() in models]
-        if not specs:
-            return
-        visits = agent.run([Planned(spec.key(), self._plan.runs) for spec in specs])
-        for spec in specs:
-            self._suspect = spec
-            record = OperatorVisit(key=spec.key(), round=round_number, visit=next(visits))
-            self._writer.append(record)
-            self._content.visits.append(record)
-            if round_number != WARMUP_ROUND:
-                self._counted.add((spec.key(), round_number))
-                advance(note=f"round {round_number + 1} of {self._plan.rounds}")
+    def _load(self, models: LoadedModels, wanted: dict[str, int]) -> list[str]:
+        """Load what the next block visits, as far as there is room, and return what is new."""
+        first, *others = fitting_first(wanted, self._content.counts, models.keys)
+        references = [key for key in self._references if key not in self._content.failed]
+        needed = dict.fromkeys([first, *references, *others])
+        new: list[str] = []
+        keep: set[str] = set()
+        waiting = [key for key in needed if key not in models.keys]
+        with progress("exporting and loading models", len(waiting)) as advance:
+            for key in needed:
+                keep.add(key)
+                if key in models.keys:
+                    continue
+                if not models.make_room(keep):
+                    break
+                waiting.remove(key)
+                for ahead in (key, *waiting[:1]):
+                    models.prepare(self._subjects[ahead])
+                self._suspect = key
+                try:
+                    self._writer.append(ModelLoaded(key=key, loaded=models.load(self._subjects[key])))
+                    new.append(key)
+                except ExportError as error:
+                    self._fail(key, str(error))
+                except AgentReplyError as error:
+                    self._fail(key, f"cannot be loaded: {error}")
+                advance()
         self._suspect = None
-        next(visits, None)  # the agent's closing line, without which the round would not count
+        return new
+
+    def _warm_up(self, agent: AgentClient, keys: Sequence[str]) -> None:
+        """Visit models until each is steady: a visit is not faster any more than the one before."""
+        waiting, last_us = list(keys), dict[str, float]()
+        for _ in range(WARM_UP_VISITS):
+            now_us: dict[str, float] = {}
+            for key, visit in self._visits(agent, waiting, warm_up=True):
+                now_us[key] = statistics.median(visit.wall_ns) / 1e3
+            waiting = [k for k in waiting if k not in last_us or now_us[k] < last_us[k] * (1 - STEADY_PERCENT / 100)]
+            last_us |= now_us
+            if not waiting:
+                break
+
+    def _block(self, agent: AgentClient, order: Sequence[str], wanted: Mapping[str, int], advance: Advance) -> None:
+        """Carry out one schedule, with the device's state before and after it."""
+        left = dict(wanted)
+        self._writer.append(StateRead(state=agent.state()))
+        for key, visit in self._visits(agent, order, warm_up=False):
+            self._visit_s[key] = sum(visit.wall_ns) / 1e9
+            if left.get(key, 0) > 0:
+                left[key] -= 1
+                advance()
+        self._writer.append(StateRead(state=agent.state()))
         self._writer.sync()
+        self._blocks += 1
+
+    def _visits(self, agent: AgentClient, order: Sequence[str], warm_up: bool) -> Iterator[tuple[str, Visit]]:
+        """Run a schedule and write down every sample as it comes."""
+        if not order:
+            return
+        visits = agent.run([Planned(key, self._plan.runs) for key in order])
+        for key in order:
+            self._suspect = key
+            visit = next(visits)
+            self._writer.append(Visited(key=key, warm_up=warm_up, visit=visit))
+            yield key, visit
+        self._suspect = None
+        next(visits, None)  # the agent's closing line, without which the schedule would not count
 
     def _blame(self, error: FbError) -> None:
-        """Decide what the loss of the agent means: a chance, an operator that cannot be measured, or the end."""
+        """Decide what the loss of the agent means: a chance, a subject that cannot be measured, or the end."""
         if self._suspect is None:
             raise error
-        key = self._suspect.key()
+        key, self._suspect = self._suspect, None
         self._crashes[key] += 1
         if self._crashes.total() >= CRASHES_PER_RUN:
             raise PartialError(
                 f"the agent was lost {CRASHES_PER_RUN} times, the last time in {key}: {error}. "
                 "All samples are in the journal; the same command continues"
             ) from error
-        if self._crashes[key] >= CRASHES_PER_OPERATOR:
-            self._fail(self._suspect, f"the agent is lost when it runs: {error}")
-        self._suspect = None
+        if self._crashes[key] >= CRASHES_PER_SUBJECT:
+            self._fail(key, f"the agent is lost when it runs: {error}")
 
-    def _fail(self, spec: OpSpec, reason: str) -> None:
-        self._writer.append(OperatorFailed(key=spec.key(), reason=reason))
-        self._content.failed[spec.key()] = reason
+    def _fail(self, key: str, reason: str) -> None:
+        self._writer.append(Failed(key=key, reason=reason))
 
 
 def check_runtime(agent: AgentClient, runtime: str, profile: Profile) -> None:

@@ -1,4 +1,4 @@
-"""Plan: which operators are timed, in which order, how often; everything that makes two runs the same run."""
+"""Plan: what is timed, how, and how well; everything that makes two runs the same run."""
 
 import hashlib
 import random
@@ -6,14 +6,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from fbprof.subject import Subject, network, operator
+from fbspace.architecture import ZOO, load_architecture
+from fbspace.draw import draw_networks
 from fbspace.opspec import OpSpec
+from fbspace.space import Space
 
 _T = TypeVar("_T")
 
-DEFAULT_ROUNDS = 200
-QUICK_ROUNDS = 10
 DEFAULT_RUNS = 3
 DEFAULT_DROPPED = 1
+DEFAULT_ROUNDS = 400
+MIN_ROUNDS = 60
+"""Visits to everything before the first look at the intervals: fewer tell little of how the device changes."""
+QUICK_ROUNDS = 10
+DEFAULT_CI_PERCENT = 1.0
+DEFAULT_MAX_TIME_MIN = 30.0
+DEFAULT_NETWORKS = 50
+"""Networks that calibrate a table; with more the error hardly falls (docs/method.md)."""
+REFERENCES = 4
 
 ASSUMED_MACS_PER_S = 10e9
 """What `--dry-run` assumes of one core until the device has been measured: only for the time it announces."""
@@ -22,9 +33,11 @@ ASSUMED_OVERHEAD_S = 20e-6
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A measurement: `rounds` times, visit every operator in a new random order and run it `runs` times in a row.
+    """A measurement: visit every subject in random rounds, and run it `runs` times in a row at each visit.
 
-    The first `dropped` runs of a visit meet caches that the operator before left; they are recorded and not counted.
+    The first `dropped` runs of a visit meet caches that the subject before left; they are recorded and not counted.
+    Everything is visited MIN_ROUNDS times, then what is not yet known within ±`ci_percent` again, at most `rounds`
+    times and for `max_time_s` seconds. `memory_bytes` bounds what is loaded at once; None is half of what is free.
     """
 
     space: str
@@ -33,14 +46,18 @@ class Plan:
     precision: str
     threads: int
     cores: tuple[int, ...] | None
-    rounds: int
     runs: int
     dropped: int
     seed: int
     operators: tuple[OpSpec, ...]
+    networks: tuple[Subject, ...] = ()
+    rounds: int = DEFAULT_ROUNDS
+    ci_percent: float = DEFAULT_CI_PERCENT
+    max_time_s: float = 60 * DEFAULT_MAX_TIME_MIN
+    memory_bytes: int | None = None
 
     def identity(self) -> dict[str, object]:
-        """Return what a journal must agree with to be continued; more rounds may be asked for."""
+        """Return what a journal must agree with to be continued; more visits and networks may be asked for."""
         keys = "\n".join(spec.key() for spec in self.operators)
         return {
             "space": self.space,
@@ -55,9 +72,15 @@ class Plan:
             "operators_sha256": hashlib.sha256(keys.encode()).hexdigest(),
         }
 
-    def order(self, round_number: int) -> list[OpSpec]:
-        """Return the operators in the random order of one round; the same for the same seed."""
-        return round_order(self.operators, self.seed, round_number)
+    @property
+    def subjects(self) -> list[Subject]:
+        """Everything that is timed: the operators, then the networks."""
+        return [*map(operator, self.operators), *self.networks]
+
+    @property
+    def min_rounds(self) -> int:
+        """Visits to everything before intervals are looked at."""
+        return min(MIN_ROUNDS, self.rounds)
 
     @property
     def timing(self) -> str:
@@ -68,16 +91,38 @@ class Plan:
         """Return a rough guess of the run's length in seconds, before anything is known of the device."""
         from fbspace.network import count_spec
 
-        macs = sum(count_spec(spec).macs for spec in self.operators)
-        once = macs / ASSUMED_MACS_PER_S + ASSUMED_OVERHEAD_S * len(self.operators)
-        return (self.rounds + 1) * self.runs * once
+        macs = {spec: count_spec(spec).macs for subject in self.subjects for spec in subject.specs}
+        timed = [spec for subject in self.subjects for spec in subject.specs]
+        once = sum(macs[spec] for spec in timed) / ASSUMED_MACS_PER_S + ASSUMED_OVERHEAD_S * len(timed)
+        return (self.min_rounds + 1) * self.runs * once
 
 
-def round_order(items: Sequence[_T], seed: int, round_number: int) -> list[_T]:
-    """Return the items in the random order of one round; the same for the same seed."""
-    shuffled = list(items)
-    random.Random(f"{seed}/{round_number}").shuffle(shuffled)
-    return shuffled
+def references(operators: Sequence[OpSpec]) -> list[OpSpec]:
+    """Return a few operators, from light to heavy, that recur throughout a run and tell the device's speed."""
+    from fbspace.network import count_spec
+
+    by_size = sorted(operators, key=lambda spec: (count_spec(spec).macs, spec.key()))
+    count = min(REFERENCES, len(by_size))
+    return [by_size[(2 * i + 1) * len(by_size) // (2 * count)] for i in range(count)]
+
+
+def calibration_networks(space: Space, count: int, seed: int) -> tuple[Subject, ...]:
+    """Return the random networks that put a table into context: the same for the same seed, none of the zoo."""
+    drawn = draw_networks(space, count, f"calibration/{seed}", zoo_choices(space))
+    return tuple(network(space, choices) for choices in drawn)
+
+
+def zoo_choices(space: Space) -> list[tuple[str, ...]]:
+    """Return the choices of the published networks of a space."""
+    zoo = map(load_architecture, ZOO.names())
+    return [published.choices for published in zoo if published.space == space.name]
+
+
+def shuffled(items: Sequence[_T], seed: int, part: int) -> list[_T]:
+    """Return the items in a random order that the seed and the number of the part decide."""
+    order = list(items)
+    random.Random(f"{seed}/{part}").shuffle(order)
+    return order
 
 
 def describe(specs: Sequence[OpSpec]) -> str:

@@ -13,11 +13,12 @@ from fbbase.files import write_bytes
 from fbbase.progress import progress
 from fblut.table import Lut
 from fbprof.errors import MeasurementError
-from fbprof.estimate import median_interval, usable_samples_us
+from fbprof.estimate import median_interval
 from fbprof.export import export_network, export_spec
 from fbprof.formats import format_of, load_format
 from fbprof.measure import check_runtime
-from fbprof.plan import DEFAULT_DROPPED, DEFAULT_RUNS, round_order
+from fbprof.plan import DEFAULT_DROPPED, DEFAULT_RUNS, shuffled
+from fbprof.samples import usable_samples_us
 from fbspace.architecture import Architecture
 
 NETWORK = "network"
@@ -99,7 +100,7 @@ def _visit_medians(agent: AgentClient, keys: list[str], rounds: int, seed: int) 
     medians: dict[str, list[float]] = {key: [] for key in keys}
     with progress("verifying", rounds) as advance:
         for round_number in range(-1, rounds):  # round -1 warms up
-            for visit in agent.run([Planned(key, DEFAULT_RUNS) for key in round_order(keys, seed, round_number)]):
+            for visit in agent.run([Planned(key, DEFAULT_RUNS) for key in shuffled(keys, seed, round_number)]):
                 kept, _ = usable_samples_us(visit, DEFAULT_DROPPED)
                 if round_number >= 0 and kept:
                     medians[visit.model].append(statistics.median(kept))

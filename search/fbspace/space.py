@@ -86,6 +86,7 @@ class _Strict(pydantic.BaseModel):
 
 
 _Count = Annotated[int, pydantic.Field(ge=1)]
+_Name = Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$")]
 
 
 class _Input(_Strict):
@@ -120,7 +121,7 @@ class _SpaceFile(_Strict):
     head_channels: Annotated[list[_Count], pydantic.Field(min_length=1)]
     stem: Annotated[list[_StemOperator], pydantic.Field(min_length=1)]
     stages: Annotated[list[_Stage], pydantic.Field(min_length=1)]
-    candidates: Annotated[dict[str, _Operator], pydantic.Field(min_length=1)]
+    candidates: Annotated[dict[_Name, _Operator], pydantic.Field(min_length=1)]
 
 
 class _Cursor:

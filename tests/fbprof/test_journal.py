@@ -10,23 +10,23 @@ import pytest
 from fbagents.protocol import Visit
 from fbbase.errors import StorageError
 from fbprof.errors import JournalError
-from fbprof.journal import JournalWriter, OperatorFailed, OperatorVisit, Start, open_journal, read_journal
+from fbprof.journal import Failed, JournalContent, JournalWriter, Start, Visited, open_journal, read_journal
 
 START = Start(identity={"space": "fbnet", "threads": 1}, timing="t", started_at="now", tool_version="0")
 
 
-def visit(number: int) -> OperatorVisit:
+def visit(number: int) -> Visited:
     raw = Visit(event="visit", index=number, model="m", start_ns=1, wall_ns=(5,), cpu_ns=None)
-    return OperatorVisit(key="m", round=number, visit=raw)
+    return Visited(key="m", visit=raw)
 
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Path:
     path = tmp_path / "deep" / "x.journal.jsonl"
-    with open_journal(path, START, fresh=False) as (writer, _):
+    with open_journal(path, START, fresh=False) as writer:
         for number in range(3):
             writer.append(visit(number))
-        writer.append(OperatorFailed(key="n", reason="broken"))
+        writer.append(Failed(key="n", reason="broken"))
     return path
 
 
@@ -34,7 +34,8 @@ def test_what_was_appended_is_read(journal: Path) -> None:
     content = read_journal(journal)
     assert content is not None
     assert content.start == START
-    assert content.counted() == {("m", 0), ("m", 1), ("m", 2)}
+    assert content.counts == {"m": 3}
+    assert [record.visit.index for record in content.visits] == [0, 1, 2]
     assert content.failed == {"n": "broken"}
 
 
@@ -46,10 +47,11 @@ def test_no_journal_is_none(tmp_path: Path) -> None:
 def test_a_torn_last_line_is_left_out_and_overwritten(journal: Path, cut: int) -> None:
     raw = journal.read_bytes()
     journal.write_bytes(raw[:-cut])
-    with open_journal(journal, START, fresh=False) as (writer, content):
-        assert content.failed == {}
-        assert len(content.visits) == 3
+    with open_journal(journal, START, fresh=False) as writer:
+        assert writer.content.failed == {}
+        assert len(writer.content.visits) == 3
         writer.append(visit(3))
+        assert len(writer.content.visits) == 4
     content_after = read_journal(journal)
     assert content_after is not None
     assert len(content_after.visits) == 4
@@ -57,8 +59,8 @@ def test_a_torn_last_line_is_left_out_and_overwritten(journal: Path, cut: int) -
 
 def test_a_journal_torn_in_its_first_line_begins_again(journal: Path) -> None:
     journal.write_bytes(journal.read_bytes()[:20])
-    with open_journal(journal, START, fresh=False) as (_, content):
-        assert content.visits == []
+    with open_journal(journal, START, fresh=False) as writer:
+        assert writer.content.visits == []
     assert read_journal(journal) is not None
 
 
@@ -85,8 +87,8 @@ def test_a_journal_of_another_run_is_refused_and_fresh_starts_over(journal: Path
     ):
         pass
     assert len(read_journal(journal).visits) == 3  # type: ignore[union-attr]
-    with open_journal(journal, other, fresh=True) as (_, content):
-        assert content.visits == []
+    with open_journal(journal, other, fresh=True) as writer:
+        assert writer.content.visits == []
     old = read_journal(journal.with_name(journal.name + ".old"))
     assert old is not None
     assert len(old.visits) == 3
@@ -97,8 +99,9 @@ def test_a_journal_of_another_run_is_refused_and_fresh_starts_over(journal: Path
 
 
 def test_a_second_writer_is_refused(journal: Path) -> None:
-    with JournalWriter(journal, journal.stat().st_size), pytest.raises(JournalError, match="another fbprof is writing"):
-        JournalWriter(journal, 0)
+    content = JournalContent(START, good_bytes=journal.stat().st_size)
+    with JournalWriter(journal, content), pytest.raises(JournalError, match="another fbprof is writing"):
+        JournalWriter(journal, JournalContent(START))
     assert read_journal(journal) is not None
 
 
@@ -108,14 +111,15 @@ def test_a_full_disk_is_a_storage_error_and_what_was_written_stays(journal: Path
 import resource, signal
 from pathlib import Path
 from fbbase.errors import StorageError
-from fbprof.journal import JournalWriter, OperatorFailed
+from fbprof.journal import Failed, JournalContent, JournalWriter, Start
 path = Path({str(journal)!r})
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 size = path.stat().st_size
 resource.setrlimit(resource.RLIMIT_FSIZE, (size + 30, size + 30))
-with JournalWriter(path, size) as writer:
+start = Start(identity={{}}, timing="t", started_at="now", tool_version="0")
+with JournalWriter(path, JournalContent(start, good_bytes=size)) as writer:
     try:
-        writer.append(OperatorFailed(key="k", reason="r" * 100))
+        writer.append(Failed(key="k", reason="r" * 100))
     except StorageError as error:
         print("StorageError:", error)
 """

@@ -28,10 +28,10 @@ def command(journal: Path, output: Path, no_drift: bool) -> None:
     from fbspace.space import load_space
 
     content = read_journal(journal)
-    if content is None or not content.counted():
+    if content is None or not content.visits:
         raise JournalError(f"{journal} holds no samples; fbprof measure writes them beside its table")
-    lut = estimate(content, load_space(content.start.identity["space"]).operators(), correct_drift=not no_drift)
+    lut = estimate(content, load_space(content.start.identity["space"]), correct_drift=not no_drift)
     write_lut(lut, output)
     drift = lut.metadata.drift_range_percent
     corrected = f"drift of {drift:.1f} % taken out" if drift is not None else "not corrected for drift"
-    click.echo(f"{output}: {len(lut.rows)} operators from {len(content.counted())} visits, {corrected}")
+    click.echo(f"{output}: {len(lut.rows)} operators from {len(content.visits)} visits, {corrected}")

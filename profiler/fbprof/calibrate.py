@@ -1,0 +1,120 @@
+"""Calibrate: operators timed alone, put into the context of whole networks by a few dozen measured ones.
+
+Alone, an operator finds its input where it left it, in its own layout; within a network it finds what the layer before
+left. What that is worth differs by operator, but not at random: it is common to all, to those of one input size, to
+those of one kernel and expansion, and a little each operator's own. So its latency within a network is
+
+    isolated · (1 + common + size + candidate + own)
+
+and every network costs `network_us` on top. The parts are estimated from measured networks by ridge regression on
+relative errors: each kind of part is shrunk towards zero by the ratio of its variance to the noise's, and the ratios
+are those that predict networks best that were left out (leave-one-out, in closed form from the hat matrix).
+"""
+
+import itertools
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fbspace.opspec import OpSpec
+
+Floats = NDArray[np.float64]
+
+MIN_NETWORKS = 8
+"""With fewer measured networks a table stays as it is."""
+FLAT = 1e4
+"""Ratio of variances that shrinks nothing."""
+RATIOS = (0.0, 1.0, 10.0, 100.0)
+OWN_RATIOS = (0.0, 1.0, 10.0)
+NETWORK_RATIOS = (0.0, FLAT)
+SMALLEST_FACTOR = 0.2
+"""A choice of ratios that would make any operator faster than this share of its isolated latency is not considered."""
+
+LEVELS: tuple[tuple[str, Callable[[OpSpec], Hashable], tuple[float, ...]], ...] = (
+    ("common", lambda spec: None, (FLAT,)),
+    ("size", lambda spec: (spec.height, spec.width), RATIOS),
+    ("candidate", lambda spec: (spec.kind, spec.kernel, spec.expansion, spec.groups), RATIOS),
+    ("own", lambda spec: spec, OWN_RATIOS),
+)
+"""What operators share: name, which of them belong together, and the ratios of variances that are tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What turns isolated latencies into those within a network.
+
+    `factor` and its standard error `factor_error`, one per operator; `network_us` is what every network costs beside
+    its operators. `error_percent` is the root mean square error for networks left out, `levels` the chosen ratios.
+    """
+
+    factor: Floats
+    factor_error: Floats
+    network_us: float
+    error_percent: float
+    levels: dict[str, float]
+
+
+def calibrate(operators: Sequence[OpSpec], isolated_us: Floats, counts: Floats, measured_us: Floats) -> Calibration:
+    """Return the calibration of operators by measured networks.
+
+    `isolated_us` has one latency per operator, `counts` says how often each network (row) has each operator (column),
+    `measured_us` is each network's latency. Raises ValueError for fewer than MIN_NETWORKS.
+    """
+    if len(measured_us) < MIN_NETWORKS:
+        raise ValueError(f"{len(measured_us)} networks are too few to calibrate by")
+    members = [_membership([group(spec) for spec in operators]) for _, group, _ in LEVELS]
+    share = counts * isolated_us / measured_us[:, None]  # of each network's latency, by operator
+    scale_us = float(np.median(measured_us))
+    parts = [*(share @ member for member in members), scale_us / measured_us[:, None]]
+    target = 1 - share.sum(1)
+    best: tuple[float, Calibration] | None = None
+    for ratios in itertools.product(*(level[2] for level in LEVELS), NETWORK_RATIOS):
+        deviations = np.concatenate(
+            [np.full(part.shape[1], np.sqrt(ratio)) for part, ratio in zip(parts, ratios, strict=True)]
+        )
+        fit = _ridge(np.hstack(parts) * deviations, target)
+        coefficients = deviations * fit.coefficients
+        to_factor = np.hstack([*members, np.zeros((len(operators), 1))]) * deviations
+        factor = 1 + to_factor @ fit.coefficients
+        error = float(np.sqrt(np.mean(fit.left_out**2)))
+        if (best is None or error < best[0]) and factor.min() >= SMALLEST_FACTOR:
+            names = [*(level[0] for level in LEVELS), "network"]
+            best = (
+                error,
+                Calibration(
+                    factor=factor,
+                    factor_error=np.sqrt(np.einsum("ij,jk,ik->i", to_factor, fit.covariance, to_factor)),
+                    network_us=float(coefficients[-1] * scale_us),
+                    error_percent=100 * error,
+                    levels=dict(zip(names, ratios, strict=True)),
+                ),
+            )
+    if best is None:
+        raise ValueError("the networks contradict the operators: no factor makes their sum the network's latency")
+    return best[1]
+
+
+def _membership(labels: Sequence[Hashable]) -> Floats:
+    """Return operators × groups, 1 where an operator belongs to a group."""
+    groups = list(dict.fromkeys(labels))
+    return np.array([[float(label == group) for group in groups] for label in labels])
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    coefficients: Floats
+    covariance: Floats
+    left_out: Floats
+    """Error of each observation when it is not among those fitted."""
+
+
+def _ridge(design: Floats, target: Floats) -> _Fit:
+    """Minimise ‖target − design·β‖² + ‖β‖²; scaled columns shrink in proportion to their scale."""
+    inverse = np.asarray(np.linalg.inv(design.T @ design + np.eye(design.shape[1])), dtype=np.float64)
+    hat = design @ inverse @ design.T
+    coefficients = inverse @ design.T @ target
+    residual = target - design @ coefficients
+    free = max(len(target) - float(np.trace(hat)), 1.0)
+    return _Fit(coefficients, inverse * (float(residual @ residual) / free), residual / (1 - np.diag(hat)))

@@ -1,0 +1,41 @@
+"""Conditions: what the device told of its clocks, temperature and cores while it was measured."""
+
+from collections.abc import Sequence
+
+from fbprof.journal import JournalContent
+
+
+def clocks_ghz(content: JournalContent) -> list[float]:
+    """Return every clock that was read, after visits and between blocks."""
+    visits = [record.visit.freq_khz for record in content.visits if record.visit.freq_khz is not None]
+    return [khz / 1e6 for khz in visits]
+
+
+def temperatures_c(content: JournalContent) -> list[float]:
+    """Return the hottest zone of every state that tells temperatures, in order of time."""
+    return [max(state.temperature_c.values()) for state in content.states if state.temperature_c]
+
+
+def affinities(content: JournalContent) -> list[tuple[int, ...]]:
+    """Return the different sets of cores that the agent was allowed to run on, in order of time."""
+    return list(dict.fromkeys(state.affinity for state in content.states if state.affinity is not None))
+
+
+def describe_conditions(content: JournalContent) -> str:
+    """Return the conditions in words; what the device does not tell is said to be not readable."""
+    cores = " then ".join(",".join(map(str, affinity)) for affinity in affinities(content))
+    sessions = len(content.sessions)
+    return ", ".join(
+        [
+            _range("clock", clocks_ghz(content), "GHz", 2),
+            _range("temperature", temperatures_c(content), "°C", 1),
+            f"cores allowed {cores}" if cores else "affinity not readable",
+            f"{sessions} session{'s' * (sessions != 1)}",
+        ]
+    )
+
+
+def _range(name: str, values: Sequence[float], unit: str, digits: int) -> str:
+    if not values:
+        return f"{name} not readable"
+    return f"{name} {min(values):.{digits}f} to {max(values):.{digits}f} {unit}"

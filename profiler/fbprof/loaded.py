@@ -1,0 +1,73 @@
+"""LoadedModels: which models are on the device, within its memory bound; files are written when they are needed."""
+
+import hashlib
+from collections.abc import Collection
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from fbagents.agent import AgentClient
+from fbagents.protocol import Loaded
+from fbagents.transports import Transport
+from fbbase.files import write_bytes
+from fbprof.formats import format_of, load_format
+from fbprof.plan import Plan
+from fbprof.subject import Subject
+
+UNKNOWN_MEMORY_BYTES = 1 << 30
+"""What may be loaded where the device does not tell how much memory it has."""
+FREE_SHARE = 0.5
+FILE_FACTOR = 2
+"""A model takes at least its weights twice: as they are in the file, and as the runtime packs them."""
+
+
+class LoadedModels:
+    """The models of one agent, at most `limit_bytes` of them at a time."""
+
+    def __init__(self, agent: AgentClient, transport: Transport, plan: Plan, folder: Path) -> None:
+        self._agent, self._transport, self._plan, self._folder = agent, transport, plan, folder
+        self._format = format_of(plan.runtime)
+        self._suffix = load_format(self._format).SUFFIX
+        self._exporter = ThreadPoolExecutor(max_workers=1)
+        self._files: dict[str, Future[Path]] = {}
+        self._bytes: dict[str, int] = {}
+        available = agent.state().memory_available_bytes
+        free = UNKNOWN_MEMORY_BYTES if available is None else int(FREE_SHARE * available)
+        self.limit_bytes = plan.memory_bytes or free
+        self.keys: set[str] = set()
+
+    def make_room(self, needed: Collection[str]) -> bool:
+        """Unload what is not needed while the bound is reached; return whether there is room for one more."""
+        for key in sorted(self.keys - set(needed)):
+            if not self._is_full():
+                return True
+            self._agent.unload(key)
+            self.keys.remove(key)
+        return not self._is_full()
+
+    def _is_full(self) -> bool:
+        used = sum(self._bytes[key] for key in self.keys)
+        return bool(self.keys) and used + max(self._bytes.values(), default=0) > self.limit_bytes
+
+    def prepare(self, subject: Subject) -> None:
+        """Begin to write a subject's model file, while the agent is at work."""
+        if subject.key not in self._files:
+            self._files[subject.key] = self._exporter.submit(self._export, subject)
+
+    def _export(self, subject: Subject) -> Path:
+        content = subject.export(self._format, self._plan.precision, self._plan.seed)
+        path = self._folder / f"{hashlib.sha256(subject.key.encode()).hexdigest()[:16]}{self._suffix}"
+        write_bytes(path, content)
+        return path
+
+    def load(self, subject: Subject) -> Loaded:
+        """Load a subject's model. Raises ExportError, AgentReplyError; the agent may be lost."""
+        self.prepare(subject)
+        path = self._files.pop(subject.key).result()
+        try:
+            size = path.stat().st_size
+            reply = self._agent.load(subject.key, self._transport.push(path), self._plan.runtime, subject.input_shape)
+        finally:
+            path.unlink()  # the agent keeps what it opened, and the disk is not filled with networks
+        self._bytes[subject.key] = max(reply.memory_bytes or 0, FILE_FACTOR * size)
+        self.keys.add(subject.key)
+        return reply

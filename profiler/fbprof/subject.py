@@ -1,0 +1,65 @@
+"""Subject: what is timed, a single operator or a whole network."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fbprof.errors import JournalError
+from fbprof.export import export_chain, export_spec
+from fbspace.errors import ArchitectureError
+from fbspace.opspec import OpSpec
+from fbspace.space import Space
+
+_NETWORK = "network:"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """An operator, or a network; `key` names it in journals and to the agent.
+
+    `specs` are the operators it runs, one or a network's in order, without identities.
+    """
+
+    key: str
+    specs: tuple[OpSpec, ...]
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """Shape of the input: 1, channels, height, width."""
+        return self.specs[0].input_shape
+
+    def export(self, format_name: str, precision: str, seed: int) -> bytes:
+        """Return its model file; an operator has the same weights in a network as alone. Raises ExportError."""
+        if is_network_key(self.key):
+            return export_chain(self.specs, format_name, precision, seed)
+        return export_spec(self.specs[0], format_name, precision, seed)
+
+
+def operator(spec: OpSpec) -> Subject:
+    """Return an operator as a subject."""
+    return Subject(spec.key(), (spec,))
+
+
+def network(space: Space, choices: Sequence[str], head_channels: int | None = None) -> Subject:
+    """Return a network as a subject. Raises ArchitectureError where it does not fit the space."""
+    specs = tuple(spec for spec in space.specs(choices, head_channels) if not spec.is_identity)
+    return Subject(network_key(choices, head_channels), specs)
+
+
+def is_network_key(key: str) -> bool:
+    """Whether a key names a network."""
+    return key.startswith(_NETWORK)
+
+
+def network_key(choices: Sequence[str], head_channels: int | None = None) -> str:
+    """Return a network's key, e.g. `network:k3_e1,skip,k5_e6` or `network:k3_e1,skip,k5_e6@1504`."""
+    return _NETWORK + ",".join(choices) + (f"@{head_channels}" if head_channels else "")
+
+
+def network_specs(key: str, space: Space) -> list[OpSpec]:
+    """Return the operators of the network that a key names, without identities. Raises JournalError."""
+    choices, _, head = key.removeprefix(_NETWORK).partition("@")
+    try:
+        specs = space.specs(choices.split(","), int(head) if head else None)
+    except (ArchitectureError, ValueError) as error:
+        raise JournalError(f"{key} is no network of space {space.name}: {error}") from None
+    return [spec for spec in specs if not spec.is_identity]
