@@ -3,6 +3,7 @@
 FbError
 ├── ExportError         2  a module cannot be written in the format asked for
 ├── JournalError        2  a journal that is damaged or belongs to another run
+├── NetworksError       2  a file of measured networks that is malformed, or that no table can be made of
 └── MeasurementError    3  the device answered, but not with a measurement
 """
 
@@ -15,6 +16,10 @@ class ExportError(FbError):
 
 class JournalError(FbError):
     """A journal of raw samples that is damaged, or that another configuration wrote."""
+
+
+class NetworksError(FbError):
+    """A file of measured networks that cannot be read, or from which operators cannot be told."""
 
 
 class MeasurementError(FbError):
