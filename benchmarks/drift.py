@@ -8,7 +8,6 @@ operators' true latencies lie within their 95 % intervals.
 """
 
 import argparse
-import csv
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +16,11 @@ import numpy as np
 from _report import Figure, report
 from numpy.typing import NDArray
 
-from fblut.compare import spearman
-from fbprof.drift import choose_half_window, estimate_additive, estimate_operators, neighbour_median
+from fbprof.drift import estimate_operators
 from fbprof.estimate import median_interval, without_outliers
+from fbprof.fit import design_of, held_out
+from fbprof.networks_file import read_networks
+from fbspace.space import load_space
 
 Floats = NDArray[np.float64]
 DATA = Path(__file__).parents[2] / "shared" / "data" / "devices"
@@ -27,30 +28,21 @@ GOALS = {"samsung_a50": 1.8, "xeon_gold_6226": 1.1, "pixel2": 7.0}
 
 
 def networks(path: Path) -> tuple[Floats, Floats]:
-    """Return which operators each network has (networks × parts, the first part is the constant), and latencies."""
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    choices = [[row[f"op{layer}"] for layer in range(22)] for row in rows]
-    names = sorted({name for network in choices for name in network} - {"skip"})
-    parts = [[1.0, *(float(name == choice) for choice in network for name in names)] for network in choices]
-    return np.array(parts), np.array([float(row["latency_ms"]) for row in rows])
+    """Return how often each network has each operator (the first column is the constant), and latencies in µs."""
+    space = load_space("fbnet-cifar")
+    design = design_of(read_networks(path, space), space)
+    return design.counts, design.latency_us
 
 
 def held_out_error(parts: Floats, latency: Floats, seed: int) -> dict[str, float]:
     """Return MAPE in percent and Spearman's ρ on a held-out fifth, static and with drift."""
-    order = np.random.default_rng(seed).permutation(len(latency))
-    train, test = np.sort(order[: len(order) * 4 // 5]), np.sort(order[len(order) * 4 // 5 :])
-    times, result = np.arange(len(latency), dtype=np.float64), {}
-    for kind in ("static", "drift"):
-        half_window = choose_half_window(parts[train], latency[train], times[train]) if kind == "drift" else 0
-        cost, _ = estimate_additive(parts[train], latency[train], times[train], half_window)
-        predicted = parts[test] @ cost
-        if half_window:
-            residual = np.log(latency[train] / (parts[train] @ cost))
-            predicted = predicted * np.exp(neighbour_median(times[test], times[train], residual, half_window))
-        result[f"{kind}_mape"] = float(100 * np.mean(np.abs(predicted / latency[test] - 1)))
-        result[f"{kind}_spearman"] = spearman(list(predicted), list(latency[test])) or math.nan
-    return result
+    error = held_out(parts, latency, seed)
+    return {
+        "static_mape": error.mape_percent_static,
+        "drift_mape": error.mape_percent_drift,
+        "static_spearman": error.spearman_static or math.nan,
+        "drift_spearman": error.spearman_drift or math.nan,
+    }
 
 
 DRIFTS: dict[str, Callable[[Floats, np.random.Generator], Floats]] = {
