@@ -1,0 +1,214 @@
+"""fbprof validate: a table's predictions for networks it has not seen, against those networks measured."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from fbagents.profile import Profile
+    from fblut.table import Lut
+    from fbprof.journal import JournalContent
+    from fbprof.plan import Plan
+    from fbprof.validate import Validation
+
+
+@click.command("validate")
+@click.option("--lut", type=click.Path(path_type=Path), required=True, help="The latency table that predicts.")
+@click.option("--device", default="local", show_default=True, help="Device profile: a known name or a .toml file.")
+@click.option(
+    "--networks", type=click.IntRange(1), default=100, show_default=True, help="Random networks beside published ones."
+)
+@click.option("--rounds", type=click.IntRange(1), default=20, show_default=True, help="Visits to every network.")
+@click.option(
+    "--max-time",
+    "max_time_min",
+    type=click.FloatRange(min=0, min_open=True),
+    default=30.0,
+    show_default=True,
+    help="Minutes after which measuring stops.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the networks, the order and the weights.")
+@click.option(
+    "--exclude",
+    type=click.Path(path_type=Path),
+    help="Measured networks that are not to be drawn: those that fbprof fit made the table of.",
+)
+@click.option("--fresh", is_flag=True, help="Start over; earlier samples are set aside (.old).")
+@click.option("--within", type=click.FloatRange(min=0), help="Exit 1 if the mean error is more percent.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw predicted against measured: a .png or .svg file.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="The networks as CSV.  [default: TABLE.validation.csv]"
+)
+def command(
+    lut: Path,
+    device: str,
+    networks: int,
+    rounds: int,
+    max_time_min: float,
+    seed: int,
+    exclude: Path | None,
+    fresh: bool,
+    within: float | None,
+    as_json: bool,
+    plot: Path | None,
+    output: Path | None,
+) -> None:
+    r"""Measure networks that a table has not seen and tell how well the sums of its rows predict them.
+
+    Random networks and the published ones of the space, none of which calibrated the table, take turns with reference
+    operators in random rounds, under the table's own conditions: runtime, precision, threads and cores. The operators
+    tell how much slower the device is than when the table was measured; the networks' own noise tells what error no
+    table could avoid. Samples go to a journal beside the output; after Ctrl-C, a crash or a power cut the same command
+    continues there.
+
+    \b
+    Example:
+      fbprof validate --lut local.csv --networks 100 --plot local.svg
+    """
+    from fbagents.profile import load_profile
+    from fbbase.errors import CheckError, FbError
+    from fblut.reading import read_lut
+    from fbprof.measure import journal_path
+    from fbprof.networks_file import read_networks
+    from fbprof.plot import check_plot_path, plot_results
+    from fbprof.validate import draw_candidates, evaluate, is_fitted, validation_plan, write_validation
+    from fbspace.space import load_space
+
+    if plot is not None:
+        check_plot_path(plot)
+    output = output or lut.with_suffix(".validation.csv")
+    if output.resolve() == lut.resolve():
+        raise FbError(f"-o {output} is the table itself, which would be lost; name another file")
+    profile, table = load_profile(device), read_lut(lut)
+    space = load_space(table.metadata.space)
+    excluded = [measured.choices for measured in read_networks(exclude, space)] if exclude else []
+    is_unseen = not is_fitted(table) or exclude is not None
+    if not is_unseen:
+        click.echo(
+            "warning: the table does not say which networks it is of; to keep them out, --exclude FILE", err=True
+        )
+    candidates = draw_candidates(table, space, networks, seed, excluded)
+    random_networks = sum(not candidate.is_published for candidate in candidates)
+    if random_networks < networks:
+        click.echo(f"space {space.name} has only {random_networks} more networks, not {networks}", err=True)
+    plan = validation_plan(table, space, profile, candidates, rounds, 60 * max_time_min, seed)
+    content = _collect(plan, profile, journal_path(output), fresh)
+    _warn_of_differences(table, content)
+    result = evaluate(content, table, candidates)
+    write_validation(output, table.metadata.space, result, {"device": plan.device, "runtime": plan.runtime})
+    files = {"networks": str(output), "journal": str(journal_path(output))}
+    if plot is not None:
+        rho = "" if result.figures.spearman is None else f", ρ {result.figures.spearman:.3f}"
+        title = f"{plan.device}, {plan.runtime}: MAPE {result.figures.mape_percent:.1f} %{rho}"
+        plot_results(result.results, title, plot)
+        files["plot"] = str(plot)
+    if as_json:
+        click.echo(json.dumps(_as_dict(result, files), indent=2, ensure_ascii=False))
+    else:
+        _print(result, table, is_unseen, files)
+    if within is not None and result.figures.mape_percent > within:
+        raise CheckError(f"the mean error is {result.figures.mape_percent:.1f} %, over {within:g} %")
+
+
+def _collect(plan: "Plan", profile: "Profile", journal: Path, fresh: bool) -> "JournalContent":
+    from fbbase.errors import PartialError, StorageError
+    from fbprof.journal import read_journal
+    from fbprof.measure import collect
+
+    try:
+        return collect(plan, profile, journal, fresh)
+    except KeyboardInterrupt:
+        content = read_journal(journal)
+        done = len(content.visits) if content else 0
+        click.echo(f"{done} visits are kept in {journal}; the same command continues", err=True)
+        raise
+    except StorageError as error:
+        raise PartialError(f"{error}; what was measured is kept, and the same command continues") from error
+
+
+def _warn_of_differences(table: "Lut", content: "JournalContent") -> None:
+    hello, then = content.sessions[-1].hello, table.metadata
+    here = {"soc": hello.soc, "runtime_version": hello.runtimes.get(then.runtime, "unknown")}
+    for field, now in here.items():
+        before = getattr(then, field)
+        if before not in ("unknown", now):
+            click.echo(f"warning: {field.replace('_', ' ')} was {before} for the table, is {now} now", err=True)
+
+
+def _print(result: "Validation", table: "Lut", is_unseen: bool, files: dict[str, str]) -> None:
+    figures, metadata = result.figures, table.metadata
+    published = [r for r in result.results if r.candidate.is_published]
+    unseen = ", none of which calibrated the table" if is_unseen else ""
+    click.echo(
+        f"{len(result.results) - len(published)} random and {len(published)} published networks of space "
+        f"{metadata.space} on {metadata.device}, {metadata.runtime}{unseen}\n"
+    )
+    twice = "" if figures.noise_floor_percent is None else f"measured twice {figures.noise_floor_percent:6.2f} %"
+    twice_rho = "" if figures.noise_spearman is None else f"measured twice {figures.noise_spearman:7.3f}"
+    side = {True: "slow", False: "fast"}[figures.bias_percent > 0]
+    lines = [
+        ("mean error (MAPE)", figures.mape_percent, "%", twice),
+        ("median error", figures.median_percent, "%", ""),
+        ("95 % are within", figures.p95_percent, "%", ""),
+        ("bias", figures.bias_percent, "%", f"predicted too {side}"),
+        ("within the predicted interval", figures.coverage_percent, "%", "95 % expected"),
+        ("rank correlation, Spearman", figures.spearman, "", twice_rho),
+        ("rank correlation, Kendall", figures.kendall, "", ""),
+    ]
+    for name, value, unit, beside in lines:
+        number = f"{'-':>7}" if value is None else f"{value:7.2f} {unit}" if unit else f"{value:8.3f}"
+        click.echo(f"{name:30} {number:10} {beside}".rstrip())
+    if result.speed_percent is None:
+        click.echo("\nthe table has no operator timed alone: what the device's speed has changed is part of the error")
+    else:
+        slower = "slower" if result.speed_percent >= 0 else "faster"
+        click.echo(
+            f"\nthe device is {abs(result.speed_percent):.1f} % {slower} now than when the table was measured "
+            f"({result.references} operators); predictions are at the present speed, as the table stands the mean "
+            f"error is {figures.unscaled_mape_percent:.2f} %"
+        )
+    for r in published:
+        click.echo(
+            f"  {r.candidate.name:14} predicted {r.predicted.latency_us / 1e3:8.3f} ms, measured "
+            f"{r.measured_us / 1e3:8.3f} ms, {r.error_percent:+.1f} %"
+        )
+    for name, reason in result.failed.items():
+        click.echo(f"  failed: {name}: {reason}")
+    if result.unmeasured:
+        click.echo(f"  {result.unmeasured} networks not measured: the time was up; the same command continues")
+    click.echo(f"verdict: {result.verdict}")
+    click.echo("files: " + ", ".join(f"{name} {path}" for name, path in files.items()))
+
+
+def _as_dict(result: "Validation", files: dict[str, str]) -> dict[str, object]:
+    return {
+        "is_additive": result.is_additive,
+        "verdict": result.verdict,
+        "networks": len(result.results),
+        **asdict(result.figures),
+        "speed_percent": result.speed_percent,
+        "references": result.references,
+        "failed": result.failed,
+        "unmeasured": result.unmeasured,
+        "results": [
+            {
+                "name": r.candidate.name,
+                "choices": r.candidate.choices,
+                "head_channels": r.candidate.head_channels,
+                "table_us": r.table_us,
+                "predicted_us": r.predicted.latency_us,
+                "predicted_ci_us": None
+                if r.predicted.ci_low_us is None
+                else (r.predicted.ci_low_us, r.predicted.ci_high_us),
+                "measured_us": r.measured_us,
+                "measured_ci_us": r.ci_us,
+                "error_percent": r.error_percent,
+            }
+            for r in result.results
+        ],
+        "files": files,
+    }
