@@ -3,10 +3,11 @@
 import math
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from scipy.stats import t as student_t
 
 from fblut.table import NORMAL_95, Lut, Metadata, Row
 from fbprof.calibrate import MIN_NETWORKS, Calibration, calibrate
@@ -18,17 +19,23 @@ from fbprof.verdict import judge
 from fbspace.opspec import OpSpec
 from fbspace.space import Space
 
+MIN_LOADS = 4
 OUTLIER_DEVIATIONS = 3.5
 OUTLIER_VALUES = 12
 QUICK_HALF_WINDOWS = (8,)
 """While measuring, intervals are looked at with one window; the best one is sought at the end."""
 
 
-def estimate(content: JournalContent, space: Space, correct_drift: bool = True) -> Lut:
+def estimate(
+    content: JournalContent,
+    space: Space,
+    correct_drift: bool = True,
+    calibrate_by: Collection[str] | None = None,
+) -> Lut:
     """Return the table of a journal, with a row for each operator of its space that was measured or failed.
 
-    A table without the correction for drift is for comparison. Raises JournalError where it holds networks of another
-    space.
+    A table without the correction for drift, or calibrated only by the networks of these keys, is for comparison.
+    Raises JournalError where it holds networks of another space.
     """
     samples = usable_samples(content, correct_drift)
     rows: dict[str, Row] = {}
@@ -36,10 +43,12 @@ def estimate(content: JournalContent, space: Space, correct_drift: bool = True) 
         row = _row(spec, samples, content.failed)
         if row is not None:
             rows[spec.key()] = row
-    calibration, networks = _calibrate(rows, samples, space)
+    networks = network_latencies_us(samples)
+    chosen = {key: us for key, us in networks.items() if calibrate_by is None or key in calibrate_by}
+    calibration, used = _calibrate(rows, chosen, space)
     if calibration is not None:
         rows = _in_context(rows, calibration)
-    metadata = _metadata(content, samples).model_copy(update=_calibrated(calibration, networks))
+    metadata = _metadata(content, samples).model_copy(update=_calibrated(calibration, used))
     lut = Lut(metadata, rows)
     verdict, warnings = judge(content, samples, lut)
     return Lut(metadata.model_copy(update={"verdict": verdict, "warnings": warnings}), rows)
@@ -50,19 +59,30 @@ def half_widths_percent(content: JournalContent) -> dict[str, float]:
     samples = usable_samples(content, half_windows=QUICK_HALF_WINDOWS)
     result = {}
     for key in samples.visits_us:
-        medians = without_outliers(samples.medians_us(key))
-        interval = median_interval(medians)
+        latency_us, interval = latency_of(samples.medians_by_load_us(key))
         if interval is not None:
-            result[key] = 50 * (interval[1] - interval[0]) / statistics.median(medians)
+            result[key] = 50 * (interval[1] - interval[0]) / latency_us
     return result
 
 
-def _row(spec: OpSpec, samples: Samples, failed: Mapping[str, str]) -> Row | None:
-    """Return an operator's row as it was timed alone, None where it has not been visited.
+def latency_of(loads: Sequence[Sequence[float]]) -> tuple[float, tuple[float, float] | None]:
+    """Return a subject's latency and its 95 % interval from the medians of its visits, by load of its model.
 
-    Samples of one visit share what the machine did at that moment, so the visits are what varies independently: the
-    latency is the median of the visits' medians, and the interval is theirs.
+    Where a model lies in memory is drawn anew with every load, and may make it several percent faster or slower for as
+    long as it stays there. So with MIN_LOADS loads or more, loads are what varies independently: the latency is their
+    mean, and the interval Student's. With fewer it is the median of all visits, and the interval the median's.
     """
+    if len(loads) >= MIN_LOADS:
+        medians = [statistics.median(without_outliers(load)) for load in loads]
+        mean = statistics.fmean(medians)
+        half = float(student_t.ppf(0.975, len(loads) - 1)) * statistics.stdev(medians) / math.sqrt(len(loads))
+        return mean, (mean - half, mean + half)
+    visits = without_outliers([median for load in loads for median in load])
+    return statistics.median(visits), median_interval(visits)
+
+
+def _row(spec: OpSpec, samples: Samples, failed: Mapping[str, str]) -> Row | None:
+    """Return an operator's row as it was timed alone, None where it has not been visited."""
     key = spec.key()
     preempted = samples.preempted[key]
     if key in failed:
@@ -73,9 +93,8 @@ def _row(spec: OpSpec, samples: Samples, failed: Mapping[str, str]) -> Row | Non
         reason = f"all {preempted} samples were preempted by other work: close other programs, measure again"
         return Row(spec, None, preempted=preempted, status="failed", notes=reason)
     every = [sample for visit in samples.visits_us[key] for sample in visit]
-    medians = without_outliers(samples.medians_us(key))
-    latency_us = statistics.median(medians)
-    low, high = median_interval(medians) or (None, None)
+    latency_us, interval = latency_of(samples.medians_by_load_us(key))
+    low, high = interval or (None, None)
     return Row(
         spec=spec,
         latency_us=latency_us,
@@ -93,15 +112,17 @@ def _row(spec: OpSpec, samples: Samples, failed: Mapping[str, str]) -> Row | Non
 def network_latencies_us(samples: Samples) -> dict[str, float]:
     """Return the latency of every measured network by its key."""
     keys = filter(is_network_key, samples.visits_us)
-    return {key: statistics.median(without_outliers(samples.medians_us(key))) for key in keys}
+    return {key: latency_of(samples.medians_by_load_us(key))[0] for key in keys}
 
 
-def _calibrate(rows: Mapping[str, Row], samples: Samples, space: Space) -> tuple[Calibration | None, int]:
+def _calibrate(
+    rows: Mapping[str, Row], networks_us: Mapping[str, float], space: Space
+) -> tuple[Calibration | None, int]:
     """Return the calibration by the networks whose operators are all measured, and how many those are."""
     measured = [row for row in rows.values() if row.isolated_us is not None]
     number = {row.spec: index for index, row in enumerate(measured)}
     counts, latencies = [], []
-    for key, latency_us in network_latencies_us(samples).items():
+    for key, latency_us in networks_us.items():
         specs = Counter(network_specs(key, space))
         if all(spec in number for spec in specs):
             counts.append([float(specs[row.spec]) for row in measured])

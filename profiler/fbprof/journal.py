@@ -79,13 +79,16 @@ _ADAPTER: pydantic.TypeAdapter[Record] = pydantic.TypeAdapter(Annotated[Record, 
 class JournalContent:
     """Everything a journal holds, by kind; `good_bytes` is where a torn last line begins, if there is one.
 
-    `visits` are those that count, in order of time; `counts` is their number by key.
+    `visits` are those that count, in order of time, and `load_numbers` says which load of its model each was visited
+    in; `counts` is their number by key, `loads` how often each model was loaded.
     """
 
     start: Start
     sessions: list[Session] = field(default_factory=list)
     states: list[State] = field(default_factory=list)
     visits: list[Visited] = field(default_factory=list)
+    load_numbers: list[int] = field(default_factory=list)
+    loads: Counter[str] = field(default_factory=Counter)
     failed: dict[str, str] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     warm_up_visits: int = 0
@@ -102,10 +105,13 @@ class JournalContent:
                 self.warm_up_visits += 1
             case Visited():
                 self.visits.append(record)
+                self.load_numbers.append(self.loads[record.key])
                 self.counts[record.key] += 1
             case Failed():
                 self.failed[record.key] = record.reason
-            case ModelLoaded() | Start():
+            case ModelLoaded():
+                self.loads[record.key] += 1
+            case Start():
                 pass
 
 

@@ -11,7 +11,7 @@ from fbagents.transports import Transport
 from fbbase.files import write_bytes
 from fbprof.formats import format_of, load_format
 from fbprof.plan import Plan
-from fbprof.subject import Subject
+from fbprof.subject import Subject, is_network_key
 
 UNKNOWN_MEMORY_BYTES = 1 << 30
 """What may be loaded where the device does not tell how much memory it has."""
@@ -28,7 +28,7 @@ class LoadedModels:
         self._format = format_of(plan.runtime)
         self._suffix = load_format(self._format).SUFFIX
         self._exporter = ThreadPoolExecutor(max_workers=1)
-        self._files: dict[str, Future[Path]] = {}
+        self._files: dict[str, Future[tuple[str, int]]] = {}
         self._bytes: dict[str, int] = {}
         available = agent.state().memory_available_bytes
         free = UNKNOWN_MEMORY_BYTES if available is None else int(FREE_SHARE * available)
@@ -53,21 +53,24 @@ class LoadedModels:
         if subject.key not in self._files:
             self._files[subject.key] = self._exporter.submit(self._export, subject)
 
-    def _export(self, subject: Subject) -> Path:
+    def _path(self, subject: Subject) -> Path:
+        return self._folder / f"{hashlib.sha256(subject.key.encode()).hexdigest()[:16]}{self._suffix}"
+
+    def _export(self, subject: Subject) -> tuple[str, int]:
+        """Write a model file and push it; return the device's name of it and its size."""
         content = subject.export(self._format, self._plan.precision, self._plan.seed)
-        path = self._folder / f"{hashlib.sha256(subject.key.encode()).hexdigest()[:16]}{self._suffix}"
+        path = self._path(subject)
         write_bytes(path, content)
-        return path
+        return self._transport.push(path), len(content)
 
     def load(self, subject: Subject) -> Loaded:
-        """Load a subject's model. Raises ExportError, AgentReplyError; the agent may be lost."""
+        """Load a subject's model, anew if it is there. Raises ExportError, AgentReplyError; the agent may be lost."""
         self.prepare(subject)
-        path = self._files.pop(subject.key).result()
-        try:
-            size = path.stat().st_size
-            reply = self._agent.load(subject.key, self._transport.push(path), self._plan.runtime, subject.input_shape)
-        finally:
-            path.unlink()  # the agent keeps what it opened, and the disk is not filled with networks
-        self._bytes[subject.key] = max(reply.memory_bytes or 0, FILE_FACTOR * size)
+        remote, size = self._files[subject.key].result()
+        reply = self._agent.load(subject.key, remote, self._plan.runtime, subject.input_shape)
+        self._bytes[subject.key] = max(reply.memory_bytes or 0, FILE_FACTOR * size, self._bytes.get(subject.key, 0))
         self.keys.add(subject.key)
+        if is_network_key(subject.key):  # large and hardly ever loaded again: the disk is not filled with them
+            del self._files[subject.key]
+            self._path(subject).unlink()
         return reply

@@ -35,11 +35,14 @@ from fbprof.journal import (
 from fbprof.loaded import LoadedModels
 from fbprof.plan import Plan, references
 from fbprof.schedule import Schedule, fitting_first
+from fbprof.subject import is_network_key
 from fbspace.space import Space
 
 STEADY_PERCENT = 3.0
 """A model is warm once a visit is not faster than the one before by more."""
 WARM_UP_VISITS = 10
+RELOAD_VISITS = 10
+"""Visits after which an operator is loaded anew: where a model lies in memory makes it faster or slower."""
 CRASHES_PER_SUBJECT = 2
 """A subject during which the agent is lost so often is the cause; once may be chance."""
 CRASHES_PER_RUN = 8
@@ -84,6 +87,7 @@ class _Run:
         self._deadline = time.monotonic() + plan.max_time_s
         self._visit_s: dict[str, float] = {}
         self._blocks = len(self._content.states)
+        self._since_load: Counter[str] = Counter()
         self._crashes: Counter[str] = Counter()
         self._suspect: str | None = None  # what the agent works on: to blame if it is lost
 
@@ -127,7 +131,8 @@ class _Run:
         title = f"measuring {len(wanted)} models on {self._profile.name}"
         with progress(title, done + sum(wanted.values()), done) as advance:
             while wanted and not self._is_late():
-                self._warm_up(agent, self._load(models, wanted))
+                new = self._load(models, wanted)
+                self._warm_up(agent, [*new, *self._reload(models, wanted)])
                 present = {key: left for key, left in wanted.items() if key in models.keys}
                 if present:
                     order = self._schedule.block(present, self._visit_s, self._blocks)
@@ -152,17 +157,28 @@ class _Run:
                 waiting.remove(key)
                 for ahead in (key, *waiting[:1]):
                     models.prepare(self._subjects[ahead])
-                self._suspect = key
-                try:
-                    self._writer.append(ModelLoaded(key=key, loaded=models.load(self._subjects[key])))
-                    new.append(key)
-                except ExportError as error:
-                    self._fail(key, str(error))
-                except AgentReplyError as error:
-                    self._fail(key, f"cannot be loaded: {error}")
+                new += self._load_one(models, key)
                 advance()
-        self._suspect = None
         return new
+
+    def _reload(self, models: LoadedModels, wanted: Mapping[str, int]) -> list[str]:
+        """Load operators anew that have been where they are for RELOAD_VISITS, and return them."""
+        due = [k for k in wanted if self._since_load[k] >= RELOAD_VISITS and k in models.keys and not is_network_key(k)]
+        return [key for due_key in due for key in self._load_one(models, due_key)]
+
+    def _load_one(self, models: LoadedModels, key: str) -> list[str]:
+        """Load one model; return its key, or nothing where that fails, which is recorded."""
+        self._suspect = key
+        try:
+            self._writer.append(ModelLoaded(key=key, loaded=models.load(self._subjects[key])))
+        except ExportError as error:
+            self._fail(key, str(error))
+        except AgentReplyError as error:
+            self._fail(key, f"cannot be loaded: {error}")
+        else:
+            self._since_load[key] = 0
+        self._suspect = None
+        return [] if key in self._content.failed else [key]
 
     def _warm_up(self, agent: AgentClient, keys: Sequence[str]) -> None:
         """Visit models until each is steady: a visit is not faster any more than the one before."""
@@ -182,6 +198,7 @@ class _Run:
         self._writer.append(StateRead(state=agent.state()))
         for key, visit in self._visits(agent, order, warm_up=False):
             self._visit_s[key] = sum(visit.wall_ns) / 1e9
+            self._since_load[key] += 1
             if left.get(key, 0) > 0:
                 left[key] -= 1
                 advance()

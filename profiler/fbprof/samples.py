@@ -23,16 +23,25 @@ DRIFT_VISITS_PER_SUBJECT = 4
 class Samples:
     """What was measured, by subject's key: `visits_us[key]` are the visits, each a list of samples in microseconds.
 
-    `preempted` counts the samples left out, `drift` is what was taken out, None where nothing was.
+    `loads[key]` says in which load of its model each of them was made. `preempted` counts the samples left out,
+    `drift` is what was taken out, None where nothing was.
     """
 
     visits_us: dict[str, list[list[float]]]
+    loads: dict[str, list[int]]
     preempted: Counter[str]
     drift: Drift | None
 
     def medians_us(self, key: str) -> list[float]:
         """Return the median of each visit: what varies independently, for one visit's samples share their moment."""
         return [statistics.median(visit) for visit in self.visits_us[key]]
+
+    def medians_by_load_us(self, key: str) -> list[list[float]]:
+        """Return the medians of the visits, by load of the model."""
+        by_load: dict[int, list[float]] = defaultdict(list)
+        for load, median in zip(self.loads[key], self.medians_us(key), strict=True):
+            by_load[load].append(median)
+        return list(by_load.values())
 
 
 def usable_samples(
@@ -42,19 +51,21 @@ def usable_samples(
     dropped = int(content.start.identity["dropped"])
     keys: list[str] = []
     samples_us: list[list[float]] = []
+    loads: dict[str, list[int]] = defaultdict(list)
     preempted: Counter[str] = Counter()
-    for record in content.visits:
+    for record, load in zip(content.visits, content.load_numbers, strict=True):
         kept, lost = usable_samples_us(record.visit, dropped)
         preempted[record.key] += lost
         if kept:
             keys.append(record.key)
             samples_us.append(kept)
+            loads[record.key].append(load)
     drift = _drift(keys, samples_us, half_windows) if correct_drift else None
     visits_us: dict[str, list[list[float]]] = defaultdict(list)
     for number, (key, kept) in enumerate(zip(keys, samples_us, strict=True)):
         factor = math.exp(drift.log_factor[number]) if drift else 1.0
         visits_us[key].append([sample / factor for sample in kept])
-    return Samples(dict(visits_us), preempted, drift)
+    return Samples(dict(visits_us), dict(loads), preempted, drift)
 
 
 def usable_samples_us(visit: Visit, dropped: int) -> tuple[list[float], int]:

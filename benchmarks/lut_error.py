@@ -1,0 +1,111 @@
+"""How well a table predicts whole networks it has never seen, by the number of networks that calibrated it.
+
+usage: python benchmarks/lut_error.py [--quick] [--runtime NAME] [--journals FOLDER]
+
+Operators, 75 calibration networks and 100 other random networks of the 224 FBNet space (and its published ones) are
+visited in one run; tables are estimated from it with 0, 10, 25, 50 and 75 of the calibration networks, and each
+predicts the others. The noise floor is how far the first half of a network's visits is from the second.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from _report import Figure, report
+
+from fbagents.profile import load_profile
+from fblut.compare import spearman
+from fbprof.estimate import estimate, latency_of, network_latencies_us
+from fbprof.measure import collect
+from fbprof.plan import DEFAULT_DROPPED, DEFAULT_NETWORKS, DEFAULT_RUNS, Plan, calibration_networks, zoo_choices
+from fbprof.samples import Samples, usable_samples
+from fbprof.subject import Subject, network
+from fbspace.architecture import ZOO, load_architecture
+from fbspace.draw import draw_networks
+from fbspace.space import Space, load_space
+
+GOALS = {"litert": (1.3, 0.99), "onnxruntime": (2.0, 0.985)}
+"""Largest mean absolute error in percent and smallest rank correlation, of the default number of networks."""
+CALIBRATION = (0, 10, 25, DEFAULT_NETWORKS, 75)
+
+
+def unseen_networks(space: Space, count: int) -> list[Subject]:
+    """Return random networks that are in no calibration, and the published ones."""
+    calibration = calibration_networks(space, max(CALIBRATION), seed=0)
+    taken = {tuple(key.key.partition(":")[2].split(",")) for key in calibration} | set(zoo_choices(space))
+    drawn = [network(space, choices) for choices in draw_networks(space, count, "lut_error", taken)]
+    zoo = [load_architecture(name) for name in ZOO.names()]
+    return drawn + [network(space, a.choices, a.head_channels) for a in zoo if a.space == space.name]
+
+
+def noise_floor_percent(samples: Samples, keys: list[str]) -> float:
+    """Return the mean difference between both halves of the visits of each network."""
+    differences = []
+    for key in keys:
+        medians = samples.medians_us(key)
+        first, second = (latency_of([half])[0] for half in (medians[: len(medians) // 2], medians[len(medians) // 2 :]))
+        differences.append(abs(first / second - 1))
+    return float(100 * np.mean(differences))
+
+
+def measure_errors(runtime: str, quick: bool, folder: Path) -> list[Figure]:
+    """Measure everything in one run and return the figures of one runtime."""
+    space = load_space("fbnet")
+    counts = CALIBRATION[:2] if quick else CALIBRATION
+    calibration = calibration_networks(space, max(counts), seed=0)
+    unseen = unseen_networks(space, 10 if quick else 100)
+    plan = Plan(
+        space="fbnet",
+        device="local",
+        runtime=runtime,
+        precision="float32",
+        threads=1,
+        cores=None,
+        runs=DEFAULT_RUNS,
+        dropped=DEFAULT_DROPPED,
+        seed=0,
+        operators=tuple(space.operators()),
+        networks=(*calibration, *unseen),
+        rounds=6 if quick else 60,
+    )
+    content = collect(plan, load_profile("local"), folder / f"lut_error_{runtime}.journal.jsonl")
+    samples = usable_samples(content)
+    measured = network_latencies_us(samples)
+    actual = np.array([measured[subject.key] for subject in unseen])
+    figures = [Figure(f"{runtime}_noise_floor", noise_floor_percent(samples, [s.key for s in unseen]), "%")]
+    for count in counts:
+        lut = estimate(content, space, calibrate_by=[subject.key for subject in calibration[:count]])
+        predictions = [lut.predict(subject.specs) for subject in unseen]
+        predicted = np.array([prediction.latency_us for prediction in predictions])
+        inside = [(p.ci_low_us or 0) <= us <= (p.ci_high_us or 0) for p, us in zip(predictions, actual, strict=True)]
+        error = predicted / actual - 1
+        is_default = count == DEFAULT_NETWORKS
+        mape, rho = GOALS[runtime] if is_default else (None, None)
+        name = f"{runtime}_{count}_networks" if count else f"{runtime}_uncalibrated"
+        figures += [
+            Figure(f"{name}_mape", float(100 * np.mean(np.abs(error))), "%", goal=mape),
+            Figure(f"{name}_spearman", spearman(list(predicted), list(actual)) or 0.0, "ρ", rho, "at_least"),
+            Figure(f"{name}_bias", float(100 * np.mean(error)), "%"),
+            Figure(f"{name}_interval_coverage", float(100 * np.mean(inside)), "%"),
+        ]
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="few networks and rounds: whether it runs, not how well")
+    parser.add_argument("--runtime", choices=[*GOALS], action="append", help="only this runtime")
+    parser.add_argument("--journals", type=Path, help="keep the raw samples here, and continue from them")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        figures = [
+            figure
+            for runtime in options.runtime or GOALS
+            for figure in measure_errors(runtime, options.quick, options.journals or Path(folder))
+        ]
+    report("lut_error", figures, quick=options.quick)
+
+
+if __name__ == "__main__":
+    main()
