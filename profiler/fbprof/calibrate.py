@@ -7,8 +7,10 @@ those of one kernel and expansion, and a little each operator's own. So its late
     isolated · (1 + common + size + candidate + own)
 
 and every network costs `network_us` on top. The parts are estimated from measured networks by ridge regression on
-relative errors: each kind of part is shrunk towards zero by the ratio of its variance to the noise's, and the ratios
-are those that predict networks best that were left out (leave-one-out, in closed form from the hat matrix).
+relative errors: each kind of part is shrunk towards zero by the ratio of its variance to the noise's. Every choice of
+ratios is tried and counts by how well it predicts networks that were left out (leave-one-out, in closed form from the
+hat matrix): an average of all, not the best one, so that two runs give the same rows (Bayesian model averaging with
+leave-one-out likelihoods: Yao et al., Using stacking to average Bayesian predictive distributions, 2018, section 3.4).
 """
 
 import itertools
@@ -27,11 +29,10 @@ MIN_NETWORKS = 8
 FLAT = 1e4
 """Ratio of variances that shrinks nothing."""
 RATIOS = (0.0, 1.0, 10.0, 100.0)
-OWN_RATIOS = (0.0, 1.0, 10.0)
-TOLERANCE = 1.1
-"""Of all choices whose error is within this factor of the smallest, the one that shrinks most is taken: it predicts as
-well, and two runs give the same rows."""
 NETWORK_RATIOS = (0.0, 1.0, 10.0)
+PARSIMONY = 0.5
+"""What a free parameter costs a choice, in units of log likelihood: predictions hardly change, and rows of two runs
+agree better (docs/method.md)."""
 SMALLEST_FACTOR = 0.2
 """A choice of ratios that would make any operator faster than this share of its isolated latency is not considered."""
 
@@ -39,7 +40,7 @@ LEVELS: tuple[tuple[str, Callable[[OpSpec], Hashable], tuple[float, ...]], ...] 
     ("common", lambda spec: None, (FLAT,)),
     ("size", lambda spec: (spec.height, spec.width), RATIOS),
     ("candidate", lambda spec: (spec.kind, spec.kernel, spec.expansion, spec.groups), RATIOS),
-    ("own", lambda spec: spec, OWN_RATIOS),
+    ("own", lambda spec: spec, RATIOS),
 )
 """What operators share: name, which of them belong together, and the ratios of variances that are tried."""
 
@@ -49,14 +50,13 @@ class Calibration:
     """What turns isolated latencies into those within a network.
 
     `factor` and its standard error `factor_error`, one per operator; `network_us` is what every network costs beside
-    its operators. `error_percent` is the root mean square error for networks left out, `levels` the chosen ratios.
+    its operators. `error_percent` is the root mean square error for networks left out.
     """
 
     factor: Floats
     factor_error: Floats
     network_us: float
     error_percent: float
-    levels: dict[str, float]
 
 
 def calibrate(operators: Sequence[OpSpec], isolated_us: Floats, counts: Floats, measured_us: Floats) -> Calibration:
@@ -77,20 +77,25 @@ def calibrate(operators: Sequence[OpSpec], isolated_us: Floats, counts: Floats, 
     for ratios in itertools.product(*(level[2] for level in LEVELS), NETWORK_RATIOS):
         deviations = np.sqrt(np.repeat(ratios, [part.shape[1] for part in parts]))
         fit = _ridge(np.hstack(parts) * deviations, target)
-        if (1 + to_factor @ (deviations * fit.coefficients)).min() >= SMALLEST_FACTOR:
-            fits.append((ratios, deviations, fit))
+        scaled = to_factor * deviations
+        factor = 1 + scaled @ fit.coefficients
+        if factor.min() >= SMALLEST_FACTOR:
+            variance = np.einsum("ij,jk,ik->i", scaled, fit.covariance, scaled)
+            fits.append(
+                (fit.error, fit.parameters, factor, variance, float(deviations[-1] * fit.coefficients[-1]) * scale_us)
+            )
     if not fits:
         raise ValueError("the networks contradict the operators: no factor makes their sum the network's latency")
-    smallest = min(fit.error for _, _, fit in fits)
-    good = [(ratios, deviations, fit) for ratios, deviations, fit in fits if fit.error <= TOLERANCE * smallest]
-    ratios, deviations, fit = min(good, key=lambda candidate: candidate[2].parameters)
-    to_factor = to_factor * deviations
+    errors, parameters, factors, variances, networks_us = (np.array(column) for column in zip(*fits, strict=True))
+    log_weights = -len(target) * np.log(errors / errors.min()) - PARSIMONY * parameters
+    weights = np.exp(log_weights - log_weights.max())
+    weights /= weights.sum()
+    factor = weights @ factors
     return Calibration(
-        factor=1 + to_factor @ fit.coefficients,
-        factor_error=np.sqrt(np.einsum("ij,jk,ik->i", to_factor, fit.covariance, to_factor)),
-        network_us=float(deviations[-1] * fit.coefficients[-1] * scale_us),
-        error_percent=100 * fit.error,
-        levels=dict(zip([*(level[0] for level in LEVELS), "network"], ratios, strict=True)),
+        factor=factor,
+        factor_error=np.sqrt(weights @ (variances + (factors - factor) ** 2)),
+        network_us=float(weights @ networks_us),
+        error_percent=float(100 * weights @ errors),
     )
 
 
@@ -102,7 +107,7 @@ def _membership(labels: Sequence[Hashable]) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class _Fit:
-    """A ridge regression with its error for observations left out (root mean square).
+    """A ridge regression; `error` is the root mean square error of observations that are left out.
 
     `parameters` is how many free ones the shrunken coefficients amount to.
     """
@@ -122,4 +127,4 @@ def _ridge(design: Floats, target: Floats) -> _Fit:
     parameters = float(np.trace(hat))
     noise = float(residual @ residual) / max(len(target) - parameters, 1.0)
     left_out = residual / (1 - np.diag(hat))
-    return _Fit(coefficients, noise * inverse, float(np.sqrt(np.mean(left_out**2))), parameters)
+    return _Fit(coefficients, noise * inverse, float(np.sqrt(np.mean(left_out**2))), float(np.trace(hat)))
