@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from fblut.table import NORMAL_95, Lut, Metadata, Row
 from fbprof.calibrate import MIN_NETWORKS, Calibration, calibrate
@@ -75,7 +75,7 @@ def latency_of(loads: Sequence[Sequence[float]]) -> tuple[float, tuple[float, fl
     if len(loads) >= MIN_LOADS:
         medians = [statistics.median(without_outliers(load)) for load in loads]
         mean = statistics.fmean(medians)
-        half = float(student_t.ppf(0.975, len(loads) - 1)) * statistics.stdev(medians) / math.sqrt(len(loads))
+        half = float(stdtrit(len(loads) - 1, 0.975)) * statistics.stdev(medians) / math.sqrt(len(loads))
         return mean, (mean - half, mean + half)
     visits = without_outliers([median for load in loads for median in load])
     return statistics.median(visits), median_interval(visits)

@@ -1,9 +1,10 @@
-"""LoadedModels: which models are on the device, within its memory bound; files are written when they are needed."""
+"""LoadedModels: which models are on the device, within its memory bound; their files are written ahead of need."""
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Self
 
 from fbagents.agent import AgentClient
 from fbagents.protocol import Loaded
@@ -20,15 +21,49 @@ FILE_FACTOR = 2
 """A model takes at least its weights twice: as they are in the file, and as the runtime packs them."""
 
 
+class ModelFiles:
+    """The model files of a plan's subjects in a folder, written by a thread while the agent is at work."""
+
+    def __init__(self, plan: Plan, folder: Path) -> None:
+        self._plan, self._folder = plan, folder
+        self._format = format_of(plan.runtime)
+        self._suffix = load_format(self._format).SUFFIX
+        self._writer = ThreadPoolExecutor(max_workers=1)
+        self._written: dict[str, Future[Path]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.shutdown(cancel_futures=True)
+
+    def prepare(self, subjects: Iterable[Subject]) -> None:
+        """Begin to write the files of subjects that will be needed, in this order."""
+        for subject in subjects:
+            if subject.key not in self._written:
+                self._written[subject.key] = self._writer.submit(self._write, subject)
+
+    def path(self, subject: Subject) -> Path:
+        """Return a subject's file once it is written. Raises ExportError, StorageError."""
+        self.prepare([subject])
+        return self._written[subject.key].result()
+
+    def release(self, subject: Subject) -> None:
+        """Delete a network's file: large, and hardly ever needed again."""
+        if is_network_key(subject.key):
+            self._written.pop(subject.key).result().unlink()
+
+    def _write(self, subject: Subject) -> Path:
+        path = self._folder / f"{hashlib.sha256(subject.key.encode()).hexdigest()[:16]}{self._suffix}"
+        write_bytes(path, subject.export(self._format, self._plan.precision, self._plan.seed))
+        return path
+
+
 class LoadedModels:
     """The models of one agent, at most `limit_bytes` of them at a time."""
 
-    def __init__(self, agent: AgentClient, transport: Transport, plan: Plan, folder: Path) -> None:
-        self._agent, self._transport, self._plan, self._folder = agent, transport, plan, folder
-        self._format = format_of(plan.runtime)
-        self._suffix = load_format(self._format).SUFFIX
-        self._exporter = ThreadPoolExecutor(max_workers=1)
-        self._files: dict[str, Future[tuple[str, int]]] = {}
+    def __init__(self, agent: AgentClient, transport: Transport, plan: Plan, files: ModelFiles) -> None:
+        self._agent, self._transport, self._plan, self._files = agent, transport, plan, files
         self._bytes: dict[str, int] = {}
         available = agent.state().memory_available_bytes
         free = UNKNOWN_MEMORY_BYTES if available is None else int(FREE_SHARE * available)
@@ -48,29 +83,13 @@ class LoadedModels:
         used = sum(self._bytes[key] for key in self.keys)
         return bool(self.keys) and used + max(self._bytes.values(), default=0) > self.limit_bytes
 
-    def prepare(self, subject: Subject) -> None:
-        """Begin to write a subject's model file, while the agent is at work."""
-        if subject.key not in self._files:
-            self._files[subject.key] = self._exporter.submit(self._export, subject)
-
-    def _path(self, subject: Subject) -> Path:
-        return self._folder / f"{hashlib.sha256(subject.key.encode()).hexdigest()[:16]}{self._suffix}"
-
-    def _export(self, subject: Subject) -> tuple[str, int]:
-        """Write a model file and push it; return the device's name of it and its size."""
-        content = subject.export(self._format, self._plan.precision, self._plan.seed)
-        path = self._path(subject)
-        write_bytes(path, content)
-        return self._transport.push(path), len(content)
-
     def load(self, subject: Subject) -> Loaded:
         """Load a subject's model, anew if it is there. Raises ExportError, AgentReplyError; the agent may be lost."""
-        self.prepare(subject)
-        remote, size = self._files[subject.key].result()
+        path = self._files.path(subject)
+        size = path.stat().st_size
+        remote = self._transport.push(path)
         reply = self._agent.load(subject.key, remote, self._plan.runtime, subject.input_shape)
         self._bytes[subject.key] = max(reply.memory_bytes or 0, FILE_FACTOR * size, self._bytes.get(subject.key, 0))
         self.keys.add(subject.key)
-        if is_network_key(subject.key):  # large and hardly ever loaded again: the disk is not filled with them
-            del self._files[subject.key]
-            self._path(subject).unlink()
+        self._files.release(subject)
         return reply

@@ -32,7 +32,7 @@ from fbprof.journal import (
     check_same_device,
     open_journal,
 )
-from fbprof.loaded import LoadedModels
+from fbprof.loaded import LoadedModels, ModelFiles
 from fbprof.plan import Plan, references
 from fbprof.schedule import Schedule, fitting_first
 from fbprof.subject import is_network_key
@@ -41,8 +41,10 @@ from fbspace.space import Space
 STEADY_PERCENT = 3.0
 """A model is warm once a visit is not faster than the one before by more."""
 WARM_UP_VISITS = 10
-RELOAD_VISITS = 10
+RELOAD_VISITS = 12
 """Visits after which an operator is loaded anew: where a model lies in memory makes it faster or slower."""
+FILES_AHEAD = 10
+"""Model files that are written before the agent asks for them; more would fill the disk with networks."""
 CRASHES_PER_SUBJECT = 2
 """A subject during which the agent is lost so often is the cause; once may be chance."""
 CRASHES_PER_RUN = 8
@@ -97,9 +99,11 @@ class _Run:
             return
         with contextlib.ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fbprof-")))
+            files = stack.enter_context(ModelFiles(self._plan, folder))
+            files.prepare(self._subjects[key] for key in [*self._wanted()][:FILES_AHEAD])
             transport = connect(self._profile)
             stack.callback(transport.close)
-            while not self._session(transport, folder):
+            while not self._session(transport, files):
                 pass
 
     def _wanted(self) -> dict[str, int]:
@@ -108,22 +112,22 @@ class _Run:
     def _is_late(self) -> bool:
         return time.monotonic() > self._deadline
 
-    def _session(self, transport: Transport, folder: Path) -> bool:
+    def _session(self, transport: Transport, files: ModelFiles) -> bool:
         """Run one agent; return whether all is done or the time is up, False where the agent was lost."""
         try:
             with AgentClient(transport, self._plan.threads, self._plan.cores) as agent:
                 check_runtime(agent, self._plan.runtime, self._profile)
                 check_same_device(self._journal, self._content, agent.hello)
                 self._writer.append(Session(hello=agent.hello))
-                models = LoadedModels(agent, transport, self._plan, folder)
+                models = LoadedModels(agent, transport, self._plan, files)
                 while self._wanted() and not self._is_late():
-                    self._phase(agent, models)
+                    self._phase(agent, models, files)
         except (AgentLostError, AgentTimeoutError, AgentReplyError) as error:
             self._blame(error)
             return False
         return True
 
-    def _phase(self, agent: AgentClient, models: LoadedModels) -> None:
+    def _phase(self, agent: AgentClient, models: LoadedModels, files: ModelFiles) -> None:
         """Visit what is wanted until the intervals are to be looked at again."""
         counts, failed = self._content.counts, self._content.failed
         wanted = self._schedule.missing(counts, failed)
@@ -131,7 +135,7 @@ class _Run:
         title = f"measuring {len(wanted)} models on {self._profile.name}"
         with progress(title, done + sum(wanted.values()), done) as advance:
             while wanted and not self._is_late():
-                new = self._load(models, wanted)
+                new = self._load(models, files, wanted)
                 self._warm_up(agent, [*new, *self._reload(models, wanted)])
                 present = {key: left for key, left in wanted.items() if key in models.keys}
                 if present:
@@ -139,7 +143,7 @@ class _Run:
                     self._block(agent, [key for key in order if key in models.keys], present, advance)
                 wanted = self._schedule.missing(counts, failed)
 
-    def _load(self, models: LoadedModels, wanted: dict[str, int]) -> list[str]:
+    def _load(self, models: LoadedModels, files: ModelFiles, wanted: Mapping[str, int]) -> list[str]:
         """Load what the next block visits, as far as there is room, and return what is new."""
         first, *others = fitting_first(wanted, self._content.counts, models.keys)
         references = [key for key in self._references if key not in self._content.failed]
@@ -154,9 +158,8 @@ class _Run:
                     continue
                 if not models.make_room(keep):
                     break
+                files.prepare(self._subjects[ahead] for ahead in waiting[:FILES_AHEAD])
                 waiting.remove(key)
-                for ahead in (key, *waiting[:1]):
-                    models.prepare(self._subjects[ahead])
                 new += self._load_one(models, key)
                 advance()
         return new
