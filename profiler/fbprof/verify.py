@@ -11,7 +11,7 @@ from fbagents.profile import Profile
 from fbagents.transports import connect
 from fbbase.files import write_bytes
 from fbbase.progress import progress
-from fblut.table import Lut
+from fblut.table import Lut, Prediction
 from fbprof.errors import MeasurementError
 from fbprof.estimate import median_interval
 from fbprof.export import export_network, export_spec
@@ -28,35 +28,41 @@ NETWORK = "network"
 class Verification:
     """Predicted and measured latency of one network, in microseconds.
 
-    `operators_now_us` is the sum of the network's operators timed again, between the network's own visits: where it
-    differs from `predicted_us`, the device has another speed now than when the table was measured.
+    `speed` is how long the network's operators take now, timed between the network's own visits, over what the table
+    says they took alone: above 1, the device has become slower since. None for a table without operators timed alone.
     """
 
-    predicted_us: float
+    predicted: Prediction
     measured_us: float
     measured_ci_us: tuple[float, float] | None
-    operators_now_us: float
+    speed: float | None
     rounds: int
     soc: str
 
     @property
     def difference_percent(self) -> float:
         """Prediction error: how far the prediction lies above the measurement."""
-        return 100 * (self.predicted_us / self.measured_us - 1)
+        return 100 * (self.predicted.latency_us / self.measured_us - 1)
 
     @property
-    def difference_now_percent(self) -> float:
-        """The same for the operators timed beside the network: the prediction error that no drift explains."""
-        return 100 * (self.operators_now_us / self.measured_us - 1)
+    def predicted_now_us(self) -> float | None:
+        """The prediction at the device's present speed."""
+        return None if self.speed is None else self.predicted.latency_us * self.speed
 
     @property
-    def drift_percent(self) -> float:
+    def difference_now_percent(self) -> float | None:
+        """The prediction error that no drift since the table was made explains."""
+        now_us = self.predicted_now_us
+        return None if now_us is None else 100 * (now_us / self.measured_us - 1)
+
+    @property
+    def drift_percent(self) -> float | None:
         """How much slower the same operators are now than in the table."""
-        return 100 * (self.operators_now_us / self.predicted_us - 1)
+        return None if self.speed is None else 100 * (self.speed - 1)
 
 
 def verify(architecture: Architecture, lut: Lut, profile: Profile, rounds: int, seed: int = 0) -> Verification:
-    """Measure a network under the table's own conditions (runtime, precision, threads, cores) and compare.
+    """Measure a network under the table's own conditions (runtime, precision, threads, cores, timing) and compare.
 
     The network and its operators take turns in random rounds, as the operators did when the table was made. Raises
     LutError where the table lacks one of the operators, DeviceError, MeasurementError.
@@ -82,26 +88,25 @@ def verify(architecture: Architecture, lut: Lut, profile: Profile, rounds: int, 
             path = Path(folder) / f"{number:04d}{suffix}"
             write_bytes(path, model)
             agent.load(key, transport.push(path), metadata.runtime, shapes[key])
-        medians = _visit_medians(agent, list(models), rounds, seed)
+        runs = metadata.runs or DEFAULT_RUNS
+        dropped = DEFAULT_DROPPED if metadata.dropped is None else metadata.dropped
+        medians = _visit_medians(agent, list(models), rounds, runs, dropped, seed)
         soc = agent.hello.soc
     now = {key: statistics.median(values) for key, values in medians.items()}
-    return Verification(
-        predicted_us=lut.predict_us(specs),
-        measured_us=now[NETWORK],
-        measured_ci_us=median_interval(medians[NETWORK]),
-        operators_now_us=sum(now[spec.key()] for spec in specs),
-        rounds=rounds,
-        soc=soc,
-    )
+    isolated = [(spec.key(), us) for spec in specs if (us := lut.rows[spec.key()].isolated_us) is not None]
+    speed = sum(now[key] for key, _ in isolated) / sum(us for _, us in isolated) if isolated else None
+    return Verification(lut.predict(specs), now[NETWORK], median_interval(medians[NETWORK]), speed, rounds, soc)
 
 
-def _visit_medians(agent: AgentClient, keys: list[str], rounds: int, seed: int) -> dict[str, list[float]]:
+def _visit_medians(
+    agent: AgentClient, keys: list[str], rounds: int, runs: int, dropped: int, seed: int
+) -> dict[str, list[float]]:
     """Visit every model once a round, in random order, and return the visits' medians in microseconds."""
     medians: dict[str, list[float]] = {key: [] for key in keys}
     with progress("verifying", rounds) as advance:
         for round_number in range(-1, rounds):  # round -1 warms up
-            for visit in agent.run([Planned(key, DEFAULT_RUNS) for key in shuffled(keys, seed, round_number)]):
-                kept, _ = usable_samples_us(visit, DEFAULT_DROPPED)
+            for visit in agent.run([Planned(key, runs) for key in shuffled(keys, seed, round_number)]):
+                kept, _ = usable_samples_us(visit, dropped)
                 if round_number >= 0 and kept:
                     medians[visit.model].append(statistics.median(kept))
             advance(int(round_number >= 0))

@@ -162,6 +162,7 @@ def _print_plan(plan: "Plan", table: Path, as_json: bool) -> None:
 
 
 def _measure(plan: "Plan", space: "Space", profile: "Profile", table: Path, fresh: bool, as_json: bool) -> "Lut":
+    from fbagents.errors import DeviceError
     from fbbase.errors import PartialError, StorageError
     from fblut.writing import write_lut
     from fbprof.journal import read_journal
@@ -171,10 +172,11 @@ def _measure(plan: "Plan", space: "Space", profile: "Profile", table: Path, fres
     start = time.monotonic()
     try:
         lut = measure(plan, space, profile, journal, fresh)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, DeviceError):
         content = read_journal(journal)
         done = len(content.visits) if content else 0
-        click.echo(f"{done} visits are kept in {journal}; the same command continues", err=True)
+        if done:
+            click.echo(f"{done} visits are kept in {journal}; the same command continues", err=True)
         raise
     except StorageError as error:
         raise PartialError(f"{error}; what was measured is kept, and the same command continues") from error

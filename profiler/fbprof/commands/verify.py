@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from fblut.table import Lut
+    from fblut.table import Lut, Prediction
     from fbprof.verify import Verification
     from fbspace.architecture import Architecture
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def command(
     architecture: str, lut: Path, device: str, rounds: int, seed: int, within: float | None, as_json: bool
 ) -> None:
-    r"""Measure a whole network and hold the table's prediction, the sum of its rows, against it.
+    r"""Measure a whole network and hold the table's prediction, its fixed cost and the sum of its rows, against it.
 
     ARCHITECTURE is a file that fbsearch wrote, or a published network by name (fbsearch zoo lists them). The network
     runs under the table's own conditions: runtime, precision, threads and cores. Its operators are timed again in
@@ -64,29 +64,38 @@ def _print(network: "Architecture", lut: "Lut", result: "Verification", files: d
     threads = f"{lut.metadata.threads} thread{'s' * (lut.metadata.threads != 1)}"
     low, high = result.measured_ci_us or (result.measured_us, result.measured_us)
     click.echo(
-        f"\npredicted  {result.predicted_us / 1e3:8.3f} ms  sum of the table's rows"
+        f"\npredicted  {result.predicted.latency_us / 1e3:8.3f} ms  {_interval(result.predicted)}"
         f"\nmeasured   {result.measured_us / 1e3:8.3f} ms  95 % interval {low / 1e3:.3f} to {high / 1e3:.3f} ms, "
         f"{result.rounds} visits, {lut.metadata.runtime}, {threads}"
         f"\ndifference {result.difference_percent:+8.1f} %   (predicted against measured)"
-        f"\n"
-        f"\nnow        {result.operators_now_us / 1e3:8.3f} ms  sum of the same operators, timed beside the network"
-        f"\ndifference {result.difference_now_percent:+8.1f} %   (that sum against measured: the error without drift)"
-        f"\ndrift      {result.drift_percent:+8.1f} %   (that sum against the table's: the device's speed now and then)"
     )
+    if result.predicted_now_us is not None:
+        click.echo(
+            f"\nnow        {result.predicted_now_us / 1e3:8.3f} ms  predicted at the device's present speed"
+            f"\ndifference {result.difference_now_percent:+8.1f} %   (that against measured: the error without drift)"
+            f"\ndrift      {result.drift_percent:+8.1f} %   (its operators, timed beside it, against the table)"
+        )
     for name, value in network.provenance.items():
         if name.endswith("_accuracy_percent"):
             click.echo(f"{name.removesuffix('_percent').replace('_', ' ')}: {value:.1f} %")
     click.echo("files: " + ", ".join(f"{name} {path}" for name, path in files.items()))
 
 
+def _interval(predicted: "Prediction") -> str:
+    if predicted.ci_low_us is None or predicted.ci_high_us is None:
+        return "sum of the table's rows"
+    return f"95 % interval {predicted.ci_low_us / 1e3:.3f} to {predicted.ci_high_us / 1e3:.3f} ms, by the table"
+
+
 def _as_dict(network: "Architecture", result: "Verification") -> dict[str, object]:
     return {
         "network": network.name,
-        "predicted_us": result.predicted_us,
+        "predicted_us": result.predicted.latency_us,
+        "predicted_ci_us": (result.predicted.ci_low_us, result.predicted.ci_high_us),
         "measured_us": result.measured_us,
         "measured_ci_us": result.measured_ci_us,
         "difference_percent": result.difference_percent,
-        "operators_now_us": result.operators_now_us,
+        "predicted_now_us": result.predicted_now_us,
         "difference_now_percent": result.difference_now_percent,
         "drift_percent": result.drift_percent,
         "rounds": result.rounds,
