@@ -2,6 +2,7 @@
 
 import tomllib
 from pathlib import Path
+from typing import Literal
 
 import pydantic
 
@@ -13,13 +14,20 @@ PROFILES = PluginFolder("device", "fbagents.profiles", suffix=".toml")
 
 
 class Profile(pydantic.BaseModel):
-    """A device: its transport, the Python that runs the agent there, and the agent's environment."""
+    """A device: its transport and where that finds it, which agent runs there, and the agent's environment.
+
+    `address` is the transport's own (a host, a serial number, a port) and checked by it; `folder` is where the agent
+    and its models lie on the device; `python` runs the Python agent there.
+    """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     name: str
     description: str
     transport: str
+    address: dict[str, str | int | bool] = {}
+    folder: str | None = None
+    agent: Literal["python", "native"] = "python"
     python: str | None = None
     environment: dict[str, str] = {}
 
