@@ -21,7 +21,7 @@ class _Reply(pydantic.BaseModel):
 
 
 class Hello(_Reply):
-    """First line of an agent: what it is and what it can do."""
+    """First line of an agent: what it is and what it can do; `overhead_ns` is what a sample of nothing takes."""
 
     event: Literal["hello"]
     protocol: int
@@ -30,6 +30,7 @@ class Hello(_Reply):
     threads: Annotated[int, pydantic.Field(ge=1)]
     cores: tuple[int, ...] | None
     clocks: tuple[_Name, ...]
+    overhead_ns: _Nanoseconds | None = None
     soc: _Name
     system: _Name
 
@@ -66,7 +67,8 @@ class State(_Reply):
     """The device between two schedules; None for what it does not tell.
 
     `affinity` are the cores the agent may run on now (hotplug may change what it was bound to); frequencies by core,
-    temperatures in degrees Celsius by thermal zone.
+    temperatures in degrees Celsius by thermal zone or battery; `denied` names the fields of which something exists that
+    the agent may not read.
     """
 
     event: Literal["state"]
@@ -75,6 +77,7 @@ class State(_Reply):
     freq_khz: dict[_Name, int] | None = None
     temperature_c: dict[_Name, Annotated[float, pydantic.Field(allow_inf_nan=False)]] | None = None
     memory_available_bytes: Annotated[int, pydantic.Field(ge=0)] | None = None
+    denied: tuple[_Name, ...] = ()
 
 
 class Done(_Reply):

@@ -1,4 +1,4 @@
-"""local: this machine; the Python agent is a child process, models are opened where they lie."""
+"""local: this machine; the agent is a child process, models are opened where they lie."""
 
 import contextlib
 import os
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import fbagents
+from fbagents import native
 from fbagents.errors import AgentLostError, AgentTimeoutError, DeviceError
 from fbagents.profile import Profile
 from fbagents.protocol import MAX_LINE_BYTES
@@ -22,7 +23,7 @@ def connect(profile: Profile) -> "LocalTransport":
 
 
 class LocalTransport:
-    """Starts the agent with this Python, or the one the profile names."""
+    """Starts the Python agent with this Python or the one the profile names, or builds and starts the native one."""
 
     def __init__(self, profile: Profile) -> None:
         self._profile = profile
@@ -33,8 +34,11 @@ class LocalTransport:
 
     def start(self, options: Sequence[str]) -> "ProcessChannel":
         """Start the agent."""
-        argv = [self._profile.python or sys.executable, str(agent_script()), *options]
-        return ProcessChannel(argv, os.environ | self._profile.environment)
+        if self._profile.agent == "native":
+            agent = [str(native.build(native.host_target())), *native.runtime_options()]
+        else:
+            agent = [self._profile.python or sys.executable, str(agent_script())]
+        return ProcessChannel([*agent, *options], os.environ | self._profile.environment)
 
     def close(self) -> None:
         """Do nothing: nothing was pushed."""

@@ -1,0 +1,136 @@
+/* The native benchmark agent: loads models, times them, and answers in JSON lines (docs/agent-protocol.md).
+ *
+ * It times what it is told to time and decides nothing. It ends on `bye`, when its input ends, or at its deadline. The
+ * runtimes' libraries are opened at run time, from --library-path or from the folder the agent lies in.
+ *
+ * usage: agent [--threads N] [--cores 0,1] [--deadline-s S] [--memory-bytes N] [--library-path DIR[:DIR]]
+ *              [--litert-version V] [--sys DIR]                                                                      */
+#define _GNU_SOURCE
+#include "agent.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+enum { MAX_LINE_BYTES = 4 << 20 };
+
+Agent agent = {.threads = 1, .sys = "/sys"};
+
+static void usage(const char *what) {
+  fprintf(stderr, "agent: %s\nusage: agent [--threads N] [--cores 0,1] [--deadline-s S] [--memory-bytes N]\n"
+                  "             [--library-path DIR[:DIR]] [--litert-version V] [--sys DIR]\n", what);
+  _exit(2);
+}
+
+static double number_option(const char *text, double least, double most) {
+  char *end_of_number;
+  double value = strtod(text, &end_of_number);
+  if (end_of_number == text || *end_of_number || !(value >= least && value <= most)) usage(text);
+  return value;
+}
+
+static void parse_cores(char *text) {
+  for (char *rest = text, *core; (core = strtok_r(rest, ",", &rest));) {
+    if (agent.core_count == MAX_CORES) usage("too many cores");
+    agent.cores[agent.core_count++] = (int)number_option(core, 0, 1 << 20);
+  }
+}
+
+static void parse_options(int count, char **options) {
+  for (int i = 1; i < count; i += 2) {
+    const char *name = options[i];
+    if (i + 1 >= count) usage(name);
+    char *value = options[i + 1];
+    if (strcmp(name, "--threads") == 0) agent.threads = (int)number_option(value, 1, 1024);
+    else if (strcmp(name, "--cores") == 0) parse_cores(value);
+    else if (strcmp(name, "--deadline-s") == 0) agent.deadline_s = number_option(value, 0, 1e8);
+    else if (strcmp(name, "--memory-bytes") == 0) agent.memory_bytes = (int64_t)number_option(value, 1, 1e15);
+    else if (strcmp(name, "--library-path") == 0) agent.library_path = value;
+    else if (strcmp(name, "--litert-version") == 0) agent.litert_version = value;
+    else if (strcmp(name, "--sys") == 0) agent.sys = value;
+    else usage(name);
+  }
+}
+
+static void on_deadline(int signal_number) {
+  (void)signal_number;
+  _exit(4);
+}
+
+static void start_deadline(void) {
+  struct itimerval timer = {{0, 0}, {(time_t)agent.deadline_s, 0}};
+  if (agent.deadline_s <= 0) return;
+  timer.it_value.tv_usec = (suseconds_t)((agent.deadline_s - (double)timer.it_value.tv_sec) * 1e6);
+  if (timer.it_value.tv_sec == 0 && timer.it_value.tv_usec == 0) timer.it_value.tv_usec = 1;
+  signal(SIGALRM, on_deadline);
+  setitimer(ITIMER_REAL, &timer, NULL);
+}
+
+/* Binds the agent to its cores, and keeps them as the system lists them. */
+static bool bind(void) {
+  char asked[64] = "", what[96];
+  for (size_t i = 0, at = 0; i < agent.core_count && at < sizeof asked; i++) {
+    at += (size_t)snprintf(asked + at, sizeof asked - at, "%s%d", i ? "," : "", agent.cores[i]);
+  }
+  if (agent.core_count && !bind_to_cores(agent.cores, agent.core_count)) {
+    snprintf(what, sizeof what, "cannot bind to cores %s", asked);
+    return fail_because(what);
+  }
+  if (agent.core_count) agent.core_count = allowed_cores(agent.cores, MAX_CORES);
+  return true;
+}
+
+/* Answers line after line; a line that is too long is answered by an error and skipped. */
+static void answer_all(void) {
+  char *buffer = malloc(MAX_LINE_BYTES + 1);
+  size_t held = 0;
+  bool skipping = false, more = buffer != NULL;
+  while (more) {
+    ssize_t got = read(0, buffer + held, MAX_LINE_BYTES - held);
+    if (got < 0 && errno == EINTR) continue;
+    size_t start = 0, scanned = held;
+    if (got > 0) held += (size_t)got;
+    else more = false;
+    for (char *newline; (newline = memchr(buffer + scanned, '\n', held - scanned));) {
+      *newline = '\0';
+      size_t bytes = (size_t)(newline - buffer) - start;
+      if (!skipping && !answer(buffer + start, bytes)) return;
+      skipping = false;
+      start = scanned = start + bytes + 1;
+    }
+    held -= start;
+    memmove(buffer, buffer + start, held);
+    if (held == MAX_LINE_BYTES && !skipping) {
+      fail("not a request: longer than %d bytes", MAX_LINE_BYTES);
+      reply_error(NULL);
+      skipping = true;
+    }
+    if (skipping) held = 0;
+  }
+  if (held) {
+    buffer[held] = '\0';
+    answer(buffer, held);
+  }
+}
+
+int main(int count, char **options) {
+  parse_options(count, options);
+  /* Replies get a stdout of their own: whatever a runtime prints goes to stderr and cannot garble the protocol. */
+  agent.replies = fdopen(dup(1), "w");
+  if (!agent.replies || dup2(2, 1) < 0) _exit(3);
+  signal(SIGPIPE, SIG_IGN);
+  start_deadline();
+  if (!bind()) {
+    reply_error(NULL);
+    _exit(3);
+  }
+  setenv("ORT_DISABLE_TELEMETRY", "1", 1); /* before the library is opened */
+  const char *own_path = strchr(options[0], '/') ? options[0] : "/proc/self/exe"; /* a loader's is not ours */
+  open_runtimes(own_path);
+  hello(own_path);
+  answer_all();
+  _exit(0); /* skip the runtimes' exit handlers, which can hang with threads alive */
+}

@@ -1,0 +1,162 @@
+/* TensorFlow Lite models (NHWC) by LiteRT's compiled-model interface, found in libLiteRt at run time.
+ * There are no headers to build against: what is called is declared here as ai-edge-litert 2.3.0 has it. Signatures
+ * have changed between releases (before 2.3 LiteRtCreateModelFromFile took no environment).                          */
+#include "agent.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_TENSORS = 16, MAX_RANK = 8, FLOAT32 = 1, CPU = 1, LOCK_READ = 0, LOCK_WRITE = 1 };
+
+typedef struct {
+  int element;
+  struct {
+    unsigned rank : 7, has_strides : 1;
+    int32_t sides[MAX_RANK];
+    uint32_t strides[MAX_RANK];
+  } layout;
+} TensorType;
+
+#define FUNCTIONS(F)                                                                                                   \
+  F(int, CreateEnvironment, (int count, const void *options, void **environment))                                      \
+  F(int, CreateModelFromFile, (void *environment, const char *path, void **model))                                     \
+  F(int, CreateOptions, (void **options))                                                                              \
+  F(int, SetOptionsHardwareAccelerators, (void *options, int accelerators))                                            \
+  F(int, CreateOpaqueOptions, (const char *kind, void *toml, void (*destroy)(void *), void **opaque))                  \
+  F(int, AddOpaqueOptions, (void *options, void *opaque))                                                              \
+  F(int, CreateCompiledModel, (void *environment, void *model, void *options, void **compiled))                        \
+  F(int, GetModelSignature, (void *model, size_t index, void **signature))                                             \
+  F(int, GetNumSignatureInputs, (void *signature, size_t *count))                                                      \
+  F(int, GetNumSignatureOutputs, (void *signature, size_t *count))                                                     \
+  F(int, GetSignatureInputTensorByIndex, (void *signature, size_t index, void **tensor))                               \
+  F(int, GetSignatureOutputTensorByIndex, (void *signature, size_t index, void **tensor))                              \
+  F(int, GetRankedTensorType, (void *tensor, TensorType *type))                                                        \
+  F(int, GetCompiledModelInputBufferRequirements, (void *compiled, size_t signature, size_t index, void **needs))      \
+  F(int, GetCompiledModelOutputBufferRequirements, (void *compiled, size_t signature, size_t index, void **needs))     \
+  F(int, CreateManagedTensorBufferFromRequirements,                                                                    \
+    (void *environment, const TensorType *type, void *needs, void **buffer))                                           \
+  F(int, GetTensorBufferPackedSize, (void *buffer, size_t *bytes))                                                     \
+  F(int, LockTensorBuffer, (void *buffer, void **values, int mode))                                                    \
+  F(int, UnlockTensorBuffer, (void *buffer))                                                                           \
+  F(int, RunCompiledModel,                                                                                             \
+    (void *compiled, size_t signature, size_t inputs, void **input, size_t outputs, void **output))                    \
+  F(void, DestroyTensorBuffer, (void *buffer))                                                                         \
+  F(void, DestroyCompiledModel, (void *compiled))                                                                      \
+  F(void, DestroyOptions, (void *options))                                                                             \
+  F(void, DestroyModel, (void *model))
+
+#define DECLARE(type, name, arguments) static type(*name) arguments;
+FUNCTIONS(DECLARE)
+
+static void *environment;
+
+/* Calls a function; where it fails, keeps its name and status as the failure and is false. */
+#define OK(name, ...) succeeded(name(__VA_ARGS__), #name)
+
+static bool succeeded(int status, const char *name) {
+  return status == 0 || fail("LiteRt%s failed with status %d", name, status);
+}
+
+static bool open_litert(void *library) {
+#define FIND(type, name, arguments) if (!find_function(library, "LiteRt" #name, &name, sizeof name)) return false;
+  FUNCTIONS(FIND)
+  return true;
+}
+
+typedef struct {
+  Model base;
+  void *file, *options, *compiled;
+  void *buffers[2][MAX_TENSORS]; /* inputs, outputs */
+  size_t counts[2];
+} LiteRtModel;
+
+static bool run_litert(Model *base) {
+  LiteRtModel *model = (LiteRtModel *)base;
+  return OK(RunCompiledModel, model->compiled, 0, model->counts[0], model->buffers[0], model->counts[1],
+            model->buffers[1]);
+}
+
+static bool outputs_litert(Model *base, Outputs *total) {
+  LiteRtModel *model = (LiteRtModel *)base;
+  for (size_t i = 0; i < model->counts[1]; i++) {
+    void *values, *buffer = model->buffers[1][i];
+    size_t bytes;
+    if (!OK(GetTensorBufferPackedSize, buffer, &bytes) || !OK(LockTensorBuffer, buffer, &values, LOCK_READ)) return false;
+    add_outputs(total, values, bytes / sizeof(float));
+    if (!OK(UnlockTensorBuffer, buffer)) return false;
+  }
+  return true;
+}
+
+static void destroy_litert(Model *base) {
+  LiteRtModel *model = (LiteRtModel *)base;
+  for (int side = 0; side < 2; side++) {
+    for (size_t i = 0; i < MAX_TENSORS; i++) {
+      if (model->buffers[side][i]) DestroyTensorBuffer(model->buffers[side][i]);
+    }
+  }
+  if (model->compiled) DestroyCompiledModel(model->compiled);
+  if (model->options) DestroyOptions(model->options);
+  if (model->file) DestroyModel(model->file);
+  free(model);
+}
+
+/* Makes the buffer of an input (side 0) or output (side 1); inputs get the test input. */
+static bool make_buffer(LiteRtModel *model, void *signature, int side, size_t index) {
+  TensorType type;
+  void *tensor, *needs, *values, **buffer = &model->buffers[side][index];
+  memset(&type, 0, sizeof type);
+  bool found = side ? OK(GetSignatureOutputTensorByIndex, signature, index, &tensor) &&
+                          OK(GetCompiledModelOutputBufferRequirements, model->compiled, 0, index, &needs)
+                    : OK(GetSignatureInputTensorByIndex, signature, index, &tensor) &&
+                          OK(GetCompiledModelInputBufferRequirements, model->compiled, 0, index, &needs);
+  if (!found || !OK(GetRankedTensorType, tensor, &type)) return false;
+  if (type.element != FLOAT32) return fail("a tensor of the model is not float32");
+  if (type.layout.rank > MAX_RANK) return fail("a tensor of the model has %u dimensions", type.layout.rank);
+  int64_t count = 1;
+  for (unsigned i = 0; i < type.layout.rank; i++) {
+    if (!test_input_fits(&count, type.layout.sides[i])) return false;
+  }
+  if (!OK(CreateManagedTensorBufferFromRequirements, environment, &type, needs, buffer)) return false;
+  if (side == 0) {
+    if (!OK(LockTensorBuffer, *buffer, &values, LOCK_WRITE)) return false;
+    fill_test_input(values, (size_t)count);
+    if (!OK(UnlockTensorBuffer, *buffer)) return false;
+  }
+  return true;
+}
+
+static bool compile(LiteRtModel *model, const char *path, int threads) {
+  void *opaque, *signature;
+  char *toml;
+  if (!environment && !OK(CreateEnvironment, 0, NULL, &environment)) return false;
+  if (CreateModelFromFile(environment, path, &model->file) != 0) return fail("%s is no model that LiteRT reads", path);
+  if (!OK(CreateOptions, &model->options)) return false;
+  if (!OK(SetOptionsHardwareAccelerators, model->options, CPU)) return false;
+  if (!(toml = malloc(64))) return fail("out of memory");
+  snprintf(toml, 64, "num_threads = %d\n", threads);
+  if (!OK(CreateOpaqueOptions, "xnnpack", toml, free, &opaque)) return false;
+  if (!OK(AddOpaqueOptions, model->options, opaque)) return false;
+  if (!OK(CreateCompiledModel, environment, model->file, model->options, &model->compiled)) return false;
+  if (!OK(GetModelSignature, model->file, 0, &signature)) return false;
+  if (!OK(GetNumSignatureInputs, signature, &model->counts[0])) return false;
+  if (!OK(GetNumSignatureOutputs, signature, &model->counts[1])) return false;
+  for (int side = 0; side < 2; side++) {
+    if (model->counts[side] > MAX_TENSORS) return fail("the model has more than %d inputs or outputs", MAX_TENSORS);
+    for (size_t i = 0; i < model->counts[side]; i++) {
+      if (!make_buffer(model, signature, side, i)) return false;
+    }
+  }
+  return true;
+}
+
+static Model *load_litert(const char *path, int threads) {
+  LiteRtModel *model = calloc(1, sizeof *model);
+  if (!model) return fail("out of memory"), NULL;
+  model->base = (Model){.run = run_litert, .outputs = outputs_litert, .destroy = destroy_litert};
+  if (compile(model, path, threads)) return &model->base;
+  destroy_litert(&model->base);
+  return NULL;
+}
+
+const Runtime litert = {"litert", "libLiteRt.", open_litert, NULL, load_litert};

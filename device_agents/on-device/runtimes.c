@@ -1,0 +1,101 @@
+/* Opens the runtimes' libraries, and holds what the runtimes share: failures in words, the test input, output sums. */
+#define _GNU_SOURCE
+#include "agent.h"
+
+#include <dirent.h>
+#include <dlfcn.h>
+#include <limits.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_TENSOR_VALUES = 1 << 28 };
+
+const Runtime *const runtimes[RUNTIMES] = {&litert, &onnxruntime};
+
+static char message[2000];
+
+bool fail(const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(message, sizeof message, format, arguments);
+  va_end(arguments);
+  return false;
+}
+
+const char *failure(void) { return message; }
+
+bool fail_because(const char *what) {
+  char why[sizeof message];
+  memcpy(why, message, sizeof why);
+  return fail("%.100s: %.1800s", what, why);
+}
+
+bool find_function(void *library, const char *name, void *function, size_t bytes) {
+  void *symbol = dlsym(library, name);
+  if (!symbol) return fail("the library has no function %s", name);
+  memcpy(function, &symbol, bytes); /* C has no cast from an object's pointer to a function's */
+  return true;
+}
+
+bool test_input_fits(int64_t *count, int64_t side) {
+  if (side < 1) return fail("a tensor of the model has a side of %lld", (long long)side);
+  if (side > MAX_TENSOR_VALUES / *count) return fail("a tensor of the model has more than %d values", MAX_TENSOR_VALUES);
+  *count *= side;
+  return true;
+}
+
+/* The same pseudo-random input on every machine, in memory order, between -0.5 and 0.5. */
+void fill_test_input(float *values, size_t count) {
+  uint32_t state = 12345;
+  for (size_t k = 0; k < count; k++) {
+    state = state * 1664525u + 1013904223u;
+    values[k] = (float)(state >> 8) / (float)(1 << 24) - 0.5f;
+  }
+}
+
+void add_outputs(Outputs *total, const float *values, size_t count) {
+  total->count += (int64_t)count;
+  for (size_t i = 0; i < count; i++) {
+    total->sum += (double)values[i];
+    total->abs_sum += fabs((double)values[i]);
+  }
+}
+
+/* Opens the first file of a folder whose name begins with the library's; true when the runtime is ready. */
+static bool open_from(const char *folder, const Runtime *runtime, char *version, size_t bytes) {
+  struct dirent **entries;
+  char path[PATH_MAX], file[PATH_MAX], hash[65];
+  bool ready = false;
+  int count = scandir(folder, &entries, NULL, alphasort);
+  for (int i = 0; i < count; i++) {
+    if (!ready && strncmp(entries[i]->d_name, runtime->library, strlen(runtime->library)) == 0 &&
+        snprintf(path, sizeof path, "%s/%s", folder, entries[i]->d_name) < (int)sizeof path) {
+      void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+      ready = library && runtime->open(library);
+      if (!ready) fprintf(stderr, "agent: %s: %s\n", path, library ? message : dlerror());
+      if (ready) memcpy(file, path, sizeof path);
+    }
+    free(entries[i]);
+  }
+  if (count >= 0) free(entries);
+  if (!ready) return false;
+  if (runtime->version) snprintf(version, bytes, "%s", runtime->version());
+  else if (agent.litert_version) snprintf(version, bytes, "%s", agent.litert_version);
+  else if (file_sha256(file, hash)) snprintf(version, bytes, "2.x, sha256:%.12s", hash);
+  else snprintf(version, bytes, "2.x");
+  return true;
+}
+
+void open_runtimes(const char *own_path) {
+  char folders[PATH_MAX];
+  const char *slash = strrchr(own_path, '/');
+  if (agent.library_path) snprintf(folders, sizeof folders, "%s", agent.library_path);
+  else snprintf(folders, sizeof folders, "%.*s", slash ? (int)(slash - own_path) : 1, slash ? own_path : ".");
+  for (char *rest = folders, *folder; (folder = strtok_r(rest, ":", &rest));) {
+    for (int i = 0; i < RUNTIMES; i++) {
+      if (!*agent.versions[i]) open_from(folder, runtimes[i], agent.versions[i], sizeof agent.versions[i]);
+    }
+  }
+}
