@@ -41,7 +41,7 @@ from fbspace.space import Space
 STEADY_PERCENT = 3.0
 """A model is warm once a visit is not faster than the one before by more."""
 WARM_UP_VISITS = 10
-RELOAD_VISITS = 12
+RELOAD_VISITS = 14
 """Visits after which an operator is loaded anew: where a model lies in memory makes it faster or slower."""
 FILES_AHEAD = 10
 """Model files that are written before the agent asks for them; more would fill the disk with networks."""

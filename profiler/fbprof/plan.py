@@ -17,7 +17,7 @@ _T = TypeVar("_T")
 DEFAULT_RUNS = 3
 DEFAULT_DROPPED = 1
 DEFAULT_ROUNDS = 400
-MIN_ROUNDS = 72
+MIN_ROUNDS = 80
 """Visits to everything before the first look at the intervals: fewer tell little of how the device changes."""
 QUICK_ROUNDS = 10
 DEFAULT_CI_PERCENT = 1.0

@@ -349,7 +349,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(
     assert "estimated time" in out
     assert "t.journal.jsonl" in out
     assert run(fbprof, ["measure", "--space", space, "--dry-run", "--json", "-o", str(tmp_path / "t.csv")]) == 0
-    assert json.loads(capsys.readouterr().out)["visits"] == 72 * (OPERATORS + NETWORKS)
+    assert json.loads(capsys.readouterr().out)["visits"] == 80 * (OPERATORS + NETWORKS)
     assert sorted(tmp_path.iterdir()) == before
 
 
