@@ -1,0 +1,321 @@
+"""What may go wrong on the way to a board, against a real OpenSSH server whose sessions are killed and frozen."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fbagents.agent import AgentClient, Planned
+from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError, DeviceError
+from fbagents.profile import Profile, load_profile
+from fbagents.transports import Transport, _openssh, connect
+from fbbase.commandline import run
+from fblut.reading import read_lut
+from fbprof.cli import fbprof
+from fbprof.journal import JournalContent, read_journal
+from fbspace.opspec import OpSpec
+from fbspace.space import load_space
+
+SPEC = OpSpec("ir", 16, 24, 16, 16, kernel=3, stride=2, expansion=3)  # as in ../conftest.py
+SPACE = """
+description = "two layers"
+input = { channels = 3, size = 16 }
+classes = 4
+head_channels = [16]
+stem = [{ kind = "conv", channels = 8, kernel = 3, stride = 2 }]
+stages = [{ channels = 8, repeats = 2, stride = 1 }]
+[candidates]
+k3 = { kind = "ir", kernel = 3, expansion = 2 }
+skip = { kind = "skip" }
+"""
+
+
+@contextlib.contextmanager
+def connected(profile: Profile) -> Iterator[Transport]:
+    transport = connect(profile)
+    try:
+        yield transport
+    finally:
+        transport.close()
+
+
+def wait_until(condition: Callable[[], object], seconds: float, what: str) -> float:
+    start = time.monotonic()
+    while not condition():
+        if time.monotonic() - start > seconds:
+            pytest.fail(f"{what} did not happen within {seconds} s")
+        time.sleep(0.05)
+    return time.monotonic() - start
+
+
+def is_running(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def agent_pid(sshd: Any) -> int:
+    return int(next((sshd.folder / "device").glob("*/agent.pid")).read_text())
+
+
+def write_profile(path: Path, profile: Profile) -> str:
+    """Write a profile as a person does; JSON's strings and numbers are TOML's."""
+    fields = {name: json.dumps(getattr(profile, name)) for name in ("description", "transport", "folder", "python")}
+    lines = [f"{name} = {value}" for name, value in fields.items()]
+    for table in ("address", "environment"):
+        lines += [f"[{table}]", *(f"{name} = {json.dumps(value)}" for name, value in getattr(profile, table).items())]
+    path.write_text("\n".join(lines) + "\n")
+    return str(path)
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> str:
+    file = tmp_path / "two.toml"
+    file.write_text(SPACE)
+    return str(file)
+
+
+def journal_of(table: Path) -> JournalContent:
+    content = read_journal(table.with_suffix(".journal.jsonl"))
+    assert content is not None
+    return content
+
+
+def sums(table: Path) -> dict[str, tuple[float, float]]:
+    """Return the output sums of every model that was loaded."""
+    lines = map(json.loads, table.with_suffix(".journal.jsonl").read_text().splitlines())
+    loads = [line for line in lines if line["record"] == "loaded"]
+    return {line["key"]: (line["loaded"]["output_sum"], line["loaded"]["output_abs_sum"]) for line in loads}
+
+
+def test_measuring_over_ssh_gives_a_table_and_the_same_outputs(sshd: Any, space: str, tmp_path: Path) -> None:
+    board = write_profile(tmp_path / "board.toml", sshd.profile())
+    tables = {device: tmp_path / f"{name}.csv" for name, device in (("there", board), ("here", "local"))}
+    for device, table in tables.items():
+        command = ["measure", "--device", device, "--space", space, "--rounds", "4", "-o", str(table)]
+        assert run(fbprof, command) == 0
+    assert read_lut(tables[board]).missing(load_space(space).operators()) == []
+    assert len(sums(tables[board])) == 8
+    assert sums(tables[board]) == sums(tables["local"])
+    assert sshd.logins() == 1
+    assert list((sshd.folder / "device").iterdir()) == []
+
+
+def test_a_cut_connection_is_made_again_and_the_table_is_complete(sshd: Any, space: str, tmp_path: Path) -> None:
+    """The server's session is killed twice while the agent visits."""
+    board, table = write_profile(tmp_path / "board.toml", sshd.profile()), tmp_path / "t.csv"
+    cuts: list[int] = []
+
+    def cut() -> None:
+        for visits in (60, 250):
+            wait_until(lambda: counted(table) >= visits, 30, "measuring")  # noqa: B023
+            cuts.append(counted(table))
+            sshd.signal_sessions(signal.SIGKILL)
+
+    cutter = threading.Thread(target=cut)
+    cutter.start()
+    assert run(fbprof, ["measure", "--device", board, "--space", space, "--ci", "0.0001", "--rounds", "60",
+                        "-o", str(table)]) == 0  # fmt: skip
+    cutter.join()
+    assert len(cuts) == 2
+    assert read_lut(table).missing(load_space(space).operators()) == []
+    content = journal_of(table)
+    assert content.failed == {}
+    assert len(content.sessions) == 3
+    assert min(content.counts.values()) == 60
+    assert sshd.logins() == 3
+    assert list((sshd.folder / "device").iterdir()) == []
+
+
+def counted(table: Path) -> int:
+    journal = table.with_suffix(".journal.jsonl")
+    return journal.read_bytes().count(b'"warm_up":false') if journal.exists() else 0
+
+
+def test_a_frozen_server_is_noticed_within_seconds(sshd: Any, models: dict[str, Path]) -> None:
+    with connected(sshd.profile()) as transport:
+        agent = AgentClient(transport)
+        agent.load("m", transport.push(models["litert"]), "litert", SPEC.input_shape)
+        visits = agent.run([Planned("m", 1000)] * 1000)
+        next(visits)
+        sshd.signal_sessions(signal.SIGSTOP)
+        start = time.monotonic()
+        with pytest.raises(AgentLostError, match=r"connection to .* was lost: .*not responding"):
+            list(visits)
+        assert time.monotonic() - start < 11
+        agent._channel.close()
+        with AgentClient(transport) as second:  # by another connection, and the old agent is ended
+            assert second.hello.protocol == 1
+        sshd.signal_sessions(signal.SIGKILL)
+
+
+def test_an_agent_that_a_broken_connection_left_behind_is_ended_by_the_next(sshd: Any) -> None:
+    """A server that does not notice keeps the agent's input open."""
+    with connected(sshd.profile()) as transport:
+        agent = AgentClient(transport)
+        left = agent_pid(sshd)
+        sshd.signal_sessions(signal.SIGSTOP)
+        transport._connection._control("exit")  # type: ignore[attr-defined]
+        agent._channel.close()
+        assert is_running(left)
+        with AgentClient(transport):
+            assert agent_pid(sshd) != left
+            wait_until(lambda: not is_running(left), 2, "the end of the old agent")
+        sshd.signal_sessions(signal.SIGKILL)
+
+
+def test_an_agent_killed_on_the_device_is_told_from_a_cut_connection(sshd: Any, models: dict[str, Path]) -> None:
+    with connected(sshd.profile()) as transport:
+        agent = AgentClient(transport)
+        agent.load("m", transport.push(models["litert"]), "litert", SPEC.input_shape)
+        visits = agent.run([Planned("m", 1000)] * 1000)
+        next(visits)
+        os.kill(agent_pid(sshd), signal.SIGKILL)
+        with pytest.raises(AgentLostError, match="was killed by signal 9, as the system does when memory runs out"):
+            list(visits)
+        agent._channel.close()
+
+
+def test_the_agent_on_the_device_ends_when_the_host_is_killed(sshd: Any, space: str, tmp_path: Path) -> None:
+    board, table = write_profile(tmp_path / "board.toml", sshd.profile()), tmp_path / "t.csv"
+    argv = [sys.executable, "-m", "fbprof", "measure", "--device", board, "--space", space, "--ci", "0.0001"]
+    with subprocess.Popen([*argv, "--rounds", "100000", "-o", str(table)], stderr=subprocess.DEVNULL) as host:
+        wait_until(lambda: counted(table) >= 20, 30, "measuring")
+        pid = agent_pid(sshd)
+        assert is_running(pid)
+        host.kill()
+    wait_until(lambda: not is_running(pid), 5, "the agent's end")
+    sshd.signal_sessions(signal.SIGKILL)
+
+
+def test_a_server_that_comes_back_is_waited_for(sshd: Any, tmp_path: Path) -> None:
+    model = tmp_path / "m.tflite"
+    model.write_bytes(b"content")
+    with connected(sshd.profile()) as transport:
+        remote = transport.push(model)
+        sshd.stop()
+        back = threading.Timer(2.0, sshd.start)
+        back.start()
+        Path(remote).unlink()  # as a board does that loses its temporary files when it starts
+        assert transport.push(model) == remote
+        assert Path(remote).read_bytes() == b"content"
+        back.join()
+
+
+def test_a_server_that_stays_away_is_an_error_after_a_few_tries(sshd: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_openssh, "REOPEN_WAITS_S", (0.1, 0.1))
+    with connected(sshd.profile()) as transport:
+        with AgentClient(transport):
+            pass
+        sshd.stop()
+        with pytest.raises(DeviceError, match="no SSH server listens there"):
+            AgentClient(transport)
+
+
+def path_with(program: Callable[[str, str], Path], name: str, body: str) -> str:
+    return f"SetEnv PATH={program(name, body).parent}:/usr/bin:/bin"
+
+
+def test_a_truncated_push_is_sent_again(
+    new_sshd: Callable[..., Any], program: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    once = tmp_path / "once"
+    sshd = new_sshd(path_with(program, "cat", f'[ -e {once} ] && exec /bin/cat "$@"; : >{once}; head -c 1000'))
+    model = tmp_path / "m.tflite"
+    model.write_bytes(os.urandom(50_000))
+    with connected(sshd.profile()) as transport:
+        assert Path(transport.push(model)).read_bytes() == model.read_bytes()
+        assert once.exists()
+
+
+def test_a_push_that_is_always_truncated_is_an_error(
+    new_sshd: Callable[..., Any], program: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    sshd = new_sshd(path_with(program, "cat", "head -c 1000"))
+    model = tmp_path / "m.tflite"
+    model.write_bytes(os.urandom(50_000))
+    with (
+        connected(sshd.profile()) as transport,
+        pytest.raises(DeviceError, match=r"m\.tflite arrived damaged on .* twice"),
+    ):
+        transport.push(model)
+    assert list((sshd.folder / "device").iterdir()) == []
+
+
+def test_a_full_disk_on_the_device_is_told_and_leaves_nothing(new_sshd: Callable[..., Any], tmp_path: Path) -> None:
+    """A limit of the kernel on the size of files stands in for the disk's end."""
+    sshd = new_sshd('ForceCommand ulimit -f 16; eval "$SSH_ORIGINAL_COMMAND"')
+    model = tmp_path / "m.tflite"
+    model.write_bytes(bytes(200_000))
+    with connected(sshd.profile()) as transport:
+        with pytest.raises(DeviceError, match=r"m\.tflite cannot be written to .*device.*File"):
+            transport.push(model)
+        assert [path for path in (sshd.folder / "device").rglob("*") if path.is_file()] == []
+
+
+def test_a_folder_that_cannot_be_made_is_told(sshd: Any) -> None:
+    with pytest.raises(DeviceError, match=r"cannot make a folder in '/dev/null/x' on .*Not a directory"):
+        AgentClient(connect(sshd.profile(folder="/dev/null/x")))
+
+
+def test_a_board_without_python_is_told(sshd: Any) -> None:
+    with (
+        connected(sshd.profile(python="python9")) as transport,
+        pytest.raises(AgentLostError, match=r"python9.*not found.*set python in the profile"),
+    ):
+        AgentClient(transport)
+
+
+def test_a_board_without_a_runtime_is_told(
+    sshd: Any, space: str, tmp_path: Path, program: Callable[[str, str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    python = program("python", 'exec "$real" -S "$@"')  # without the folder of installed packages
+    board = write_profile(tmp_path / "board.toml", sshd.profile(python=str(python)))
+    assert run(fbprof, ["measure", "--device", board, "--space", space, "-o", str(tmp_path / "t.csv")]) == 3
+    assert "runtime litert is not installed on board; there is: none" in capsys.readouterr().err
+
+
+def test_binary_garbage_is_an_error_that_shows_it(sshd: Any, program: Callable[[str, str], Path]) -> None:
+    noise = program("python", "printf '\\377\\000\\033[31mnoise\\n'; exec sleep 60")
+    with (
+        connected(sshd.profile(python=str(noise))) as transport,
+        pytest.raises(AgentReplyError, match=r"not a reply .*\\\\xff\\x00\\x1b\[31mnoise"),
+    ):
+        AgentClient(transport)
+
+
+def test_noise_without_end_is_bounded(sshd: Any, program: Callable[[str, str], Path]) -> None:
+    noise = program("python", "exec tr '\\n' x </dev/zero")
+    with connected(sshd.profile(python=str(noise))) as transport, pytest.raises(AgentLostError):
+        AgentClient(transport)
+    wait_until(lambda: not sshd.sessions(), 5, "the end of the session")
+
+
+def test_a_command_that_hangs_on_the_device_is_a_time_out(
+    new_sshd: Callable[..., Any], program: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fbagents.transports import ssh
+
+    monkeypatch.setattr(ssh, "COMMAND_TIMEOUT_S", 0.5)
+    sshd = new_sshd(path_with(program, "mkdir", "exec sleep 60"))
+    with (
+        connected(sshd.profile()) as transport,
+        pytest.raises(AgentTimeoutError, match="did not finish a command within"),
+    ):
+        transport.start([])
+
+
+def test_a_machine_without_the_client_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    profile = load_profile("raspberry-pi-4")
+    with connected(profile) as transport, pytest.raises(DeviceError, match="install openssh-client"):
+        transport.start([])
