@@ -3,7 +3,7 @@
 One file that needs only Python, numpy and a runtime, so that it can be copied to a board and run there. It times what
 it is told to time and decides nothing. It ends on `bye`, when its input ends, or at its deadline.
 
-usage: agent.py [--threads N] [--cores 0,1] [--deadline-s S]
+usage: agent.py [--threads N] [--cores 0,1] [--deadline-s S] [--memory-bytes N] [--sys DIR]
 """
 
 import argparse
@@ -18,6 +18,7 @@ import threading
 import time
 
 PROTOCOL = 1
+MAX_LINE_BYTES = 4 << 20
 
 # Must be set before the library is loaded: ONNX Runtime >= 1.29 otherwise writes telemetry outside our folders.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -125,9 +126,11 @@ def test_input(shape):
 class Agent:
     """Answers one request after the other."""
 
-    def __init__(self, threads, cores, reply):
+    def __init__(self, threads, cores, memory_bytes, sys_folder, reply):
         self.threads = threads
         self.cores = cores
+        self.memory_bytes = memory_bytes
+        self.sys_folder = sys_folder
         self.reply = reply
         self.models = {}
         self.libc = ctypes.CDLL(None)
@@ -141,8 +144,9 @@ class Agent:
             agent=f"python {platform.python_version()}, agent.py sha256:{own_hash()}",
             runtimes={name: version for name, version in versions.items() if version},
             threads=self.threads,
-            cores=sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+            cores=allowed_cores(),
             clocks=["wall", "thread_cpu"] if self.threads == 1 else ["wall"],
+            overhead_ns=overhead_ns(),
             soc=processor_name(),
             system=f"{platform.system()} {platform.release()} {platform.machine()}",
         )
@@ -170,6 +174,7 @@ class Agent:
         runtime = RUNTIMES.get(request["runtime"])
         if runtime is None:
             raise ValueError(f"unknown runtime {request['runtime']!r}; known: {', '.join(RUNTIMES)}")
+        self.check_memory(os.path.getsize(request["path"]))
         before = resident_bytes()
         start = time.perf_counter_ns()
         model = runtime(request["path"], self.threads, request["input_shape"])
@@ -177,6 +182,7 @@ class Agent:
         model.run()
         outputs = model.outputs()
         after = resident_bytes()
+        self.check_memory(0)
         self.models[request["model"]] = model
         self.reply(
             id=number,
@@ -207,6 +213,8 @@ class Agent:
                 cpu_ns[i] = cpu() - cpu_start
                 wall_ns[i] = wall_end - wall_start
             core = self.current_core()
+            if self.cores and allowed_cores() != self.cores:  # hotplug and power management may do so
+                raise RuntimeError("the system took the agent off the cores that it was bound to")
             self.reply(
                 id=number,
                 event="visit",
@@ -216,7 +224,7 @@ class Agent:
                 wall_ns=wall_ns,
                 cpu_ns=cpu_ns if self.threads == 1 else None,  # with more threads it is the caller's time only
                 core=core,
-                freq_khz=frequency_khz(core),
+                freq_khz=frequency_khz(core, self.sys_folder),
             )
         self.reply(id=number, event="done", visits=len(request["schedule"]))
 
@@ -226,16 +234,29 @@ class Agent:
         self.reply(id=number, event="unloaded", model=request["model"])
 
     def state(self, number, request):
-        """Say in which state the device is; null for what it does not tell."""
+        """Say in which state the device is; null for what it does not tell, and which of it may not be read."""
+        denied = set()
+        freq_khz = frequencies_khz(self.sys_folder, denied)
+        temperature_c = temperatures_c(self.sys_folder, denied)
         self.reply(
             id=number,
             event="state",
             core=self.current_core(),
-            affinity=sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
-            freq_khz=frequencies_khz(),
-            temperature_c=temperatures_c(),
+            affinity=allowed_cores(),
+            freq_khz=freq_khz,
+            temperature_c=temperature_c,
             memory_available_bytes=available_bytes(),
+            denied=sorted(denied),
         )
+
+    def check_memory(self, more_bytes):
+        """Refuse a model that does not fit into the memory the agent may take."""
+        taken = resident_bytes()
+        if self.memory_bytes and taken is not None and taken + more_bytes > self.memory_bytes:
+            raise MemoryError(
+                f"the model does not fit: the agent may take {self.memory_bytes} bytes and has {taken}; "
+                "unload models first"
+            )
 
     def current_core(self):
         """Return the core this thread runs on, None where the C library does not tell."""
@@ -272,42 +293,72 @@ def processor_name():
     return platform.processor() or platform.machine()
 
 
-def read_number(path):
-    """Return the number that a file of the system holds, None where it does not tell."""
+def allowed_cores():
+    """Return the cores this process may run on, None where the system does not tell."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+
+
+def overhead_ns():
+    """Return the median of samples of nothing: what the clock adds to every sample."""
+    samples = []
+    for _ in range(1001):
+        start = time.perf_counter_ns()
+        nothing()
+        samples.append(time.perf_counter_ns() - start)
+    return sorted(samples)[500]
+
+
+def nothing():
+    """Stand in for a model's run."""
+
+
+def read_number(path, field=None, denied=None):
+    """Return the number that a file of the system holds, None where it does not tell; add `field` if it is denied."""
     try:
         with open(path, encoding="ascii") as file:
             return int(file.read())
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        if isinstance(error, PermissionError) and denied is not None:
+            denied.add(field)
         return None
 
 
-def frequency_khz(core):
+def frequency_khz(core, sys_folder="/sys", denied=None):
     """Return a core's current frequency, None where the system does not tell."""
-    return read_number(f"/sys/devices/system/cpu/cpu{core}/cpufreq/scaling_cur_freq")
+    path = f"{sys_folder}/devices/system/cpu/cpu{core}/cpufreq/scaling_cur_freq"
+    return read_number(path, "freq_khz", denied)
 
 
-def frequencies_khz():
+def frequencies_khz(sys_folder="/sys", denied=None):
     """Return the frequency of every core by its number, None where the system does not tell."""
-    found = {str(core): frequency_khz(core) for core in range(os.cpu_count() or 1)}
+    cores = range(os.cpu_count() or 1)
+    found = {str(core): frequency_khz(core, sys_folder, denied) for core in cores}
     return {core: khz for core, khz in found.items() if khz is not None} or None
 
 
-def temperatures_c():
-    """Return the temperature of every thermal zone by its name, None where the system does not tell."""
-    folder, found = "/sys/class/thermal", {}
-    try:
-        zones = [name for name in sorted(os.listdir(folder)) if name.startswith("thermal_zone")]
-    except OSError:
-        return None
-    for zone in zones:
-        value = read_number(f"{folder}/{zone}/temp")
+def temperatures_c(sys_folder="/sys", denied=None):
+    """Return the temperature of every thermal zone and battery by its name, None where the system does not tell."""
+    found = {}
+    for folder, prefix in (("class/thermal", "thermal_zone"), ("class/power_supply", "")):
         try:
-            with open(f"{folder}/{zone}/type", encoding="ascii") as file:
-                name = f"{zone} {file.read().strip()}"
-        except (OSError, ValueError):
-            name = zone
-        if value is not None:
-            found[name] = value / 1000 if abs(value) >= 1000 else float(value)  # a few vendors give degrees
+            entries = [name for name in sorted(os.listdir(f"{sys_folder}/{folder}")) if name.startswith(prefix)]
+        except OSError as error:
+            entries = []
+            if isinstance(error, PermissionError) and denied is not None:
+                denied.add("temperature_c")
+        for entry in entries:
+            value = read_number(f"{sys_folder}/{folder}/{entry}/temp", "temperature_c", denied)
+            try:
+                with open(f"{sys_folder}/{folder}/{entry}/type", encoding="ascii") as file:
+                    name = f"{entry} {file.read().strip()}"
+            except (OSError, ValueError):
+                name = entry
+            if value is None:
+                continue
+            if prefix:
+                found[name] = value / 1000 if abs(value) >= 1000 else float(value)  # a few vendors give degrees
+            else:
+                found[name] = value / 10
     return found or None
 
 
@@ -332,12 +383,24 @@ def available_bytes():
     return None
 
 
+def read_lines(file):
+    """Yield line by line; None for one that is too long."""
+    whole = True
+    while line := file.readline(MAX_LINE_BYTES):
+        ends = line.endswith(b"\n")
+        if whole:
+            yield line if ends or len(line) < MAX_LINE_BYTES else None
+        whole = ends
+
+
 def main():
     """Answer requests until the input ends."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--cores", help="bind to these cores, e.g. 0,1")
     parser.add_argument("--deadline-s", type=float, help="end by itself after so many seconds")
+    parser.add_argument("--memory-bytes", type=int, help="load no model beyond this size of the process")
+    parser.add_argument("--sys", default="/sys", help="the folder of the system's files")
     options = parser.parse_args()
 
     # Replies get a stdout of their own: whatever a runtime prints goes to stderr and cannot garble the protocol.
@@ -359,14 +422,17 @@ def main():
         except (OSError, AttributeError) as error:
             reply(event="error", message=f"cannot bind to cores {options.cores}: {error}")
             return 3
-    agent = Agent(options.threads, cores, reply)
+        cores = allowed_cores()
+    agent = Agent(options.threads, cores, options.memory_bytes, options.sys, reply)
     agent.hello()
-    for line in sys.stdin:
+    for line in read_lines(sys.stdin.buffer):
         try:
-            request = json.loads(line)
+            if line is None:
+                raise ValueError(f"longer than {MAX_LINE_BYTES} bytes")
+            request = json.loads(line.decode())
             if not isinstance(request, dict):
                 raise ValueError("a request is an object")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             reply(id=None, event="error", message=f"not a request: {error}")
             continue
         if not agent.answer(request):
