@@ -87,7 +87,7 @@ static bool parse_unicode(char **out) {
     *to++ = (char)code;
   } else {
     int more = code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
-    *to++ = (char)(uint8_t)((0xf00u >> more & 0xff) | code >> 6 * more);
+    *to++ = (char)(uint8_t)((0xff00u >> (more + 1) & 0xff) | code >> 6 * more);
     while (more--) *to++ = (char)(uint8_t)(0x80 | (code >> 6 * more & 0x3f));
   }
   *out = to;

@@ -1,0 +1,313 @@
+"""The native agent beside the contract: it compiles without a warning and survives whatever a host sends."""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fbagents import native
+from fbagents.agent import AgentClient, Planned
+from fbagents.errors import AgentReplyError, DeviceError
+from fbagents.profile import load_profile
+from fbagents.protocol import MAX_LINE_BYTES, parse_reply
+from fbagents.transports import connect
+from fbagents.transports.local import ProcessChannel, agent_script
+
+COMPILER = shutil.which("cc")
+needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C compiler cc is on the PATH")
+SANITIZERS = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+NAMES = ['"', "\\", "a\nb\tc", "é😀", "", "\x00", "\x7f", "a" * 1000]
+
+
+@pytest.fixture(scope="session")
+def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The agent with AddressSanitizer and UBSan, compiled with warnings as errors."""
+    program = tmp_path_factory.mktemp("sanitized") / "agent"
+    sources = [path for path in native.source_files() if path.suffix == ".c"]
+    subprocess.run(
+        [str(COMPILER), *native.FLAGS, *SANITIZERS, "-Werror", *sources, "-ldl", "-lm", "-o", program],
+        check=True,
+        timeout=120,
+    )
+    return program
+
+
+@contextlib.contextmanager
+def started(argv: list[str]) -> Iterator[ProcessChannel]:
+    """Start an agent, swallow its hello, and see to it that it ended without a word of a sanitizer."""
+    channel = ProcessChannel(argv, dict(os.environ))
+    try:
+        channel.receive(30)
+        yield channel
+    finally:
+        channel.close()
+    assert channel._process.returncode == 0
+
+
+def ask(channel: ProcessChannel, **request: Any) -> dict[str, Any]:
+    """Send a request and return its first reply."""
+    channel.send(json.dumps(request).encode())
+    reply: dict[str, Any] = json.loads(channel.receive(30))
+    return reply
+
+
+@needs_compiler
+def test_the_sources_compile_without_a_warning_at_the_products_own_optimization(tmp_path: Path) -> None:
+    sources = [path for path in native.source_files() if path.suffix == ".c"]
+    argv = [str(COMPILER), *native.FLAGS, "-Wshadow", "-Werror", *sources, "-ldl", "-lm", "-o", tmp_path / "agent"]
+    subprocess.run(argv, check=True, timeout=120)
+
+
+@needs_compiler
+def test_a_build_is_kept_and_named_by_its_sources(tmp_path: Path) -> None:
+    program = native.build(native.host_target(), tmp_path)
+    made = program.stat().st_mtime_ns
+    assert native.build(native.host_target(), tmp_path).stat().st_mtime_ns == made
+    assert [path.name for path in tmp_path.iterdir()] == [program.name]
+    assert program.read_bytes()[:4] in (b"\x7fELF", b"\xcf\xfa\xed\xfe")
+
+
+def test_a_target_that_nothing_here_builds_for_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(native.importlib.util, "find_spec", lambda name: None)  # type: ignore[attr-defined]
+    with pytest.raises(DeviceError, match=r"pip install 'fbnet-lab\[native\]', or put aarch64-linux-gnu-gcc"):
+        native.compiler("aarch64-linux")
+    with pytest.raises(DeviceError, match="no target 'sparc-linux'; known: x86_64-linux, aarch64-linux, aarch64-macos"):
+        native.build("sparc-linux")
+
+
+@needs_compiler
+def test_both_runtimes_under_sanitizers(sanitized: Path, models: dict[str, Path]) -> None:
+    with started([str(sanitized), *native.runtime_options()]) as channel:
+        for turn in range(2):  # the second load replaces the first
+            for runtime in ("litert", "onnxruntime"):
+                loaded = ask(channel, id=turn, op="load", model=runtime, path=str(models[runtime]), runtime=runtime)
+                assert loaded["outputs"] == 24 * 8 * 8
+                broken = ask(channel, id=9, op="load", model="b", path=str(models["torch"]), runtime=runtime)
+                assert broken["event"] == "error"
+        visits = [{"model": runtime, "runs": 3} for runtime in ("litert", "onnxruntime")] * 3
+        assert ask(channel, id=3, op="run", schedule=visits)["event"] == "visit"
+        rest = [json.loads(channel.receive(30))["event"] for _ in range(6)]
+        assert rest == ["visit"] * 5 + ["done"]
+        for runtime in ("litert", "onnxruntime"):
+            assert ask(channel, id=4, op="unload", model=runtime)["event"] == "unloaded"
+            assert "is not loaded" in ask(channel, id=5, op="unload", model=runtime)["message"]
+
+
+@needs_compiler
+def test_names_of_any_characters_come_back_as_they_were(sanitized: Path, models: dict[str, Path]) -> None:
+    with started([str(sanitized), *native.runtime_options()]) as channel:
+        for name in NAMES:
+            loaded = ask(channel, id=1, op="load", model=name, path=str(models["litert"]), runtime="litert")
+            assert loaded["model"] == name
+        channel.send(json.dumps({"op": "run", "schedule": [{"model": name, "runs": 1} for name in NAMES]}).encode())
+        assert [json.loads(channel.receive(30))["model"] for _ in NAMES] == NAMES
+
+
+@needs_compiler
+def test_the_test_input_and_both_agents_agree_in_the_last_digit(models: dict[str, Path], local: Any) -> None:
+    with started([str(native.build(native.host_target())), *native.runtime_options()]) as channel:
+        for runtime in ("litert", "onnxruntime"):
+            path = str(models[runtime])
+            here = ask(channel, id=1, op="load", model="m", path=path, runtime=runtime)
+            with AgentClient(local) as other:
+                there = other.load("m", path, runtime, (1, 16, 16, 16))
+            assert here["output_sum"] == pytest.approx(there.output_sum, abs=1e-9 * there.output_abs_sum)
+
+
+REQUESTS = [
+    b'{"id":1,"op":"state"}',
+    b'{"id":2,"op":"load","model":"m","path":"/dev/null","runtime":"litert","input_shape":[1,2]}',
+    b'{"id":3,"op":"run","schedule":[{"model":"m\\u00e9\\ud83d\\ude00","runs":1e0},{"model":"m","runs":-0.5}]}',
+    b'{"id":4,"op":"unload","model":"m"}',
+]
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=12,
+)
+keys = st.sampled_from(["id", "op", "model", "path", "runtime", "schedule", "runs"])
+words = st.sampled_from(["load", "run", "unload", "state", "litert", "onnxruntime", "/dev", "/dev/null", "m"])
+requests = st.dictionaries(keys, words | st.integers() | json_values, max_size=7)
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    """A good request that is cut, or of which a few bytes are others."""
+    line = bytearray(draw(st.sampled_from(REQUESTS)))
+    for _ in range(draw(st.integers(0, 3))):
+        line[draw(st.integers(0, len(line) - 1))] = draw(st.integers(0, 255))
+    return bytes(line[: draw(st.integers(1, len(line)))])
+
+
+lines = st.binary(max_size=80) | mutated() | json_values.map(json.dumps).map(str.encode)
+lines |= requests.map(json.dumps).map(str.encode)
+
+
+@pytest.fixture(scope="module")
+def fuzzed(sanitized: Path) -> Iterator[ProcessChannel]:
+    with started([str(sanitized), *native.runtime_options()]) as channel:
+        yield channel
+
+
+@needs_compiler
+@settings(max_examples=1000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(line=lines)
+def test_every_line_is_answered_by_replies_and_hurts_nobody(fuzzed: ProcessChannel, line: bytes) -> None:
+    line = line.replace(b"\n", b" ").replace(b'"bye"', b'"BYE"')
+    fuzzed.send(line)
+    fuzzed.send(b'{"id":777777,"op":"unload","model":"no such model"}')
+    for answers in range(3):
+        reply = parse_reply(fuzzed.receive(30))
+        if reply.id == 777777 and answers > 0:
+            return
+    pytest.fail(f"too many answers to {line!r}")
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (b"[" * 100_000, "nested more than 32 deep"),
+        (b'{"a":' * 100_000, "nested more than 32 deep"),
+        (b"[" + b"0," * 1_500_000 + b"0]", "more than 1048576 values"),
+        (b'{"id":1e999}', "too large"),
+        (b'{"id":' + b"9" * 100_000 + b"}", "too large"),
+        (b'{"id":1.5}', "no whole number"),
+        (b'{"id":01}', "does not end"),
+        (b'{"id":NaN}', "not JSON"),
+        (b'{"id":1} {}', "more follows"),
+        (b'{"op":"\xff"}', "not UTF-8"),
+        (b'{"op":"\xed\xa0\x80"}', "not UTF-8"),
+        (b'{"op":"\\ud800"}', "half of a surrogate pair"),
+        (b'{"op":"\\u12', "cut off"),
+        (b'{"op":"a\x00b"}', "control character"),
+        (b"", "not JSON"),
+        (b"x" * (MAX_LINE_BYTES + 10), f"longer than {MAX_LINE_BYTES} bytes"),
+        (b'{"op":"run","schedule":[' + b"[]," * 100_000 + b"[]]}", "at most 100000 visits"),
+        (b'{"op":"run","schedule":[{"model":"m"}]}', "'m' is not loaded"),
+        (b'{"op":"load","model":"m","path":"/dev/null","runtime":"litert"}', "is no file"),
+        (b'{"op":"load","model":"m","path":"a\\u0000b","runtime":"litert"}', 'no "path" that is a text'),
+    ],
+    ids=range(20),
+)
+def test_bounds_are_told_in_words(fuzzed: ProcessChannel, line: bytes, why: str) -> None:
+    fuzzed.send(line)
+    assert why in json.loads(fuzzed.receive(30))["message"]
+    assert ask(fuzzed, id=1, op="state")["event"] == "state"
+
+
+@pytest.fixture(params=["python", pytest.param("native", marks=needs_compiler)])
+def argv(request: pytest.FixtureRequest) -> list[str]:
+    """How to start either agent."""
+    if request.param == "python":
+        return [sys.executable, str(agent_script())]
+    return [str(native.build(native.host_target())), *native.runtime_options()]
+
+
+def test_a_model_beyond_the_memory_bound_is_refused(argv: list[str], models: dict[str, Path]) -> None:
+    with started([*argv, "--memory-bytes", "1000000"]) as channel:
+        refused = ask(channel, id=1, op="load", model="m", path=str(models["litert"]), runtime="litert", input_shape=[])
+        assert "the agent may take 1000000 bytes" in refused["message"]
+        assert ask(channel, id=2, op="state")["event"] == "state"
+
+
+@pytest.mark.skipif(
+    len(getattr(os, "sched_getaffinity", lambda _: ())(0)) < 2, reason="needs two cores to move between"
+)
+def test_an_agent_that_is_taken_off_its_cores_says_so(argv: list[str], models: dict[str, Path]) -> None:
+    first, second, *_ = sorted(os.sched_getaffinity(0))
+    with started([*argv, "--cores", str(first)]) as channel:
+        load = {"op": "load", "model": "m", "path": str(models["litert"]), "runtime": "litert", "input_shape": []}
+        assert ask(channel, id=1, **load)["event"] == "loaded"
+        run = {"op": "run", "schedule": [{"model": "m", "runs": 1}]}
+        assert ask(channel, id=2, **run)["event"] == "visit"
+        assert json.loads(channel.receive(30))["event"] == "done"
+        os.sched_setaffinity(channel._process.pid, [second])
+        assert "took the agent off the cores" in ask(channel, id=3, **run)["message"]
+
+
+def test_what_the_system_tells_and_what_it_denies(argv: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        files = {
+            "class/thermal/thermal_zone0/temp": "41200",
+            "class/thermal/thermal_zone0/type": "cpu",
+            "class/thermal/thermal_zone1/temp": "37",
+            "class/thermal/cooling_device0/temp": "1",
+            "class/power_supply/battery/temp": "305",
+            "class/power_supply/battery/type": "Battery",
+            "devices/system/cpu/cpu0/cpufreq/scaling_cur_freq": "1900800",
+        }
+        for path, content in files.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(content + "\n")
+        with started([*argv, "--sys", name]) as channel:
+            state = ask(channel, id=1, op="state")
+            assert state["temperature_c"] == {
+                "thermal_zone0 cpu": 41.2,
+                "thermal_zone1": 37.0,
+                "battery Battery": 30.5,
+            }
+            assert state["freq_khz"] == {"0": 1900800}
+            assert state["denied"] == []
+            (folder / "class/thermal/thermal_zone0/temp").chmod(0)
+            if not os.access(folder / "class/thermal/thermal_zone0/temp", os.R_OK):  # root may read everything
+                assert ask(channel, id=2, op="state")["denied"] == ["temperature_c"]
+
+
+@needs_compiler
+def test_what_is_denied_to_others_than_root_is_listed() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to start the agent as nobody")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        program = folder / "agent"
+        shutil.copy(native.build(native.host_target()), program)
+        program.chmod(0o755)
+        for path in ("class/thermal/thermal_zone0/temp", "devices/system/cpu/cpu0/cpufreq/scaling_cur_freq"):
+            (folder / path).parent.mkdir(parents=True)
+            (folder / path).write_text("1\n")
+            (folder / path).chmod(0)
+        done = subprocess.run(
+            [program, "--sys", name], input=b'{"id":1,"op":"state"}\n', capture_output=True, user=65534, timeout=30
+        )
+        state = json.loads(done.stdout.splitlines()[1])
+        assert (state["freq_khz"], state["temperature_c"]) == (None, None)
+        assert state["denied"] == ["freq_khz", "temperature_c"]
+
+
+@needs_compiler
+def test_a_missing_runtime_is_not_listed_and_a_load_says_so(tmp_path: Path, models: dict[str, Path]) -> None:
+    argv = [str(native.build(native.host_target())), "--library-path", str(tmp_path)]
+    channel = ProcessChannel(argv, dict(os.environ))
+    try:
+        assert json.loads(channel.receive(30))["runtimes"] == {}
+        refused = ask(channel, id=1, op="load", model="m", path=str(models["litert"]), runtime="litert")
+        assert "litert is not here" in refused["message"]
+    finally:
+        channel.close()
+
+
+@needs_compiler
+def test_the_profile_local_native_measures(models: dict[str, Path]) -> None:
+    with AgentClient(connect(load_profile("local-native"))) as agent:
+        assert agent.hello.agent.startswith("native ")
+        assert set(agent.hello.runtimes) == {"litert", "onnxruntime"}
+        assert agent.hello.overhead_ns is not None
+        assert agent.hello.overhead_ns < 3000
+        agent.load("m", str(models["onnxruntime"]), "onnxruntime", (1, 16, 16, 16))
+        assert len(list(agent.run([Planned("m", 2)] * 3))) == 3
+        with pytest.raises(AgentReplyError, match="unknown runtime 'torch'; known: litert, onnxruntime"):
+            agent.load("t", str(models["torch"]), "torch", (1, 16, 16, 16))
