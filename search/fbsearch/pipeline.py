@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from fbbase import __version__
+from fblut.check import space_name
 from fblut.table import Lut
 from fbsearch.checkpoint import SEARCH, RunFolder
 from fbsearch.costs import build_cost
@@ -46,7 +47,7 @@ def check_table(lut: Lut, space: Space) -> None:
 
     Of several head widths only the default one is searched, so only that is needed.
     """
-    if lut.metadata.space != space.name:
+    if space_name(lut.metadata) != space.name:
         raise SearchError(
             f"the table was measured for space {lut.metadata.space!r}, not {space.name!r}; measure that one "
             f"(fbprof measure --space {space.name}) or leave --space away"
@@ -65,8 +66,11 @@ def _search(space: Space, lut: Lut, lut_name: str, data: Data, folder: RunFolder
     chosen = Architecture(name=folder.path.resolve().name, space=settings.space, choices=ranked[0].choices)
     trained = train(chosen, space, data, settings, folder)
     save_weights(trained.network, folder.path / "weights.pt")
+    prediction = lut.predict(chosen.specs(space))
     predicted = Predicted(
-        latency_us=lut.predict_us(chosen.specs(space)),
+        latency_us=prediction.latency_us,
+        ci_low_us=prediction.ci_low_us,
+        ci_high_us=prediction.ci_high_us,
         lut=lut_name,
         device=lut.metadata.device,
         runtime=lut.metadata.runtime,

@@ -16,11 +16,13 @@ ZOO = PluginFolder("published network", "fbspace.zoo", suffix=".json")
 
 
 class Predicted(pydantic.BaseModel):
-    """What a latency table said of the network when it was chosen."""
+    """What a latency table said of the network when it was chosen: latency and its 95 % interval, if it has one."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     latency_us: Annotated[float, pydantic.Field(gt=0)]
+    ci_low_us: Annotated[float, pydantic.Field(ge=0)] | None = None
+    ci_high_us: Annotated[float, pydantic.Field(gt=0)] | None = None
     lut: str
     device: str
     runtime: str

@@ -105,8 +105,10 @@ def _report(architecture: "Architecture", space: "Space", lut: "Lut", output: Pa
     click.echo(list_layers(architecture, space, lut))
     found, predicted = architecture.provenance, architecture.predicted
     assert predicted is not None
+    low, high = predicted.ci_low_us, predicted.ci_high_us
+    interval = "" if low is None or high is None else f" (95 %: {low:.1f} to {high:.1f})"
     click.echo(
-        f"\npredicted latency  {predicted.latency_us:.1f} µs on {predicted.device} ({predicted.runtime})\n"
+        f"\npredicted latency  {predicted.latency_us:.1f} µs{interval} on {predicted.device} ({predicted.runtime})\n"
         f"skip layers        {found['skip_layers']} of {len(architecture.choices)}\n"
         f"θ split accuracy   {found['theta_accuracy_percent']:.1f} % with the supernet's weights\n"
         f"training accuracy  {found['train_accuracy_percent']:.1f} % from scratch\n"
