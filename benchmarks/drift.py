@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from fbprof.drift import estimate_operators
 from fbprof.estimate import median_interval, without_outliers
-from fbprof.fit import design_of, held_out
+from fbprof.fit import design_of
 from fbprof.networks_file import read_networks
+from fbprof.regression import held_out
 from fbspace.space import load_space
 
 Floats = NDArray[np.float64]

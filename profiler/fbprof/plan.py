@@ -97,12 +97,12 @@ class Plan:
         return (self.min_rounds + 1) * self.runs * once
 
 
-def references(operators: Sequence[OpSpec]) -> list[OpSpec]:
-    """Return a few operators, from light to heavy, that recur throughout a run and tell the device's speed."""
+def references(operators: Sequence[OpSpec], count: int = REFERENCES) -> list[OpSpec]:
+    """Return so many of the operators, from light to heavy, that recur throughout a run and tell the device's speed."""
     from fbspace.network import count_spec
 
     by_size = sorted(operators, key=lambda spec: (count_spec(spec).macs, spec.key()))
-    count = min(REFERENCES, len(by_size))
+    count = min(count, len(by_size))
     return [by_size[(2 * i + 1) * len(by_size) // (2 * count)] for i in range(count)]
 
 

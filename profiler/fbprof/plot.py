@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fbbase.errors import FbError
 from fbbase.files import write_bytes
-from fbprof.validate import Result
+from fbprof.accuracy import Result
 
 SUFFIXES = (".png", ".svg")
 BAND_PERCENT = 5.0

@@ -21,8 +21,9 @@ from fblut.reading import read_lut
 from fblut.table import Lut
 from fbprof.cli import fbprof
 from fbprof.errors import NetworksError
-from fbprof.fit import above_zero, design_of, fit, regress
+from fbprof.fit import design_of, fit
 from fbprof.networks_file import MeasuredNetwork, read_networks, write_networks
+from fbprof.regression import above_zero, regress
 from fbsearch.costs import build_cost
 from fbspace.draw import draw_networks
 from fbspace.opspec import OpSpec

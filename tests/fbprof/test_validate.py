@@ -24,6 +24,7 @@ from fblut.errors import LutError
 from fblut.reading import read_lut
 from fblut.table import Lut, Metadata, Prediction, Row
 from fblut.writing import write_lut
+from fbprof.accuracy import Candidate, Result, figures_of, judge, kendall
 from fbprof.cli import fbprof
 from fbprof.errors import MeasurementError
 from fbprof.journal import JournalContent, Session, Start, Visited, read_journal
@@ -32,17 +33,7 @@ from fbprof.networks_file import read_networks
 from fbprof.plan import calibration_networks, zoo_choices
 from fbprof.plot import plot_results
 from fbprof.subject import is_network_key, network_specs
-from fbprof.validate import (
-    Candidate,
-    Result,
-    Validation,
-    draw_candidates,
-    evaluate,
-    figures_of,
-    judge,
-    kendall,
-    validation_plan,
-)
+from fbprof.validate import Validation, draw_candidates, evaluate, validation_plan
 from fbspace.network import count_spec
 from fbspace.opspec import OpSpec
 from fbspace.space import Space, load_space

@@ -10,7 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from fblut.table import Lut
-    from fbprof.fit import HeldOut
+    from fbprof.regression import HeldOut
 
 
 @click.command("fit")

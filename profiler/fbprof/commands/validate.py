@@ -72,10 +72,11 @@ def command(
     from fbagents.profile import load_profile
     from fbbase.errors import CheckError, FbError
     from fblut.reading import read_lut
+    from fbprof.accuracy import is_fitted
     from fbprof.measure import journal_path
     from fbprof.networks_file import read_networks
     from fbprof.plot import check_plot_path, plot_results
-    from fbprof.validate import draw_candidates, evaluate, is_fitted, validation_plan, write_validation
+    from fbprof.validate import draw_candidates, evaluate, validation_plan, write_validation
     from fbspace.space import load_space
 
     if plot is not None:
