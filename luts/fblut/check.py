@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
+from pathlib import Path
 from typing import Literal
 
 from fblut.table import Lut, Metadata, Row
@@ -22,6 +23,8 @@ CONDITIONS = ("device", "runtime", "precision", "threads")
 """Metadata that must be equal before two latencies of one operator are held against each other."""
 MIXED = ("space", "runtime", "precision", "threads")
 """Metadata that should be the same in tables that are used together; several devices are what one compares."""
+FITTED = "regression on"
+"""How the timing of a table begins that comes of whole networks (fbprof fit)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,8 @@ def _order(lut: Lut, field: Literal["kernel", "expansion"]) -> Iterator[Finding]
 
 
 def _wide(lut: Lut, space: Space | None) -> Iterator[Finding]:
+    is_fitted = lut.metadata.timing.startswith(FITTED)
+    remedy = "fit more networks" if is_fitted else "measure with more --rounds, or close other programs"
     for row, latency_us in _measured(lut):
         if (interval := _interval(row)) and (half := (interval[1] - interval[0]) / 2) > WIDE * latency_us:
             yield Finding(
@@ -106,7 +111,7 @@ def _wide(lut: Lut, space: Space | None) -> Iterator[Finding]:
                 "wide-interval",
                 (row.spec.key(),),
                 f"{row.spec.key()}: 95 % interval of ±{100 * half / latency_us:.1f} % around {latency_us:.1f} µs; "
-                "measure with more --rounds, or close other programs",
+                f"{remedy}",
             )
 
 
@@ -141,7 +146,10 @@ RULES: tuple[Rule, ...] = (_failed, _missing, _kernel_order, _expansion_order, _
 
 def _mixed(luts: Mapping[str, Lut]) -> Iterator[Finding]:
     for field in MIXED:
-        values = {name: getattr(lut.metadata, field) for name, lut in luts.items()}
+        values = {
+            name: space_name(lut.metadata) if field == "space" else getattr(lut.metadata, field)
+            for name, lut in luts.items()
+        }
         if len(set(values.values())) > 1:
             listed = ", ".join(f"{value} ({name})" for name, value in values.items())
             yield Finding(
@@ -172,6 +180,11 @@ def _disagreeing(luts: Mapping[str, Lut]) -> Iterator[Finding]:
 
 def _measured(lut: Lut) -> Iterator[tuple[Row, float]]:
     return ((row, row.latency_us) for row in lut.rows.values() if row.latency_us is not None)
+
+
+def space_name(metadata: Metadata) -> str:
+    """Return the name of a table's space; that of a .toml file is the same wherever the file lies."""
+    return Path(metadata.space).stem if metadata.space.endswith(".toml") else metadata.space
 
 
 def half_width_percent(row: Row) -> float | None:

@@ -137,6 +137,12 @@ def test_an_interval_over_five_percent_to_either_side_is_wide() -> None:
     assert "±6.0 % around 100.0 µs; measure with more --rounds, or close other programs" in finding.message
 
 
+def test_a_wide_interval_of_a_fitted_table_asks_for_more_networks() -> None:
+    lut = table(row(K3, 100.0, half=6.0), timing="regression on 400 whole networks")
+    (finding,) = found(lut, "wide-interval")
+    assert finding.message.endswith("±6.0 % around 100.0 µs; fit more networks")
+
+
 def test_rows_without_interval_are_one_warning_for_the_table() -> None:
     assert found(table(row(K3, 100.0)), "no-interval") == []
     lut = table(row(K3, 100.0, None), row(K5, 200.0, None), row(E6, 200.0), Row(replace(K3, stride=1), None))
@@ -162,6 +168,14 @@ def test_tables_of_mixed_conditions(field: str, value: object) -> None:
     (finding,) = check_tables({"a.csv": a, "b.csv": b})
     assert (finding.severity, finding.rule) == ("warning", f"mixed-{field}")
     assert f"{value} (b.csv)" in finding.message
+
+
+def test_a_space_is_the_same_wherever_its_file_lies() -> None:
+    files = [table(row(K3, 100.0), space=name) for name in ("mine.toml", "there/mine.toml", "mine")]
+    assert check_tables({str(number): lut for number, lut in enumerate(files)}) == []
+    other = table(row(K3, 100.0), space="there/yours.toml")
+    (finding,) = check_tables({"a.csv": files[0], "b.csv": other})
+    assert finding.rule == "mixed-space"
 
 
 def test_two_devices_are_no_mixture_and_may_differ() -> None:

@@ -118,6 +118,23 @@ def test_a_table_of_another_space_is_refused(
     assert "measured for space 'micro', not 'fbnet-tiny'" in capsys.readouterr().err
 
 
+def test_a_table_that_names_its_space_by_a_file_is_taken_and_finds_it_there(
+    arguments: list[str], micro_file: Path, micro_lut: Lut, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So fbprof measure --space FILE writes it."""
+    metadata = micro_lut.metadata.model_copy(update={"space": str(micro_file)})
+    write_lut(Lut(metadata, micro_lut.rows), tmp_path / "file.csv")
+    run_options = ["run", "--lut", str(tmp_path / "file.csv"), "-o", str(tmp_path / "run"), *QUICK]
+    assert run(fbsearch, run_options) == 0
+    assert load_architecture(str(tmp_path / "run" / "arch.json")).space == str(micro_file)
+    capsys.readouterr()
+    elsewhere = metadata.model_copy(update={"space": "elsewhere/other.toml"})
+    write_lut(Lut(elsewhere, micro_lut.rows), tmp_path / "other.csv")
+    arguments[2] = str(tmp_path / "other.csv")
+    assert run(fbsearch, arguments) == 2
+    assert "measured for space 'elsewhere/other.toml', not 'micro'" in capsys.readouterr().err
+
+
 def test_all_missing_operators_are_listed_with_the_remedy(
     arguments: list[str], micro: Space, micro_lut: Lut, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
