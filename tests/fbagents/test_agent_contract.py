@@ -15,6 +15,8 @@ from fbagents.agent import AgentClient, Planned, parse_cores
 from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError, DeviceError
 from fbagents.transports import Transport
 from fbagents.transports.local import agent_script
+from fbprof.export import export_spec
+from fbprof.formats import format_of, load_format
 from fbspace.blocks import build_block
 from fbspace.opspec import OpSpec
 from fbspace.weights import randomize
@@ -108,6 +110,45 @@ def test_the_agent_stays_on_the_cores_it_is_bound_to(local: Transport, models: d
 def test_a_core_that_does_not_exist_is_an_error_in_words(local: Transport) -> None:
     with pytest.raises(AgentReplyError, match="cannot bind to cores 4000"):
         AgentClient(local, cores=[4000])
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system binds no process to cores")
+def test_state_says_which_cores_the_agent_may_use(local: Transport) -> None:
+    allowed = sorted(os.sched_getaffinity(0))
+    with AgentClient(local) as agent:
+        state = agent.state()
+        assert state.affinity == tuple(allowed)
+        assert state.core in allowed
+    with AgentClient(local, cores=allowed[-1:]) as agent:
+        state = agent.state()
+        assert state.affinity == tuple(allowed[-1:])
+        assert state.core == allowed[-1]
+
+
+@pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="this system does not tell its memory")
+def test_state_says_how_much_memory_is_available(local: Transport) -> None:
+    with AgentClient(local) as agent:
+        available = agent.state().memory_available_bytes
+    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    kibibytes = {name: int(value.split()[0]) for name, _, value in (line.partition(":") for line in lines)}
+    assert available is not None
+    assert available == pytest.approx(1024 * kibibytes["MemAvailable"], rel=0.3)  # others come and go
+    assert available < 1024 * kibibytes["MemTotal"]
+
+
+@pytest.mark.parametrize("runtime", ["litert", "onnxruntime"])
+def test_a_model_takes_about_as_much_memory_as_its_weights(local: Transport, tmp_path: Path, runtime: str) -> None:
+    """As they are in the file, as the runtime packs them, or both; the first model brings the runtime itself along."""
+    path = tmp_path / f"large{load_format(format_of(runtime)).SUFFIX}"
+    large = OpSpec("classifier", 4096, 2000, 1, 1, activation="none")
+    path.write_bytes(export_spec(large, format_of(runtime)))
+    weights_bytes = 4 * 4096 * 2000
+    with AgentClient(local) as agent:
+        first, second = (agent.load(name, local.push(path), runtime, large.input_shape) for name in "ab")
+    assert first.memory_bytes is not None
+    assert second.memory_bytes is not None
+    assert 0.9 * weights_bytes < second.memory_bytes < 4 * weights_bytes
+    assert first.memory_bytes >= 0.9 * weights_bytes
 
 
 def test_the_loss_of_the_agent_is_noticed_at_once_with_its_last_words(
