@@ -20,6 +20,8 @@ from fbspace.opspec import OpSpec
 from fbspace.space import Space
 
 MIN_LOADS = 4
+SMALLEST_SHARE = 0.01
+"""Of a latency: no interval reaches below; a table knows no time of 0 or less."""
 OUTLIER_DEVIATIONS = 3.5
 OUTLIER_VALUES = 12
 QUICK_HALF_WINDOWS = (8,)
@@ -76,7 +78,7 @@ def latency_of(loads: Sequence[Sequence[float]]) -> tuple[float, tuple[float, fl
         medians = [statistics.median(without_outliers(load)) for load in loads]
         mean = statistics.fmean(medians)
         half = float(stdtrit(len(loads) - 1, 0.975)) * statistics.stdev(medians) / math.sqrt(len(loads))
-        return mean, (mean - half, mean + half)
+        return mean, (max(mean - half, SMALLEST_SHARE * mean), mean + half)
     visits = without_outliers([median for load in loads for median in load])
     return statistics.median(visits), median_interval(visits)
 
@@ -146,7 +148,7 @@ def _in_context(rows: Mapping[str, Row], calibration: Calibration) -> dict[str, 
         if row.isolated_low_us is not None and row.isolated_high_us is not None:
             below = math.hypot(1 - row.isolated_low_us / row.isolated_us, relative_error)
             above = math.hypot(row.isolated_high_us / row.isolated_us - 1, relative_error)
-            low, high = latency_us * max(1 - below, 0.01), latency_us * (1 + above)
+            low, high = latency_us * max(1 - below, SMALLEST_SHARE), latency_us * (1 + above)
         result[key] = replace(row, latency_us=latency_us, ci_low_us=low, ci_high_us=high)
     return result
 
