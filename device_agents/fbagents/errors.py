@@ -4,6 +4,7 @@ FbError
 ├── ProfileError            2  a device profile that is not one
 └── DeviceError             3  the device cannot be used as asked
     ├── AgentLostError      3  the agent's process ended or its connection broke
+    │   └── ConnectionLostError 3  the connection broke, whatever the agent was doing
     ├── AgentTimeoutError   3  the agent did not answer in time
     └── AgentReplyError     3  the agent answered with an error, or with what is not an answer
 """
@@ -23,6 +24,10 @@ class DeviceError(FbError):
 
 class AgentLostError(DeviceError):
     """The agent's process ended, or the connection to it broke; the message carries its last words."""
+
+
+class ConnectionLostError(AgentLostError):
+    """The connection to the device broke: no fault of what the agent was doing."""
 
 
 class AgentTimeoutError(DeviceError):

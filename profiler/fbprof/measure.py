@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from fbagents.agent import AgentClient, Planned
-from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError, DeviceError
+from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError, ConnectionLostError, DeviceError
 from fbagents.profile import Profile
 from fbagents.protocol import Visit
 from fbagents.transports import Transport, connect
@@ -90,7 +90,7 @@ class _Run:
         self._visit_s: dict[str, float] = {}
         self._blocks = len(self._content.states)
         self._since_load: Counter[str] = Counter()
-        self._crashes: Counter[str] = Counter()
+        self._crashes: Counter[str | None] = Counter()  # None: the connection's fault
         self._suspect: str | None = None  # what the agent works on: to blame if it is lost
 
     def carry_out(self) -> None:
@@ -223,17 +223,24 @@ class _Run:
         next(visits, None)  # the agent's closing line, without which the schedule would not count
 
     def _blame(self, error: FbError) -> None:
-        """Decide what the loss of the agent means: a chance, a subject that cannot be measured, or the end."""
-        if self._suspect is None:
+        """Decide what the loss of the agent means: a chance, a subject that cannot be measured, or the end.
+
+        A connection that broke is nobody's fault.
+        """
+        if isinstance(error, ConnectionLostError):
+            key = None
+        elif self._suspect is None:
             raise error
-        key, self._suspect = self._suspect, None
+        else:
+            key = self._suspect
+        self._suspect = None
         self._crashes[key] += 1
         if self._crashes.total() >= CRASHES_PER_RUN:
             raise PartialError(
-                f"the agent was lost {CRASHES_PER_RUN} times, the last time in {key}: {error}. "
-                "All samples are in the journal; the same command continues"
+                f"the agent was lost {CRASHES_PER_RUN} times, the last time {f'in {key}' if key else 'on the way'}: "
+                f"{error}. All samples are in the journal; the same command continues"
             ) from error
-        if self._crashes[key] >= CRASHES_PER_SUBJECT:
+        if key is not None and self._crashes[key] >= CRASHES_PER_SUBJECT:
             self._fail(key, f"the agent is lost when it runs: {error}")
 
     def _fail(self, key: str, reason: str) -> None:
