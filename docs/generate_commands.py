@@ -20,13 +20,21 @@ def reference() -> str:
     """Return the text of docs/commands.md."""
     parts = [HEADER]
     for tool, group in (("fbprof", fbprof), ("fbsearch", fbsearch)):
-        context = click.Context(group, info_name=tool, terminal_width=100, **group.context_settings)
-        for name in group.list_commands(context):
-            command = group.get_command(context, name)
-            assert command is not None
-            inner = click.Context(command, parent=context, info_name=name, terminal_width=100)
-            parts.append(f"## {tool} {name}\n\n```text\n{command.get_help(inner)}\n```\n")
+        parts += sections(group, click.Context(group, info_name=tool, terminal_width=100, **group.context_settings))
     return "\n".join(parts)
+
+
+def sections(group: click.Group, context: click.Context) -> list[str]:
+    """Return a section for each command of a group, and after it those of the groups among them."""
+    parts = []
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        inner = click.Context(command, parent=context, info_name=name, terminal_width=100)
+        parts.append(f"## {inner.command_path}\n\n```text\n{command.get_help(inner)}\n```\n")
+        if isinstance(command, click.Group):
+            parts += sections(command, inner)
+    return parts
 
 
 if __name__ == "__main__":
