@@ -12,7 +12,7 @@ from typing import IO, Annotated
 
 import pydantic
 
-from fbagents.errors import AgentLostError, AgentTimeoutError, DeviceError, ProfileError
+from fbagents.errors import AgentTimeoutError, ConnectionLostError, DeviceError, ProfileError
 from fbagents.profile import Profile
 
 OPTIONS = {
@@ -37,6 +37,8 @@ OPTIONS = {
 OPEN_TIMEOUT_S = 30.0
 REOPEN_WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0)
 """How long to wait before each further try to reach a device that was there before: a board may be starting again."""
+MAX_PARENT_LENGTH = 60
+"""A socket's path has at most 103 characters, and the client adds 17 to ours while it opens one."""
 
 _Name = Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:%+-]*$", max_length=255)]
 _Jumps = Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:%+@,\[\]-]*$", max_length=1000)]
@@ -98,7 +100,10 @@ class Connection:
     def __init__(self, address: Address) -> None:
         self.address = address
         self._opened = 0
-        self._folder = Path(tempfile.mkdtemp(prefix="fbssh-"))
+        parent = tempfile.gettempdir()
+        self._folder = Path(
+            tempfile.mkdtemp(prefix="fbssh-", dir=parent if len(parent) < MAX_PARENT_LENGTH else "/tmp")
+        )
 
     def ensure(self, patient: bool = True) -> int:
         """Open the connection unless it is open, and return how many there have been.
@@ -122,7 +127,7 @@ class Connection:
         return [*self._client(), "-o", "ControlMaster=no", "-T", "--", self.address.host, remote]
 
     def run(self, script: str, *arguments: str, stdin: IO[bytes] | None = None, timeout_s: float) -> tuple[int, str]:
-        """Run a script and return its exit code and last words. Raises AgentLostError, AgentTimeoutError."""
+        """Run a script and return its exit code and last words. Raises ConnectionLostError, AgentTimeoutError."""
         with tempfile.TemporaryFile() as stderr:
             try:
                 done = subprocess.run(
@@ -144,9 +149,9 @@ class Connection:
         """Return whether the connection is open, as far as the client knows by now."""
         return self._opened > 0 and self._control("check")
 
-    def lost(self) -> AgentLostError:
+    def lost(self) -> ConnectionLostError:
         """Describe how the connection ended."""
-        return AgentLostError(f"the connection to {self.address} was lost: {self._words()}")
+        return ConnectionLostError(f"the connection to {self.address} was lost: {self._words()}")
 
     def close(self) -> None:
         """End the connection and remove its folder; never raises."""
@@ -171,14 +176,14 @@ class Connection:
             raise explain(self._words(), self.address)
         return self._opened
 
-    def _client(self) -> list[str]:
+    def _client(self, log: str = "log") -> list[str]:
         """Return the client's command up to the host; each connection has a socket and a log of its own."""
-        socket, log = (str(self._folder / f"{kind}{self._opened}") for kind in ("socket", "log"))
+        socket, log = (str(self._folder / f"{kind}{self._opened}") for kind in ("socket", log))
         return ["ssh", *self.address.options(), "-S", socket.replace("%", "%%"), "-E", log]
 
     def _control(self, request: str) -> bool:
         try:
-            return _quietly([*self._client(), "-O", request, "--", self.address.host], OPEN_TIMEOUT_S) == 0
+            return _quietly([*self._client("control"), "-O", request, "--", self.address.host], OPEN_TIMEOUT_S) == 0
         except (OSError, subprocess.TimeoutExpired):
             return False
 

@@ -18,7 +18,7 @@ from fbagents.agent import AgentClient, Planned
 from fbagents.errors import AgentReplyError, DeviceError, ProfileError
 from fbagents.profile import Profile, load_profile
 from fbagents.transports import Transport, connect
-from fbagents.transports._openssh import Address, Connection
+from fbagents.transports._openssh import Address, Connection, address_of
 from fbagents.transports.ssh import START, _folder
 from fbspace.opspec import OpSpec
 
@@ -238,6 +238,34 @@ def test_a_folder_is_never_an_option() -> None:
 
 def test_the_raspberry_pis_profile_is_an_address() -> None:
     transport = connect(load_profile("raspberry-pi-4"))
+    transport.close()
+
+
+def test_the_profile_in_the_docs_is_one_with_every_field(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "device-profile.md").read_text(encoding="utf-8")
+    (tmp_path / "rpi5.toml").write_text(page.split("```toml\n")[1].split("```")[0])
+    profile = load_profile(str(tmp_path / "rpi5.toml"))
+    assert profile.model_fields_set == set(Profile.model_fields)
+    assert address_of(profile).model_fields_set == set(Address.model_fields)
+    assert profile.environment == load_profile("local").environment
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_profiles_in_the_docs_connect(tmp_path: Path, number: int) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "ssh.md").read_text(encoding="utf-8")
+    (tmp_path / "board.toml").write_text(page.split("```toml\n")[1 + number].split("```")[0])
+    connect(load_profile(str(tmp_path / "board.toml"))).close()
+
+
+def test_a_long_temporary_folder_does_not_break_the_socket(
+    sshd: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    transport = connect(sshd.profile())
+    with AgentClient(transport):
+        pass
     transport.close()
 
 

@@ -136,6 +136,36 @@ def test_a_cut_connection_is_made_again_and_the_table_is_complete(sshd: Any, spa
     assert list((sshd.folder / "device").iterdir()) == []
 
 
+@pytest.mark.parametrize("moment", ["state", "load"])
+def test_no_operator_is_blamed_for_a_connection_that_breaks_twice_at_the_same_place(
+    sshd: Any, space: str, tmp_path: Path, program: Callable[[str, str], Path], moment: str
+) -> None:
+    """The agent itself kills the server's session that it runs in, its grandparent."""
+    (tmp_path / "changed.py").write_text(f"""
+import os, runpy, sys, time
+sys.argv = sys.argv[1:]
+space = runpy.run_path(sys.argv[0], run_name="agent")
+Agent = space["Agent"]
+whole = Agent.{moment}
+def cutting(self, number, request):
+    for n in range(2):
+        if self.models and not os.path.exists({str(tmp_path)!r} + f"/cut{{n}}"):
+            open({str(tmp_path)!r} + f"/cut{{n}}", "w").close()
+            with open(f"/proc/{{os.getppid()}}/stat") as stat:
+                os.kill(int(stat.read().rpartition(")")[2].split()[1]), 9)
+            time.sleep(60)
+    whole(self, number, request)
+Agent.{moment} = cutting
+os._exit(space["main"]())
+""")
+    python = program("python", f'exec "$real" {tmp_path}/changed.py "$@"')
+    board, table = write_profile(tmp_path / "board.toml", sshd.profile(python=str(python))), tmp_path / "t.csv"
+    assert run(fbprof, ["measure", "--device", board, "--space", space, "--rounds", "4", "-o", str(table)]) == 0
+    assert sorted(path.name for path in tmp_path.glob("cut?")) == ["cut0", "cut1"]
+    assert read_lut(table).missing(load_space(space).operators()) == []
+    assert (len(journal_of(table).sessions), journal_of(table).failed) == (3, {})
+
+
 def counted(table: Path) -> int:
     journal = table.with_suffix(".journal.jsonl")
     return journal.read_bytes().count(b'"warm_up":false') if journal.exists() else 0
@@ -203,7 +233,7 @@ def test_a_server_that_comes_back_is_waited_for(sshd: Any, tmp_path: Path) -> No
     with connected(sshd.profile()) as transport:
         remote = transport.push(model)
         sshd.stop()
-        back = threading.Timer(2.0, sshd.start)
+        back = threading.Timer(0.8, sshd.start)
         back.start()
         Path(remote).unlink()  # as a board does that loses its temporary files when it starts
         assert transport.push(model) == remote
