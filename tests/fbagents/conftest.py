@@ -1,12 +1,16 @@
-"""A model file per runtime, and a transport to this machine."""
+"""A model file per runtime, a transport to this machine, and how to start either agent here."""
 
+import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from fbagents import native
 from fbagents.profile import load_profile
 from fbagents.transports import Transport, connect
+from fbagents.transports.local import agent_script
 from fbprof.export import export_spec
 from fbprof.formats import FORMATS, load_format
 from fbspace.opspec import OpSpec
@@ -32,3 +36,13 @@ def local() -> Iterator[Transport]:
     transport = connect(load_profile("local"))
     yield transport
     transport.close()
+
+
+@pytest.fixture(params=["python", "native"])
+def agent_argv(request: pytest.FixtureRequest) -> list[str]:
+    """How to start either agent on this machine."""
+    if request.param == "python":
+        return [sys.executable, str(agent_script())]
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler cc is on the PATH")
+    return [str(native.build(native.host_target())), *native.runtime_options()]

@@ -1,10 +1,13 @@
 """The contract every agent has to pass, held against a real agent process with real runtimes."""
 
+import importlib.metadata
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +16,8 @@ import torch
 
 from fbagents.agent import AgentClient, Planned, parse_cores
 from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError, DeviceError
-from fbagents.transports import Transport
-from fbagents.transports.local import agent_script
+from fbagents.profile import load_profile
+from fbagents.transports import Transport, connect
 from fbprof.export import export_spec
 from fbprof.formats import format_of, load_format
 from fbspace.blocks import build_block
@@ -24,10 +27,25 @@ from fbspace.weights import randomize
 SPEC = OpSpec("ir", 16, 24, 16, 16, kernel=3, stride=2, expansion=3)  # as in conftest
 
 
+@pytest.fixture(params=["local", "local-native"])
+def local(request: pytest.FixtureRequest) -> Iterator[Transport]:
+    """This machine, with either agent."""
+    if request.param == "local-native" and shutil.which("cc") is None:
+        pytest.skip("no C compiler cc is on the PATH")
+    transport = connect(load_profile(request.param))
+    yield transport
+    transport.close()
+
+
 def test_hello_says_what_the_device_can_do(local: Transport) -> None:
     with AgentClient(local) as agent:
-        assert {"litert", "onnxruntime", "torch"} <= set(agent.hello.runtimes)
-        assert agent.hello.runtimes["torch"].startswith(torch.__version__.split("+")[0])
+        assert {"litert", "onnxruntime"} <= set(agent.hello.runtimes)
+        assert agent.hello.runtimes["onnxruntime"] == importlib.metadata.version("onnxruntime")
+        assert agent.hello.runtimes["litert"] == importlib.metadata.version("ai-edge-litert")
+        if agent.hello.agent.startswith("python"):
+            assert agent.hello.runtimes["torch"].startswith(torch.__version__.split("+")[0])
+        assert agent.hello.overhead_ns is not None
+        assert agent.hello.overhead_ns < 10_000
         assert agent.hello.clocks == ("wall", "thread_cpu")
         assert agent.hello.threads == 1
 
@@ -35,6 +53,8 @@ def test_hello_says_what_the_device_can_do(local: Transport) -> None:
 @pytest.mark.parametrize("runtime", ["litert", "onnxruntime", "torch"])
 def test_a_model_gives_torchs_outputs_and_raw_samples(local: Transport, models: dict[str, Path], runtime: str) -> None:
     with AgentClient(local) as agent:
+        if runtime not in agent.hello.runtimes:
+            pytest.skip("only the Python agent runs TorchScript")
         loaded = agent.load("m", local.push(models[runtime]), runtime, SPEC.input_shape)
         visits = list(agent.run([Planned("m", 5), Planned("m", 2)]))
     expected = torch_output(channels_last=runtime == "litert")
@@ -178,21 +198,19 @@ def test_a_silent_agent_is_a_time_out() -> None:
         channel.close()
 
 
-def test_the_agent_ends_when_its_input_ends_and_at_its_deadline() -> None:
-    ended = subprocess.run([sys.executable, agent_script()], stdin=subprocess.DEVNULL, capture_output=True, timeout=30)
+def test_the_agent_ends_when_its_input_ends_and_at_its_deadline(agent_argv: list[str]) -> None:
+    ended = subprocess.run(agent_argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=30)
     assert ended.returncode == 0
     assert json.loads(ended.stdout)["event"] == "hello"
     with subprocess.Popen(
-        [sys.executable, agent_script(), "--deadline-s", "0.2"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+        [*agent_argv, "--deadline-s", "0.2"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
     ) as process:
         assert process.wait(timeout=10) == 4
 
 
-def test_garbage_and_unknown_requests_are_answered() -> None:
+def test_garbage_and_unknown_requests_are_answered(agent_argv: list[str]) -> None:
     lines = ['{"id": 1, "op": "explode"}', "no json", "[1]", '{"id": 2, "op": "load"}', '{"id": 3, "op": "bye"}']
-    done = subprocess.run(
-        [sys.executable, agent_script()], input="\n".join(lines) + "\n", capture_output=True, text=True, timeout=30
-    )
+    done = subprocess.run(agent_argv, input="\n".join(lines) + "\n", capture_output=True, text=True, timeout=30)
     replies = [json.loads(line) for line in done.stdout.splitlines()]
     assert [reply["event"] for reply in replies] == ["hello", "error", "error", "error", "error", "bye"]
     assert "unknown operation 'explode'" in replies[1]["message"]

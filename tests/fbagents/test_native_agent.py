@@ -1,11 +1,11 @@
 """The native agent beside the contract: it compiles without a warning and survives whatever a host sends."""
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,9 +19,11 @@ from fbagents import native
 from fbagents.agent import AgentClient, Planned
 from fbagents.errors import AgentReplyError, DeviceError
 from fbagents.profile import load_profile
-from fbagents.protocol import MAX_LINE_BYTES, parse_reply
-from fbagents.transports import connect
-from fbagents.transports.local import ProcessChannel, agent_script
+from fbagents.protocol import MAX_LINE_BYTES, Hello, parse_reply
+from fbagents.transports import Transport, connect
+from fbagents.transports.local import ProcessChannel
+from fbbase.commandline import run
+from fbprof.cli import fbprof
 
 COMPILER = shutil.which("cc")
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C compiler cc is on the PATH")
@@ -115,7 +117,7 @@ def test_names_of_any_characters_come_back_as_they_were(sanitized: Path, models:
 
 
 @needs_compiler
-def test_the_test_input_and_both_agents_agree_in_the_last_digit(models: dict[str, Path], local: Any) -> None:
+def test_the_test_input_and_both_agents_agree(models: dict[str, Path], local: Transport) -> None:
     with started([str(native.build(native.host_target())), *native.runtime_options()]) as channel:
         for runtime in ("litert", "onnxruntime"):
             path = str(models[runtime])
@@ -207,16 +209,8 @@ def test_bounds_are_told_in_words(fuzzed: ProcessChannel, line: bytes, why: str)
     assert ask(fuzzed, id=1, op="state")["event"] == "state"
 
 
-@pytest.fixture(params=["python", pytest.param("native", marks=needs_compiler)])
-def argv(request: pytest.FixtureRequest) -> list[str]:
-    """How to start either agent."""
-    if request.param == "python":
-        return [sys.executable, str(agent_script())]
-    return [str(native.build(native.host_target())), *native.runtime_options()]
-
-
-def test_a_model_beyond_the_memory_bound_is_refused(argv: list[str], models: dict[str, Path]) -> None:
-    with started([*argv, "--memory-bytes", "1000000"]) as channel:
+def test_a_model_beyond_the_memory_bound_is_refused(agent_argv: list[str], models: dict[str, Path]) -> None:
+    with started([*agent_argv, "--memory-bytes", "1000000"]) as channel:
         refused = ask(channel, id=1, op="load", model="m", path=str(models["litert"]), runtime="litert", input_shape=[])
         assert "the agent may take 1000000 bytes" in refused["message"]
         assert ask(channel, id=2, op="state")["event"] == "state"
@@ -225,19 +219,19 @@ def test_a_model_beyond_the_memory_bound_is_refused(argv: list[str], models: dic
 @pytest.mark.skipif(
     len(getattr(os, "sched_getaffinity", lambda _: ())(0)) < 2, reason="needs two cores to move between"
 )
-def test_an_agent_that_is_taken_off_its_cores_says_so(argv: list[str], models: dict[str, Path]) -> None:
+def test_an_agent_that_is_taken_off_its_cores_says_so(agent_argv: list[str], models: dict[str, Path]) -> None:
     first, second, *_ = sorted(os.sched_getaffinity(0))
-    with started([*argv, "--cores", str(first)]) as channel:
+    with started([*agent_argv, "--cores", str(first)]) as channel:
         load = {"op": "load", "model": "m", "path": str(models["litert"]), "runtime": "litert", "input_shape": []}
         assert ask(channel, id=1, **load)["event"] == "loaded"
-        run = {"op": "run", "schedule": [{"model": "m", "runs": 1}]}
-        assert ask(channel, id=2, **run)["event"] == "visit"
+        visit = {"op": "run", "schedule": [{"model": "m", "runs": 1}]}
+        assert ask(channel, id=2, **visit)["event"] == "visit"
         assert json.loads(channel.receive(30))["event"] == "done"
         os.sched_setaffinity(channel._process.pid, [second])
-        assert "took the agent off the cores" in ask(channel, id=3, **run)["message"]
+        assert "took the agent off the cores" in ask(channel, id=3, **visit)["message"]
 
 
-def test_what_the_system_tells_and_what_it_denies(argv: list[str]) -> None:
+def test_what_the_system_tells_and_what_it_denies(agent_argv: list[str]) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = {
@@ -252,7 +246,7 @@ def test_what_the_system_tells_and_what_it_denies(argv: list[str]) -> None:
         for path, content in files.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_text(content + "\n")
-        with started([*argv, "--sys", name]) as channel:
+        with started([*agent_argv, "--sys", name]) as channel:
             state = ask(channel, id=1, op="state")
             assert state["temperature_c"] == {
                 "thermal_zone0 cpu": 41.2,
@@ -311,3 +305,13 @@ def test_the_profile_local_native_measures(models: dict[str, Path]) -> None:
         assert len(list(agent.run([Planned("m", 2)] * 3))) == 3
         with pytest.raises(AgentReplyError, match="unknown runtime 'torch'; known: litert, onnxruntime"):
             agent.load("t", str(models["torch"]), "torch", (1, 16, 16, 16))
+
+
+@needs_compiler
+def test_the_command_builds_a_program_that_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(fbprof, ["agent", "build", native.host_target(), "-o", str(tmp_path / "agent")]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'agent'}\n"
+    done = subprocess.run([tmp_path / "agent"], stdin=subprocess.DEVNULL, capture_output=True, timeout=30)
+    hello = parse_reply(done.stdout.splitlines()[0])
+    assert isinstance(hello, Hello)
+    assert hello.agent.endswith(hashlib.sha256((tmp_path / "agent").read_bytes()).hexdigest()[:12])
