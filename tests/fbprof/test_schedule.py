@@ -63,7 +63,7 @@ def test_only_what_is_wider_than_asked_is_visited_again_as_often_as_its_interval
     wanted = schedule_of(plan, widths).wanted(counts, ())
     assert set(wanted) == set(KEYS[2:6])
     assert 1.2**2 * visits <= visits + wanted[KEYS[2]] <= 1.2**2 * visits + 2
-    assert wanted[KEYS[3]] <= 12  # a tenth more, lest it be looked at again and again
+    assert 10 <= wanted[KEYS[3]] <= 12  # a tenth more, lest it be looked at again and again
     for key in KEYS[4:6]:
         assert GROWTH * visits <= visits + wanted[key] <= GROWTH * visits + 1
 
