@@ -1,0 +1,61 @@
+"""A recorded run gives the recorded table, byte for byte: what pins the estimator and the verdict.
+
+tests/data has the run's space, its raw samples and the table: a LiteRT run of ten operators, four loads or more each,
+and twelve networks. After a change to the estimator that is meant to change tables, look at the difference and renew
+the table in tests/data (the samples stay):
+
+    xz -dk replay.journal.jsonl.xz && fbprof estimate replay.journal.jsonl -o replay.csv && rm replay.journal.jsonl
+
+Processors and builds of BLAS differ in the last bits of a float; the table has three decimals, and nothing in it lies
+within 1e-6 µs of where it would round to another. OpenBLAS for six processors, and numpy without AVX2, give these bytes.
+"""
+
+import lzma
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fbbase.commandline import run
+from fblut.reading import read_lut
+from fbprof.cli import fbprof
+from fbprof.estimate import MIN_LOADS
+from fbprof.journal import read_journal
+from fbprof.subject import is_network_key
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The journal names its space by a file beside it, as it was recorded."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(DATA / "replay.toml", tmp_path)
+    journal = lzma.decompress((DATA / "replay.journal.jsonl.xz").read_bytes())
+    (tmp_path / "replay.journal.jsonl").write_bytes(journal)
+    return tmp_path
+
+
+def test_the_recorded_run_gives_the_recorded_table_byte_for_byte(here: Path) -> None:
+    assert run(fbprof, ["estimate", "replay.journal.jsonl", "-o", "t.csv"]) == 0
+    assert (here / "t.csv").read_text(encoding="utf-8") == (DATA / "replay.csv").read_text(encoding="utf-8")
+
+
+def test_the_recorded_run_has_what_the_estimator_is_for(here: Path) -> None:
+    """Loads that count as independent, drift, samples that were preempted, and networks to calibrate by."""
+    content, metadata = read_journal(here / "replay.journal.jsonl"), read_lut(DATA / "replay.csv").metadata
+    assert content is not None
+    operators = [key for key in content.counts if not is_network_key(key)]
+    assert len(operators) == 10
+    assert min(content.loads[key] for key in operators) >= MIN_LOADS
+    assert metadata.calibration_networks == len(content.counts) - len(operators) == 12
+    assert metadata.drift_range_percent
+    assert sum(row.preempted for row in read_lut(DATA / "replay.csv").rows.values()) > 0
+
+
+def test_the_recorded_run_is_finished_and_measures_nothing_again(here: Path) -> None:
+    before = (here / "replay.journal.jsonl").read_bytes()
+    options = ["--space", "replay.toml", "--rounds", "80", "--calibrate", "12"]
+    assert run(fbprof, ["measure", *options, "-o", "replay.csv"]) == 0
+    assert (here / "replay.journal.jsonl").read_bytes() == before
+    assert (here / "replay.csv").read_bytes() == (DATA / "replay.csv").read_bytes()
