@@ -179,7 +179,11 @@ def _disagreeing(luts: Mapping[str, Lut]) -> Iterator[Finding]:
 
 
 def _measured(lut: Lut) -> Iterator[tuple[Row, float]]:
-    return ((row, row.latency_us) for row in lut.rows.values() if row.latency_us is not None)
+    """Return rows with what was timed: the operator alone where the table has that, else its latency."""
+    for row in lut.rows.values():
+        latency_us = row.latency_us if row.isolated_us is None else row.isolated_us
+        if latency_us is not None:
+            yield row, latency_us
 
 
 def space_name(metadata: Metadata) -> str:
@@ -195,7 +199,11 @@ def half_width_percent(row: Row) -> float | None:
 
 
 def _interval(row: Row) -> tuple[float, float] | None:
-    return None if row.ci_low_us is None or row.ci_high_us is None else (row.ci_low_us, row.ci_high_us)
+    """Return the interval of what was timed, None where there is none."""
+    alone = row.isolated_us is not None
+    low = row.isolated_low_us if alone else row.ci_low_us
+    high = row.isolated_high_us if alone else row.ci_high_us
+    return None if low is None or high is None else (low, high)
 
 
 def _overlap(a: Row, b: Row) -> bool | None:

@@ -225,3 +225,12 @@ def test_a_published_noisy_table_is_found_out(shared: Path) -> None:
     assert counts == {"missing": 5, "kernel-order": 22, "expansion-order": 17, "no-interval": 1}
     ends = [*fbnet.stem, *(spec for head in fbnet.heads.values() for spec in head)]
     assert [f.operators[0] for f in findings if f.rule == "missing"] == [spec.key() for spec in ends]
+
+
+def test_rows_are_judged_as_they_were_timed_alone() -> None:
+    """Within networks the interval is wide and the larger kernel faster; alone neither is so."""
+    alone = {"isolated_us": 100.0, "isolated_low_us": 99.0, "isolated_high_us": 101.0}
+    small = Row(K3, 130.0, 90.0, 170.0, samples=80, **alone)  # type: ignore[arg-type]
+    slower = {"isolated_us": 120.0, "isolated_low_us": 119.0, "isolated_high_us": 121.0}
+    large = Row(K5, 80.0, 75.0, 85.0, samples=80, **slower)  # type: ignore[arg-type]
+    assert [f.rule for f in check(table(small, large), None) if f.rule != "unknown-space"] == []
