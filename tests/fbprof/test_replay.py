@@ -7,7 +7,7 @@ the table in tests/data (the samples stay):
     xz -dk replay.journal.jsonl.xz && fbprof estimate replay.journal.jsonl -o replay.csv && rm replay.journal.jsonl
 
 Processors and builds of BLAS differ in the last bits of a float; the table has three decimals, and nothing in it lies
-within 1e-6 µs of where it would round to another. OpenBLAS for six processors, and numpy without AVX2, give these bytes.
+within 1e-6 µs of where it would round up or down. OpenBLAS for six processors and numpy without AVX2 give these bytes.
 """
 
 import lzma
