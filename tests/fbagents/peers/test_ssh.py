@@ -1,5 +1,6 @@
 """The ssh transport against a real OpenSSH server: the agent's contract, logging in, and hostile names."""
 
+import contextlib
 import os
 import shlex
 import stat
@@ -33,6 +34,11 @@ HOSTILE = [
     "-rf",
     "é*?",
 ]
+
+
+def start_and_close(profile: Profile) -> None:
+    with contextlib.closing(connect(profile)) as transport, AgentClient(transport):
+        pass
 
 
 def loaded_sums(transport: Transport, model: Path, runtime: str) -> tuple[int, float, float]:
@@ -115,7 +121,7 @@ def test_an_unknown_host_key_is_refused_and_not_written_down(sshd: Any) -> None:
     known_hosts = sshd.folder / "known_hosts"
     known_hosts.write_text("")
     with pytest.raises(DeviceError, match=r"host key of .*127\.0\.0\.1 port \d+ is unknown.*ssh-keyscan -p \d+"):
-        AgentClient(connect(sshd.profile()))
+        start_and_close(sshd.profile())
     assert known_hosts.read_text() == ""
     assert sshd.logins() == 0
 
@@ -124,7 +130,7 @@ def test_a_changed_host_key_is_refused_even_where_the_users_configuration_accept
     sshd.trust(sshd.folder / "other_key")
     (sshd.folder / "client_config").write_text("StrictHostKeyChecking no\n")
     with pytest.raises(DeviceError, match=r"is not the one in .*ssh-keygen -R '\[127\.0\.0\.1\]:\d+'"):
-        AgentClient(connect(sshd.profile()))
+        start_and_close(sshd.profile())
     assert sshd.logins() == 0
 
 
@@ -132,18 +138,18 @@ def test_a_wrong_key_is_told_with_its_name(sshd: Any) -> None:
     profile = sshd.profile()
     wrong = profile.model_copy(update={"address": profile.address | {"key_file": str(sshd.folder / "other_key")}})
     with pytest.raises(DeviceError, match=r"does not let us in with the key .*other_key.*ssh-copy-id"):
-        AgentClient(connect(wrong))
+        start_and_close(wrong)
 
 
 def test_nothing_listening_and_an_unknown_name_are_told_at_once(sshd: Any) -> None:
     sshd.stop()
     start = time.monotonic()
     with pytest.raises(DeviceError, match="no SSH server listens there"):
-        AgentClient(connect(sshd.profile()))
+        start_and_close(sshd.profile())
     assert time.monotonic() - start < 5
     profile = sshd.profile(address={"host": "nowhere.invalid"})
     with pytest.raises(DeviceError, match=r"name nowhere\.invalid is not known here"):
-        AgentClient(connect(profile))
+        start_and_close(profile)
 
 
 def test_the_clients_own_configuration_and_a_jump_host_are_used(new_sshd: Callable[..., Any]) -> None:

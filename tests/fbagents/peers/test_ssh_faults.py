@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -111,28 +112,23 @@ def test_measuring_over_ssh_gives_a_table_and_the_same_outputs(sshd: Any, space:
 
 
 def test_a_cut_connection_is_made_again_and_the_table_is_complete(sshd: Any, space: str, tmp_path: Path) -> None:
-    """The server's session is killed twice while the agent visits."""
+    """The server's session is killed while the agent is at work."""
     board, table = write_profile(tmp_path / "board.toml", sshd.profile()), tmp_path / "t.csv"
-    cuts: list[int] = []
 
     def cut() -> None:
-        for visits in (60, 250):
-            wait_until(lambda: counted(table) >= visits, 30, "measuring")  # noqa: B023
-            cuts.append(counted(table))
-            sshd.signal_sessions(signal.SIGKILL)
+        wait_until(lambda: counted(table) >= 60, 30, "measuring")
+        sshd.signal_sessions(signal.SIGKILL)
 
     cutter = threading.Thread(target=cut)
     cutter.start()
-    assert run(fbprof, ["measure", "--device", board, "--space", space, "--ci", "0.0001", "--rounds", "60",
-                        "-o", str(table)]) == 0  # fmt: skip
+    command = ["measure", "--device", board, "--space", space, "--ci", "0.0001", "--rounds", "200", "-o", str(table)]
+    assert run(fbprof, command) == 0
     cutter.join()
-    assert len(cuts) == 2
     assert read_lut(table).missing(load_space(space).operators()) == []
     content = journal_of(table)
-    assert content.failed == {}
-    assert len(content.sessions) == 3
-    assert min(content.counts.values()) == 60
-    assert sshd.logins() == 3
+    assert (len(content.sessions), content.failed) == (2, {})
+    assert min(content.counts.values()) == 200
+    assert sshd.logins() == 2
     assert list((sshd.folder / "device").iterdir()) == []
 
 
@@ -181,7 +177,7 @@ def test_a_frozen_server_is_noticed_within_seconds(sshd: Any, models: dict[str, 
         start = time.monotonic()
         with pytest.raises(AgentLostError, match=r"connection to .* was lost: .*not responding"):
             list(visits)
-        assert time.monotonic() - start < 11
+        assert time.monotonic() - start < 15
         agent._channel.close()
         with AgentClient(transport) as second:  # by another connection, and the old agent is ended
             assert second.hello.protocol == 1
@@ -218,7 +214,11 @@ def test_an_agent_killed_on_the_device_is_told_from_a_cut_connection(sshd: Any, 
 def test_the_agent_on_the_device_ends_when_the_host_is_killed(sshd: Any, space: str, tmp_path: Path) -> None:
     board, table = write_profile(tmp_path / "board.toml", sshd.profile()), tmp_path / "t.csv"
     argv = [sys.executable, "-m", "fbprof", "measure", "--device", board, "--space", space, "--ci", "0.0001"]
-    with subprocess.Popen([*argv, "--rounds", "100000", "-o", str(table)], stderr=subprocess.DEVNULL) as host:
+    argv += ["--rounds", "100000", "-o", str(table)]
+    with (
+        tempfile.TemporaryDirectory(dir="/tmp") as temporary,  # what a killed host leaves behind
+        subprocess.Popen(argv, stderr=subprocess.DEVNULL, env=os.environ | {"TMPDIR": temporary}) as host,
+    ):
         wait_until(lambda: counted(table) >= 20, 30, "measuring")
         pid = agent_pid(sshd)
         assert is_running(pid)
@@ -293,8 +293,11 @@ def test_a_full_disk_on_the_device_is_told_and_leaves_nothing(new_sshd: Callable
 
 
 def test_a_folder_that_cannot_be_made_is_told(sshd: Any) -> None:
-    with pytest.raises(DeviceError, match=r"cannot make a folder in '/dev/null/x' on .*Not a directory"):
-        AgentClient(connect(sshd.profile(folder="/dev/null/x")))
+    with (
+        connected(sshd.profile(folder="/dev/null/x")) as transport,
+        pytest.raises(DeviceError, match=r"cannot make a folder in '/dev/null/x' on .*Not a directory"),
+    ):
+        AgentClient(transport)
 
 
 def test_a_board_without_python_is_told(sshd: Any) -> None:
