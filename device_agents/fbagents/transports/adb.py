@@ -1,0 +1,284 @@
+"""adb: an Android phone by adb over TCP, without an adb server; docs/adb.md says what it needs."""
+
+import base64
+import contextlib
+import os
+import secrets
+import shlex
+import socket
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Annotated, Any
+
+import click
+import pydantic
+from adb_shell.exceptions import AdbTimeoutError, TcpTimeoutException
+
+from fbagents.errors import AgentLostError, AgentTimeoutError, ConnectionLostError, DeviceError, ProfileError
+from fbagents.profile import Profile
+from fbagents.protocol import MAX_LINE_BYTES
+from fbagents.transports._adb_link import Link, LinkError, Shell
+from fbagents.transports._openssh import REOPEN_WAITS_S, UnreachableError, _last_words
+from fbagents.transports.ssh import START, SshTransport, _check, _folder
+
+DEFAULT_FOLDER = "/data/local/tmp/fbnet-lab"
+DEFAULT_KEY = "~/.android/adbkey"
+DIALOG_TIMEOUT_S = 30.0
+END_TIMEOUT_S = 2.0
+
+
+class Address(pydantic.BaseModel):
+    """Where a phone listens for adb, and the key by which it knows this computer."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    host: Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:%-]*$", max_length=255)]
+    port: Annotated[int, pydantic.Field(ge=1, le=65535)] = 5555
+    key_file: Annotated[str, pydantic.Field(pattern=r"^[^\x00-\x1f]+$", max_length=1000)] = DEFAULT_KEY
+
+    def __str__(self) -> str:
+        return f"{self.host} port {self.port}"
+
+
+def connect(profile: Profile) -> "AdbTransport":
+    """Return a transport to the phone of the profile's address. Raises ProfileError; nothing is sent yet."""
+    return AdbTransport(profile)
+
+
+class AdbTransport(SshTransport):
+    """Keeps files on the device as over ssh, and reaches it by adb."""
+
+    def __init__(self, profile: Profile) -> None:
+        _check(profile)
+        self._profile = profile
+        self._parent = _folder(profile.folder or DEFAULT_FOLDER)
+        self._folder = f"{self._parent}/fbnet-lab-{secrets.token_hex(8)}"
+        self._connection: AdbConnection = AdbConnection(address_of(profile))  # type: ignore[assignment]
+        self._prepared_in = 0
+        self._there: dict[str, int] = {}
+
+    def start(self, options: Sequence[str]) -> "AdbChannel":  # type: ignore[override]
+        """Start the agent."""
+        if self._profile.agent == "native":
+            raise DeviceError(f"device {self._profile.name}: over adb there is no native agent yet")
+        agent = self._agent()
+        self._prepare()
+        environment = [f"{name}={value}" for name, value in self._profile.environment.items()]
+        return AdbChannel(self._connection, [f"{self._folder}/agent.pid", *environment, "--", *agent, *options])
+
+
+class AdbConnection:
+    """One connection that every command shares, opened again when it broke."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self._link: Link | None = None
+        self._opened = 0
+
+    def ensure(self, patient: bool = True) -> int:
+        """Open the connection unless it is open, and return how many there have been.
+
+        A device that was there before is tried again for half a minute if `patient`. Raises DeviceError.
+        """
+        if self._link is not None and not self._link.broken:
+            return self._opened
+        for wait_s in REOPEN_WAITS_S if self._opened and patient else ():
+            with contextlib.suppress(UnreachableError):
+                return self._open()
+            time.sleep(wait_s)
+        return self._open()
+
+    def shell(self, script: str, *arguments: str) -> Shell:
+        """Start a constant POSIX shell script on the device; data are its arguments. Raises ConnectionLostError."""
+        assert self._link is not None
+        command = shlex.join(["sh", "-c", script, "sh", *arguments])
+        try:
+            return Shell(self._link, command.encode(errors="surrogateescape"))
+        except LinkError as error:
+            raise self.lost(error) from None
+
+    def run(self, script: str, *arguments: str, stdin: IO[bytes] | None = None, timeout_s: float) -> tuple[int, str]:
+        """Run a script and return its exit code and last words. Raises ConnectionLostError, AgentTimeoutError."""
+        deadline = time.monotonic() + timeout_s
+        shell = self.shell(script, *arguments)
+        try:
+            while stdin and not shell.has_ended and (data := stdin.read(1 << 18)):
+                shell.write(data)
+            shell.close_input()
+            while not shell.has_ended:
+                if not shell.pump(deadline - time.monotonic()):
+                    raise AgentTimeoutError(f"{self.address} did not finish a command within {timeout_s:.0f} s")
+                shell.stdout.clear()
+        except LinkError as error:
+            raise self.lost(error) from None
+        finally:
+            shell.end()
+        if shell.exit_code is None:
+            raise ConnectionLostError(f"{self.address} ended a command without its exit code")
+        return shell.exit_code, _last_words(bytes(shell.stderr))
+
+    def lost(self, error: LinkError) -> ConnectionLostError:
+        """Describe how the connection ended."""
+        return ConnectionLostError(f"the connection to {self.address} was lost: {error}")
+
+    def close(self) -> None:
+        """End the connection; never raises."""
+        if self._link is not None:
+            self._link.close()
+
+    def _open(self) -> int:
+        self._link = open_link(self.address)
+        self._opened += 1
+        return self._opened
+
+
+class AdbChannel:
+    """The agent's streams."""
+
+    def __init__(self, connection: AdbConnection, arguments: Sequence[str]) -> None:
+        self._connection = connection
+        self._shell = connection.shell(START, *arguments)
+
+    def send(self, line: bytes) -> None:
+        """Send one line."""
+        try:
+            self._shell.write(line + b"\n")
+        except LinkError as error:
+            raise self._connection.lost(error) from None
+        if self._shell.has_ended:
+            raise self._lost()
+
+    def receive(self, timeout_s: float) -> bytes:
+        """Return the next line."""
+        deadline = time.monotonic() + timeout_s
+        output = self._shell.stdout
+        try:
+            while b"\n" not in output:
+                if self._shell.has_ended or len(output) > MAX_LINE_BYTES:
+                    raise self._lost()
+                if not self._shell.pump(deadline - time.monotonic()):
+                    raise AgentTimeoutError(f"the agent did not answer within {timeout_s:g} s")
+        except LinkError as error:
+            raise self._connection.lost(error) from None
+        line, _, rest = bytes(output).partition(b"\n")
+        output[:] = rest
+        return line
+
+    def close(self) -> None:
+        """Close the agent's input, which ends it, and its streams."""
+        with contextlib.suppress(LinkError):
+            deadline = time.monotonic() + END_TIMEOUT_S
+            self._shell.close_input()
+            while not self._shell.has_ended and self._shell.pump(deadline - time.monotonic()):
+                self._shell.stdout.clear()
+        self._shell.end()
+
+    def _lost(self) -> AgentLostError:
+        """Describe how the process ended."""
+        code = self._shell.exit_code
+        if code is None and self._shell.has_ended:
+            how = "was lost: the device closed its streams without an exit code"
+        elif code is None:
+            how = "sends a line without an end"
+        elif 128 < code < 160:
+            cause = ", as the system does when memory runs out" if code == 137 else ""
+            how = f"was killed by signal {code - 128}{cause}"
+        else:
+            how = f"ended with {code}"
+        words = _last_words(bytes(self._shell.stderr))
+        if code in (126, 127):
+            words += f". The agent's program cannot be run on {self._connection.address}: set python in the profile"
+        return AgentLostError(f"the agent {how}" + (f": {words}" if words else ""))
+
+
+def address_of(profile: Profile) -> Address:
+    """Check a profile's address. Raises ProfileError."""
+    try:
+        return Address.model_validate(profile.address)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"][:1]))
+        known = ", ".join(Address.model_fields)
+        what = "is unknown" if first["type"] == "extra_forbidden" else f"is not usable ({first['msg']})"
+        raise ProfileError(f"device {profile.name}: address.{key} {what}; an adb address has: {known}") from None
+
+
+def open_link(address: Address) -> Link:
+    """Connect and authenticate. Raises DeviceError in words that say what to do on the phone."""
+    key = Path(address.key_file).expanduser()
+    asked = False
+
+    def ask() -> None:
+        nonlocal asked
+        asked = True
+        click.echo(f"{address} asks whether it may be used: accept the dialog on the phone", err=True)
+
+    try:
+        return Link(address.host, address.port, [signer(key)], DIALOG_TIMEOUT_S, ask)
+    except DeviceError:
+        raise
+    except Exception as error:  # adb-shell's errors have no common class
+        silent = isinstance(error, TimeoutError | TcpTimeoutException | AdbTimeoutError)
+        if asked and (silent or isinstance(error, ConnectionError)):
+            return _refuse_unauthorised(address, key)
+        raise _explain(error, address, silent) from None
+
+
+def _refuse_unauthorised(address: Address, key: Path) -> Link:
+    raise DeviceError(
+        f"{address} has not authorised this computer's key {key}: unlock the phone, run the same command again, accept "
+        "the dialog on the phone (Allow USB debugging) and tick Always allow from this computer"
+    ) from None
+
+
+def _explain(error: Exception, address: Address, silent: bool) -> DeviceError:
+    if isinstance(error, socket.gaierror):
+        return UnreachableError(f"the name {address.host} is not known here: check address.host, or give an IP")
+    if isinstance(error, ConnectionRefusedError):
+        return UnreachableError(
+            f"cannot reach {address}: no adbd listens there. Is the phone on, and in this network? With a cable, "
+            f"adb tcpip {address.port} makes it listen until it is restarted"
+        )
+    if silent:
+        return UnreachableError(f"{address} does not answer: is the phone on, unlocked, and in this network?")
+    if isinstance(error, OSError):
+        return UnreachableError(f"cannot reach {address}: {error.strerror or error}")
+    if "STLS" in str(error):
+        return DeviceError(f"{address} is Android's wireless debugging, which wants TLS: use adb tcpip 5555 instead")
+    return DeviceError(f"what answers at {address} does not speak adb: {str(error)[:200]}")
+
+
+def signer(key: Path) -> Any:
+    """Return what signs with the user's adb key, made if there is none. Raises DeviceError."""
+    from adb_shell.auth import keygen
+    from adb_shell.auth.sign_pythonrsa import PythonRSASigner
+
+    try:
+        if not key.exists():
+            make_key(key)
+        public = Path(f"{key}.pub")
+        if public.exists():
+            text = public.read_text(encoding="utf-8")
+        else:
+            text = base64.b64encode(keygen.encode_pubkey(str(key))).decode() + keygen.get_user_info()
+        return PythonRSASigner(text, key.read_text(encoding="ascii"))
+    except OSError as error:
+        raise DeviceError(f"cannot use the adb key {key}: {error.strerror}; set address.key_file") from error
+    except (ValueError, TypeError) as error:
+        raise DeviceError(f"{key} is not an adb key without a passphrase: {error}; set address.key_file") from error
+
+
+def make_key(key: Path) -> None:
+    """Make a key pair as adb does; the private key is never readable by others, and never replaces one."""
+    from adb_shell.auth import keygen
+
+    key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".adbkey-", dir=key.parent) as folder:
+        made = Path(folder) / "adbkey"
+        keygen.keygen(str(made))
+        made.chmod(0o600)
+        with contextlib.suppress(FileExistsError):
+            os.link(made, key)
+            Path(f"{made}.pub").replace(f"{key}.pub")
