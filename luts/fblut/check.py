@@ -213,6 +213,8 @@ def _overlap(a: Row, b: Row) -> bool | None:
 
 
 def _measure_again(metadata: Metadata) -> str:
+    if metadata.timing.startswith(FITTED):
+        return "fit networks that have it"
     names = ("space", "device", "runtime", "precision", "threads")
     options = [part for name in names for part in (f"--{name}", str(getattr(metadata, name)))]
     return f"measure again: {shlex.join(['fbprof', 'measure', *options])}"

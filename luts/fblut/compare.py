@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fblut.check import space_name
 from fblut.errors import LutError
 from fblut.table import Lut
 
@@ -57,7 +58,7 @@ class Comparison:
 
 def compare(first: Lut, second: Lut) -> Comparison:
     """Compare two tables. Raises LutError for tables of different spaces or without a common operator."""
-    if first.metadata.space != second.metadata.space:
+    if space_name(first.metadata) != space_name(second.metadata):
         raise LutError(
             f"the tables are of different spaces, {first.metadata.space!r} and {second.metadata.space!r}: "
             "their operators are not the same"

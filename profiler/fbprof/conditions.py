@@ -6,7 +6,7 @@ from fbprof.journal import JournalContent
 
 
 def clocks_ghz(content: JournalContent) -> list[float]:
-    """Return every clock that was read, after visits and between blocks."""
+    """Return every clock that was read after a visit, of the core that made it."""
     visits = [record.visit.freq_khz for record in content.visits if record.visit.freq_khz is not None]
     return [khz / 1e6 for khz in visits]
 
@@ -22,20 +22,21 @@ def affinities(content: JournalContent) -> list[tuple[int, ...]]:
 
 
 def describe_conditions(content: JournalContent) -> str:
-    """Return the conditions in words; what the device does not tell is said to be not readable."""
+    """Return the conditions in words; what the device does not tell is said to be not readable, or denied."""
+    denied = {name for state in content.states for name in state.denied}
     cores = " then ".join(",".join(map(str, affinity)) for affinity in affinities(content))
     sessions = len(content.sessions)
     return ", ".join(
         [
-            _range("clock", clocks_ghz(content), "GHz", 2),
-            _range("temperature", temperatures_c(content), "°C", 1),
+            _range("clock", clocks_ghz(content), "GHz", 2, "freq_khz" in denied),
+            _range("temperature", temperatures_c(content), "°C", 1, "temperature_c" in denied),
             f"cores allowed {cores}" if cores else "affinity not readable",
             f"{sessions} session{'s' * (sessions != 1)}",
         ]
     )
 
 
-def _range(name: str, values: Sequence[float], unit: str, digits: int) -> str:
+def _range(name: str, values: Sequence[float], unit: str, digits: int, is_denied: bool) -> str:
     if not values:
-        return f"{name} not readable"
+        return f"{name} {'denied' if is_denied else 'not readable'}"
     return f"{name} {min(values):.{digits}f} to {max(values):.{digits}f} {unit}"

@@ -8,11 +8,11 @@ from fbprof.plan import Plan, shuffled
 
 BLOCK_S = 5.0
 """Length of one schedule that the agent gets: what a power cut may cost, and how often the device is looked at."""
-STAY_ROUNDS = 10
+STAY_ROUNDS = 7
 """Visits in a row before others get their turn, where not everything fits into the device's memory."""
 REFERENCE_EVERY = 8
 GROWTH = 2.0
-"""A subject gets at most so many times its visits before its interval is looked at again."""
+"""A subject gets at most about so many times its visits before its interval is looked at again."""
 
 
 class Schedule:
@@ -64,15 +64,15 @@ class Schedule:
         for round_number in range(min(rounds, max(wanted.values()))):
             keys = [key for key, left in wanted.items() if left > round_number]
             order += shuffled(keys, self._plan.seed, number * STAY_ROUNDS + round_number)
-        return self._with_references(order) if self._references else order
+        return self._with_references(order, number) if self._references else order
 
-    def _with_references(self, order: list[str]) -> list[str]:
-        """Put the next reference after every REFERENCE_EVERY visits."""
+    def _with_references(self, order: list[str], number: int) -> list[str]:
+        """Put the next reference after every REFERENCE_EVERY visits; every block begins with another one."""
         result: list[str] = []
         for index, key in enumerate(order):
             result.append(key)
             if index % REFERENCE_EVERY == REFERENCE_EVERY - 1:
-                result.append(self._references[index // REFERENCE_EVERY % len(self._references)])
+                result.append(self._references[(number + index // REFERENCE_EVERY) % len(self._references)])
         return result
 
 

@@ -30,7 +30,7 @@ WIDE_PERCENT, BAD_WIDE_PERCENT = 2.0, 10.0
 FAILED_SHARE = 0.1
 NETWORK_PERCENT, BAD_NETWORK_PERCENT = 2.5, 7.5
 
-BIMODAL_VISITS = 20
+BIMODAL_VISITS = 40
 BIMODAL_CLUSTER_SHARE = 0.2
 BIMODAL_GAP = 0.04
 BIMODAL_SEPARATION = 4.0
@@ -110,7 +110,7 @@ def _preemption(evidence: _Evidence) -> Iterator[Concern]:
 def _bimodal(evidence: _Evidence) -> Iterator[Concern]:
     keys = [key for key in evidence.samples.visits_us if not is_network_key(key)]
     two = [key for key in keys if is_bimodal(evidence.samples.medians_us(key))]
-    if len(two) > BIMODAL_SHARE * len(keys):
+    if len(two) > max(BIMODAL_SHARE * len(keys), 1):
         yield Concern(
             len(two) > BAD_BIMODAL_SHARE * len(keys),
             f"{len(two)} of {len(keys)} operators have two speeds, e.g. {two[0]}: "

@@ -198,7 +198,7 @@ def test_references_recur_one_after_the_other_between_the_visits() -> None:
     order = schedule_of(plan, references=(A, B, C)).block(wanted, visit_s, 5)
     distance = REFERENCE_EVERY + 1
     recurring = order[REFERENCE_EVERY::distance]
-    assert recurring == [(A, B, C)[index % 3] for index in range(13 * STAY_ROUNDS // REFERENCE_EVERY)]
+    assert recurring == [(A, B, C)[(5 + index) % 3] for index in range(13 * STAY_ROUNDS // REFERENCE_EVERY)]
     assert not {A, B, C} & {key for index, key in enumerate(order) if index % distance != REFERENCE_EVERY}
     del order[REFERENCE_EVERY::distance]
     assert order == schedule_of(plan).block(wanted, visit_s, 5)

@@ -164,7 +164,7 @@ def two_speeds(operators: int) -> Callable[[Subject, Moment, np.random.Generator
 
 def test_operators_with_two_speeds() -> None:
     words, remedy = "have two speeds", "bind the agent to cores of one kind with --cores"
-    few = math.floor(verdict.BIMODAL_SHARE * len(SPECS)) + 1
+    few = max(math.floor(verdict.BIMODAL_SHARE * len(SPECS)), 1) + 1
     many = math.floor(verdict.BAD_BIMODAL_SHARE * len(SPECS)) + 1
     assert judged(recorded(factor=two_speeds(few - 1)), words) == ("good", [])
     warning = assert_warns(recorded(factor=two_speeds(few)), "usable", words, remedy)
