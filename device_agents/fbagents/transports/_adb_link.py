@@ -146,6 +146,15 @@ class Link:
             raise self._break(str(error)) from None
         return True
 
+    def is_open(self) -> bool:
+        """Return whether the connection is open, as far as this side can know without asking."""
+        try:
+            while self.pump(0):
+                pass
+        except LinkError:
+            return False
+        return True
+
     def close(self) -> None:
         """Close the connection; never raises."""
         self.broken = True

@@ -82,7 +82,7 @@ class AdbConnection:
 
         A device that was there before is tried again for half a minute if `patient`. Raises DeviceError.
         """
-        if self._link is not None and not self._link.broken:
+        if self._link is not None and self._link.is_open():
             return self._opened
         for wait_s in REOPEN_WAITS_S if self._opened and patient else ():
             with contextlib.suppress(UnreachableError):

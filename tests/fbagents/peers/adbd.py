@@ -102,8 +102,8 @@ def demanding(root: Path, folder: Path) -> Path:
     call = rb"\xe8.{4}"
     ignore_sigpipe, auth_required = rb"\xbe\x01\0\0\0\xbf\x0d\0\0\0" + call, rb"\x48\x8d\x05.{4}"
     pattern = rb"(%s%s%s)\xc6\0\0" % (ignore_sigpipe, call * 2, auth_required)
-    changed, stores = re.subn(pattern, rb"\1\x0f\x1f\0", program, flags=re.DOTALL)
-    changed, names = re.subn(rb"\0/adb_keys\0", b"\0adb_keys\0\0", changed)
+    changed, stores = re.subn(pattern, lambda found: found[1] + b"\x0f\x1f\0", program, flags=re.DOTALL)
+    changed, names = re.subn(rb"\0/adb_keys\0", lambda _: b"\0adb_keys\0\0", changed)
     if (stores, names) != (1, 1):
         raise UnavailableError("another build of adbd: where it switches authentication off is not known")
     copy = folder / "adbd"
