@@ -57,13 +57,23 @@ def root() -> Path:
         pytest.skip(f"no adbd: {error}")
 
 
+@pytest.fixture(scope="session")
+def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    key = tmp_path_factory.mktemp("key") / "adbkey"
+    signer(key)
+    return key
+
+
 @pytest.fixture
-def phone(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator["Phone"]:
+def phone(root: Path, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator["Phone"]:
+    """A phone that knows this user's key."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    shutil.copytree(key.parent, tmp_path / "home" / ".android")
     try:
         phone = Phone(root, tmp_path)
     except peer.UnavailableError as error:
         pytest.skip(f"no adbd: {error}")
+    shutil.copy(f"{key}.pub", phone.known_keys)
     yield phone
     phone.stop()
 
@@ -71,9 +81,10 @@ def phone(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 class Phone(peer.Adbd):  # type: ignore[name-defined,misc]
     """adbd, and the profile by which it is reached."""
 
-    def __init__(self, root: Path, folder: Path, program: Path | None = None) -> None:
-        super().__init__(root, program, folder)
+    def __init__(self, root: Path, folder: Path) -> None:
+        super().__init__(root, folder)
         self.device = folder / "device"
+        self.known_keys = folder / "adb_keys"
 
     def profile(self, **changes: object) -> Profile:
         fields = {
@@ -91,23 +102,6 @@ class Phone(peer.Adbd):  # type: ignore[name-defined,misc]
         connection = AdbConnection(address_of(self.profile()))
         connection.ensure()
         return connection
-
-
-def write_profile(path: Path, profile: Profile) -> str:
-    """Write a profile as a person does; JSON's strings and numbers are TOML's."""
-    fields = {name: json.dumps(getattr(profile, name)) for name in ("description", "transport", "folder", "python")}
-    lines = [f"{name} = {value}" for name, value in fields.items()]
-    for table in ("address", "environment"):
-        lines += [f"[{table}]", *(f"{name} = {json.dumps(value)}" for name, value in getattr(profile, table).items())]
-    path.write_text("\n".join(lines) + "\n")
-    return str(path)
-
-
-def wait_until(condition: Callable[[], object], timeout_s: float, what: str) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"{what}: not within {timeout_s} s"
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -158,7 +152,7 @@ def test_the_agents_contract_holds_and_outputs_are_as_on_this_machine(
 
 
 def test_measuring_over_adb_gives_a_table_and_the_same_outputs(phone: Phone, space: str, tmp_path: Path) -> None:
-    device = write_profile(tmp_path / "phone.toml", phone.profile())
+    device = peer.write_profile(tmp_path / "phone.toml", phone.profile())
     tables = {name: tmp_path / f"{Path(name).stem}.csv" for name in (device, "local")}
     for name, table in tables.items():
         assert run(fbprof, ["measure", "--device", name, "--space", space, "--rounds", "4", "-o", str(table)]) == 0
@@ -351,15 +345,15 @@ def test_a_frozen_adbd_is_noticed_within_seconds_and_a_busy_agent_is_not_one(
     start = time.monotonic()
     with pytest.raises(adb.LinkError, match="has not answered for 9 s"):
         shell.pump(60)
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 11
     connection.close()
 
 
 def test_a_run_goes_on_by_itself_when_adbd_is_back(phone: Phone, space: str, tmp_path: Path) -> None:
-    device, table = write_profile(tmp_path / "phone.toml", phone.profile()), tmp_path / "t.csv"
+    device, table = peer.write_profile(tmp_path / "phone.toml", phone.profile()), tmp_path / "t.csv"
 
     def restart() -> None:
-        wait_until(lambda: counted(table) >= 60, 30, "measuring")
+        peer.wait_until(lambda: counted(table) >= 60, 30, "measuring")
         phone.signal(signal.SIGKILL)
         phone.stop()
         time.sleep(0.5)
@@ -381,11 +375,11 @@ def test_the_same_command_finishes_what_a_killed_adbd_ended(
     phone: Phone, space: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(adb, "REOPEN_WAITS_S", (0.1,))
-    device, table = write_profile(tmp_path / "phone.toml", phone.profile()), tmp_path / "t.csv"
+    device, table = peer.write_profile(tmp_path / "phone.toml", phone.profile()), tmp_path / "t.csv"
     journal = table.with_suffix(".journal.jsonl")
 
     def kill() -> None:
-        wait_until(lambda: counted(table) >= 60, 30, "measuring")
+        peer.wait_until(lambda: counted(table) >= 60, 30, "measuring")
         phone.stop()
 
     killer = threading.Thread(target=kill)
@@ -433,30 +427,25 @@ def answer(server: socket.socket, said: bytes) -> None:
         client.recv(1000)
 
 
-def test_a_phone_that_does_not_know_the_key_asks_for_the_dialog_and_lets_a_known_key_in(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_phone_that_does_not_know_the_key_asks_for_the_dialog(
+    phone: Phone, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setattr(adb, "DIALOG_TIMEOUT_S", 0.5)
-    folder = tmp_path / "adbd"
-    folder.mkdir()
-    try:
-        phone = Phone(root, folder, peer.demanding(root, folder))
-    except peer.UnavailableError as error:
-        pytest.skip(str(error))
-    try:
-        with pytest.raises(
-            DeviceError, match=r"has not authorised this computer's key .*accept the dialog on the phone"
-        ):
-            phone.connection()
-        assert "accept the dialog on the phone" in capsys.readouterr().err
-        shutil.copy(tmp_path / "home/.android/adbkey.pub", folder / "adb_keys")
-        connection = phone.connection()
-        assert connection.run("exit 3", timeout_s=5) == (3, "")
-        connection.close()
-        assert capsys.readouterr().err == ""
-    finally:
-        phone.stop()
+    phone.known_keys.unlink()
+    with pytest.raises(DeviceError, match=r"has not authorised this computer's key .*accept the dialog on the phone"):
+        phone.connection()
+    assert "accept the dialog on the phone" in capsys.readouterr().err
+
+
+def test_a_key_that_is_made_is_one_that_adbd_knows(phone: Phone, capsys: pytest.CaptureFixture[str]) -> None:
+    home = Path.home() / ".android"
+    shutil.rmtree(home)
+    signer(home / "adbkey")
+    shutil.copy(home / "adbkey.pub", phone.known_keys)
+    connection = phone.connection()
+    assert connection.run("exit 3", timeout_s=5) == (3, "")
+    connection.close()
+    assert capsys.readouterr().err == ""
 
 
 def test_a_key_is_made_once_private_and_never_replaced(tmp_path: Path) -> None:

@@ -1,13 +1,14 @@
 """Debian's real adbd for the tests: fetched into a cache, run in a network namespace of its own.
 
-adbd listens on every interface and on vsock, and asks nobody for a key. So it gets a namespace with a loopback only and
-a filter that refuses vsock; one port of this machine's loopback is forwarded into it. As a program, this file is that
-cell: `python adbd.py LISTENER_FD ADBD_COMMAND…`.
+adbd listens on every interface and on vsock, and Debian's asks nobody for a key. So it gets a namespace with a loopback
+only, a filter that refuses vsock, and a change that makes it ask; one port of this machine's loopback is forwarded into
+it. As a program, this file is that cell: `python adbd.py LISTENER_FD ADBD_COMMAND…`.
 """
 
 import contextlib
 import ctypes
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -18,7 +19,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 SUITE = "trixie"  # adbd 34; the one before is older than the protocol's shell v2
 PORT = 5555  # within the namespace
@@ -71,6 +74,9 @@ def _fetch(work: Path) -> None:
 APT::Architecture "amd64";
 APT::Architectures {{ "amd64"; }};
 APT::Sandbox::User "root";
+Acquire::Retries "0";
+Acquire::http::Timeout "10";
+Acquire::https::Timeout "10";
 Dir::Etc::sourcelist "{work}/apt/sources.list";
 Dir::Etc::sourceparts "/dev/null";
 Dir::State::lists "{work}/apt/state/lists";
@@ -113,14 +119,14 @@ def demanding(root: Path, folder: Path) -> Path:
 
 
 class Adbd:
-    """A running adbd at 127.0.0.1:`port`."""
+    """A running adbd at 127.0.0.1:`port` that lets the keys in `folder`/adb_keys in."""
 
-    def __init__(self, root: Path, program: Path | None = None, folder: Path | None = None) -> None:
+    def __init__(self, root: Path, folder: Path) -> None:
         libraries = root / "usr/lib/x86_64-linux-gnu"
         self._argv = [
             str(libraries / "ld-linux-x86-64.so.2"),
             *("--library-path", f"{libraries}:{libraries}/android"),
-            str(program or root / "usr/lib/android-sdk/platform-tools/adbd"),
+            str(demanding(root, folder)),
         ]
         self._folder = folder
         with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -155,6 +161,23 @@ class Adbd:
         self._cell.wait()
         assert self._cell.stdout is not None
         self._cell.stdout.close()
+
+
+def write_profile(path: Path, profile: Any) -> str:
+    """Write a profile as a person does; JSON's strings and numbers are TOML's."""
+    fields = {name: json.dumps(getattr(profile, name)) for name in ("description", "transport", "folder", "python")}
+    lines = [f"{name} = {value}" for name, value in fields.items()]
+    for table in ("address", "environment"):
+        lines += [f"[{table}]", *(f"{name} = {json.dumps(value)}" for name, value in getattr(profile, table).items())]
+    path.write_text("\n".join(lines) + "\n")
+    return str(path)
+
+
+def wait_until(condition: Callable[[], object], timeout_s: float, what: str) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: not within {timeout_s} s"
+        time.sleep(0.02)
 
 
 def cell(listener: socket.socket, argv: list[str]) -> None:
