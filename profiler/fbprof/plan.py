@@ -4,7 +4,7 @@ import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from fbprof.subject import Subject, network, operator
 from fbspace.architecture import ZOO, load_architecture
@@ -13,6 +13,7 @@ from fbspace.opspec import OpSpec
 from fbspace.space import Space
 
 _T = TypeVar("_T")
+Before = Literal["others", "itself"]
 
 DEFAULT_RUNS = 3
 DEFAULT_DROPPED = 1
@@ -36,6 +37,9 @@ class Plan:
     """A measurement: visit every subject in random rounds, and run it `runs` times in a row at each visit.
 
     The first `dropped` runs of a visit meet caches that the subject before left; they are recorded and not counted.
+    `before` says what ran before a visit: `others`, another subject, as in random rounds, or `itself`, where a block's
+    visits to one subject follow each other.
+
     Everything is visited MIN_ROUNDS times, then what is not yet known within ±`ci_percent` again, at most `rounds`
     times and for `max_time_s` seconds. `memory_bytes` bounds what is loaded at once; None is half of what is free.
     """
@@ -55,6 +59,7 @@ class Plan:
     ci_percent: float = DEFAULT_CI_PERCENT
     max_time_s: float = 60 * DEFAULT_MAX_TIME_MIN
     memory_bytes: int | None = None
+    before: Before = "others"
 
     def identity(self) -> dict[str, object]:
         """Return what a journal must agree with to be continued; more visits and networks may be asked for."""
@@ -68,6 +73,7 @@ class Plan:
             "cores": list(self.cores) if self.cores is not None else None,
             "runs": self.runs,
             "dropped": self.dropped,
+            "before": self.before,
             "seed": self.seed,
             "operators_sha256": hashlib.sha256(keys.encode()).hexdigest(),
         }
@@ -85,7 +91,8 @@ class Plan:
     @property
     def timing(self) -> str:
         """The timing context in words, as the table records it."""
-        return f"{self.runs} runs in a row, first {self.dropped} dropped, random interleaved rounds"
+        order = "random interleaved rounds" if self.before == "others" else "all visits of a block in a row"
+        return f"{self.runs} runs in a row, first {self.dropped} dropped, {order}"
 
     def estimated_s(self) -> float:
         """Return a rough guess of the run's length in seconds, before anything is known of the device."""

@@ -55,13 +55,18 @@ class Schedule:
     def block(self, wanted: Mapping[str, int], visit_s: Mapping[str, float], number: int) -> list[str]:
         """Return the order of one block, about BLOCK_S long: rounds in random order, references recurring in between.
 
+        Where the plan wants a subject to run after itself, its visits follow each other, and nothing comes between.
         `visit_s` says how long a visit takes, as far as that is known; before, a block is a single round.
         """
         known = all(key in visit_s for key in wanted)
         round_s = sum(visit_s[key] for key in wanted) if known else BLOCK_S
         rounds = min(STAY_ROUNDS, max(1, int(BLOCK_S / max(round_s, 1e-6))))
+        rounds = min(rounds, max(wanted.values()))
+        if self._plan.before == "itself":
+            keys = shuffled(list(wanted), self._plan.seed, number * STAY_ROUNDS)
+            return [key for key in keys for _ in range(min(rounds, wanted[key]))]
         order: list[str] = []
-        for round_number in range(min(rounds, max(wanted.values()))):
+        for round_number in range(rounds):
             keys = [key for key, left in wanted.items() if left > round_number]
             order += shuffled(keys, self._plan.seed, number * STAY_ROUNDS + round_number)
         return self._with_references(order, number) if self._references else order

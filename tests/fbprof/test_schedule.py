@@ -1,5 +1,7 @@
 """The schedule: who is visited how often and in which order, for intervals that are made up or fall with √n."""
 
+import dataclasses
+import itertools
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -224,3 +226,13 @@ def test_the_least_visited_are_loaded_first_and_what_is_there_before_others() ->
     assert fitting_first(wanted, counts, {C, D}) == [C, B, D, A]
     assert fitting_first(wanted, counts, {A}) == [B, C, D, A]
     assert fitting_first({D: 1, A: 1}, counts, {A, B}) == [D, A]
+
+
+def test_a_subject_may_run_after_itself() -> None:
+    wanted, visit_s = dict.fromkeys(KEYS[:5], 3), dict.fromkeys(KEYS, 0.001)
+    plan = dataclasses.replace(plan_of(5), before="itself")
+    order = Schedule(plan, (A, B), dict).block(wanted, visit_s, 0)
+    assert [key for key, _ in itertools.groupby(order)] != KEYS[:5]  # shuffled
+    assert [len(list(visits)) for _, visits in itertools.groupby(order)] == [3] * 5
+    assert plan.identity() != plan_of(5).identity()
+    assert plan.timing != plan_of(5).timing

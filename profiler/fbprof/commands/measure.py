@@ -11,7 +11,7 @@ import click
 if TYPE_CHECKING:
     from fbagents.profile import Profile
     from fblut.table import Lut
-    from fbprof.plan import Plan
+    from fbprof.plan import Before, Plan
     from fbspace.space import Space
 
 
@@ -47,6 +47,13 @@ if TYPE_CHECKING:
 )
 @click.option("--runs", type=click.IntRange(1, 1000), default=3, show_default=True, help="Runs in a row per visit.")
 @click.option("--drop", type=click.IntRange(0), default=1, show_default=True, help="First runs of a visit not counted.")
+@click.option(
+    "--before",
+    type=click.Choice(["others", "itself"]),
+    default="others",
+    show_default=True,
+    help="What ran before a visit: another model, or the same one.",
+)
 @click.option("--memory", "memory_mb", type=click.IntRange(1), help="MB of models loaded at once.  [default: half]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the order, the weights and the networks.")
 @click.option("--quick", is_flag=True, help="Few rounds, no networks: a first look, with wide intervals.")
@@ -68,6 +75,7 @@ def command(
     networks: int | None,
     runs: int,
     drop: int,
+    before: "Before",
     memory_mb: int | None,
     seed: int,
     quick: bool,
@@ -119,6 +127,7 @@ def command(
         ci_percent=ci_percent,
         max_time_s=60 * max_time_min,
         memory_bytes=memory_mb * 1_000_000 if memory_mb else None,
+        before=before,
     )
     table = output or Path(f"{profile.name}.csv")
     if dry_run:
