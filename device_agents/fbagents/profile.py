@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import pydantic
 
@@ -10,6 +10,7 @@ from fbagents.errors import ProfileError
 from fbbase.files import read_text
 from fbbase.plugins import PluginFolder
 
+_Address = TypeVar("_Address", bound=pydantic.BaseModel)
 PROFILES = PluginFolder("device", "fbagents.profiles", suffix=".toml")
 
 
@@ -42,3 +43,17 @@ def load_profile(name: str) -> Profile:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         raise ProfileError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def check_address(profile: Profile, model: type[_Address]) -> _Address:
+    """Return a profile's address as its transport's model. Raises ProfileError that names the key and those known."""
+    try:
+        return model.model_validate(profile.address)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"][:1]))
+        known = ", ".join(model.model_fields)
+        what = "is unknown" if first["type"] == "extra_forbidden" else f"is not usable ({first['msg']})"
+        raise ProfileError(
+            f"device {profile.name}: address.{key} {what}; an {profile.transport} address has: {known}"
+        ) from None

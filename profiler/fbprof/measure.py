@@ -9,13 +9,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import click
+
 from fbagents.agent import AgentClient, Planned
 from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError, ConnectionLostError, DeviceError
 from fbagents.profile import Profile
 from fbagents.protocol import Visit
 from fbagents.transports import Transport, connect
 from fbbase import __version__
-from fbbase.errors import FbError, PartialError
+from fbbase.errors import FbError, PartialError, StorageError
 from fbbase.progress import Advance, progress
 from fblut.table import Lut
 from fbprof.errors import ExportError, MeasurementError
@@ -31,6 +33,7 @@ from fbprof.journal import (
     Visited,
     check_same_device,
     open_journal,
+    read_journal,
 )
 from fbprof.loaded import LoadedModels, ModelFiles
 from fbprof.plan import Plan, references
@@ -75,6 +78,20 @@ def collect(plan: Plan, profile: Profile, journal: Path, fresh: bool = False) ->
         reasons = "; ".join(sorted(set(content.failed.values()))[:3])
         raise MeasurementError(f"no operator could be measured: {reasons}")
     return content
+
+
+@contextlib.contextmanager
+def keeping(journal: Path) -> Iterator[None]:
+    """Tell what is kept when measuring is interrupted or fails; a disk that is full is a run to be continued."""
+    try:
+        yield
+    except (KeyboardInterrupt, DeviceError):
+        content = read_journal(journal)
+        if content is not None and content.visits:
+            click.echo(f"{len(content.visits)} visits are kept in {journal}; the same command continues", err=True)
+        raise
+    except StorageError as error:
+        raise PartialError(f"{error}; what was measured is kept, and the same command continues") from error
 
 
 class _Run:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+from fblut.table import Metadata
 from fbprof.subject import Subject, network, operator
 from fbspace.architecture import ZOO, load_architecture
 from fbspace.draw import draw_networks
@@ -102,6 +103,11 @@ class Plan:
         timed = [spec for subject in self.subjects for spec in subject.specs]
         once = sum(macs[spec] for spec in timed) / ASSUMED_MACS_PER_S + ASSUMED_OVERHEAD_S * len(timed)
         return (self.min_rounds + 1) * self.runs * once
+
+
+def timing_of(metadata: Metadata) -> tuple[int, int]:
+    """Return the runs per visit of a table and how many of them were dropped; the defaults where it does not say."""
+    return metadata.runs or DEFAULT_RUNS, DEFAULT_DROPPED if metadata.dropped is None else metadata.dropped
 
 
 def references(operators: Sequence[OpSpec], count: int = REFERENCES) -> list[OpSpec]:

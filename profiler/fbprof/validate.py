@@ -1,7 +1,6 @@
 """Validate: networks that a table has not seen, measured between reference operators and held against its sums."""
 
 import math
-import statistics
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,11 @@ from fblut.errors import LutError
 from fblut.table import Lut, Prediction
 from fbprof.accuracy import Candidate, Figures, Result, figures_of, is_fitted, judge
 from fbprof.errors import MeasurementError
-from fbprof.estimate import latency_of, median_interval, without_outliers
+from fbprof.estimate import latency_of
 from fbprof.formats import check_precision, format_of
 from fbprof.journal import JournalContent
 from fbprof.networks_file import MeasuredNetwork, write_networks
-from fbprof.plan import DEFAULT_DROPPED, DEFAULT_RUNS, Plan, calibration_networks, references, zoo_choices
+from fbprof.plan import Plan, calibration_networks, references, timing_of, zoo_choices
 from fbprof.samples import Samples, usable_samples
 from fbprof.subject import network
 from fbspace.architecture import ZOO, load_architecture
@@ -114,6 +113,7 @@ def validation_plan(
         )
     format_of(metadata.runtime)
     check_precision(metadata.precision)
+    runs, dropped = timing_of(metadata)
     return Plan(
         space=metadata.space,
         device=profile.name,
@@ -121,8 +121,8 @@ def validation_plan(
         precision=metadata.precision,
         threads=metadata.threads,
         cores=None if metadata.cores == "any" else parse_cores(metadata.cores),
-        runs=metadata.runs or DEFAULT_RUNS,
-        dropped=DEFAULT_DROPPED if metadata.dropped is None else metadata.dropped,
+        runs=runs,
+        dropped=dropped,
         seed=seed,
         operators=tuple(references(_known_operators(lut, space), REFERENCES)),
         networks=tuple(candidate.subject for candidate in candidates),
@@ -205,17 +205,13 @@ def _result(candidate: Candidate, medians_us: Sequence[float], lut: Lut, speed: 
     ends = (table.ci_low_us, table.ci_high_us)
     low, high = (None if end is None else end * speed for end in ends)
     half = len(medians_us) // 2
-    halves = medians_us[:half], medians_us[half:]
-    kept = without_outliers(medians_us)
+    first, second = medians_us[:half], medians_us[half:]
+    measured_us, ci_us = latency_of([medians_us])
     return Result(
         candidate=candidate,
         table_us=table.latency_us,
         predicted=Prediction(table.latency_us * speed, low, high),
-        measured_us=statistics.median(kept),
-        ci_us=median_interval(kept),
-        halves_us=(_median(halves[0]), _median(halves[1])) if half else None,
+        measured_us=measured_us,
+        ci_us=ci_us,
+        halves_us=(latency_of([first])[0], latency_of([second])[0]) if half else None,
     )
-
-
-def _median(values: Sequence[float]) -> float:
-    return statistics.median(without_outliers(values))

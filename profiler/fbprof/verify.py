@@ -17,7 +17,7 @@ from fbprof.estimate import median_interval
 from fbprof.export import export_network, export_spec
 from fbprof.formats import format_of, load_format
 from fbprof.measure import check_runtime
-from fbprof.plan import DEFAULT_DROPPED, DEFAULT_RUNS, shuffled
+from fbprof.plan import shuffled, timing_of
 from fbprof.samples import usable_samples_us
 from fbspace.architecture import Architecture
 
@@ -88,9 +88,7 @@ def verify(architecture: Architecture, lut: Lut, profile: Profile, rounds: int, 
             path = Path(folder) / f"{number:04d}{suffix}"
             write_bytes(path, model)
             agent.load(key, transport.push(path), metadata.runtime, shapes[key])
-        runs = metadata.runs or DEFAULT_RUNS
-        dropped = DEFAULT_DROPPED if metadata.dropped is None else metadata.dropped
-        medians = _visit_medians(agent, list(models), rounds, runs, dropped, seed)
+        medians = _visit_medians(agent, list(models), rounds, *timing_of(metadata), seed)
         soc = agent.hello.soc
     now = {key: statistics.median(values) for key, values in medians.items()}
     isolated = [(spec.key(), us) for spec in specs if (us := lut.rows[spec.key()].isolated_us) is not None]

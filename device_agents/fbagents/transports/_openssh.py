@@ -12,8 +12,8 @@ from typing import IO, Annotated
 
 import pydantic
 
-from fbagents.errors import AgentTimeoutError, ConnectionLostError, DeviceError, ProfileError
-from fbagents.profile import Profile
+from fbagents.errors import AgentTimeoutError, ConnectionLostError, DeviceError
+from fbagents.profile import Profile, check_address
 
 OPTIONS = {
     "StrictHostKeyChecking": "yes",
@@ -80,14 +80,7 @@ class Address(pydantic.BaseModel):
 
 def address_of(profile: Profile) -> Address:
     """Check a profile's address. Raises ProfileError."""
-    try:
-        return Address.model_validate(profile.address)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"][:1]))
-        known = ", ".join(Address.model_fields)
-        what = "is unknown" if first["type"] == "extra_forbidden" else f"is not usable ({first['msg']})"
-        raise ProfileError(f"device {profile.name}: address.{key} {what}; an ssh address has: {known}") from None
+    return check_address(profile, Address)
 
 
 class UnreachableError(DeviceError):

@@ -16,8 +16,8 @@ import click
 import pydantic
 from adb_shell.exceptions import AdbTimeoutError, TcpTimeoutException
 
-from fbagents.errors import AgentLostError, AgentTimeoutError, ConnectionLostError, DeviceError, ProfileError
-from fbagents.profile import Profile
+from fbagents.errors import AgentLostError, AgentTimeoutError, ConnectionLostError, DeviceError
+from fbagents.profile import Profile, check_address
 from fbagents.protocol import MAX_LINE_BYTES
 from fbagents.transports._adb_link import Link, LinkError, Shell
 from fbagents.transports._openssh import REOPEN_WAITS_S, UnreachableError, _last_words
@@ -195,14 +195,7 @@ class AdbChannel:
 
 def address_of(profile: Profile) -> Address:
     """Check a profile's address. Raises ProfileError."""
-    try:
-        return Address.model_validate(profile.address)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"][:1]))
-        known = ", ".join(Address.model_fields)
-        what = "is unknown" if first["type"] == "extra_forbidden" else f"is not usable ({first['msg']})"
-        raise ProfileError(f"device {profile.name}: address.{key} {what}; an adb address has: {known}") from None
+    return check_address(profile, Address)
 
 
 def open_link(address: Address) -> Link:

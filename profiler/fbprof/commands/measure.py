@@ -171,24 +171,13 @@ def _print_plan(plan: "Plan", table: Path, as_json: bool) -> None:
 
 
 def _measure(plan: "Plan", space: "Space", profile: "Profile", table: Path, fresh: bool, as_json: bool) -> "Lut":
-    from fbagents.errors import DeviceError
-    from fbbase.errors import PartialError, StorageError
     from fblut.writing import write_lut
-    from fbprof.journal import read_journal
-    from fbprof.measure import journal_path, measure
+    from fbprof.measure import journal_path, keeping, measure
 
     journal = journal_path(table)
     start = time.monotonic()
-    try:
+    with keeping(journal):
         lut = measure(plan, space, profile, journal, fresh)
-    except (KeyboardInterrupt, DeviceError):
-        content = read_journal(journal)
-        done = len(content.visits) if content else 0
-        if done:
-            click.echo(f"{done} visits are kept in {journal}; the same command continues", err=True)
-        raise
-    except StorageError as error:
-        raise PartialError(f"{error}; what was measured is kept, and the same command continues") from error
     write_lut(lut, table)
     seconds = round(time.monotonic() - start, 1)
     if as_json:

@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from fbagents.profile import Profile
     from fblut.table import Lut
     from fbprof.journal import JournalContent
-    from fbprof.plan import Plan
     from fbprof.validate import Validation
 
 
@@ -73,7 +71,7 @@ def command(
     from fbbase.errors import CheckError, FbError
     from fblut.reading import read_lut
     from fbprof.accuracy import is_fitted
-    from fbprof.measure import journal_path
+    from fbprof.measure import collect, journal_path, keeping
     from fbprof.networks_file import read_networks
     from fbprof.plot import check_plot_path, plot_results
     from fbprof.validate import draw_candidates, evaluate, validation_plan, write_validation
@@ -97,7 +95,8 @@ def command(
     if random_networks < networks:
         click.echo(f"space {space.name} has only {random_networks} more networks, not {networks}", err=True)
     plan = validation_plan(table, space, profile, candidates, rounds, 60 * max_time_min, seed)
-    content = _collect(plan, profile, journal_path(output), fresh)
+    with keeping(journal_path(output)):
+        content = collect(plan, profile, journal_path(output), fresh)
     _warn_of_differences(table, content)
     result = evaluate(content, table, candidates)
     write_validation(output, table.metadata.space, result, {"device": plan.device, "runtime": plan.runtime})
@@ -113,22 +112,6 @@ def command(
         _print(result, table, is_unseen, files)
     if within is not None and result.figures.mape_percent > within:
         raise CheckError(f"the mean error is {result.figures.mape_percent:.1f} %, over {within:g} %")
-
-
-def _collect(plan: "Plan", profile: "Profile", journal: Path, fresh: bool) -> "JournalContent":
-    from fbbase.errors import PartialError, StorageError
-    from fbprof.journal import read_journal
-    from fbprof.measure import collect
-
-    try:
-        return collect(plan, profile, journal, fresh)
-    except KeyboardInterrupt:
-        content = read_journal(journal)
-        done = len(content.visits) if content else 0
-        click.echo(f"{done} visits are kept in {journal}; the same command continues", err=True)
-        raise
-    except StorageError as error:
-        raise PartialError(f"{error}; what was measured is kept, and the same command continues") from error
 
 
 def _warn_of_differences(table: "Lut", content: "JournalContent") -> None:
