@@ -33,6 +33,7 @@ from fbspace.space import load_space
 
 sys.path.insert(0, str(Path(__file__).parent / "peers"))
 import adbd as peer
+from unavailable import unavailable
 
 SPEC = OpSpec("ir", 16, 24, 16, 16, kernel=3, stride=2, expansion=3)  # as in conftest
 HOSTILE = ["two words", 'it\'s "quoted"', "a;touch pwned", "$(touch pwned)`touch pwned`", "line\nbreak", "-rf", "é*?"]
@@ -54,7 +55,7 @@ def root() -> Path:
     try:
         return peer.prepare()
     except peer.UnavailableError as error:
-        pytest.skip(f"no adbd: {error}")
+        unavailable(f"no adbd: {error}")
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +73,7 @@ def phone(root: Path, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     try:
         phone = Phone(root, tmp_path)
     except peer.UnavailableError as error:
-        pytest.skip(f"no adbd: {error}")
+        unavailable(f"no adbd: {error}")
     shutil.copy(f"{key}.pub", phone.known_keys)
     yield phone
     phone.stop()

@@ -17,6 +17,9 @@ import pytest
 
 from fbagents.profile import Profile, load_profile
 
+sys.path.insert(0, str(Path(__file__).parent))
+from unavailable import unavailable
+
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 CONFIG = """
@@ -128,9 +131,9 @@ def children(parent: int) -> list[int]:
 def new_sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Sshd]]:
     """Start servers; lines of sshd_config may be added."""
     if SSHD is None or shutil.which("ssh") is None:
-        pytest.skip("needs OpenSSH's server and client: apt install openssh-server openssh-client")
+        unavailable("needs OpenSSH's server and client: apt install openssh-server openssh-client")
     if not Path("/proc/self/stat").exists():
-        pytest.skip("needs /proc to find the server's processes")
+        unavailable("needs /proc to find the server's processes")
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     servers: list[Sshd] = []
 
