@@ -5,6 +5,7 @@ FbError
 └── DeviceError             3  the device cannot be used as asked
     ├── AgentLostError      3  the agent's process ended or its connection broke
     │   └── ConnectionLostError 3  the connection broke, whatever the agent was doing
+    ├── UnreachableError    3  nobody answers at the device's address now
     ├── AgentTimeoutError   3  the agent did not answer in time
     └── AgentReplyError     3  the agent answered with an error, or with what is not an answer
 """
@@ -28,6 +29,10 @@ class AgentLostError(DeviceError):
 
 class ConnectionLostError(AgentLostError):
     """The connection to the device broke: no fault of what the agent was doing."""
+
+
+class UnreachableError(DeviceError):
+    """Nobody answers at the device's address now; that may change."""
 
 
 class AgentTimeoutError(DeviceError):

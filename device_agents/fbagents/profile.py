@@ -18,7 +18,8 @@ class Profile(pydantic.BaseModel):
     """A device: its transport and where that finds it, which agent runs there, and the agent's environment.
 
     `address` is the transport's own (a host, a serial number, a port) and checked by it; `folder` is where the agent
-    and its models lie on the device; `python` runs the Python agent there.
+    and its models lie on the device; `python` runs the Python agent there. `program` is an agent that lies on the
+    device already. `keep` leaves what was pushed there for the next run.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
@@ -30,6 +31,8 @@ class Profile(pydantic.BaseModel):
     folder: str | None = None
     agent: Literal["python", "native"] = "python"
     python: str | None = None
+    program: str | None = None
+    keep: bool = False
     environment: dict[str, str] = {}
 
 

@@ -20,10 +20,12 @@ import pytest
 
 from fbagents.agent import AgentClient, Planned
 from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError, DeviceError, ProfileError
-from fbagents.profile import Profile, load_profile
-from fbagents.transports import Transport, adb, connect
-from fbagents.transports.adb import AdbConnection, Address, address_of, signer
-from fbagents.transports.ssh import DAMAGED, UPLOAD
+from fbagents.profile import Profile, check_address, load_profile
+from fbagents.transports import Transport, _adb_device, _remote, connect
+from fbagents.transports._adb_device import AdbConnection, Address
+from fbagents.transports._adb_keys import signer
+from fbagents.transports._adb_link import LinkError
+from fbagents.transports._remote import DAMAGED, UPLOAD
 from fbbase.commandline import run
 from fblut.reading import read_lut
 from fbprof.cli import fbprof
@@ -100,7 +102,7 @@ class Phone(peer.Adbd):  # type: ignore[name-defined,misc]
         return Profile.model_validate(fields | changes)
 
     def connection(self) -> AdbConnection:
-        connection = AdbConnection(address_of(self.profile()))
+        connection = AdbConnection(check_address(self.profile(), Address))
         connection.ensure()
         return connection
 
@@ -174,7 +176,7 @@ def test_a_command_has_an_exit_code_and_its_two_outputs_apart(phone: Phone) -> N
     assert connection.run("kill -9 $$", timeout_s=5)[0] == 137
     with pytest.raises(AgentTimeoutError, match="did not finish a command within 0 s"):
         connection.run("sleep 60", timeout_s=0.2)
-    assert connection.run("exit 3", timeout_s=5) == (3, "")
+    assert connection.run("exit 3", timeout_s=5) == (3, "", "")
     connection.close()
 
 
@@ -190,7 +192,7 @@ def test_a_command_sees_exactly_the_arguments(phone: Phone) -> None:
 def test_a_command_that_floods_takes_no_memory_and_does_not_block_another(phone: Phone) -> None:
     connection = phone.connection()
     shell = connection.shell("head -c 30000000 /dev/zero; exit 5")
-    assert connection.run("sleep 0.2; exit 4", timeout_s=10) == (4, "")
+    assert connection.run("sleep 0.2; exit 4", timeout_s=10) == (4, "", "")
     assert sum(map(len, shell._stream.received)) <= 1 << 20
     arrived = 0
     while not shell.has_ended:
@@ -268,10 +270,10 @@ def test_a_truncated_push_is_noticed_sent_again_and_never_under_the_files_name(
     def losing(self: AdbConnection, script: str, *arguments: str, stdin: Any = None, timeout_s: float) -> Any:
         if stdin and len(truncated) < times:
             stdin = io.BytesIO(stdin.read()[:-1])
-            code, words = whole(self, script, *arguments, stdin=stdin, timeout_s=timeout_s)
-            truncated.append((script, code))
+            done = whole(self, script, *arguments, stdin=stdin, timeout_s=timeout_s)
+            truncated.append((script, done.code))
             assert not Path(arguments[0]).exists()
-            return code, words
+            return done
         return whole(self, script, *arguments, stdin=stdin, timeout_s=timeout_s)
 
     monkeypatch.setattr(AdbConnection, "run", losing)
@@ -311,7 +313,7 @@ def test_an_agent_that_dies_is_told_with_signal_and_last_words(
             AgentClient(transport)
         transport.close()
     transport = connect(phone.profile(python="/no/python"))
-    with pytest.raises(AgentLostError, match=r"cannot be run on 127\.0\.0\.1 port .*set python in the profile"):
+    with pytest.raises(AgentLostError, match=r"cannot be run on 127\.0\.0\.1 port .*set python or program in the profile"):
         AgentClient(transport)
     transport.close()
     transport = connect(phone.profile(python=str(program("python", "printf '\\377\\001garbage\\n'; sleep 9"))))
@@ -340,11 +342,11 @@ def test_a_frozen_adbd_is_noticed_within_seconds_and_a_busy_agent_is_not_one(
     connection = phone.connection()
     with monkeypatch.context() as patch:
         patch.setattr("fbagents.transports._adb_link.QUIET_S", 0.2)
-        assert connection.run("sleep 1; exit 6", timeout_s=10) == (6, "")  # asked five times meanwhile
+        assert connection.run("sleep 1; exit 6", timeout_s=10) == (6, "", "")  # asked five times meanwhile
     shell = connection.shell("sleep 60")
     phone.signal(signal.SIGSTOP)
     start = time.monotonic()
-    with pytest.raises(adb.LinkError, match="has not answered for 9 s"):
+    with pytest.raises(LinkError, match="has not answered for 9 s"):
         shell.pump(60)
     assert time.monotonic() - start < 11
     connection.close()
@@ -375,7 +377,7 @@ def test_a_run_goes_on_by_itself_when_adbd_is_back(phone: Phone, space: str, tmp
 def test_the_same_command_finishes_what_a_killed_adbd_ended(
     phone: Phone, space: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(adb, "REOPEN_WAITS_S", (0.1,))
+    monkeypatch.setattr(_remote, "REOPEN_WAITS_S", (0.1,))
     device, table = peer.write_profile(tmp_path / "phone.toml", phone.profile()), tmp_path / "t.csv"
     journal = table.with_suffix(".journal.jsonl")
 
@@ -431,7 +433,7 @@ def answer(server: socket.socket, said: bytes) -> None:
 def test_a_phone_that_does_not_know_the_key_asks_for_the_dialog(
     phone: Phone, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(adb, "DIALOG_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(_adb_device, "DIALOG_TIMEOUT_S", 0.5)
     phone.known_keys.unlink()
     with pytest.raises(DeviceError, match=r"has not authorised this computer's key .*accept the dialog on the phone"):
         phone.connection()
@@ -444,7 +446,7 @@ def test_a_key_that_is_made_is_one_that_adbd_knows(phone: Phone, capsys: pytest.
     signer(home / "adbkey")
     shutil.copy(home / "adbkey.pub", phone.known_keys)
     connection = phone.connection()
-    assert connection.run("exit 3", timeout_s=5) == (3, "")
+    assert connection.run("exit 3", timeout_s=5) == (3, "", "")
     connection.close()
     assert capsys.readouterr().err == ""
 
@@ -487,9 +489,3 @@ def test_an_address_that_is_none_is_refused(address: dict[str, Any], message: st
 @pytest.mark.parametrize("name", ["galaxy-s8", "pixel-3"])
 def test_the_phones_profiles_are_addresses(name: str) -> None:
     connect(load_profile(name)).close()
-
-
-def test_the_native_agent_is_told_to_be_missing() -> None:
-    profile = Profile(name="phone", description="x", transport="adb", address={"host": "b"}, agent="native")
-    with pytest.raises(DeviceError, match="device phone: over adb there is no native agent yet"):
-        AgentClient(connect(profile))

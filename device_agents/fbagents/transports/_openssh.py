@@ -1,19 +1,18 @@
 """One connection of the OpenSSH client: every command shares it, and it is opened again when it broke."""
 
-import contextlib
 import os
 import shlex
 import shutil
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 from typing import IO, Annotated
 
 import pydantic
 
-from fbagents.errors import AgentTimeoutError, ConnectionLostError, DeviceError
-from fbagents.profile import Profile, check_address
+from fbagents.errors import AgentLostError, AgentTimeoutError, ConnectionLostError, DeviceError, UnreachableError
+from fbagents.transports._remote import Finished, cannot_be_run, how_it_ended, last_words, reopened
+from fbagents.transports.local import ProcessChannel
 
 OPTIONS = {
     "StrictHostKeyChecking": "yes",
@@ -35,8 +34,7 @@ OPTIONS = {
 }
 """Of whatever the user's configuration says, this is not left to it."""
 OPEN_TIMEOUT_S = 30.0
-REOPEN_WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0)
-"""How long to wait before each further try to reach a device that was there before: a board may be starting again."""
+STDOUT_BYTES = 1 << 16
 MAX_PARENT_LENGTH = 60
 """A socket's path has at most 103 characters, and the client adds 17 to ours while it opens one."""
 
@@ -78,16 +76,7 @@ class Address(pydantic.BaseModel):
         return options + (["-J", self.jump] if self.jump else [])
 
 
-def address_of(profile: Profile) -> Address:
-    """Check a profile's address. Raises ProfileError."""
-    return check_address(profile, Address)
-
-
-class UnreachableError(DeviceError):
-    """Nobody answers at the address now; that may change."""
-
-
-class Connection:
+class OpenSsh:
     """A shared connection whose socket lies in a private folder; it ends by itself a minute after its last command."""
 
     def __init__(self, address: Address) -> None:
@@ -98,18 +87,12 @@ class Connection:
             tempfile.mkdtemp(prefix="fbssh-", dir=parent if len(parent) < MAX_PARENT_LENGTH else "/tmp")
         )
 
-    def ensure(self, patient: bool = True) -> int:
-        """Open the connection unless it is open, and return how many there have been.
+    def __str__(self) -> str:
+        return str(self.address)
 
-        A device that was there before is tried again for half a minute if `patient`. Raises DeviceError.
-        """
-        if self.is_open():
-            return self._opened
-        for wait_s in REOPEN_WAITS_S if self._opened and patient else ():
-            with contextlib.suppress(UnreachableError):
-                return self._open()
-            time.sleep(wait_s)
-        return self._open()
+    def ensure(self, patient: bool = True) -> int:
+        """Open the connection unless it is open, and return how many there have been. Raises DeviceError."""
+        return self._opened if self.is_open() else reopened(self._opened, patient, self._open)
 
     def argv(self, script: str, *arguments: str) -> list[str]:
         """Return the command that runs a constant POSIX shell script on the device; data are its arguments.
@@ -119,14 +102,14 @@ class Connection:
         remote = shlex.join(["sh", "-c", script, "sh", *arguments])
         return [*self._client(), "-o", "ControlMaster=no", "-T", "--", self.address.host, remote]
 
-    def run(self, script: str, *arguments: str, stdin: IO[bytes] | None = None, timeout_s: float) -> tuple[int, str]:
-        """Run a script and return its exit code and last words. Raises ConnectionLostError, AgentTimeoutError."""
-        with tempfile.TemporaryFile() as stderr:
+    def run(self, script: str, *arguments: str, stdin: IO[bytes] | None = None, timeout_s: float) -> Finished:
+        """Run a script. Raises ConnectionLostError, AgentTimeoutError."""
+        with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
             try:
                 done = subprocess.run(
                     self.argv(script, *arguments),
                     stdin=stdin or subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
+                    stdout=stdout,
                     stderr=stderr,
                     timeout=timeout_s,
                     start_new_session=True,
@@ -135,8 +118,15 @@ class Connection:
                 raise AgentTimeoutError(f"{self.address} did not finish a command within {timeout_s:.0f} s") from None
             if done.returncode == 255:
                 raise self.lost()
+            stdout.seek(0)
             stderr.seek(0)
-            return done.returncode, _last_words(stderr.read())
+            return Finished(
+                done.returncode, stdout.read(STDOUT_BYTES).decode(errors="replace"), last_words(stderr.read())
+            )
+
+    def start(self, script: str, *arguments: str) -> "SshChannel":
+        """Start a script and return its streams."""
+        return SshChannel(self, script, *arguments)
 
     def is_open(self) -> bool:
         """Return whether the connection is open, as far as the client knows by now."""
@@ -183,9 +173,26 @@ class Connection:
     def _words(self) -> str:
         """Return what the client said last about this connection."""
         try:
-            return _last_words((self._folder / f"log{self._opened}").read_bytes()) or "the client gave no reason"
+            return last_words((self._folder / f"log{self._opened}").read_bytes()) or "the client gave no reason"
         except OSError:
             return "the client gave no reason"
+
+
+class SshChannel(ProcessChannel):
+    """A script's streams through a client process, whose exit code says what ended: the script or the connection."""
+
+    def __init__(self, connection: OpenSsh, script: str, *arguments: str) -> None:
+        super().__init__(connection.argv(script, *arguments), dict(os.environ))
+        self._connection = connection
+
+    def _lost(self) -> AgentLostError:
+        lost, code = super()._lost(), self._process.returncode
+        if code is None or code < 0:
+            return lost
+        if code == 255 and not self._connection.is_open():
+            return self._connection.lost()
+        ended = str(lost).replace(f"ended with {code}", how_it_ended(code))
+        return AgentLostError(ended + cannot_be_run(code, self._connection))
 
 
 def explain(words: str, address: Address) -> DeviceError:
@@ -237,9 +244,3 @@ def _quietly(argv: list[str], timeout_s: float) -> int:
 
 def _path(text: str) -> str:
     return str(Path(text).expanduser())
-
-
-def _last_words(raw: bytes) -> str:
-    """Return the last lines of what a program printed, without what could steer a terminal."""
-    lines = [line.strip() for line in raw[-4000:].decode(errors="replace").splitlines() if line.strip()]
-    return "".join(c if c.isprintable() else "?" for c in " | ".join(lines[-8:]))[-600:]

@@ -16,6 +16,8 @@ from fbagents.errors import AgentLostError, AgentTimeoutError, DeviceError
 from fbagents.profile import Profile
 from fbagents.protocol import MAX_LINE_BYTES
 
+LAST_WORDS_BYTES = 4000
+
 
 def connect(profile: Profile) -> "LocalTransport":
     """Return a transport to this machine."""
@@ -34,7 +36,9 @@ class LocalTransport:
 
     def start(self, options: Sequence[str]) -> "ProcessChannel":
         """Start the agent."""
-        if self._profile.agent == "native":
+        if self._profile.program is not None:
+            agent = [self._profile.program]
+        elif self._profile.agent == "native":
             agent = [str(native.build(native.host_target())), *native.runtime_options()]
         else:
             agent = [self._profile.python or sys.executable, str(agent_script())]
@@ -91,8 +95,10 @@ class ProcessChannel:
             if not readable:
                 raise AgentTimeoutError(f"the agent did not answer within {timeout_s:g} s")
             chunk = os.read(self._process.stdout.fileno(), 1 << 16)
-            if not chunk or len(self._buffer) > MAX_LINE_BYTES:
+            if not chunk:
                 raise self._lost()
+            if len(self._buffer) > MAX_LINE_BYTES:
+                raise AgentLostError("the agent sends a line without an end")
             self._buffer += chunk
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line
@@ -117,7 +123,7 @@ class ProcessChannel:
             code: int | None = self._process.wait(timeout=2)
         except subprocess.TimeoutExpired:
             code = None
-        self._stderr.seek(0)
+        self._stderr.seek(max(self._stderr.seek(0, os.SEEK_END) - LAST_WORDS_BYTES, 0))
         words = self._stderr.read().decode(errors="replace").strip().splitlines()[-5:]
         how = (
             "closed its output"

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from fbagents.agent import AgentClient, Planned
 from fbagents.errors import AgentReplyError, DeviceError, ProfileError
-from fbagents.profile import Profile, load_profile
+from fbagents.profile import Profile, check_address, load_profile
 from fbagents.transports import Transport, connect
-from fbagents.transports._openssh import Address, Connection, address_of
-from fbagents.transports.ssh import START, _folder
+from fbagents.transports._openssh import Address, OpenSsh
+from fbagents.transports._remote import START, folder_argument
 from fbspace.opspec import OpSpec
 
 SPEC = OpSpec("ir", 16, 24, 16, 16, kernel=3, stride=2, expansion=3)  # as in ../conftest.py
@@ -197,7 +197,7 @@ def test_hostile_folders_and_values_are_only_names(
 @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20), max_size=4))
 def test_a_remote_shell_sees_exactly_the_arguments(arguments: list[str]) -> None:
     """The string that ssh sends is given to a real shell, as sshd does."""
-    connection = Connection(Address(host="x"))
+    connection = OpenSsh(Address(host="x"))
     command = connection.argv('for word; do printf "%s\\0" "$word"; done', *arguments)[-1]
     connection.close()
     done = subprocess.run(["sh", "-c", command], capture_output=True, check=True)
@@ -239,7 +239,7 @@ def test_a_profile_that_no_command_can_hold_is_refused(changes: dict[str, Any]) 
 
 def test_a_folder_is_never_an_option() -> None:
     given = ["-rf", "~/lab", ".cache/x/", "/data/lab", "/"]
-    assert [_folder(text) for text in given] == ["./-rf", "./lab", "./.cache/x", "/data/lab", "/"]
+    assert [folder_argument(text) for text in given] == ["./-rf", "./lab", "./.cache/x", "/data/lab", "/"]
 
 
 def test_the_raspberry_pis_profile_is_an_address() -> None:
@@ -252,7 +252,7 @@ def test_the_profile_in_the_docs_is_one_with_every_field(tmp_path: Path) -> None
     (tmp_path / "rpi5.toml").write_text(page.split("```toml\n")[1].split("```")[0])
     profile = load_profile(str(tmp_path / "rpi5.toml"))
     assert profile.model_fields_set == set(Profile.model_fields)
-    assert address_of(profile).model_fields_set == set(Address.model_fields)
+    assert check_address(profile, Address).model_fields_set == set(Address.model_fields)
     assert profile.environment == load_profile("local").environment
 
 

@@ -18,7 +18,7 @@ import pytest
 from fbagents.agent import AgentClient, Planned
 from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError, DeviceError
 from fbagents.profile import Profile, load_profile
-from fbagents.transports import Transport, _openssh, connect
+from fbagents.transports import Transport, _remote, connect
 from fbbase.commandline import run
 from fblut.reading import read_lut
 from fbprof.cli import fbprof
@@ -242,7 +242,7 @@ def test_a_server_that_comes_back_is_waited_for(sshd: Any, tmp_path: Path) -> No
 
 
 def test_a_server_that_stays_away_is_an_error_after_a_few_tries(sshd: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_openssh, "REOPEN_WAITS_S", (0.1, 0.1))
+    monkeypatch.setattr(_remote, "REOPEN_WAITS_S", (0.1, 0.1))
     with connected(sshd.profile()) as transport:
         with AgentClient(transport):
             pass
@@ -303,7 +303,7 @@ def test_a_folder_that_cannot_be_made_is_told(sshd: Any) -> None:
 def test_a_board_without_python_is_told(sshd: Any) -> None:
     with (
         connected(sshd.profile(python="python9")) as transport,
-        pytest.raises(AgentLostError, match=r"python9.*not found.*set python in the profile"),
+        pytest.raises(AgentLostError, match=r"python9.*not found.*set python or program in the profile"),
     ):
         AgentClient(transport)
 
@@ -336,9 +336,7 @@ def test_noise_without_end_is_bounded(sshd: Any, program: Callable[[str, str], P
 def test_a_command_that_hangs_on_the_device_is_a_time_out(
     new_sshd: Callable[..., Any], program: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fbagents.transports import ssh
-
-    monkeypatch.setattr(ssh, "COMMAND_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(_remote, "COMMAND_TIMEOUT_S", 0.5)
     sshd = new_sshd(path_with(program, "mkdir", "exec sleep 60"))
     with (
         connected(sshd.profile()) as transport,
