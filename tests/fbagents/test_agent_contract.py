@@ -50,11 +50,16 @@ def test_hello_says_what_the_device_can_do(local: Transport) -> None:
         assert agent.hello.threads == 1
 
 
-@pytest.mark.parametrize("runtime", ["litert", "onnxruntime", "torch"])
+@pytest.mark.parametrize(
+    ("local", "runtime"),
+    [
+        *(("local", runtime) for runtime in ("litert", "onnxruntime", "torch")),
+        *(("local-native", runtime) for runtime in ("litert", "onnxruntime")),
+    ],
+    indirect=["local"],
+)
 def test_a_model_gives_torchs_outputs_and_raw_samples(local: Transport, models: dict[str, Path], runtime: str) -> None:
     with AgentClient(local) as agent:
-        if runtime not in agent.hello.runtimes:
-            pytest.skip("only the Python agent runs TorchScript")
         loaded = agent.load("m", local.push(models[runtime]), runtime, SPEC.input_shape)
         visits = list(agent.run([Planned("m", 5), Planned("m", 2)]))
     expected = torch_output(channels_last=runtime == "litert")
