@@ -23,6 +23,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fbagents import debian
+from fbagents.errors import DeviceError
+
 SUITE = "trixie"  # adbd 34; the one before is older than the protocol's shell v2
 PORT = 5555  # within the namespace
 NEWNET, SET_NO_NEW_PRIVS, SET_SECCOMP, SET_PDEATHSIG = 0x40000000, 38, 22, 1
@@ -41,62 +44,16 @@ def prepare() -> Path:
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fbnet-lab-tests" / f"adbd-{SUITE}"
     if folder.is_dir():
         return folder
-    for tool in ("apt-get", "dpkg"):
-        if shutil.which(tool) is None:
-            raise UnavailableError(f"needs {tool} to fetch adbd")
     work = folder.with_name(f"{folder.name}.{os.getpid()}")
     try:
-        _fetch(work)
+        debian.unpack(["adbd"], SUITE, "amd64", work, closure=True)
         with contextlib.suppress(OSError):  # another run may have been first
-            (work / "root").rename(folder)
-    except subprocess.SubprocessError as error:
-        words = getattr(error, "stderr", None) or str(error)
-        raise UnavailableError(f"adbd cannot be fetched: {words.strip()[-300:]}") from None
+            work.rename(folder)
+    except DeviceError as error:
+        raise UnavailableError(f"adbd cannot be fetched: {error}") from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return folder
-
-
-def _fetch(work: Path) -> None:
-    """Unpack adbd and all it needs, by an apt of its own that asks the mirror this machine's apt asks."""
-    (work / "deb").mkdir(parents=True)
-    for name in ("state/lists/partial", "cache/archives/partial"):
-        (work / "apt" / name).mkdir(parents=True)
-    (work / "apt" / "status").write_text("")
-    targets = _run(["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"], {}).split()
-    mirrors = [uri for uri in targets if "security" not in uri]
-    if not mirrors:
-        raise UnavailableError("this machine's apt has no Debian mirror")
-    keys = "/usr/share/keyrings/debian-archive-keyring.gpg"
-    (work / "apt" / "sources.list").write_text(f"deb [arch=amd64 signed-by={keys}] {mirrors[0]} {SUITE} main\n")
-    (work / "apt.conf").write_text(f"""
-#clear APT::Architectures;
-APT::Architecture "amd64";
-APT::Architectures {{ "amd64"; }};
-APT::Sandbox::User "root";
-Acquire::Retries "0";
-Acquire::http::Timeout "10";
-Acquire::https::Timeout "10";
-Dir::Etc::sourcelist "{work}/apt/sources.list";
-Dir::Etc::sourceparts "/dev/null";
-Dir::State::lists "{work}/apt/state/lists";
-Dir::State::status "{work}/apt/status";
-Dir::Cache "{work}/apt/cache";
-""")
-    environment = {"APT_CONFIG": str(work / "apt.conf")}
-    _run(["apt-get", "update", "-qq"], environment)
-    leave = ["--no-" + kind for kind in ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")]
-    lines = _run(["apt-cache", "depends", "--recurse", *leave, "adbd"], environment).splitlines()
-    packages = sorted({line for line in lines if line[:1].isalpha()})
-    _run(["apt-get", "download", "-qq", *packages], environment, work / "deb")
-    for package in (work / "deb").iterdir():
-        _run(["dpkg", "-x", str(package), str(work / "root")], {})
-
-
-def _run(argv: list[str], environment: dict[str, str], folder: Path | None = None) -> str:
-    return subprocess.run(
-        argv, env=os.environ | environment, cwd=folder, capture_output=True, text=True, check=True, timeout=120
-    ).stdout
 
 
 def demanding(root: Path, folder: Path) -> Path:
