@@ -1,4 +1,4 @@
-"""Real peers for the tests of transports: an OpenSSH server of the test's own on the loopback interface."""
+"""Real peers for the tests of transports: an OpenSSH server of the test's own, and an emulated arm64 phone."""
 
 import contextlib
 import getpass
@@ -15,9 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from fbagents.errors import DeviceError
 from fbagents.profile import Profile, load_profile
 
 sys.path.insert(0, str(Path(__file__).parent))
+import phone
 from unavailable import unavailable
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
@@ -151,6 +153,18 @@ def new_sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
 @pytest.fixture
 def sshd(new_sshd: Callable[..., Sshd]) -> Sshd:
     return new_sshd()
+
+
+@pytest.fixture(scope="session")
+def emulated_phone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[phone.Phone]:
+    """The one phone of all tests, running; a test that breaks it repairs it."""
+    try:
+        image = phone.prepare()
+    except DeviceError as error:
+        unavailable(f"no emulated phone: {error}")
+    device = phone.Phone(image, tmp_path_factory.mktemp("phone"))
+    yield device
+    device.stop()
 
 
 @pytest.fixture
