@@ -1,14 +1,25 @@
 """AgentClient: one running agent, asked in Python and answered with parsed replies."""
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Self, TypeVar
 
-from fbagents.errors import AgentReplyError, DeviceError
-from fbagents.protocol import PROTOCOL, Bye, Done, Error, Hello, Loaded, Reply, State, Unloaded, Visit, parse_reply
+from fbagents.errors import AgentReplyError
+from fbagents.protocol import (
+    Bye,
+    Done,
+    Error,
+    Hello,
+    Loaded,
+    Reply,
+    State,
+    Unloaded,
+    Visit,
+    check_version,
+    parse_reply,
+)
 from fbagents.transports import Channel, Transport
 
 START_TIMEOUT_S = 60.0
@@ -27,21 +38,21 @@ class Planned:
 
 
 class AgentClient:
-    """A running agent. Use as a context manager; leaving it says goodbye and ends the process."""
+    """A running agent. Use as a context manager; leaving it says goodbye and ends the process.
 
-    def __init__(self, transport: Transport, threads: int = 1, cores: Sequence[int] | None = None) -> None:
+    It is bound to `cores`, a text that `check_cores` returned; the device resolves words such as `big`.
+    """
+
+    def __init__(self, transport: Transport, threads: int = 1, cores: str | None = None) -> None:
         options = ["--threads", str(threads)]
         if cores is not None:
-            options += ["--cores", ",".join(map(str, cores))]
+            options += ["--cores", cores]
         self._channel: Channel = transport.start(options)
         self._number = 0
         try:
-            self.hello = self._expect(Hello, None, START_TIMEOUT_S)
-            if self.hello.protocol != PROTOCOL:
-                raise DeviceError(
-                    f"the agent speaks protocol {self.hello.protocol}, this host {PROTOCOL}: "
-                    "update the older of the two"
-                )
+            first = self._channel.receive(START_TIMEOUT_S)
+            check_version(first)
+            self.hello = self._parsed(first, Hello, None)
         except BaseException:
             self._channel.close()
             raise
@@ -91,23 +102,12 @@ class AgentClient:
         return self._number
 
     def _expect(self, kind: type[_R], number: int | None, timeout_s: float) -> _R:
-        reply = parse_reply(self._channel.receive(timeout_s))
+        return self._parsed(self._channel.receive(timeout_s), kind, number)
+
+    def _parsed(self, line: bytes, kind: type[_R], number: int | None) -> _R:
+        reply = parse_reply(line)
         if isinstance(reply, Error):
             raise AgentReplyError(reply.message)
         if not isinstance(reply, kind) or reply.id != number:
             raise AgentReplyError(f"expected {kind.__name__} to request {number}, the agent sent {reply!r:.200}")
         return reply
-
-
-def parse_cores(text: str) -> tuple[int, ...]:
-    """Parse `0`, `0,2` or `0-3` into core numbers. Raises DeviceError."""
-    cores: list[int] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part.strip())
-        if match is None:
-            raise DeviceError(f"cores are numbers and ranges such as 0, 0,2 or 0-3, not {text!r}")
-        first, last = int(match[1]), int(match[2] or match[1])
-        if first > last:
-            raise DeviceError(f"the range {part!r} in cores {text!r} runs backwards")
-        cores += range(first, last + 1)
-    return tuple(dict.fromkeys(cores))

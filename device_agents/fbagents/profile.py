@@ -2,11 +2,12 @@
 
 import tomllib
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import pydantic
 
-from fbagents.errors import ProfileError
+from fbagents.cores import check_cores
+from fbagents.errors import DeviceError, ProfileError
 from fbbase.files import read_text
 from fbbase.plugins import PluginFolder
 
@@ -14,12 +15,20 @@ _Address = TypeVar("_Address", bound=pydantic.BaseModel)
 PROFILES = PluginFolder("device", "fbagents.profiles", suffix=".toml")
 
 
+def _checked_cores(text: str) -> str:
+    try:
+        return check_cores(text)
+    except DeviceError as error:
+        raise ValueError(str(error)) from None
+
+
 class Profile(pydantic.BaseModel):
     """A device: its transport and where that finds it, which agent runs there, and the agent's environment.
 
     `address` is the transport's own (a host, a serial number, a port) and checked by it; `folder` is where the agent
     and its models lie on the device; `python` runs the Python agent there. `program` is an agent that lies on the
-    device already. `keep` leaves what was pushed there for the next run.
+    device already. `keep` leaves what was pushed there for the next run. `cores` are those to bind the agent to unless
+    others are asked for.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
@@ -33,6 +42,7 @@ class Profile(pydantic.BaseModel):
     python: str | None = None
     program: str | None = None
     keep: bool = False
+    cores: Annotated[str, pydantic.AfterValidator(_checked_cores)] | None = None
     environment: dict[str, str] = {}
 
 

@@ -4,13 +4,15 @@ from typing import Annotated, Literal
 
 import pydantic
 
-from fbagents.errors import AgentReplyError
+from fbagents.errors import AgentReplyError, DeviceError
 
 PROTOCOL = 1
 MAX_LINE_BYTES = 4 << 20
+MAX_CORES = 1024
 
 _Name = Annotated[str, pydantic.Field(max_length=2000)]
 _Nanoseconds = Annotated[int, pydantic.Field(ge=0, lt=1 << 62)]
+_Core = Annotated[int, pydantic.Field(ge=0, lt=MAX_CORES)]
 _Samples = Annotated[tuple[_Nanoseconds, ...], pydantic.Field(min_length=1, max_length=100_000)]
 
 
@@ -20,8 +22,21 @@ class _Reply(pydantic.BaseModel):
     id: int | None = None
 
 
+class Cluster(pydantic.BaseModel):
+    """The cores of one kind that are on: those whose clock goes up to the same `max_khz`."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="ignore")
+
+    max_khz: Annotated[int, pydantic.Field(gt=0, lt=1 << 40)]
+    cores: Annotated[tuple[_Core, ...], pydantic.Field(min_length=1, max_length=MAX_CORES)]
+
+
 class Hello(_Reply):
-    """First line of an agent: what it is and what it can do; `overhead_ns` is what a sample of nothing takes."""
+    """First line of an agent: what it is and what it can do; `overhead_ns` is what a sample of nothing takes.
+
+    `cores` are those that the agent may run on, after it was bound; `clusters` the device's, the slowest first, None
+    where it does not tell. A replay tells in `recorded_at` when its samples were measured.
+    """
 
     event: Literal["hello"]
     protocol: int
@@ -29,10 +44,12 @@ class Hello(_Reply):
     runtimes: dict[_Name, _Name]
     threads: Annotated[int, pydantic.Field(ge=1)]
     cores: tuple[int, ...] | None
+    clusters: Annotated[tuple[Cluster, ...], pydantic.Field(max_length=MAX_CORES)] | None = None
     clocks: tuple[_Name, ...]
     overhead_ns: _Nanoseconds | None = None
     soc: _Name
     system: _Name
+    recorded_at: _Name | None = None
 
 
 class Loaded(_Reply):
@@ -120,3 +137,38 @@ def parse_reply(line: bytes) -> Reply:
         where = ".".join(map(str, first["loc"])) or "line"
         shown = line[:200].decode(errors="backslashreplace")
         raise AgentReplyError(f"the agent sent what is not a reply ({where}: {first['msg']}): {shown!r}") from None
+
+
+class _Version(pydantic.BaseModel):
+    """What is looked at before the version is known: an agent that tells none is older than those that do."""
+
+    model_config = pydantic.ConfigDict(extra="allow")
+
+    event: Literal["hello"]
+    protocol: int = 0
+    agent: _Name = "unnamed"
+
+
+def check_version(line: bytes) -> None:
+    """Raise DeviceError where an agent's first line is another version's hello; the error says which is the older.
+
+    Nothing else of the line is judged: another version's hello may have other fields.
+    """
+    try:
+        hello = _Version.model_validate_json(line)
+    except pydantic.ValidationError:
+        return  # no hello at all: parse_reply tells what it is
+    required = [name for name, field in Hello.model_fields.items() if field.is_required()]
+    missing = [name for name in required if name not in hello.model_fields_set]
+    spoken = f"protocol {hello.protocol} there, {PROTOCOL} here"
+    if hello.protocol > PROTOCOL:
+        age, why, remedy = "newer", spoken, "update fbnet-lab on this host, or put this host's agent there"
+    elif hello.protocol < PROTOCOL or missing:
+        why = spoken if hello.protocol < PROTOCOL else f"its hello has no {', '.join(missing)}"
+        age, remedy = "older", "put this host's agent there"
+    else:
+        return
+    raise DeviceError(
+        f"the agent on the device ({hello.agent:.200}) is {age} than this host ({why}): {remedy}; fbprof agent build "
+        "makes it, and a profile without `program` sends it by itself"
+    )

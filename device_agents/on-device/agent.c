@@ -3,7 +3,7 @@
  * It times what it is told to time and decides nothing. It ends on `bye`, when its input ends, or at its deadline. The
  * runtimes' libraries are opened at run time, from --library-path or from the folder the agent lies in.
  *
- * usage: agent [--threads N] [--cores 0,1] [--deadline-s S] [--memory-bytes N] [--library-path DIR[:DIR]]
+ * usage: agent [--threads N] [--cores big] [--deadline-s S] [--memory-bytes N] [--library-path DIR[:DIR]]
  *              [--litert-version V] [--sys DIR]                                                                      */
 #define _GNU_SOURCE
 #include "agent.h"
@@ -20,7 +20,7 @@ enum { MAX_LINE_BYTES = 4 << 20 };
 Agent agent = {.threads = 1, .sys = "/sys"};
 
 static void usage(const char *what) {
-  fprintf(stderr, "agent: %s\nusage: agent [--threads N] [--cores 0,1] [--deadline-s S] [--memory-bytes N]\n"
+  fprintf(stderr, "agent: %s\nusage: agent [--threads N] [--cores big] [--deadline-s S] [--memory-bytes N]\n"
                   "             [--library-path DIR[:DIR]] [--litert-version V] [--sys DIR]\n", what);
   _exit(2);
 }
@@ -32,20 +32,13 @@ static double number_option(const char *text, double least, double most) {
   return value;
 }
 
-static void parse_cores(char *text) {
-  for (char *rest = text, *core; (core = strtok_r(rest, ",", &rest));) {
-    if (agent.core_count == MAX_CORES) usage("too many cores");
-    agent.cores[agent.core_count++] = (int)number_option(core, 0, 1 << 20);
-  }
-}
-
 static void parse_options(int count, char **options) {
   for (int i = 1; i < count; i += 2) {
     const char *name = options[i];
     if (i + 1 >= count) usage(name);
     char *value = options[i + 1];
     if (strcmp(name, "--threads") == 0) agent.threads = (int)number_option(value, 1, 1024);
-    else if (strcmp(name, "--cores") == 0) parse_cores(value);
+    else if (strcmp(name, "--cores") == 0) agent.cores_wanted = value;
     else if (strcmp(name, "--deadline-s") == 0) agent.deadline_s = number_option(value, 0, 1e8);
     else if (strcmp(name, "--memory-bytes") == 0) agent.memory_bytes = (int64_t)number_option(value, 1, 1e15);
     else if (strcmp(name, "--library-path") == 0) agent.library_path = value;
@@ -67,20 +60,6 @@ static void start_deadline(void) {
   if (timer.it_value.tv_sec == 0 && timer.it_value.tv_usec == 0) timer.it_value.tv_usec = 1;
   signal(SIGALRM, on_deadline);
   setitimer(ITIMER_REAL, &timer, NULL);
-}
-
-/* Binds the agent to its cores, and keeps them as the system lists them. */
-static bool bind(void) {
-  char asked[64] = "", what[96];
-  for (size_t i = 0, at = 0; i < agent.core_count && at < sizeof asked; i++) {
-    at += (size_t)snprintf(asked + at, sizeof asked - at, "%s%d", i ? "," : "", agent.cores[i]);
-  }
-  if (agent.core_count && !bind_to_cores(agent.cores, agent.core_count)) {
-    snprintf(what, sizeof what, "cannot bind to cores %s", asked);
-    return fail_because(what);
-  }
-  if (agent.core_count) agent.core_count = allowed_cores(agent.cores, MAX_CORES);
-  return true;
 }
 
 /* Answers line after line; a line that is too long is answered by an error and skipped. */
@@ -123,7 +102,7 @@ int main(int count, char **options) {
   if (!agent.replies || dup2(2, 1) < 0) _exit(3);
   signal(SIGPIPE, SIG_IGN);
   start_deadline();
-  if (!bind()) {
+  if (agent.cores_wanted && !bind_to_cores(agent.cores_wanted)) {
     reply_error(NULL);
     _exit(3);
   }

@@ -1,5 +1,6 @@
 /* What the parts of the native agent share: agent.c is the process, requests.c answers, json.c reads and writes JSON,
- * runtimes.c opens the runtimes' libraries, litert.c and ort.c run models, system.c asks the system.                 */
+ * runtimes.c opens the runtimes' libraries, litert.c and ort.c run models, cores.c knows the cores, system.c asks the
+ * rest of the system.                                                                                                */
 #ifndef AGENT_H
 #define AGENT_H
 
@@ -75,7 +76,7 @@ typedef struct {
   size_t core_count; /* 0: not bound */
   double deadline_s;
   int64_t memory_bytes; /* 0: no bound */
-  const char *library_path, *litert_version, *sys;
+  const char *cores_wanted, *library_path, *litert_version, *sys;
   char versions[RUNTIMES][128]; /* empty: that runtime is not there */
   FILE *replies;
 } Agent;
@@ -99,14 +100,19 @@ void add_outputs(Outputs *total, const float *values, size_t count);
 /* ---- system.c: null, -1 or false is what the system does not tell ---- */
 
 int64_t clock_ns(bool thread_cpu);
-int current_core(void);
-bool bind_to_cores(const int *cores, size_t count);
-size_t allowed_cores(int *cores, size_t limit); /* 0 where the system does not tell */
 int64_t frequency_khz(const char *sys, int core);
 int64_t resident_bytes(void);
 int64_t available_bytes(void);
 void write_state(FILE *out, const char *sys); /* the fields of a state, from affinity to denied */
 void write_processor_name(FILE *out);
+bool read_number(const char *path, long *value, bool *denied); /* sets `denied` where it may not be read */
 bool file_sha256(const char *path, char hex[65]);
+
+/* ---- cores.c ---- */
+
+int current_core(void);
+size_t allowed_cores(int *cores, size_t limit); /* 0 where the system does not tell */
+bool bind_to_cores(const char *wanted);         /* big, little, 0-3 … of agent.sys; keeps them in agent.cores */
+void write_clusters(FILE *out);                 /* [{"max_khz":…,"cores":[…]},…], the slowest first, or null */
 
 #endif

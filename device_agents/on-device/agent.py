@@ -3,7 +3,7 @@
 One file that needs only Python, numpy and a runtime, so that it can be copied to a board and run there. It times what
 it is told to time and decides nothing. It ends on `bye`, when its input ends, or at its deadline.
 
-usage: agent.py [--threads N] [--cores 0,1] [--deadline-s S] [--memory-bytes N] [--sys DIR]
+usage: agent.py [--threads N] [--cores big] [--deadline-s S] [--memory-bytes N] [--sys DIR]
 """
 
 import argparse
@@ -13,12 +13,14 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import sys
 import threading
 import time
 
 PROTOCOL = 1
 MAX_LINE_BYTES = 4 << 20
+MAX_CORES = 1024
 
 # Must be set before the library is loaded: ONNX Runtime >= 1.29 otherwise writes telemetry outside our folders.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -145,6 +147,7 @@ class Agent:
             runtimes={name: version for name, version in versions.items() if version},
             threads=self.threads,
             cores=allowed_cores(),
+            clusters=clusters(self.sys_folder) or None,
             clocks=["wall", "thread_cpu"] if self.threads == 1 else ["wall"],
             overhead_ns=overhead_ns(),
             soc=processor_name(),
@@ -298,6 +301,79 @@ def allowed_cores():
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
 
 
+def online_cores(sys_folder):
+    """Return the cores that are switched on, in ascending order; a core without a file `online` cannot be off."""
+    folder = f"{sys_folder}/devices/system/cpu"
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return []
+    cores = sorted(int(name[3:]) for name in names if re.fullmatch(r"cpu[0-9]{1,4}", name))
+    return [core for core in cores if core < MAX_CORES and read_number(f"{folder}/cpu{core}/online") != 0]
+
+
+def clusters(sys_folder):
+    """Return the cores that are on by their highest clock, the slowest first; a core that does not tell is in none."""
+    found = {}
+    for core in online_cores(sys_folder):
+        max_khz = read_number(f"{sys_folder}/devices/system/cpu/cpu{core}/cpufreq/cpuinfo_max_freq")
+        if max_khz is not None and max_khz > 0:
+            found.setdefault(max_khz, []).append(core)
+    return [{"max_khz": max_khz, "cores": found[max_khz]} for max_khz in sorted(found)]
+
+
+def named_cores(text, sys_folder):
+    """Return the cores that are meant: big, middle, little, all, numbers and ranges, or a hexadecimal mask."""
+    if text == "all":
+        cores = online_cores(sys_folder)
+        if not cores:
+            raise ValueError(f"{sys_folder}/devices/system/cpu lists no cores; name them by numbers, such as 0-3")
+        return cores
+    if text in ("big", "middle", "little"):
+        found = [cluster["cores"] for cluster in clusters(sys_folder)]
+        if not found:
+            raise ValueError(
+                f"no core under {sys_folder}/devices/system/cpu tells its highest clock (cpufreq/cpuinfo_max_freq), "
+                f"so which are {text} is not known; name them by numbers, such as 4-7"
+            )
+        if text == "middle" and len(found) < 3:
+            raise ValueError(f"there are no middle cores: the device tells {len(found)} cluster{'s'[len(found) < 2 :]}")
+        chosen = {"big": found[-1:], "middle": found[1:-1], "little": found[:1]}[text]
+        return sorted(core for cores in chosen for core in cores)
+    cores = numbered_cores(text)
+    if not cores:
+        raise ValueError(f"cores are big, middle, little, all, numbers such as 0-3,6 or a mask, not {text!r}")
+    return cores
+
+
+def numbered_cores(text):
+    """Return the cores of numbers and ranges such as 0-3,6, or of a hexadecimal mask; none where it is neither."""
+    if re.fullmatch(r"0x[0-9a-fA-F]{1,256}", text):
+        return [core for core in range(MAX_CORES) if int(text, 16) >> core & 1]
+    cores = set()
+    for part in text.split(","):
+        ends = re.fullmatch(r"([0-9]{1,4})(?:-([0-9]{1,4}))?", part)
+        first, last = (int(ends[1]), int(ends[2] or ends[1])) if ends else (1, 0)
+        if not first <= last < MAX_CORES:
+            return []
+        cores |= set(range(first, last + 1))
+    return sorted(cores)
+
+
+def bind(text, sys_folder):
+    """Bind this process to the cores that are meant, and return those that it may run on then."""
+    cores = named_cores(text, sys_folder)
+    numbers = ",".join(map(str, cores))
+    asked = f"{numbers} ({text})" if text.isalpha() else numbers
+    try:
+        os.sched_setaffinity(0, cores)
+    except OSError as error:
+        raise ValueError(f"cannot bind to cores {asked}: {error.strerror}") from None
+    except AttributeError:
+        raise ValueError(f"cannot bind to cores {asked}: this system binds no process to cores") from None
+    return allowed_cores()
+
+
 def overhead_ns():
     """Return the median of samples of nothing: what the clock adds to every sample."""
     samples = []
@@ -397,7 +473,7 @@ def main():
     """Answer requests until the input ends."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--cores", help="bind to these cores, e.g. 0,1")
+    parser.add_argument("--cores", help="bind to these cores: big, middle, little, all, 0-3,6 or 0xf0")
     parser.add_argument("--deadline-s", type=float, help="end by itself after so many seconds")
     parser.add_argument("--memory-bytes", type=int, help="load no model beyond this size of the process")
     parser.add_argument("--sys", default="/sys", help="the folder of the system's files")
@@ -415,14 +491,11 @@ def main():
         timer = threading.Timer(options.deadline_s, os._exit, [4])
         timer.daemon = True
         timer.start()
-    cores = [int(core) for core in options.cores.split(",")] if options.cores else None
-    if cores:
-        try:
-            os.sched_setaffinity(0, cores)
-        except (OSError, AttributeError) as error:
-            reply(event="error", message=f"cannot bind to cores {options.cores}: {error}")
-            return 3
-        cores = allowed_cores()
+    try:
+        cores = bind(options.cores, options.sys) if options.cores is not None else None
+    except ValueError as error:
+        reply(event="error", message=str(error))
+        return 3
     agent = Agent(options.threads, cores, options.memory_bytes, options.sys, reply)
     agent.hello()
     for line in read_lines(sys.stdin.buffer):

@@ -128,6 +128,8 @@ void hello(const char *own_path) {
   for (size_t i = 0; i < count; i++) wide[i] = cores[i];
   if (count) write_integers("cores", wide, count);
   else fputs(",\"cores\":null", agent.replies);
+  fputs(",\"clusters\":", agent.replies);
+  write_clusters(agent.replies);
   fprintf(agent.replies, ",\"clocks\":[\"wall\"%s]", agent.threads == 1 ? ",\"thread_cpu\"" : "");
   write_integer("overhead_ns", overhead_ns(), true);
   fputs(",\"soc\":", agent.replies);

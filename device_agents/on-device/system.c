@@ -1,4 +1,4 @@
-/* What the system tells of itself: clocks, cores, frequencies, temperatures, memory. What it does not tell is null, and
+/* What the system tells of itself: clocks, frequencies, temperatures, memory. What it does not tell is null, and
  * what is there but may not be read is listed as denied.                                                             */
 #define _GNU_SOURCE
 #include "agent.h"
@@ -15,8 +15,6 @@
 #ifdef __APPLE__
 #include <mach/mach.h>
 #include <sys/sysctl.h>
-#else
-#include <sched.h>
 #endif
 
 int64_t clock_ns(bool thread_cpu) {
@@ -24,42 +22,6 @@ int64_t clock_ns(bool thread_cpu) {
   clock_gettime(thread_cpu ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &now);
   return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
-
-/* ---- cores ---- */
-
-#ifdef __APPLE__ /* binds no process to cores */
-int current_core(void) { return -1; }
-bool bind_to_cores(const int *cores, size_t count) {
-  (void)cores, (void)count;
-  return fail("this system binds no process to cores");
-}
-size_t allowed_cores(int *cores, size_t limit) {
-  (void)cores, (void)limit;
-  return 0;
-}
-#else
-int current_core(void) { return sched_getcpu(); }
-
-bool bind_to_cores(const int *cores, size_t count) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  for (size_t i = 0; i < count; i++) {
-    if (cores[i] < 0 || cores[i] >= CPU_SETSIZE) return fail("%s", strerror(EINVAL));
-    CPU_SET((size_t)cores[i], &set);
-  }
-  return sched_setaffinity(0, sizeof set, &set) == 0 || fail("%s", strerror(errno));
-}
-
-size_t allowed_cores(int *cores, size_t limit) {
-  cpu_set_t set;
-  size_t count = 0;
-  if (sched_getaffinity(0, sizeof set, &set) != 0) return 0;
-  for (int core = 0; core < CPU_SETSIZE && count < limit; core++) {
-    if (CPU_ISSET((size_t)core, &set)) cores[count++] = core;
-  }
-  return count;
-}
-#endif
 
 /* ---- files of the system ---- */
 
@@ -78,7 +40,7 @@ static bool read_line(const char *path, char *line, size_t bytes, bool *denied) 
   return read;
 }
 
-static bool read_number(const char *path, long *value, bool *denied) {
+bool read_number(const char *path, long *value, bool *denied) {
   char line[64], *end;
   if (!read_line(path, line, sizeof line, denied)) return false;
   errno = 0;

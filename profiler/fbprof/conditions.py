@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from fbagents.cores import WORDS
 from fbprof.journal import JournalContent
 
 
@@ -25,12 +26,17 @@ def describe_conditions(content: JournalContent) -> str:
     """Return the conditions in words; what the device does not tell is said to be not readable, or denied."""
     denied = {name for state in content.states for name in state.denied}
     cores = " then ".join(",".join(map(str, affinity)) for affinity in affinities(content))
+    asked = content.start.identity["cores"]
+    word = f" ({asked})" if asked in WORDS else ""
+    overheads_ns = [ns for session in content.sessions if (ns := session.hello.overhead_ns) is not None]
+    overhead = f"{max(overheads_ns) / 1e3:.2f} µs per sample" if overheads_ns else "not told"
     sessions = len(content.sessions)
     return ", ".join(
         [
             _range("clock", clocks_ghz(content), "GHz", 2, "freq_khz" in denied),
             _range("temperature", temperatures_c(content), "°C", 1, "temperature_c" in denied),
-            f"cores allowed {cores}" if cores else "affinity not readable",
+            f"cores allowed {cores}{word}" if cores else f"affinity not readable{word}",
+            f"agent overhead {overhead}",
             f"{sessions} session{'s' * (sessions != 1)}",
         ]
     )

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.special import stdtrit
 
+from fbagents.protocol import Hello
 from fblut.table import NORMAL_95, Lut, Metadata, Row
 from fbprof.calibrate import MIN_NETWORKS, Calibration, calibrate
 from fbprof.conditions import describe_conditions
@@ -206,7 +207,7 @@ def interquartile_range(values: Sequence[float]) -> float:
 def _metadata(content: JournalContent, samples: Samples) -> Metadata:
     identity = content.start.identity
     hello = content.sessions[0].hello
-    cores, drift = identity["cores"], samples.drift
+    drift = samples.drift
     operators = [count for key, count in content.counts.items() if not is_network_key(key)]
     return Metadata(
         space=identity["space"],
@@ -215,7 +216,7 @@ def _metadata(content: JournalContent, samples: Samples) -> Metadata:
         runtime_version=hello.runtimes.get(identity["runtime"], "unknown"),
         precision=identity["precision"],
         threads=identity["threads"],
-        cores=",".join(map(str, cores)) if cores is not None else "any",
+        cores=_bound_cores(identity["cores"], hello),
         soc=hello.soc,
         system=hello.system,
         timing=content.start.timing,
@@ -225,8 +226,15 @@ def _metadata(content: JournalContent, samples: Samples) -> Metadata:
         rounds=min(operators, default=0),
         agent=hello.agent,
         tool_version=content.start.tool_version,
-        measured_at=content.start.started_at,
+        measured_at=hello.recorded_at or content.start.started_at,
         conditions=describe_conditions(content),
         drift_window_visits=2 * drift.half_window if drift else 0,
         drift_range_percent=round(drift.range_percent, 2) if drift else None,
     )
+
+
+def _bound_cores(asked: str | None, hello: Hello) -> str:
+    """Return the numbers of the cores that the agent was bound to, `any` where it was not."""
+    if asked is None:
+        return "any"
+    return ",".join(map(str, hello.cores)) if hello.cores else asked

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 import pydantic
 
+from fbagents.cores import check_cores
 from fbagents.protocol import Hello, Loaded, State, Visit
 from fbbase.files import storage_errors
 from fbprof.errors import JournalError
@@ -30,6 +31,13 @@ class Start(_Record):
     timing: str
     started_at: str
     tool_version: str
+
+    @pydantic.field_validator("identity")
+    @classmethod
+    def _cores_as_text(cls, identity: dict[str, Any]) -> dict[str, Any]:
+        """Take the list of cores that earlier journals have."""
+        cores = identity.get("cores")
+        return identity | {"cores": check_cores(",".join(map(str, cores)))} if isinstance(cores, list) else identity
 
 
 class Session(_Record):

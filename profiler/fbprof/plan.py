@@ -43,6 +43,7 @@ class Plan:
 
     Everything is visited MIN_ROUNDS times, then what is not yet known within ±`ci_percent` again, at most `rounds`
     times and for `max_time_s` seconds. `memory_bytes` bounds what is loaded at once; None is half of what is free.
+    `cores` is a text that `check_cores` returned: numbers, or a word that the device resolves.
     """
 
     space: str
@@ -50,7 +51,7 @@ class Plan:
     runtime: str
     precision: str
     threads: int
-    cores: tuple[int, ...] | None
+    cores: str | None
     runs: int
     dropped: int
     seed: int
@@ -71,7 +72,7 @@ class Plan:
             "runtime": self.runtime,
             "precision": self.precision,
             "threads": self.threads,
-            "cores": list(self.cores) if self.cores is not None else None,
+            "cores": self.cores,
             "runs": self.runs,
             "dropped": self.dropped,
             "before": self.before,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fbagents.agent import parse_cores
+from fbagents.cores import check_cores
 from fbagents.profile import Profile
 from fbbase.errors import FbError
 from fblut.errors import LutError
@@ -120,7 +120,7 @@ def validation_plan(
         runtime=metadata.runtime,
         precision=metadata.precision,
         threads=metadata.threads,
-        cores=None if metadata.cores == "any" else parse_cores(metadata.cores),
+        cores=None if metadata.cores == "any" else check_cores(metadata.cores),
         runs=runs,
         dropped=dropped,
         seed=seed,

@@ -6,7 +6,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from fbagents.agent import AgentClient, Planned, parse_cores
+from fbagents.agent import AgentClient, Planned
+from fbagents.cores import check_cores
 from fbagents.profile import Profile
 from fbagents.transports import connect
 from fbbase.files import write_bytes
@@ -76,7 +77,7 @@ def verify(architecture: Architecture, lut: Lut, profile: Profile, rounds: int, 
     models = {NETWORK: export_network(architecture, format_name, metadata.precision, seed=seed)}
     models |= {spec.key(): export_spec(spec, format_name, metadata.precision, seed) for spec in specs}
     shapes = {NETWORK: space.input_shape} | {spec.key(): spec.input_shape for spec in specs}
-    cores = None if metadata.cores == "any" else parse_cores(metadata.cores)
+    cores = None if metadata.cores == "any" else check_cores(metadata.cores)
     transport = connect(profile)
     with (
         tempfile.TemporaryDirectory(prefix="fbprof-") as folder,

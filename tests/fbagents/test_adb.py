@@ -136,7 +136,7 @@ def test_the_agents_contract_holds_and_outputs_are_as_on_this_machine(
     phone: Phone, local: Transport, models: dict[str, Path]
 ) -> None:
     transport = connect(phone.profile())
-    with AgentClient(transport, cores=[0]) as agent:
+    with AgentClient(transport, cores="0") as agent:
         assert {"litert", "onnxruntime", "torch"} <= set(agent.hello.runtimes)
         for name in ("litert", "onnxruntime"):
             agent.load(name, transport.push(models[name]), name, SPEC.input_shape)
@@ -313,7 +313,9 @@ def test_an_agent_that_dies_is_told_with_signal_and_last_words(
             AgentClient(transport)
         transport.close()
     transport = connect(phone.profile(python="/no/python"))
-    with pytest.raises(AgentLostError, match=r"cannot be run on 127\.0\.0\.1 port .*set python or program in the profile"):
+    with pytest.raises(
+        AgentLostError, match=r"cannot be run on 127\.0\.0\.1 port .*set python or program in the profile"
+    ):
         AgentClient(transport)
     transport.close()
     transport = connect(phone.profile(python=str(program("python", "printf '\\377\\001garbage\\n'; sleep 9"))))

@@ -9,15 +9,18 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from fbagents.agent import AgentClient, Planned, parse_cores
+from fbagents.agent import AgentClient, Planned
 from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError, DeviceError
 from fbagents.profile import load_profile
+from fbagents.protocol import PROTOCOL
 from fbagents.transports import Transport, connect
+from fbagents.transports.local import ProcessChannel
 from fbprof.export import export_spec
 from fbprof.formats import format_of, load_format
 from fbspace.blocks import build_block
@@ -125,7 +128,7 @@ def test_more_threads_have_no_thread_cpu_time(local: Transport, models: dict[str
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system binds no process to cores")
 def test_the_agent_stays_on_the_cores_it_is_bound_to(local: Transport, models: dict[str, Path]) -> None:
     core = max(os.sched_getaffinity(0))
-    with AgentClient(local, cores=[core]) as agent:
+    with AgentClient(local, cores=str(core)) as agent:
         assert agent.hello.cores == (core,)
         agent.load("m", local.push(models["litert"]), "litert", SPEC.input_shape)
         assert {visit.core for visit in agent.run([Planned("m", 2)] * 5)} == {core}
@@ -133,8 +136,8 @@ def test_the_agent_stays_on_the_cores_it_is_bound_to(local: Transport, models: d
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system binds no process to cores")
 def test_a_core_that_does_not_exist_is_an_error_in_words(local: Transport) -> None:
-    with pytest.raises(AgentReplyError, match="cannot bind to cores 4000"):
-        AgentClient(local, cores=[4000])
+    with pytest.raises(AgentReplyError, match="cannot bind to cores 1000"):
+        AgentClient(local, cores="1000")
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system binds no process to cores")
@@ -144,7 +147,7 @@ def test_state_says_which_cores_the_agent_may_use(local: Transport) -> None:
         state = agent.state()
         assert state.affinity == tuple(allowed)
         assert state.core in allowed
-    with AgentClient(local, cores=allowed[-1:]) as agent:
+    with AgentClient(local, cores=str(allowed[-1])) as agent:
         state = agent.state()
         assert state.affinity == tuple(allowed[-1:])
         assert state.core == allowed[-1]
@@ -221,34 +224,55 @@ def test_garbage_and_unknown_requests_are_answered(agent_argv: list[str]) -> Non
     assert "unknown operation 'explode'" in replies[1]["message"]
 
 
-def test_an_agent_of_another_protocol_is_refused() -> None:
-    from fbagents.transports.local import ProcessChannel
-
-    class Old:
-        def start(self, options: list[str]) -> ProcessChannel:
-            hello = {
-                "event": "hello",
-                "protocol": 99,
-                "agent": "x",
-                "runtimes": {},
-                "threads": 1,
-                "cores": None,
-                "clocks": [],
-                "soc": "",
-                "system": "",
-            }
-            return ProcessChannel([sys.executable, "-c", f"print({json.dumps(json.dumps(hello))})"], dict(os.environ))
-
-    with pytest.raises(DeviceError, match="protocol 99, this host 1"):
-        AgentClient(Old())  # type: ignore[arg-type]
+HELLO = {
+    "event": "hello",
+    "protocol": PROTOCOL,
+    "agent": "native 0.0.1",
+    "runtimes": {},
+    "threads": 1,
+    "cores": None,
+    "clocks": [],
+    "soc": "",
+    "system": "",
+}
 
 
-@pytest.mark.parametrize(("text", "cores"), [("0", (0,)), ("0,2", (0, 2)), ("4-7", (4, 5, 6, 7)), ("1,0-2", (1, 0, 2))])
-def test_cores_are_numbers_and_ranges(text: str, cores: tuple[int, ...]) -> None:
-    assert parse_cores(text) == cores
+class Saying:
+    """A transport to an agent that says one line."""
+
+    def __init__(self, line: dict[str, Any]) -> None:
+        self.program = f"print({json.dumps(json.dumps(line))})"
+
+    def start(self, options: list[str]) -> ProcessChannel:
+        return ProcessChannel([sys.executable, "-c", self.program], dict(os.environ))
 
 
-@pytest.mark.parametrize("text", ["", "a", "3-1", "0;1", "-1"])
-def test_other_cores_are_refused(text: str) -> None:
-    with pytest.raises(DeviceError, match="cores"):
-        parse_cores(text)
+@pytest.mark.parametrize(
+    ("hello", "why"),
+    [
+        (HELLO | {"protocol": PROTOCOL - 1}, f"protocol {PROTOCOL - 1} there, {PROTOCOL} here"),
+        ({"event": "hello", "protocol": PROTOCOL - 1, "agent": "native 0.0.1"}, f"protocol {PROTOCOL - 1} there"),
+        ({"event": "hello", "agent": "native 0.0.1"}, f"protocol 0 there, {PROTOCOL} here"),
+        ({name: value for name, value in HELLO.items() if name not in ("clocks", "soc")}, "no clocks, soc"),
+    ],
+)
+def test_an_agent_older_than_the_host_is_told_to_be_and_what_to_do(hello: dict[str, Any], why: str) -> None:
+    with pytest.raises(DeviceError) as caught:
+        AgentClient(Saying(hello))  # type: ignore[arg-type]
+    assert "the agent on the device (native 0.0.1) is older than this host" in str(caught.value)
+    assert why in str(caught.value)
+    assert "put this host's agent there; fbprof agent build makes it" in str(caught.value)
+
+
+@pytest.mark.parametrize("more", [{}, {"clocks": {"wall": "ns"}, "cores": "0-7"}])
+def test_an_agent_newer_than_the_host_is_told_to_be_and_what_to_do(more: dict[str, Any]) -> None:
+    with pytest.raises(DeviceError) as caught:
+        AgentClient(Saying(HELLO | more | {"protocol": 99}))  # type: ignore[arg-type]
+    assert f"(native 0.0.1) is newer than this host (protocol 99 there, {PROTOCOL} here)" in str(caught.value)
+    assert "update fbnet-lab on this host" in str(caught.value)
+
+
+def test_what_an_agent_of_this_version_does_not_tell_is_no_reason_to_refuse_it() -> None:
+    client = AgentClient(Saying(HELLO | {"novelty": 1}))  # type: ignore[arg-type]
+    assert (client.hello.clusters, client.hello.overhead_ns) == (None, None)
+    client._channel.close()

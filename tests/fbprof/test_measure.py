@@ -362,7 +362,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(
         (["--space", "none.toml"], "search space not found: none.toml"),
         (["--precision", "int9"], "precision 'int9' cannot be written yet; known: float32"),
         (["--drop", "3"], "leaves nothing of --runs 3"),
-        (["--cores", "x"], "cores are numbers and ranges"),
+        (["--cores", "x"], "cores are big, middle, little, all, numbers and ranges"),
         (["--threads", "0"], "0 is not in the range"),
     ],
 )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--runtime", default="litert", show_default=True, help="litert, onnxruntime or torch.")
 @click.option("--precision", default="float32", show_default=True, help="Precision of the models.")
 @click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True)
-@click.option("--cores", help="Bind the agent to these cores, e.g. 0 or 0,2 or 4-7.")
+@click.option("--cores", help="Bind to these: big, middle, little, all, 0-3,6 or 0xf0.  [default: as the profile says]")
 @click.option(
     "--ci",
     "ci_percent",
@@ -96,7 +96,7 @@ def command(
     Example:
       fbprof measure --device local --space fbnet --runtime litert -o local.csv
     """
-    from fbagents.agent import parse_cores
+    from fbagents.cores import check_cores
     from fbagents.profile import load_profile
     from fbbase.errors import CheckError
     from fbprof.formats import check_precision, format_of
@@ -117,7 +117,7 @@ def command(
         runtime=runtime,
         precision=precision,
         threads=threads,
-        cores=parse_cores(cores) if cores else None,
+        cores=profile.cores if cores is None else check_cores(cores),
         runs=runs,
         dropped=drop,
         seed=seed,

@@ -60,7 +60,7 @@ def test_every_runtime_gives_the_same_outputs_as_on_this_machine(
 
 def test_the_agents_contract_holds_and_one_login_serves_every_command(sshd: Any, models: dict[str, Path]) -> None:
     transport = connect(sshd.profile())
-    with AgentClient(transport, cores=[0]) as agent:
+    with AgentClient(transport, cores="0") as agent:
         assert {"litert", "onnxruntime", "torch"} <= set(agent.hello.runtimes)
         for name in ("litert", "onnxruntime"):
             agent.load(name, transport.push(models[name]), name, SPEC.input_shape)
