@@ -1,5 +1,6 @@
-"""fbprof agent: the native agent's program."""
+"""fbprof agent: the native agent's program, and the bundle that runs it on devices."""
 
+import json
 from pathlib import Path
 
 import click
@@ -12,6 +13,7 @@ def command() -> None:
     \b
     Example:
       fbprof agent build aarch64-linux -o agent
+      fbprof agent bundle aarch64-linux
     """
 
 
@@ -39,3 +41,40 @@ def build(target: str, output: Path | None) -> None:
         output.chmod(output.stat().st_mode | 0o111)
         program = output
     click.echo(program)
+
+
+@command.command("bundle")
+@click.argument("target")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Archive (.tar.xz) to write, for another machine."
+)
+@click.option(
+    "--from", "source", type=click.Path(path_type=Path), help="Archive to take the bundle from, not built here."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def bundle(target: str, output: Path | None, source: Path | None, as_json: bool) -> None:
+    """Make the bundle for TARGET, aarch64-linux or x86_64-linux: the agent and all it needs on a device.
+
+    It holds the agent, both runtimes, the loader and the C library, so that the device's own do not matter. Measuring
+    makes it by itself; this command shows it, and carries it to a machine that has no compiler or no network. Fetches
+    the runtimes of the versions installed here, and keeps what it made. An archive holds programs that will run on your
+    devices: take it only from where you trust.
+
+    \b
+    Example:
+      fbprof agent bundle aarch64-linux
+      fbprof agent bundle aarch64-linux -o bundle.tar.xz
+      fbprof agent bundle aarch64-linux --from bundle.tar.xz
+    """  # noqa: D301 - click's own mark; only the commands of a folder are spared it
+    from fbagents import bundle, bundle_archive
+
+    made = bundle_archive.bring(target, source) if source is not None else bundle.build(target)
+    size = sum((made.folder / name).stat().st_size for name in made.files)
+    result = {"folder": str(made.folder), "digest": made.digest, "files": len(made.files), "mb": round(size / 1e6, 2)}
+    if output is not None:
+        result |= {"archive": str(output), "archive_mb": round(bundle_archive.write(made, output) / 1e6, 2)}
+    if as_json:
+        click.echo(json.dumps(result, indent=2))
+        return
+    for name, value in result.items():
+        click.echo(f"{name:<10} {value}")
