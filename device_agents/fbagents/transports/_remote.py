@@ -6,15 +6,14 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NamedTuple, Protocol
+from typing import IO, NamedTuple, Protocol
 
+from fbagents import bundle
+from fbagents.bundle import Bundle
 from fbagents.errors import DeviceError, ProfileError, UnreachableError
 from fbagents.profile import Profile
 from fbagents.transports import Channel
 from fbagents.transports.local import agent_script
-
-if TYPE_CHECKING:
-    from fbagents.bundle import Bundle
 
 COMMAND_TIMEOUT_S = 30.0
 SLOWEST_BYTES_PER_S = 100_000
@@ -172,8 +171,6 @@ class RemoteTransport:
             return [self._profile.program]
         if self._profile.agent == "python":
             return [self._profile.python or "python3", self.push(agent_script())]
-        from fbagents import bundle
-
         target = BUNDLES.get(self._system)
         if target is None:
             raise DeviceError(
@@ -183,7 +180,7 @@ class RemoteTransport:
             )
         return self._push_bundle(bundle.build(target))
 
-    def _push_bundle(self, built: "Bundle") -> list[str]:
+    def _push_bundle(self, built: Bundle) -> list[str]:
         """Send what the device lacks of a bundle, and return the agent's command."""
         self._prepare()
         self._bundle_folder = folder = f"{self._parent}/bundle-{built.digest[:16]}"
