@@ -36,7 +36,7 @@ class Profile(pydantic.BaseModel):
     name: str
     description: str
     transport: str
-    address: dict[str, str | int | bool] = {}
+    address: dict[str, str | int | float | bool] = {}
     folder: str | None = None
     agent: Literal["python", "native"] = "python"
     python: str | None = None
@@ -68,5 +68,5 @@ def check_address(profile: Profile, model: type[_Address]) -> _Address:
         known = ", ".join(model.model_fields)
         what = "is unknown" if first["type"] == "extra_forbidden" else f"is not usable ({first['msg']})"
         raise ProfileError(
-            f"device {profile.name}: address.{key} {what}; an {profile.transport} address has: {known}"
+            f"device {profile.name}: address.{key} {what}; known for {profile.transport}: {known}"
         ) from None

@@ -59,6 +59,16 @@ def judge(content: JournalContent, samples: Samples, lut: Lut) -> tuple[Verdict,
     return verdict, tuple(warning.message for warning in warnings)
 
 
+def _replayed(evidence: _Evidence) -> Iterator[Concern]:
+    recorded_at = evidence.content.sessions[0].hello.recorded_at
+    if recorded_at is not None:
+        yield Concern(
+            False,
+            f"replayed from a recording of {recorded_at}, not measured now: it tells of the device as it was then; "
+            "measure on the device itself for a table of today",
+        )
+
+
 def _failed(evidence: _Evidence) -> Iterator[Concern]:
     rows = evidence.lut.rows.values()
     failed = [row for row in rows if row.status == "failed"]
@@ -160,6 +170,7 @@ def _networks(evidence: _Evidence) -> Iterator[Concern]:
 
 
 RULES: tuple[Callable[[_Evidence], Iterator[Concern]], ...] = (
+    _replayed,
     _failed,
     _drift,
     _throttling,

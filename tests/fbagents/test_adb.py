@@ -480,7 +480,7 @@ def test_a_key_is_made_once_private_and_never_replaced(tmp_path: Path) -> None:
         ({"host": "b", "port": 70000}, "address.port is not usable"),
         ({"host": "b", "port": "5555"}, "address.port is not usable"),
         ({"host": "b", "key_file": "a\0b"}, "address.key_file is not usable"),
-        ({"host": "b", "serial": "x"}, "address.serial is unknown; an adb address has: host, port, key_file"),
+        ({"host": "b", "serial": "x"}, "address.serial is unknown; known for adb: host, port, key_file"),
     ],
 )
 def test_an_address_that_is_none_is_refused(address: dict[str, Any], message: str) -> None:

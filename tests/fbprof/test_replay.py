@@ -53,6 +53,39 @@ def test_the_recorded_run_has_what_the_estimator_is_for(here: Path) -> None:
     assert sum(row.preempted for row in read_lut(DATA / "replay.csv").rows.values()) > 0
 
 
+def test_a_replayed_device_gives_the_recorded_table_within_its_intervals(here: Path) -> None:
+    """The same plan, another order: what varies is only which visits fall together."""
+    (here / "r.toml").write_text('description = "x"\ntransport = "replay"\naddress.journal = "replay.journal.jsonl"\n')
+    options = ["--space", "replay.toml", "--rounds", "80", "--calibrate", "12"]
+    assert run(fbprof, ["measure", "--device", "r.toml", *options, "-o", "r.csv"]) == 0
+    replayed, recorded = read_lut(here / "r.csv"), read_lut(DATA / "replay.csv")
+    assert list(replayed.rows) == list(recorded.rows)
+    for key, row in recorded.rows.items():
+        latency_us = replayed.rows[key].latency_us
+        assert latency_us == pytest.approx(row.latency_us, rel=0.02)
+        assert row.ci_low_us < latency_us < row.ci_high_us  # type: ignore[operator]
+    recorded_at = recorded.metadata.measured_at
+    assert replayed.metadata.measured_at == recorded_at
+    assert replayed.metadata.soc == f"replay of {recorded.metadata.soc}"
+    assert replayed.metadata.verdict == "usable"
+    assert replayed.metadata.warnings[0].startswith(f"replayed from a recording of {recorded_at}, not measured now")
+
+
+def test_a_replay_is_replayed_as_what_was_recorded_first(here: Path) -> None:
+    """Its own journal is a recording too, and still says when the device was measured."""
+    profile = 'description = "x"\ntransport = "replay"\naddress.journal = "{}.journal.jsonl"\n'
+    (here / "first.toml").write_text(profile.format("replay"))
+    (here / "second.toml").write_text(profile.format("first"))
+    options = ["--space", "replay.toml", "--rounds", "5", "--calibrate", "2"]
+    for name in ("first", "second"):
+        assert run(fbprof, ["measure", "--device", f"{name}.toml", *options]) == 0
+    first, second = read_lut(here / "first.csv"), read_lut(here / "second.csv")
+    assert (
+        second.metadata.measured_at == first.metadata.measured_at == read_lut(DATA / "replay.csv").metadata.measured_at
+    )
+    assert [row.isolated_us for row in second.rows.values()] == [row.isolated_us for row in first.rows.values()]
+
+
 def test_the_recorded_run_is_finished_and_measures_nothing_again(here: Path) -> None:
     before = (here / "replay.journal.jsonl").read_bytes()
     options = ["--space", "replay.toml", "--rounds", "80", "--calibrate", "12"]

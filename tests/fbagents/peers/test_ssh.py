@@ -223,7 +223,7 @@ def test_the_environment_is_set_as_given(tmp_path: Path) -> None:
         ({"host": "b", "port": True}, "address.port is not usable"),
         ({"host": "b", "jump": "-x"}, "address.jump is not usable"),
         ({"host": "b", "key_file": 'a" b'}, "address.key_file is not usable"),
-        ({"host": "b", "pasword": "x"}, "address.pasword is unknown; an ssh address has: host, port, user, key_file"),
+        ({"host": "b", "pasword": "x"}, "address.pasword is unknown; known for ssh: host, port, user, key_file"),
     ],
 )
 def test_an_address_that_is_none_is_refused(address: dict[str, Any], message: str) -> None:
