@@ -1,0 +1,132 @@
+"""The native agent on a device without Python: its bundle is sent once, whole, and removed; real OpenSSH server."""
+
+import contextlib
+import os
+import platform
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fbagents import bundle, native
+from fbagents.agent import AgentClient
+from fbagents.errors import DeviceError
+from fbagents.transports import Transport, connect
+from fbagents.transports._openssh import OpenSsh
+from fbagents.transports._remote import UPLOAD
+from fbspace.opspec import OpSpec
+
+SPEC = OpSpec("ir", 16, 24, 16, 16, kernel=3, stride=2, expansion=3)  # as in ../conftest.py
+
+
+@pytest.fixture(scope="session", autouse=True)
+def built() -> bundle.Bundle:
+    """This machine's bundle, so that no test waits for it to be built."""
+    if platform.system() != "Linux":
+        pytest.skip("a bundle runs on Linux")
+    return bundle.build(native.host_target())
+
+
+@pytest.fixture
+def uploads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that are sent, as they are sent."""
+    sent: list[str] = []
+    run = OpenSsh.run
+
+    def recording(self: OpenSsh, script: str, *arguments: str, **more: Any) -> Any:
+        if script == UPLOAD:
+            sent.append(Path(arguments[0]).name)
+        return run(self, script, *arguments, **more)
+
+    monkeypatch.setattr(OpenSsh, "run", recording)
+    return sent
+
+
+@contextlib.contextmanager
+def agent_on(profile: Any) -> Iterator[tuple[Transport, AgentClient]]:
+    with contextlib.closing(connect(profile)) as transport, AgentClient(transport) as agent:
+        yield transport, agent
+
+
+def test_its_outputs_are_those_of_this_machine(sshd: Any, local: Transport, models: dict[str, Path]) -> None:
+    with agent_on(sshd.profile(agent="native", python="/no/python")) as (transport, agent), AgentClient(local) as here:
+        assert agent.hello.agent.startswith("native ")
+        for runtime in ("litert", "onnxruntime"):
+            assert agent.hello.runtimes[runtime] == here.hello.runtimes[runtime]
+            there = agent.load("m", transport.push(models[runtime]), runtime, SPEC.input_shape)
+            local_sum = here.load("m", str(models[runtime]), runtime, SPEC.input_shape)
+            assert there.outputs == local_sum.outputs
+            assert there.output_sum == pytest.approx(local_sum.output_sum, abs=1e-9 * local_sum.output_abs_sum)
+
+
+def test_it_is_sent_once_and_only_what_is_missing_or_damaged_again(
+    sshd: Any, built: bundle.Bundle, uploads: list[str]
+) -> None:
+    profile = sshd.profile(agent="native", keep=True)
+    with agent_on(profile):
+        assert sorted(uploads) == sorted(built.files)
+    uploads.clear()
+    with agent_on(profile):
+        assert uploads == []
+    folder = sshd.folder / "device" / f"bundle-{built.digest[:16]}"
+    assert {stat.S_IMODE(path.stat().st_mode) for path in [folder, *folder.iterdir()]} == {0o700}
+    os.truncate(folder / "libLiteRt.so", 1000)
+    (folder / "agent").unlink()
+    with agent_on(profile) as (_, agent):
+        assert set(agent.hello.runtimes) == {"litert", "onnxruntime"}
+    assert sorted(uploads) == ["agent", "libLiteRt.so"]
+
+
+def test_everything_is_removed_unless_it_is_to_be_kept(sshd: Any) -> None:
+    with agent_on(sshd.profile(agent="native")):
+        assert len(list((sshd.folder / "device").iterdir())) == 2
+    assert list((sshd.folder / "device").iterdir()) == []
+
+
+def test_a_push_that_was_cut_is_finished_by_the_next_run(
+    sshd: Any, built: bundle.Bundle, uploads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection goes while the bundle is sent."""
+    upload = OpenSsh.run
+
+    def cut(self: OpenSsh, script: str, *arguments: str, **more: Any) -> Any:
+        if script == UPLOAD and len(uploads) == 3:
+            self.close()
+        return upload(self, script, *arguments, **more)
+
+    profile = sshd.profile(agent="native", keep=True)
+    with monkeypatch.context() as patch, contextlib.closing(connect(profile)) as transport:
+        patch.setattr(OpenSsh, "run", cut)
+        with pytest.raises(DeviceError):
+            AgentClient(transport)
+    sent = len(uploads)
+    with agent_on(profile):
+        assert len(uploads) == len(built.files) + (sent - 3)
+
+
+@pytest.mark.parametrize(("system", "machine"), [("Linux", "armv7l"), ("Darwin", "arm64"), ("Linux", "riscv64")])
+def test_a_wrong_architecture_is_told(new_sshd: Callable[..., Any], tmp_path: Path, system: str, machine: str) -> None:
+    """A program `uname` that says what the device is stands in for such a device."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "uname").write_text(f"#!/bin/sh\ncase $1 in -s) echo {system} ;; -m) echo {machine} ;; esac\n")
+    (programs / "uname").chmod(0o755)
+    server = new_sshd(f"SetEnv PATH={programs}:{os.environ['PATH']}")
+    message = rf"is {system} {machine}, .*aarch64 and x86_64: set agent = 'python'.* or program"
+    with (
+        contextlib.closing(connect(server.profile(agent="native"))) as transport,
+        pytest.raises(DeviceError, match=message),
+    ):
+        AgentClient(transport)
+    assert list((server.folder / "device").iterdir()) == []
+
+
+def test_a_program_that_lies_on_the_device_is_the_agent(sshd: Any, tmp_path: Path) -> None:
+    program = tmp_path / "an agent"
+    shutil.copy(native.build(native.host_target()), program)
+    with agent_on(sshd.profile(program=str(program), agent="native")) as (_, agent):
+        assert agent.hello.agent.startswith("native ")
+        assert agent.hello.runtimes == {}
