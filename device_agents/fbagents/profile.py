@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 import pydantic
+from pydantic_core import PydanticCustomError
 
 from fbagents.cores import check_cores
 from fbagents.errors import DeviceError, ProfileError
@@ -22,13 +23,25 @@ def _checked_cores(text: str) -> str:
         raise ValueError(str(error)) from None
 
 
+class PhoneConditions(pydantic.BaseModel):
+    """What an Android phone is to be like while it is measured: the table `[phone]`."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    stay_on: bool = True
+    min_battery_percent: Annotated[int, pydantic.Field(ge=0, le=100)] = 20
+    max_battery_c: Annotated[float, pydantic.Field(ge=0, le=60)] = 40.0
+    cool_down_max_min: Annotated[float, pydantic.Field(ge=0, le=240)] = 10.0
+    fixed_performance: bool = False
+
+
 class Profile(pydantic.BaseModel):
     """A device: its transport and where that finds it, which agent runs there, and the agent's environment.
 
     `address` is the transport's own (a host, a serial number, a port) and checked by it; `folder` is where the agent
     and its models lie on the device; `python` runs the Python agent there. `program` is an agent that lies on the
     device already. `keep` leaves what was pushed there for the next run. `cores` are those to bind the agent to unless
-    others are asked for.
+    others are asked for. `phone` is for phones over adb.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
@@ -43,7 +56,16 @@ class Profile(pydantic.BaseModel):
     program: str | None = None
     keep: bool = False
     cores: Annotated[str, pydantic.AfterValidator(_checked_cores)] | None = None
+    phone: PhoneConditions | None = None
     environment: dict[str, str] = {}
+
+    @pydantic.field_validator("phone")
+    @classmethod
+    def _phones_only(cls, phone: PhoneConditions | None, info: pydantic.ValidationInfo) -> PhoneConditions | None:
+        transport = info.data.get("transport", "adb")
+        if phone is not None and transport != "adb":
+            raise PydanticCustomError("phones_only", f"is for phones over adb, and the transport here is {transport!r}")
+        return phone
 
 
 def load_profile(name: str) -> Profile:

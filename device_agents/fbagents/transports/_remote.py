@@ -116,14 +116,29 @@ class Connection(Protocol):
         ...
 
 
+class Preparation(Protocol):
+    """What is done on a device around its agents."""
+
+    def begin(self, connection: Connection, folder: str) -> None:
+        """Prepare the device for an agent; `folder` is there and stays. Raises DeviceError."""
+        ...
+
+    def end(self) -> None:
+        """Put back what was changed; never raises."""
+        ...
+
+
 class RemoteTransport:
     """Keeps the agent and its models in a private folder of this run, and removes it in the end.
 
     The native agent's bundle lies beside it under a name of its own hash, so that what is there already is not sent.
     """
 
-    def __init__(self, profile: Profile, connection: Connection, default_folder: str) -> None:
+    def __init__(
+        self, profile: Profile, connection: Connection, default_folder: str, preparation: Preparation | None = None
+    ) -> None:
         check(profile)
+        self._preparation = preparation
         self._profile = profile
         self._connection = connection
         self._parent = folder_argument(profile.folder or default_folder)
@@ -151,12 +166,16 @@ class RemoteTransport:
         """Start the agent."""
         self._prepare()
         agent = self._agent()
+        if self._preparation:
+            self._preparation.begin(self._connection, self._parent)
         environment = [f"{name}={value}" for name, value in self._profile.environment.items()]
         return self._connection.start(START, f"{self._folder}/agent.pid", *environment, "--", *agent, *options)
 
     def close(self) -> None:
-        """Remove what was pushed, unless the profile keeps it, and end the connection."""
+        """Put back what was changed, remove what was pushed unless the profile keeps it, and end the connection."""
         try:
+            if self._preparation:
+                self._preparation.end()
             if self._prepared_in and not self._profile.keep:
                 self._connection.ensure(patient=False)
                 self._run(REMOVE, self._folder, *filter(None, [self._bundle_folder]))

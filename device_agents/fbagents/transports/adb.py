@@ -1,6 +1,7 @@
 """adb: an Android phone by adb over TCP, without an adb server; docs/adb.md says what it needs."""
 
-from fbagents.profile import Profile, check_address
+from fbagents.phone import PhonePreparation
+from fbagents.profile import PhoneConditions, Profile, check_address
 from fbagents.transports._adb_device import AdbConnection, Address
 from fbagents.transports._remote import RemoteTransport
 
@@ -10,4 +11,5 @@ DEFAULT_FOLDER = "/data/local/tmp/fbnet-lab"
 def connect(profile: Profile) -> RemoteTransport:
     """Return a transport to the phone of the profile's address. Raises ProfileError; nothing is sent yet."""
     address = check_address(profile, Address)
-    return RemoteTransport(profile, AdbConnection(address), DEFAULT_FOLDER)
+    preparation = PhonePreparation(profile.name, profile.phone or PhoneConditions())
+    return RemoteTransport(profile, AdbConnection(address), DEFAULT_FOLDER, preparation)
