@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from fbagents.protocol import Hello, Loaded, Visit
+from fbagents.cores import check_cores
+from fbagents.protocol import Hello, Loaded, State, Visit
 from fbprof.calibrate import MIN_NETWORKS, calibrate
 from fbprof.estimate import (
     MIN_LOADS,
@@ -21,7 +22,7 @@ from fbprof.estimate import (
     median_interval,
     without_outliers,
 )
-from fbprof.journal import Failed, JournalContent, ModelLoaded, Session, Start, Visited
+from fbprof.journal import Failed, JournalContent, ModelLoaded, Session, Start, StateRead, Visited
 from fbprof.plan import calibration_networks
 from fbprof.samples import usable_samples_us
 from fbspace.opspec import OpSpec
@@ -90,6 +91,38 @@ def test_a_row_is_the_median_of_the_visits_without_warm_up_and_dropped_runs() ->
     assert row.samples == 6
     assert row.spread_us == pytest.approx(stats.iqr([10, 12, 20, 22, 30, 36]))
     assert row.ci_low_us is None  # three visits carry no 95 % interval
+
+
+@pytest.mark.parametrize(
+    ("asked", "bound", "cores", "words"),
+    [
+        (None, (0, 1), "any", "cores allowed 0,1,"),
+        ("big", (4, 5, 6, 7), "4,5,6,7", "cores allowed 4,5,6,7 (big),"),
+        ("4,5", (4, 5), "4,5", "cores allowed 4,5,"),
+        ("6,7", (7,), "7", "cores allowed 7,"),  # 6 was off
+    ],
+)
+def test_a_table_tells_the_cores_that_were_bound_and_the_word_that_was_asked_for(
+    asked: str | None, bound: tuple[int, ...], cores: str, words: str
+) -> None:
+    start = Start(identity=IDENTITY | {"cores": asked}, timing="t", started_at="2026-01-01", tool_version="0")
+    content = JournalContent(start)
+    content.add(Session(hello=HELLO.model_copy(update={"cores": bound})))
+    content.add(StateRead(state=State(event="state", affinity=bound)))
+    content.add(visit(SPEC.key(), [5, 10, 11]))
+    metadata = estimate(content, SPACE).metadata
+    assert metadata.cores == cores
+    assert words in metadata.conditions
+    assert cores == "any" or check_cores(metadata.cores) == cores  # as verify and validate read it
+
+
+def test_a_table_tells_the_agents_overhead_and_does_not_subtract_it() -> None:
+    content = journal(visit(SPEC.key(), [5, 10, 12]))
+    assert "agent overhead not told" in estimate(content, SPACE).metadata.conditions
+    content.sessions[0] = Session(hello=HELLO.model_copy(update={"overhead_ns": 700}))
+    lut = estimate(content, SPACE)
+    assert "agent overhead 0.70 µs per sample" in lut.metadata.conditions
+    assert lut.rows[SPEC.key()].isolated_us == 11
 
 
 def test_preempted_samples_are_left_out_and_counted() -> None:

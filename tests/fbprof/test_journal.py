@@ -135,3 +135,20 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot write"):
         JournalWriter(tmp_path / "file" / "x.jsonl", 0)
     assert os.listdir(tmp_path) == ["file"]  # noqa: PTH208
+
+
+def test_a_journal_that_lists_its_cores_is_continued_by_the_same_cores_as_text(tmp_path: Path) -> None:
+    """Journals of earlier versions hold `"cores":[4,5,6,7]`."""
+    path = tmp_path / "x.journal.jsonl"
+    start = START.model_copy(update={"identity": {"space": "fbnet", "cores": "4,5,6,7"}})
+    path.write_text(start.model_dump_json().replace('"4,5,6,7"', "[7,4,5,6]") + "\n")
+    with open_journal(path, start, fresh=False) as writer:
+        writer.append(visit(0))
+        assert writer.content.start.identity["cores"] == "4,5,6,7"
+    assert '"cores":[7,4,5,6]' in path.read_text()
+    other = START.model_copy(update={"identity": {"space": "fbnet", "cores": "big"}})
+    with (
+        pytest.raises(JournalError, match='cores "4,5,6,7" there, "big" asked for'),
+        open_journal(path, other, fresh=False),
+    ):
+        pass
