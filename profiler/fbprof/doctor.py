@@ -1,0 +1,219 @@
+"""Doctor: what this machine and a device have and lack for measuring, each finding with its remedy."""
+
+import contextlib
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from fbagents import bundle, native
+from fbagents.agent import AgentClient, Planned
+from fbagents.errors import AgentReplyError, DeviceError
+from fbagents.profile import Profile, load_profile
+from fbagents.protocol import Loaded
+from fbagents.transports import Transport, connect
+from fbbase.errors import FbError
+from fbprof.export import export_spec
+from fbprof.formats import format_of, load_format
+from fbspace.opspec import OpSpec
+
+Status = Literal["ok", "warning", "failed"]
+
+PROBE = OpSpec("ir", 16, 24, 32, 32, kernel=3, stride=2, expansion=3)
+"""The operator that is tried with every runtime."""
+VISITS, RUNS = 60, 3
+SAME_OUTPUT = 1e-5
+"""By how much the sum of outputs may differ from this machine's, as a share of the sum of their absolute values."""
+NOISY_PERCENT = 10.0
+"""Interquartile range of the visits' latencies, in percent of their median."""
+HOT_C = 60.0
+FREE_BYTES = 1 << 30
+FREE_MEMORY_BYTES = 256 << 20
+BUSY_SHARE = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at; `remedy` says what to do, and is empty where all is well."""
+
+    name: str
+    status: Status
+    found: str
+    remedy: str = ""
+
+
+def check_host() -> Iterator[Check]:
+    """Yield what measuring any device needs of this machine."""
+    for look in (_disk, _load, _compiler, _bundle, _ssh, _adb_key):
+        yield look()
+
+
+def check_device(profile: Profile) -> Iterator[Check]:
+    """Yield what is known of a device, from reaching it to timing an operator; ends where nothing more can be known."""
+    with contextlib.ExitStack() as stack:
+        try:
+            start = time.monotonic()
+            transport = connect(profile)
+            stack.callback(transport.close)
+            agent = stack.enter_context(AgentClient(transport, cores=profile.cores))
+        except FbError as error:
+            yield Check("agent", "failed", str(error), "docs/adb.md and docs/ssh.md say what a device needs")
+            return
+        hello = agent.hello
+        yield Check("agent", "ok", f"{hello.agent} on {hello.soc} ({hello.system}) in {time.monotonic() - start:.1f} s")
+        yield from _cores(agent)
+        yield from _state(agent)
+        if not hello.runtimes:
+            yield Check(
+                "runtimes", "failed", "none", "install ai-edge-litert or onnxruntime there, or agent = 'native'"
+            )
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fbprof-")))
+        for runtime, version in hello.runtimes.items():
+            yield _run(agent, transport, folder, runtime, version)
+
+
+def _run(agent: AgentClient, transport: Transport, folder: Path, runtime: str, version: str) -> Check:
+    """Load the probe, compare its output with this machine's, and time it."""
+    name = f"runtime {runtime}"
+    try:
+        model_format = format_of(runtime)
+        path = folder / f"{runtime}{load_format(model_format).SUFFIX}"
+        path.write_bytes(export_spec(PROBE, model_format))
+        loaded = agent.load("probe", transport.push(path), runtime, PROBE.input_shape)
+        visits = list(agent.run([Planned("probe", RUNS)] * VISITS))
+        agent.unload("probe")
+    except AgentReplyError as error:
+        return Check(name, "failed", str(error), "install another version of the runtime there, or use another runtime")
+    except FbError as error:
+        return Check(name, "failed", str(error), "measure with another runtime")
+    latencies_us = sorted(statistics.median(visit.wall_ns) / 1e3 for visit in visits)
+    median_us = statistics.median(latencies_us)
+    spread = 100 * (latencies_us[len(latencies_us) * 3 // 4] - latencies_us[len(latencies_us) // 4]) / median_us
+    found = f"{version}, an operator of {median_us:.0f} µs ± {spread / 2:.1f} %"
+    difference, here = _difference(path, runtime, loaded)
+    if difference is not None and difference > SAME_OUTPUT:
+        return Check(
+            name,
+            "failed",
+            f"{found}; its output differs from this machine's ({here}) by {difference:.1e} of its size",
+            "do not measure with it: install the version that is on this machine",
+        )
+    found += ", output as on this machine" if difference is not None else ", output not compared: not installed here"
+    if spread > NOISY_PERCENT:
+        return Check(name, "warning", found, "close other programs there, keep it cool, or bind it with --cores")
+    return Check(name, "ok", found)
+
+
+def _difference(path: Path, runtime: str, loaded: Loaded) -> tuple[float | None, str]:
+    """Return how far an output is from that of this machine's runtime, None without one, and its version."""
+    with contextlib.closing(connect(load_profile("local"))) as local, AgentClient(local) as here:
+        if runtime not in here.hello.runtimes:
+            return None, ""
+        own = here.load("probe", local.push(path), runtime, PROBE.input_shape)
+        return abs(loaded.output_sum - own.output_sum) / max(own.output_abs_sum, 1e-30), here.hello.runtimes[runtime]
+
+
+def _cores(agent: AgentClient) -> Iterator[Check]:
+    clusters = agent.hello.clusters
+    bound = ",".join(map(str, agent.hello.cores)) if agent.hello.cores is not None else "not bound"
+    if not clusters:
+        yield Check(
+            "cores", "ok", f"{bound}; their kinds are not told, so --cores takes numbers only and not big or little"
+        )
+        return
+    kinds = ", ".join(f"{','.join(map(str, c.cores))} up to {c.max_khz / 1e6:.2f} GHz" for c in clusters)
+    if len(clusters) > 1 and agent.hello.cores is None:
+        yield Check("cores", "warning", f"{bound}; {kinds}", "bind it to cores of one kind: --cores big")
+    else:
+        yield Check("cores", "ok", f"{bound}; {kinds}")
+
+
+def _state(agent: AgentClient) -> Iterator[Check]:
+    state = agent.state()
+    if state.freq_khz:
+        yield Check("clock", "ok", ", ".join(f"{khz / 1e6:.2f}" for khz in state.freq_khz.values()) + " GHz")
+    else:
+        yield Check("clock", "ok", _missing("freq_khz", state.denied) + ": drift is estimated from the samples alone")
+    if state.temperature_c:
+        zone, hottest = max(state.temperature_c.items(), key=lambda item: item[1])
+        found = f"{hottest:.0f} °C ({zone})"
+        if hottest > HOT_C:
+            yield Check("temperature", "warning", found, "let it cool: hot devices lower their clocks")
+        else:
+            yield Check("temperature", "ok", found)
+    else:
+        yield Check("temperature", "ok", _missing("temperature_c", state.denied))
+    free = state.memory_available_bytes
+    if free is not None and free < FREE_MEMORY_BYTES:
+        yield Check("memory", "warning", f"{free / 1e6:.0f} MB free", "close other programs there")
+    else:
+        yield Check("memory", "ok", f"{free / 1e6:.0f} MB free" if free is not None else "not told")
+
+
+def _missing(field: str, denied: tuple[str, ...]) -> str:
+    return "may not be read there" if field in denied else "not told by it"
+
+
+def _disk() -> Check:
+    folders = [Path.cwd(), Path(tempfile.gettempdir())]
+    free = {folder: shutil.disk_usage(folder).free for folder in folders}
+    found = ", ".join(f"{size / 1e9:.1f} GB free in {folder}" for folder, size in free.items())
+    if min(free.values()) < FREE_BYTES:
+        return Check("disk", "warning", found, "make room: journals and model files of a large space take 1 GB")
+    return Check("disk", "ok", found)
+
+
+def _load() -> Check:
+    cores = os.cpu_count() or 1
+    if not hasattr(os, "getloadavg"):
+        return Check("load", "ok", "not told")
+    load = os.getloadavg()[0]
+    found = f"{load:.1f} on {cores} cores"
+    if load > BUSY_SHARE * cores:
+        return Check("load", "warning", found, "for --device local, wait until other programs are done")
+    return Check("load", "ok", found)
+
+
+def _compiler() -> Check:
+    def of(target: str) -> str:
+        return f"{' '.join(Path(part).name for part in native.compiler(target)[:4])} for {target}"
+
+    return _or_warning("compiler", lambda: ", ".join(map(of, dict.fromkeys([native.host_target(), "aarch64-linux"]))))
+
+
+def _bundle() -> Check:
+    def look() -> str:
+        made_of = bundle.ingredients("aarch64-linux")
+        there = bundle.load(bundle.place("aarch64-linux", made_of))
+        return f"for aarch64, {there.digest[:12]}" if there else "for aarch64 is built when it is first needed"
+
+    return _or_warning("bundle", look)
+
+
+def _ssh() -> Check:
+    program = shutil.which("ssh")
+    if program is None:
+        return Check("ssh client", "warning", "not installed", "for devices over ssh, install openssh-client")
+    return Check("ssh client", "ok", program)
+
+
+def _adb_key() -> Check:
+    key = Path("~/.android/adbkey").expanduser()
+    if not key.exists():
+        return Check("adb key", "ok", f"none yet; {key} is made when a phone is first reached")
+    if not os.access(key, os.R_OK):
+        return Check("adb key", "warning", f"{key} may not be read", f"for phones: chmod 600 {key}, as its owner")
+    return Check("adb key", "ok", str(key))
+
+
+def _or_warning(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name, "ok", look())
+    except DeviceError as error:
+        found, _, remedy = str(error).partition(": ")
+        return Check(name, "warning", found, remedy)

@@ -1,0 +1,90 @@
+"""fbprof doctor: devices that are well, and devices with one fault each, which it names with its remedy."""
+
+import json
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fbagents.profile import Profile
+from fbagents.transports.local import agent_script
+from fbbase.commandline import run
+from fbprof.cli import fbprof
+from fbprof.doctor import Check, check_device, check_host
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Callable[..., Profile]:
+    """This machine with a pipe around its agent: what it says goes through `sed`, and its /sys is a folder."""
+
+    def make(sed: str = "", sys_files: dict[str, str] | None = None, cores: str | None = None) -> Profile:
+        for name, content in (sys_files or {}).items():
+            path = tmp_path / "sys" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+        program = tmp_path / "python"
+        own = [sys.executable, str(agent_script()), "--sys", str(tmp_path / "sys")]
+        program.write_text(f'#!/bin/sh\n{shlex.join(own)} "$@" | sed -u {shlex.quote(sed)}\n')
+        program.chmod(0o755)
+        return Profile(name="device", description="x", transport="local", program=str(program), cores=cores)
+
+    return make
+
+
+def found(profile: Profile) -> dict[str, Check]:
+    return {check.name: check for check in check_device(profile)}
+
+
+def test_this_machine_is_examined_and_every_remedy_is_with_a_fault() -> None:
+    checks = list(check_host())
+    assert [check.name for check in checks] == ["disk", "load", "compiler", "bundle", "ssh client", "adb key"]
+    assert all(bool(check.remedy) == (check.status != "ok") for check in checks)
+    assert "failed" not in {check.status for check in checks}
+
+
+def test_every_runtime_of_a_device_is_run_and_its_output_compared(device: Callable[..., Profile]) -> None:
+    checks = found(device())
+    for runtime in ("litert", "onnxruntime", "torch"):
+        assert "output as on this machine" in checks[f"runtime {runtime}"].found
+    assert checks["agent"].status == "ok"
+
+
+def test_an_output_that_differs_is_a_failure(device: Callable[..., Profile]) -> None:
+    checks = found(device('s/"output_sum":/"output_sum": 1/'))
+    assert {checks[f"runtime {runtime}"].status for runtime in ("litert", "onnxruntime", "torch")} == {"failed"}
+    assert "its output differs from this machine's" in checks["runtime litert"].found
+
+
+def test_a_device_without_runtimes_is_told_what_to_install(device: Callable[..., Profile]) -> None:
+    check = found(device('s/"runtimes":[^}]*}/"runtimes":{}/'))["runtimes"]
+    assert (check.status, check.found) == ("failed", "none")
+    assert "install ai-edge-litert or onnxruntime" in check.remedy
+
+
+def test_cores_of_two_kinds_want_a_choice_and_heat_is_told(device: Callable[..., Profile]) -> None:
+    files = {
+        f"devices/system/cpu/cpu{core}/cpufreq/cpuinfo_max_freq": f"{khz}\n"
+        for core, khz in ((0, 1690000), (1, 2314000))
+    }
+    files |= {"class/thermal/thermal_zone0/temp": "71500\n", "class/thermal/thermal_zone0/type": "soc\n"}
+    checks = found(device(sys_files=files))
+    assert checks["cores"].found.endswith("0 up to 1.69 GHz, 1 up to 2.31 GHz")
+    assert (checks["temperature"].status, checks["temperature"].found) == ("warning", "72 °C (thermal_zone0 soc)")
+    bound = found(device(sys_files=files, cores="big"))["cores"]
+    assert (bound.status, bound.found) == ("ok", "1; 0 up to 1.69 GHz, 1 up to 2.31 GHz")
+
+
+def test_a_device_that_cannot_be_reached_is_a_failure_and_the_others_are_examined(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone.toml"
+    gone.write_text('description = "x"\ntransport = "local"\nprogram = "/no/agent"\n')
+    assert run(fbprof, ["doctor", "--device", str(gone), "--device", "local", "--json"]) == 1
+    out, err = capsys.readouterr()
+    report = json.loads(out)
+    assert [(check["name"], check["status"]) for check in report["gone"]] == [("agent", "failed")]
+    assert "cannot start the agent with /no/agent" in report["gone"][0]["found"]
+    assert "ok" in {check["status"] for check in report["local"]}
+    assert "failed: gone: agent" in err
