@@ -107,6 +107,24 @@ def test_both_runtimes_under_sanitizers(sanitized: Path, models: dict[str, Path]
 
 
 @needs_compiler
+@pytest.mark.parametrize("max_khz", [{}, {0: "5"}, {0: "1", 1: "2", 7: "3", 1023: "2"}, {0: "9" * 30, 1: "-1", 2: "x"}])
+def test_every_form_of_cores_under_sanitizers(sanitized: Path, tmp_path: Path, max_khz: dict[int, str]) -> None:
+    for core, khz in max_khz.items():
+        folder = tmp_path / f"devices/system/cpu/cpu{core}/cpufreq"
+        folder.mkdir(parents=True)
+        (folder / "cpuinfo_max_freq").write_text(khz)
+    good = ["big", "middle", "little", "all", "0", "0-1023", "0," * 9999 + "0", "0x1", "0x" + "f" * 256]
+    bad = ["", ",", "-", "0x", "0x0", "0x" + "f" * 257, "0-1024", "1-0", "9" * 99, "0" * 9999 + "g", "é\x7f%n%s" * 99]
+    for text in [*good, *bad]:
+        done = subprocess.run(
+            [sanitized, "--sys", tmp_path, "--cores", text], stdin=subprocess.DEVNULL, capture_output=True, timeout=30
+        )
+        reply = parse_reply(done.stdout.splitlines()[0])
+        assert (reply.event, done.returncode, done.stderr) in (("hello", 0, b""), ("error", 3, b"")), text
+        assert text not in bad or reply.event == "error", text
+
+
+@needs_compiler
 def test_names_of_any_characters_come_back_as_they_were(sanitized: Path, models: dict[str, Path]) -> None:
     with started([str(sanitized), *native.runtime_options()]) as channel:
         for name in NAMES:
