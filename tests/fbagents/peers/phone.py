@@ -37,7 +37,7 @@ class Phone:
         self.folder = folder
         self.adb_port, self.ssh_port = free_ports(2)
         self._log = folder / "console.log"
-        self._image = image
+        self.image = image
         self._files = dict(files) | self._make_keys()
         self.start()
 
@@ -46,13 +46,13 @@ class Phone:
         self._log.write_text("")
         self._boots = 0
         initrd = self.folder / "initrd"  # the kernel unpacks archives that follow one another
-        initrd.write_bytes((self._image / "initrd").read_bytes() + phone_image.archive(self._files))
+        initrd.write_bytes((self.image / "initrd").read_bytes() + phone_image.archive(self._files))
         ports = f"hostfwd=tcp:127.0.0.1:{self.adb_port}-:5555,hostfwd=tcp:127.0.0.1:{self.ssh_port}-:22"
         argv = [
             *(EMULATOR, "-M", "virt,gic-version=2", "-cpu", "cortex-a72", "-smp", "2", "-m", "1024"),
             *("-display", "none", "-nodefaults", "-monitor", "stdio", "-serial", f"file:{self._log}"),
             *("-netdev", f"user,id=net,restrict=on,{ports}", "-device", "virtio-net-device,netdev=net"),
-            *("-kernel", str(self._image / "kernel"), "-initrd", str(initrd)),
+            *("-kernel", str(self.image / "kernel"), "-initrd", str(initrd)),
             *("-append", "console=ttyAMA0 quiet rdinit=/init"),
         ]
         with (self.folder / "emulator.log").open("wb") as log:

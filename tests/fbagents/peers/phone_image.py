@@ -23,7 +23,7 @@ MODULES = ("virtio_ring", "virtio", "virtio_mmio", "failover", "net_failover", "
 ADBD = "usr/lib/android-sdk/platform-tools/adbd"
 LIBRARIES = "usr/lib/aarch64-linux-gnu"
 PACKAGES = (  # programs, and exactly the libraries that they are linked with
-    *("busybox-static", "libc6", "libgcc-s1", "libstdc++6", "zlib1g"),
+    *("busybox", "libc6", "libgcc-s1", "libstdc++6", "zlib1g"),
     *("adbd", "android-libbase", "android-libboringssl", "android-libcutils", "android-liblog"),
     *("libbrotli1", "libcap2", "liblz4-1", "libprotobuf32t64", "libsystemd0", "libxxhash0", "libzstd1"),
     *("openssh-server", "libaudit1", "libcap-ng0", "libcom-err2", "libcrypt1", "libgssapi-krb5-2", "libk5crypto3"),

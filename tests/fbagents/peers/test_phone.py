@@ -1,0 +1,240 @@
+"""The emulated arm64 phone from end to end: the native agent's bundle over adb and ssh, both runtimes, whole tables."""
+
+import importlib.metadata
+import json
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import phone_image
+import pytest
+from adbd import wait_until
+from phone import Phone
+from unavailable import unavailable
+
+from fbagents import bundle
+from fbagents.agent import AgentClient, Planned
+from fbagents.errors import DeviceError
+from fbagents.profile import Profile
+from fbagents.transports import Transport, _adb_device, connect
+from fbbase.commandline import run
+from fblut.reading import read_lut
+from fbprof.cli import fbprof
+from fbprof.journal import read_journal
+from fbspace.opspec import OpSpec
+from fbspace.space import load_space
+
+SPEC = OpSpec("ir", 16, 24, 16, 16, kernel=3, stride=2, expansion=3)  # as in ../conftest.py
+PACKAGES = {"litert": "ai-edge-litert", "onnxruntime": "onnxruntime"}
+over_adb_and_ssh = pytest.mark.parametrize("transport", ["adb", "ssh"])
+
+
+@pytest.fixture
+def phone(emulated_phone: Phone) -> Phone:
+    """The phone, and a bundle for it."""
+    try:
+        bundle.build("aarch64-linux")
+    except DeviceError as error:
+        unavailable(f"no bundle for the emulated phone: {error}")
+    return emulated_phone
+
+
+@pytest.fixture(scope="module")
+def table_here(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Measure fbnet-tiny on this machine with the Python agent, once for each runtime."""
+    folder = tmp_path_factory.mktemp("here")
+
+    def table(runtime: str) -> Path:
+        path = folder / f"{runtime}.csv"
+        if not path.exists():
+            assert measure("local", runtime, path) == 0
+        return path
+
+    return table
+
+
+@pytest.fixture
+def board(emulated_phone: Phone, tmp_path: Path) -> Callable[..., str]:
+    """Write a profile of the phone as a person does; JSON's strings and numbers are TOML's."""
+
+    def write(transport: str, **changes: object) -> str:
+        fields = emulated_phone.profile(transport, **changes).model_dump(exclude_defaults=True, exclude={"name"})
+        address = fields.pop("address")
+        lines = [f"{name} = {json.dumps(value)}" for name, value in fields.items()]
+        lines += ["[address]", *(f"{name} = {json.dumps(value)}" for name, value in address.items())]
+        path = tmp_path / "phone.toml"
+        path.write_text("\n".join(lines) + "\n")
+        return str(path)
+
+    return write
+
+
+def measure(device: str, runtime: str, table: Path, rounds: int = 1) -> int:
+    command = ["measure", "--device", device, "--space", "fbnet-tiny", "--runtime", runtime, "--quick"]
+    return run(fbprof, [*command, "--rounds", str(rounds), "-o", str(table)])
+
+
+def sums(table: Path) -> dict[str, tuple[float, float]]:
+    """Return the sum of the outputs of every model, and the sum of their absolute values."""
+    lines = map(json.loads, table.with_suffix(".journal.jsonl").read_text().splitlines())
+    loads = [line for line in lines if line["record"] == "loaded"]
+    return {line["key"]: (line["loaded"]["output_sum"], line["loaded"]["output_abs_sum"]) for line in loads}
+
+
+def ask(transport: Any, script: str) -> str:
+    """Return what a script prints on the device."""
+    transport._connection.ensure()
+    done = transport._connection.run(script, timeout_s=20)
+    assert done.code == 0, done
+    return done.stdout
+
+
+@over_adb_and_ssh
+def test_the_phone_is_an_arm64_machine_and_its_user_androids_shell(emulated_phone: Phone, transport: str) -> None:
+    with closing(connect(emulated_phone.profile(transport))) as connection:
+        assert ask(connection, "uname -m; id -u; echo $PATH") == "aarch64\n2000\n/system/bin\n"
+        assert ask(connection, "touch /x 2>/dev/null || touch /system/x 2>/dev/null || echo no") == "no\n"
+
+
+@over_adb_and_ssh
+def test_the_bundle_runs_both_runtimes_with_the_hosts_outputs(
+    phone: Phone, transport: str, models: dict[str, Path], local: Transport
+) -> None:
+    with (
+        closing(connect(phone.profile(transport))) as there,
+        AgentClient(there) as agent,
+        AgentClient(local) as here,
+    ):
+        versions = {runtime: importlib.metadata.version(package) for runtime, package in PACKAGES.items()}
+        assert agent.hello.runtimes == versions
+        assert agent.hello.agent.startswith("native ")
+        assert agent.hello.system.startswith("Linux 6.1.")
+        assert agent.hello.cores == (0, 1)
+        for runtime in versions:
+            loaded = agent.load(runtime, there.push(models[runtime]), runtime, SPEC.input_shape)
+            expected = here.load(runtime, str(models[runtime]), runtime, SPEC.input_shape)
+            assert loaded.outputs == expected.outputs == 24 * 8 * 8
+            assert loaded.output_sum == pytest.approx(expected.output_sum, abs=1e-6 * expected.output_abs_sum)
+            assert loaded.output_abs_sum == pytest.approx(expected.output_abs_sum, rel=1e-6)
+        visits = list(agent.run([Planned("litert", 3), Planned("onnxruntime", 2)]))
+        assert [len(visit.wall_ns) for visit in visits] == [3, 2]
+        # Nothing of the phone's own C library is used.
+        libraries = ask(there, f"grep -o '/.*[.]so.*' /proc/$(cat {there._folder}/agent.pid)/maps | sort -u")
+        assert {str(Path(line).parent) for line in libraries.splitlines()} == {there._bundle_folder}
+        assert {"libc.so.6", "libLiteRt.so", "libonnxruntime.so.1"} <= {
+            Path(line).name for line in libraries.splitlines()
+        }
+    with closing(connect(phone.profile(transport))) as there:
+        assert ask(there, "ls -A /data/local/tmp/fbnet-lab") == ""
+
+
+@over_adb_and_ssh
+@pytest.mark.parametrize("runtime", ["litert", "onnxruntime"])
+def test_measuring_the_phone_gives_a_whole_table_and_the_hosts_outputs(
+    phone: Phone,
+    board: Callable[..., str],
+    table_here: Callable[[str], Path],
+    tmp_path: Path,
+    transport: str,
+    runtime: str,
+) -> None:
+    table = tmp_path / "phone.csv"
+    assert measure(board(transport), runtime, table, rounds=2) == 0
+    lut = read_lut(table)
+    assert lut.missing(load_space("fbnet-tiny").operators()) == []
+    assert {row.status for row in lut.rows.values()} == {"ok"}
+    assert lut.metadata.runtime_version == importlib.metadata.version(PACKAGES[runtime])
+    there, here = sums(table), sums(table_here(runtime))
+    assert there.keys() == here.keys()
+    assert len(here) == 71
+    for key, (total, absolute) in here.items():
+        assert there[key] == pytest.approx((total, absolute), abs=1e-6 * absolute), key
+
+
+def test_a_phone_that_restarts_while_it_is_measured_is_measured_to_the_end(
+    phone: Phone, board: Callable[..., str], tmp_path: Path
+) -> None:
+    """All that was pushed is gone."""
+    table = tmp_path / "phone.csv"
+    journal = table.with_suffix(".journal.jsonl")
+
+    def restart() -> None:
+        wait_until(lambda: journal.exists() and journal.read_bytes().count(b'"record":"visit"') >= 20, 60, "visits")
+        phone.reset()
+
+    restarting = threading.Thread(target=restart)
+    restarting.start()
+    assert measure(board("adb"), "litert", table, rounds=2) == 0
+    restarting.join()
+    content = read_journal(journal)
+    assert content is not None
+    assert (len(content.sessions), content.failed) == (2, {})
+    assert read_lut(table).missing(load_space("fbnet-tiny").operators()) == []
+
+
+def test_a_key_the_phone_does_not_know_is_told_with_what_to_do(
+    emulated_phone: Phone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(_adb_device, "DIALOG_TIMEOUT_S", 1)
+    known = emulated_phone.profile("adb")
+    stranger = Profile.model_validate(
+        known.model_dump() | {"address": known.address | {"key_file": str(tmp_path / "key")}}
+    )
+    with (
+        closing(connect(stranger)) as transport,
+        pytest.raises(DeviceError, match=r"has not authorised this computer's key .*accept the dialog on the phone"),
+    ):
+        transport.push(Path(__file__))
+    assert "asks whether it may be used: accept the dialog on the phone" in capsys.readouterr().err
+
+
+@pytest.fixture
+def phone_with_battery(emulated_phone: Phone, tmp_path: Path) -> Iterator[Phone]:
+    """Another phone, with programs that busybox has not, or has otherwise."""
+    files = {
+        f"system/bin/{name}": phone_image.text_file(f'#!/system/bin/sh\necho {name} "$@"\n', 0o755)
+        for name in ("dumpsys", "svc")
+    }
+    phone = Phone(emulated_phone.image, tmp_path, files)
+    yield phone
+    phone.stop()
+
+
+def test_a_phone_can_be_given_programs_and_keeps_no_data_when_it_restarts(phone_with_battery: Phone) -> None:
+    def answers() -> str:
+        with closing(connect(phone_with_battery.profile("adb"))) as transport:
+            return ask(transport, "dumpsys battery; svc power; cd /data/local/tmp; ls; touch left")
+
+    assert answers() == "dumpsys battery\nsvc power\n"
+    phone_with_battery.stop()
+    phone_with_battery.start()
+    assert answers() == "dumpsys battery\nsvc power\n"
+
+
+def test_the_image_is_built_by_one_process_and_what_a_killed_one_left_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Building is counted here, not done."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    built = []
+
+    def build(folder: Path) -> None:
+        assert not folder.exists()
+        (folder / "packages").mkdir(parents=True)
+        (folder / "kernel").write_text("kernel")
+        built.append(folder)
+
+    monkeypatch.setattr(phone_image, "build", build)
+    folder = phone_image.prepare()
+    shutil.rmtree(folder)
+    folder.with_suffix(".part").mkdir()
+    threads = [threading.Thread(target=phone_image.prepare) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(built) == 2
+    assert [path.name for path in folder.iterdir()] == ["kernel"]
