@@ -404,7 +404,7 @@ def test_nothing_listening_a_wrong_name_and_another_protocol_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr("fbagents.transports._adb_link.CONNECT_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("fbagents.transports._adb_link.HANDSHAKE_TIMEOUT_S", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(DeviceError, match="does not answer: is the phone on"):
@@ -412,7 +412,7 @@ def test_nothing_listening_a_wrong_name_and_another_protocol_are_told(
         server.accept()[0].close()
         for said, message in (
             (b"SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3\r\n", "does not speak adb"),
-            (b"STLS" + bytes(4 * 4) + b"\xac\xb3\xab\xb3", "wireless debugging, which wants TLS"),
+            (b"STLS" + bytes(4 * 4) + b"\xac\xab\xb3\xac", "wireless debugging, which wants TLS"),
         ):
             threading.Thread(target=answer, args=(server, said), daemon=True).start()
             with pytest.raises(DeviceError, match=message):

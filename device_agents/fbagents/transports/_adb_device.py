@@ -15,6 +15,7 @@ from fbagents.errors import AgentLostError, AgentTimeoutError, ConnectionLostErr
 from fbagents.protocol import MAX_LINE_BYTES
 from fbagents.transports._adb_keys import signer
 from fbagents.transports._adb_link import Link, LinkError, Shell
+from fbagents.transports._adb_wire import TcpWire
 from fbagents.transports._remote import Finished, cannot_be_run, how_it_ended, last_words, reopened
 
 DEFAULT_KEY = "~/.android/adbkey"
@@ -67,7 +68,7 @@ class AdbConnection:
         deadline = time.monotonic() + timeout_s
         shell = self.shell(script, *arguments)
         try:
-            while stdin and not shell.has_ended and (data := stdin.read(1 << 18)):
+            while stdin and not shell.has_ended and (data := stdin.read(shell.chunk_bytes)):
                 shell.write(data)
             shell.close_input()
             while not shell.has_ended:
@@ -168,7 +169,7 @@ def open_link(address: Address) -> Link:
         click.echo(f"{address} asks whether it may be used: accept the dialog on the phone", err=True)
 
     try:
-        return Link(address.host, address.port, [signer(key)], DIALOG_TIMEOUT_S, ask)
+        return Link(TcpWire(address.host, address.port), [signer(key)], DIALOG_TIMEOUT_S, ask)
     except DeviceError:
         raise
     except Exception as error:  # adb-shell's errors have no common class

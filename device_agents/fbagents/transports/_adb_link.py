@@ -1,30 +1,40 @@
-"""One adb connection by adb-shell: its TCP transport repaired, several streams, and shell v2 with its exit code.
+"""One adb connection over a wire: authentication, several streams, and shell v2 with its exit code.
 
-adb-shell connects and authenticates. Its own shell() merges stdout and stderr, has no exit code and no input, so the
-streams are read and written here.
+adb-shell signs, and finds phones on USB. Its own connection is not used: it has every byte summed up on both sides,
+which newer phones let be, and it takes whatever size a packet claims. Its shell() merges stdout and stderr, and has
+neither an exit code nor input.
 """
 
 import contextlib
-import select
-import socket
 import struct
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from adb_shell import constants
-from adb_shell.adb_device import AdbDevice
-from adb_shell.adb_message import AdbMessage, checksum, unpack
-from adb_shell.exceptions import TcpTimeoutException
-from adb_shell.transport.tcp_transport import TcpTransport
+from fbagents.transports._adb_wire import Wire
 
 QUIET_S = 3.0
 """After so long without a packet the device is asked whether it is still there."""
 ANSWER_TIMEOUT_S = 6.0
-CONNECT_TIMEOUT_S = 5.0
+HANDSHAKE_TIMEOUT_S = 5.0
+PACKET_TIMEOUT_S = 30.0
 WRITE_TIMEOUT_S = 30.0
 MAX_PACKET_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 18
+SMALLEST_PACKET_BYTES = 4096
+"""What every adbd takes, the oldest too."""
+MOST_WAITING = 16
+"""Packets of a stream not yet taken: the protocol allows one, and adbd sends a second where a command ends."""
+MOST_UNASKED = 1000
+HEADER = struct.Struct("<4s5I")
+CONNECT, AUTHENTICATE, START_TLS = b"CNXN", b"AUTH", b"STLS"
+OPEN, OKAY, WRITE, CLOSE = b"OPEN", b"OKAY", b"WRTE", b"CLSE"
+COMMANDS = {CONNECT, AUTHENTICATE, START_TLS, OPEN, OKAY, WRITE, CLOSE, b"SYNC"}
+VERSION = 0x01000001
+"""The first version of the protocol without checksums; an older device answers with an older one."""
+TOKEN, SIGNATURE, PUBLIC_KEY = 1, 2, 3
+TOKEN_BYTES = 20
 STDIN, STDOUT, STDERR, EXIT, CLOSE_STDIN = range(5)
 FRAME = struct.Struct("<BI")
 STDERR_BYTES = 1 << 16
@@ -32,33 +42,6 @@ STDERR_BYTES = 1 << 16
 
 class LinkError(Exception):
     """The connection broke, or what came over it is not adb."""
-
-
-class RepairedTcp(TcpTransport):  # type: ignore[misc]
-    """adb-shell's transport without waits for delayed ACKs, an endless b'' after a disconnect, and short writes."""
-
-    def connect(self, transport_timeout_s: float | None) -> None:
-        """Connect."""
-        super().connect(transport_timeout_s)
-        self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def bulk_read(self, numbytes: int, transport_timeout_s: float | None) -> bytes:
-        """Return up to `numbytes`. Raises ConnectionResetError where the device closed the connection."""
-        data: bytes = super().bulk_read(numbytes, transport_timeout_s)
-        if not data:
-            raise ConnectionResetError("the device closed the connection")
-        return data
-
-    def bulk_write(self, data: bytes, transport_timeout_s: float | None) -> int:
-        """Write all of it."""
-        left = memoryview(data)
-        while left:
-            left = left[super().bulk_write(left, transport_timeout_s) :]
-        return len(data)
-
-    def has_data(self, timeout_s: float) -> bool:
-        """Wait until there is something to read."""
-        return bool(select.select([self._connection], [], [], max(timeout_s, 0.0))[0])
 
 
 @dataclass(slots=True)
@@ -75,134 +58,172 @@ class Stream:
 class Link:
     """A connection with its streams. Every method but `close` raises LinkError when the connection is broken."""
 
-    def __init__(self, host: str, port: int, signers: Sequence[Any], auth_timeout_s: float, ask: Callable[[], None]):
-        """Connect. Raises OSError and adb-shell's errors; `ask` is called where a person has to accept the key."""
-        self._tcp = RepairedTcp(host, port)
-        device = AdbDevice(self._tcp)
-        try:
-            device.connect(
-                rsa_keys=list(signers),
-                transport_timeout_s=CONNECT_TIMEOUT_S,
-                auth_timeout_s=auth_timeout_s,
-                auth_callback=lambda _: ask(),
-            )
-        except BaseException:
-            self._tcp.close()
-            raise
-        self.chunk_bytes: int = device.max_chunk_size
+    def __init__(self, wire: Wire, signers: Sequence[Any], auth_timeout_s: float, ask: Callable[[], None]):
+        """Connect over an open wire, and close it if that fails; `ask` is called where a person has to accept the key.
+
+        Raises OSError (TimeoutError: nothing came in time), and LinkError for what is not adb.
+        """
         self.broken = False
+        self._wire = wire
+        self._sums = True  # until the device has told its version
         self._last_id = 0
         self._streams: dict[int, Stream] = {}
+        try:
+            version, size, self.banner = self._connect(signers, auth_timeout_s, ask)
+            if size < SMALLEST_PACKET_BYTES:
+                raise LinkError(f"it takes packets of {size} bytes only")
+        except BaseException:
+            self.close()
+            raise
+        self.packet_bytes = min(size, MAX_PACKET_BYTES)
+        self._sums = version < VERSION
 
     def open(self, service: bytes) -> Stream:
         """Open a service; the stream is closed where the device refuses it."""
         stream = Stream(self._new_id())
         self._streams[stream.local_id] = stream
-        self._send(constants.OPEN, stream.local_id, 0, service + b"\0")
+        self._send(OPEN, stream.local_id, 0, service + b"\0")
+        deadline = time.monotonic() + ANSWER_TIMEOUT_S
         while not stream.remote_id and not stream.closed:
-            if not self.pump(ANSWER_TIMEOUT_S):
-                raise self._break("the device does not open a stream")
+            if not self.pump(deadline - time.monotonic()):
+                raise self.fail("the device does not open a stream")
         return stream
 
     def write(self, stream: Stream, data: bytes) -> None:
-        """Send up to `chunk_bytes`, once the device took what was sent before."""
+        """Send up to `packet_bytes`, once the device took what was sent before."""
         deadline = time.monotonic() + WRITE_TIMEOUT_S
         while not stream.may_write and not stream.closed:
             if not self.pump(deadline - time.monotonic()):
-                raise self._break(f"what was sent has not been read for {WRITE_TIMEOUT_S:.0f} s")
+                raise self.fail(f"what was sent has not been read for {WRITE_TIMEOUT_S:.0f} s")
         if not stream.closed:
             stream.may_write = False
-            self._send(constants.WRTE, stream.local_id, stream.remote_id, data)
+            self._send(WRITE, stream.local_id, stream.remote_id, data)
 
     def take(self, stream: Stream) -> bytes:
         """Return what has arrived, and let the device send more."""
-        data, waiting = b"".join(stream.received), len(stream.received)
-        stream.received.clear()
-        for _ in range(waiting if not stream.closed else 0):
-            self._send(constants.OKAY, stream.local_id, stream.remote_id)
-        return data
+        received, stream.received = stream.received, []
+        for _ in received if not stream.closed else ():
+            self._send(OKAY, stream.local_id, stream.remote_id)
+        return b"".join(received)
 
     def end(self, stream: Stream) -> None:
         """Close a stream from this side."""
         if self._streams.pop(stream.local_id, None) and not stream.closed:
             stream.closed = True
-            self._send(constants.CLSE, stream.local_id, stream.remote_id)
+            self._send(CLOSE, stream.local_id, stream.remote_id)
 
     def pump(self, timeout_s: float) -> bool:
         """Handle one packet of whichever stream; return False where none came. A device that is gone is noticed."""
         if self.broken:
             raise LinkError("the connection is closed")
+        if timeout_s < 0:
+            return False
         try:
-            if not self._tcp.has_data(min(timeout_s, QUIET_S)):
+            if not self._wire.has_data(min(timeout_s, QUIET_S)):
                 if timeout_s <= QUIET_S:
                     return False
                 # adbd refuses a service that does not exist at once, without starting anything
-                self._send(constants.OPEN, self._new_id(), 0, b"are-you-there\0")
-                if not self._tcp.has_data(ANSWER_TIMEOUT_S):
-                    raise self._break(f"the device's adbd has not answered for {QUIET_S + ANSWER_TIMEOUT_S:.0f} s")
-            command, theirs, ours, data = self._read_packet()
-            self._dispatch(command, theirs, ours, data)
-        except (OSError, TcpTimeoutException) as error:
-            raise self._break(str(error)) from None
+                self._send(OPEN, self._new_id(), 0, b"are-you-there\0")
+                if not self._wire.has_data(ANSWER_TIMEOUT_S):
+                    raise self.fail(f"the device's adbd has not answered for {QUIET_S + ANSWER_TIMEOUT_S:.0f} s")
+            self._dispatch(*self._read_packet(time.monotonic() + PACKET_TIMEOUT_S))
+        except OSError as error:
+            raise self.fail(str(error)) from None
         return True
 
     def is_open(self) -> bool:
         """Return whether the connection is open, as far as this side can know without asking."""
         try:
-            while self.pump(0):
-                pass
+            for _ in range(MOST_UNASKED):
+                if not self.pump(0):
+                    return True
         except LinkError:
             return False
-        return True
+        self.close()
+        return False
+
+    def fail(self, reason: str) -> LinkError:
+        """Close the connection, and return the error that says why."""
+        self.close()
+        return LinkError(reason)
 
     def close(self) -> None:
         """Close the connection; never raises."""
         self.broken = True
-        self._tcp.close()
+        self._wire.close()
+
+    def _connect(
+        self, signers: Sequence[Any], auth_timeout_s: float, ask: Callable[[], None]
+    ) -> tuple[int, int, bytes]:
+        """Introduce this side and prove that it has a key; return the device's version, packet size and banner."""
+        deadline = time.monotonic() + HANDSHAKE_TIMEOUT_S
+        self._send(CONNECT, VERSION, MAX_PACKET_BYTES, b"host::\0")
+        untried, asked = list(signers), False
+        while True:
+            command, first, second, data = self._read_packet(deadline)
+            if command == CONNECT:
+                return first, second, data
+            if command == START_TLS:
+                raise LinkError("it wants TLS (STLS)")
+            if command != AUTHENTICATE or asked:
+                continue  # left over from an earlier connection
+            if first != TOKEN or len(data) != TOKEN_BYTES:
+                raise LinkError("it asks for a signature in a way that adb has not")
+            if untried:
+                self._send(AUTHENTICATE, SIGNATURE, 0, untried.pop(0).Sign(data))
+            else:
+                asked = True
+                ask()
+                self._send(AUTHENTICATE, PUBLIC_KEY, 0, signers[0].GetPublicKey().encode() + b"\0")
+                deadline = time.monotonic() + auth_timeout_s
 
     def _dispatch(self, command: bytes, theirs: int, ours: int, data: bytes) -> None:
         stream = self._streams.get(ours)
         if stream is None:
             return
-        if command == constants.OKAY:
+        if command == OKAY:
             stream.remote_id, stream.may_write = theirs, True
-        elif command == constants.WRTE:
+        elif command == WRITE:
+            if len(stream.received) == MOST_WAITING:
+                raise self.fail("it sends on without waiting until it may")
             stream.received.append(data)
-        elif command == constants.CLSE:
+        elif command == CLOSE:
             stream.closed = True
             del self._streams[ours]
 
-    def _read_packet(self) -> tuple[bytes, int, int, bytes]:
-        word, theirs, ours, size, expected = unpack(self._read(constants.MESSAGE_SIZE))
-        command = constants.WIRE_TO_ID.get(word)
-        if command is None or size > MAX_PACKET_BYTES:
-            raise self._break("what answers does not speak adb")
-        data = self._read(size)
-        if checksum(data) != expected:
-            raise self._break("a packet arrived damaged")
+    def _read_packet(self, deadline: float) -> tuple[bytes, int, int, bytes]:
+        """Return command, sender's stream, receiver's stream and payload. Raises OSError, LinkError."""
+        command, theirs, ours, size, expected, magic = HEADER.unpack(self._read(HEADER.size, deadline))
+        inverted = magic ^ 0xFFFFFFFF
+        if command not in COMMANDS or inverted.to_bytes(4, "little") != command or size > MAX_PACKET_BYTES:
+            raise self.fail("what arrived is no adb packet")
+        data = self._read(size, deadline)
+        if self._sums and expected not in (0, sum(data) & 0xFFFFFFFF):  # 0: a newer device, before its CNXN
+            raise self.fail("a packet arrived damaged")
         return command, theirs, ours, data
 
-    def _read(self, size: int) -> bytes:
+    def _read(self, size: int, deadline: float) -> bytes:
         data = bytearray()
         while len(data) < size:
-            data += self._tcp.bulk_read(size - len(data), ANSWER_TIMEOUT_S)
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                raise TimeoutError("a packet did not arrive in time")
+            data += self._wire.read(size - len(data), min(left_s, ANSWER_TIMEOUT_S))
         return bytes(data)
 
     def _send(self, command: bytes, ours: int, theirs: int, data: bytes = b"") -> None:
         if self.broken:
             raise LinkError("the connection is closed")
+        magic = int.from_bytes(command, "little") ^ 0xFFFFFFFF
+        total = sum(data) & 0xFFFFFFFF if self._sums else 0
         try:
-            self._tcp.bulk_write(AdbMessage(command, ours, theirs, data).pack() + data, ANSWER_TIMEOUT_S)
-        except (OSError, TcpTimeoutException) as error:
-            raise self._break(str(error)) from None
+            self._wire.send(HEADER.pack(command, ours, theirs, len(data), total, magic), data, ANSWER_TIMEOUT_S)
+        except OSError as error:
+            raise self.fail(str(error)) from None
 
     def _new_id(self) -> int:
         self._last_id += 1
         return self._last_id
-
-    def _break(self, reason: str) -> LinkError:
-        self.close()
-        return LinkError(reason)
 
 
 class Shell:
@@ -213,6 +234,7 @@ class Shell:
         self.exit_code: int | None = None
         self._link, self._unparsed = link, bytearray()
         self._stream = link.open(b"shell,v2,raw:" + command)
+        self.chunk_bytes = min(link.packet_bytes, CHUNK_BYTES) - FRAME.size
 
     @property
     def has_ended(self) -> bool:
@@ -221,9 +243,8 @@ class Shell:
 
     def write(self, data: bytes) -> None:
         """Write to the command's input; without effect when it has ended."""
-        room = self._link.chunk_bytes - FRAME.size
-        for start in range(0, len(data), room):
-            self._frame(STDIN, data[start : start + room])
+        for start in range(0, len(data), self.chunk_bytes):
+            self._frame(STDIN, data[start : start + self.chunk_bytes])
 
     def close_input(self) -> None:
         """End the command's input."""
@@ -253,7 +274,7 @@ class Shell:
             kind, size = FRAME.unpack_from(self._unparsed)
             end = FRAME.size + size
             if size > MAX_PACKET_BYTES:
-                raise LinkError("what arrives is not shell v2")
+                raise self._link.fail("what arrived is not shell v2")
             if len(self._unparsed) < end:
                 break
             data = self._unparsed[FRAME.size : end]
