@@ -76,7 +76,7 @@ def build(target: str) -> Bundle:
     with locked(folder) as work:
         if bundle := load(folder):  # another process was first
             return bundle
-        shutil.copyfile(native.build(target), work / AGENT)
+        shutil.copyfile(_program(target), work / AGENT)
         origins = {AGENT: f"fbnet-lab {__version__}"}
         origins |= _libraries.add_runtimes(target, work)
         origins |= _libraries.add_c_libraries(target, work)
@@ -85,6 +85,15 @@ def build(target: str) -> Bundle:
             for path in sorted(work.iterdir())
         }
         return install(Manifest(target=target, made_of=made_of, files=files), work, folder)
+
+
+def _program(target: str) -> Path:
+    try:
+        return native.build(target)
+    except DeviceError as error:
+        raise DeviceError(
+            f"{error}; or bring the bundle from another machine: fbprof agent bundle {target} --from FILE"
+        ) from error
 
 
 def ingredients(target: str) -> dict[str, str]:

@@ -71,11 +71,12 @@ def mirror() -> str:
     """Return the address of a Debian mirror: DEBIAN_MIRROR's, else this machine's apt's. Raises DeviceError."""
     if address := os.environ.get("DEBIAN_MIRROR"):
         return address
-    targets = _run(["apt-get", "indextargets", "--format", "$(REPO_URI) $(ORIGIN)", "Created-By: Packages"])
-    for line in targets.splitlines():
-        address, _, origin = line.partition(" ")
-        if origin in ("Debian", "") and "security" not in address:  # without lists, apt knows no origin
-            return address
+    told = _run(["apt-get", "indextargets", "--format", "$(REPO_URI) $(ORIGIN)", "Created-By: Packages"])
+    repositories = [line.partition(" ") for line in told.splitlines()]
+    for wanted in ("Debian", ""):  # apt knows no origin before it has fetched its lists
+        for address, _, origin in repositories:
+            if origin == wanted and "security" not in address:
+                return address
     raise DeviceError("this machine's apt has no Debian mirror: set DEBIAN_MIRROR to the address of one")
 
 

@@ -341,6 +341,11 @@ def test_errors_say_what_to_do(home: Path, tmp_path: Path, monkeypatch: pytest.M
         bundle.build("aarch64-macos")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", "/nonexistent")
+        patch.setattr("importlib.util.find_spec", lambda name: None)
+        with pytest.raises(DeviceError, match=r"no C compiler .*agent bundle .* --from FILE"):
+            bundle.build(other)
     work = tmp_path / "cache" / "work"
     work.mkdir(parents=True)
     with pytest.raises(DeviceError, match=f"(?s)pip cannot fetch .* for {other}.*agent bundle {other} --from FILE"):
