@@ -2,7 +2,7 @@
 
 adbd listens on every interface and on vsock, and Debian's asks nobody for a key. So it gets a namespace with a loopback
 only, a filter that refuses vsock, and a change that makes it ask; one port of this machine's loopback is forwarded into
-it. As a program, this file is that cell: `python adbd.py LISTENER_FD ADBD_COMMAND…`.
+it. As a program, this file is that cell: `python adbd.py LISTENER_FD PATH ADBD_COMMAND…`.
 """
 
 import contextlib
@@ -28,6 +28,7 @@ from fbagents.errors import DeviceError
 
 SUITE = "trixie"  # adbd 34; the one before is older than the protocol's shell v2
 PORT = 5555  # within the namespace
+PATH = "/usr/bin:/bin"
 NEWNET, SET_NO_NEW_PRIVS, SET_SECCOMP, SET_PDEATHSIG = 0x40000000, 38, 22, 1
 AF_VSOCK, SIOCSIFFLAGS, IFF_UP, SYS_SOCKET = 40, 0x8914, 1, 41
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -76,9 +77,9 @@ def demanding(root: Path, folder: Path) -> Path:
 
 
 class Adbd:
-    """A running adbd at 127.0.0.1:`port` that lets the keys in `folder`/adb_keys in."""
+    """A running adbd at 127.0.0.1:`port` that lets the keys in `folder`/adb_keys in; `path` is its commands' PATH."""
 
-    def __init__(self, root: Path, folder: Path) -> None:
+    def __init__(self, root: Path, folder: Path, path: str = PATH) -> None:
         libraries = root / "usr/lib/x86_64-linux-gnu"
         self._argv = [
             str(libraries / "ld-linux-x86-64.so.2"),
@@ -86,6 +87,7 @@ class Adbd:
             str(demanding(root, folder)),
         ]
         self._folder = folder
+        self._path = path
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port: int = probe.getsockname()[1]
         self.start()
@@ -95,7 +97,7 @@ class Adbd:
         with socket.create_server(("127.0.0.1", self.port)) as listener:
             fd = listener.fileno()
             self._cell = subprocess.Popen(
-                [sys.executable, __file__, str(fd), *self._argv],
+                [sys.executable, __file__, str(fd), self._path, *self._argv],
                 pass_fds=[fd],
                 stdout=subprocess.PIPE,
                 cwd=self._folder,
@@ -137,7 +139,7 @@ def wait_until(condition: Callable[[], object], timeout_s: float, what: str) -> 
         time.sleep(0.02)
 
 
-def cell(listener: socket.socket, argv: list[str]) -> None:
+def cell(listener: socket.socket, path: str, argv: list[str]) -> None:
     """Run adbd apart from every network, and forward connections to it until killed."""
     if LIBC.unshare(NEWNET) != 0:
         sys.exit(f"unshare: {os.strerror(ctypes.get_errno())}")
@@ -146,7 +148,7 @@ def cell(listener: socket.socket, argv: list[str]) -> None:
     refuse_vsock()
     adbd = subprocess.Popen(
         argv,
-        env={"PATH": "/usr/bin:/bin", "ADBD_PORT": str(PORT)},
+        env={"PATH": path, "ADBD_PORT": str(PORT)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         preexec_fn=lambda: LIBC.prctl(SET_PDEATHSIG, signal.SIGKILL),
@@ -198,4 +200,4 @@ def refuse_vsock() -> None:
 
 
 if __name__ == "__main__":
-    cell(socket.socket(fileno=int(sys.argv[1])), sys.argv[2:])
+    cell(socket.socket(fileno=int(sys.argv[1])), sys.argv[2], sys.argv[3:])
