@@ -402,3 +402,22 @@ def test_onnxruntimes_telemetry_is_off_and_nothing_is_written_outside_our_folder
     assert list(home.rglob("*")) == []
     assert list(temp.rglob("*")) == []
     assert sorted(p.name for p in work.iterdir()) == ["t.csv", "t.journal.jsonl"]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system binds no process to cores")
+def test_a_profiles_cores_are_bound_unless_others_are_asked_for(space: str, tmp_path: Path) -> None:
+    allowed = sorted(os.sched_getaffinity(0))
+    device, table = tmp_path / "d.toml", tmp_path / "t.csv"
+    device.write_text(f'description = "x"\ntransport = "local"\ncores = "{allowed[-1]}"\n')
+    command = ["measure", "--device", str(device), "--space", space, "--quick", "--rounds", "1", "-o", str(table)]
+    assert run(fbprof, command) == 0
+    metadata = read_lut(table).metadata
+    assert metadata.cores == str(allowed[-1])
+    assert f"cores allowed {allowed[-1]}, agent overhead 0." in metadata.conditions
+    mask = ["--cores", hex(1 << allowed[-1])]  # the same core, spelled otherwise: the same run
+    assert run(fbprof, [*command, *mask]) == 0
+    assert run(fbprof, [*command, "--cores", "all"]) == 2
+    assert run(fbprof, [*command, "--cores", "all", "--fresh"]) == 0
+    metadata = read_lut(table).metadata
+    assert metadata.cores == ",".join(map(str, allowed))
+    assert f"cores allowed {metadata.cores} (all), agent overhead 0." in metadata.conditions
