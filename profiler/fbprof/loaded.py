@@ -1,7 +1,11 @@
 """LoadedModels: which models are on the device, within its memory bound; their files are written ahead of need."""
 
+import contextlib
 import hashlib
-from collections.abc import Collection, Iterable
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
@@ -17,44 +21,75 @@ from fbprof.subject import Subject, is_network_key
 UNKNOWN_MEMORY_BYTES = 1 << 30
 """What may be loaded where the device does not tell how much memory it has."""
 FREE_SHARE = 0.5
+KEPT_NETWORKS = 10
 FILE_FACTOR = 2
 """A model takes at least its weights twice: as they are in the file, and as the runtime packs them."""
 
 
 class ModelFiles:
-    """The model files of a plan's subjects in a folder, written by a thread while the agent is at work."""
+    """The model files of a plan's subjects in a folder of this run, written by a thread while agents are at work.
 
-    def __init__(self, plan: Plan, folder: Path) -> None:
-        self._plan, self._folder = plan, folder
+    Devices that measure the same share it, each from its own thread: a file is written once for all of them, and only
+    ever by that one thread, because torch.fx changes torch while it traces. A network's file is large, and hardly
+    needed again once it is loaded: KEPT_NETWORKS stay for those who come later.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
         self._format = format_of(plan.runtime)
         self._suffix = load_format(self._format).SUFFIX
-        self._writer = ThreadPoolExecutor(max_workers=1)
+        self._lock = threading.Lock()
         self._written: dict[str, Future[Path]] = {}
+        self._in_use: Counter[str] = Counter()
+        self._loaded_networks: dict[str, None] = {}  # the one loaded last is the last
 
     def __enter__(self) -> Self:
+        self._folder = tempfile.TemporaryDirectory(prefix="fbprof-")
+        self._writer = ThreadPoolExecutor(max_workers=1)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._writer.shutdown(cancel_futures=True)
+        self._folder.cleanup()
 
     def prepare(self, subjects: Iterable[Subject]) -> None:
         """Begin to write the files of subjects that will be needed, in this order."""
-        for subject in subjects:
-            if subject.key not in self._written:
-                self._written[subject.key] = self._writer.submit(self._write, subject)
+        with self._lock:
+            for subject in subjects:
+                self._begin(subject)
 
-    def path(self, subject: Subject) -> Path:
-        """Return a subject's file once it is written. Raises ExportError, StorageError."""
-        self.prepare([subject])
-        return self._written[subject.key].result()
+    @contextlib.contextmanager
+    def opened(self, subject: Subject) -> Iterator[Path]:
+        """Wait for a subject's file, and keep it as long as it is used. Raises ExportError, StorageError."""
+        with self._lock:
+            written = self._begin(subject)
+            self._in_use[subject.key] += 1
+        try:
+            yield written.result()
+        finally:
+            with self._lock:
+                self._in_use[subject.key] -= 1
+                if is_network_key(subject.key):
+                    self._loaded_networks.pop(subject.key, None)
+                    self._loaded_networks[subject.key] = None
+                    self._delete_networks()
 
-    def release(self, subject: Subject) -> None:
-        """Delete a network's file: large, and hardly ever needed again."""
-        if is_network_key(subject.key):
-            self._written.pop(subject.key).result().unlink()
+    def _begin(self, subject: Subject) -> Future[Path]:
+        if subject.key not in self._written:
+            self._written[subject.key] = self._writer.submit(self._write, subject)
+        return self._written[subject.key]
+
+    def _delete_networks(self) -> None:
+        """Delete networks that were loaded and are not in use, but for the latest."""
+        idle = [key for key in self._loaded_networks if not self._in_use[key]]
+        for key in idle[: len(idle) - KEPT_NETWORKS] if len(idle) > KEPT_NETWORKS else ():
+            del self._loaded_networks[key]
+            written = self._written.pop(key)
+            if not written.exception():
+                written.result().unlink()
 
     def _write(self, subject: Subject) -> Path:
-        path = self._folder / f"{hashlib.sha256(subject.key.encode()).hexdigest()[:16]}{self._suffix}"
+        path = Path(self._folder.name) / f"{hashlib.sha256(subject.key.encode()).hexdigest()[:16]}{self._suffix}"
         write_bytes(path, subject.export(self._format, self._plan.precision, self._plan.seed))
         return path
 
@@ -85,11 +120,10 @@ class LoadedModels:
 
     def load(self, subject: Subject) -> Loaded:
         """Load a subject's model, anew if it is there. Raises ExportError, AgentReplyError; the agent may be lost."""
-        path = self._files.path(subject)
-        size = path.stat().st_size
-        remote = self._transport.push(path)
-        reply = self._agent.load(subject.key, remote, self._plan.runtime, subject.input_shape)
+        with self._files.opened(subject) as path:
+            size = path.stat().st_size
+            remote = self._transport.push(path)
+            reply = self._agent.load(subject.key, remote, self._plan.runtime, subject.input_shape)
         self._bytes[subject.key] = max(reply.memory_bytes or 0, FILE_FACTOR * size, self._bytes.get(subject.key, 0))
         self.keys.add(subject.key)
-        self._files.release(subject)
         return reply

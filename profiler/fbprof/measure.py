@@ -3,10 +3,9 @@
 import contextlib
 import datetime
 import statistics
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -32,8 +31,8 @@ from fbprof.journal import (
     StateRead,
     Visited,
     check_same_device,
+    count_visits,
     open_journal,
-    read_journal,
 )
 from fbprof.loaded import LoadedModels, ModelFiles
 from fbprof.plan import Plan, references
@@ -53,26 +52,47 @@ CRASHES_PER_SUBJECT = 2
 CRASHES_PER_RUN = 8
 
 
+def _go_on() -> None:
+    pass
+
+
 def journal_path(table: Path) -> Path:
     """Return where the raw samples of a table lie."""
     return table.with_suffix(".journal.jsonl")
 
 
-def measure(plan: Plan, space: Space, profile: Profile, journal: Path, fresh: bool = False) -> Lut:
-    """Carry out a plan, or what is left of it, and return the table. Raises as `collect` does."""
-    return estimate(collect(plan, profile, journal, fresh), space)
+def measure(
+    plan: Plan,
+    space: Space,
+    profile: Profile,
+    journal: Path,
+    fresh: bool = False,
+    files: ModelFiles | None = None,
+    check: Callable[[], None] = _go_on,
+) -> Lut:
+    """Carry out a plan, or what is left of it, and return the table. Takes and raises what `collect` does."""
+    return estimate(collect(plan, profile, journal, fresh, files, check), space)
 
 
-def collect(plan: Plan, profile: Profile, journal: Path, fresh: bool = False) -> JournalContent:
+def collect(
+    plan: Plan,
+    profile: Profile,
+    journal: Path,
+    fresh: bool = False,
+    files: ModelFiles | None = None,
+    check: Callable[[], None] = _go_on,
+) -> JournalContent:
     """Carry out a plan, or what is left of it, and return every sample.
 
-    Every sample is in the journal before anything is derived from it. Raises DeviceError where the device cannot be
-    used, PartialError where the agent is lost again and again (the same call continues), JournalError.
+    Every sample is in the journal before anything is derived from it. `files` are those of several devices that measure
+    the same; `check` is called between steps, and whatever it raises ends the run in order. Raises DeviceError where
+    the device cannot be used, PartialError where the agent is lost again and again (the same call continues),
+    JournalError.
     """
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     start = Start(identity=plan.identity(), timing=plan.timing, started_at=now, tool_version=__version__)
     with open_journal(journal, start, fresh) as writer:
-        _Run(plan, profile, writer, journal).carry_out()
+        _Run(plan, profile, writer, journal, check).carry_out(files)
         content = writer.content
     if not content.visits:
         reasons = "; ".join(sorted(set(content.failed.values()))[:3])
@@ -86,9 +106,9 @@ def keeping(journal: Path) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, DeviceError):
-        content = read_journal(journal)
-        if content is not None and content.visits:
-            click.echo(f"{len(content.visits)} visits are kept in {journal}; the same command continues", err=True)
+        visits = count_visits(journal)
+        if visits:
+            click.echo(f"{visits} visits are kept in {journal}; the same command continues", err=True)
         raise
     except StorageError as error:
         raise PartialError(f"{error}; what was measured is kept, and the same command continues") from error
@@ -97,8 +117,11 @@ def keeping(journal: Path) -> Iterator[None]:
 class _Run:
     """What is left of a plan, and the agent that does it."""
 
-    def __init__(self, plan: Plan, profile: Profile, writer: JournalWriter, journal: Path) -> None:
+    def __init__(
+        self, plan: Plan, profile: Profile, writer: JournalWriter, journal: Path, check: Callable[[], None]
+    ) -> None:
         self._plan, self._profile, self._writer, self._journal = plan, profile, writer, journal
+        self._check = check
         self._content = writer.content
         self._subjects = {subject.key: subject for subject in plan.subjects}
         self._references = [spec.key() for spec in references(plan.operators)]
@@ -110,13 +133,12 @@ class _Run:
         self._crashes: Counter[str | None] = Counter()  # None: the connection's fault
         self._suspect: str | None = None  # what the agent works on: to blame if it is lost
 
-    def carry_out(self) -> None:
+    def carry_out(self, shared: ModelFiles | None) -> None:
         """Start the agent, and again when it is lost, until nothing is left or the time is up."""
         if not self._wanted():
             return
         with contextlib.ExitStack() as stack:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fbprof-")))
-            files = stack.enter_context(ModelFiles(self._plan, folder))
+            files = shared or stack.enter_context(ModelFiles(self._plan))
             files.prepare(self._subjects[key] for key in [*self._wanted()][:FILES_AHEAD])
             transport = connect(self._profile)
             stack.callback(transport.close)
@@ -149,7 +171,7 @@ class _Run:
         counts, failed = self._content.counts, self._content.failed
         wanted = self._schedule.missing(counts, failed)
         done = sum(counts[key] for key in wanted)
-        title = f"measuring {len(wanted)} models on {self._profile.name}"
+        title = f"{self._profile.name}: measuring {len(wanted)} models"
         with progress(title, done + sum(wanted.values()), done) as advance:
             while wanted and not self._is_late():
                 new = self._load(models, files, wanted)
@@ -168,7 +190,9 @@ class _Run:
         new: list[str] = []
         keep: set[str] = set()
         waiting = [key for key in needed if key not in models.keys]
-        with progress("exporting and loading models", len(waiting)) as advance:
+        if not waiting:
+            return new
+        with progress(f"{self._profile.name}: exporting and loading models", len(waiting)) as advance:
             for key in needed:
                 keep.add(key)
                 if key in models.keys:
@@ -188,6 +212,7 @@ class _Run:
 
     def _load_one(self, models: LoadedModels, key: str) -> list[str]:
         """Load one model; return its key, or nothing where that fails, which is recorded."""
+        self._check()
         self._suspect = key
         try:
             self._writer.append(ModelLoaded(key=key, loaded=models.load(self._subjects[key])))
@@ -232,6 +257,7 @@ class _Run:
             return
         visits = agent.run([Planned(key, self._plan.runs) for key in order])
         for key in order:
+            self._check()
             self._suspect = key
             visit = next(visits)
             self._writer.append(Visited(key=key, warm_up=warm_up, visit=visit))

@@ -1,14 +1,24 @@
-"""Progress of long work on stderr: a bar with the time left on a terminal, a plain line now and then elsewhere."""
+"""Progress of long work on stderr: bars with the time left on a terminal, a plain line now and then elsewhere.
+
+A thread has one row. Work within work takes its row over and gives it back; the rows of all threads make one screen.
+"""
 
 import contextlib
 import sys
+import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import click
 
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
 PLAIN_INTERVAL_S = 10.0
+"""Between two lines, whichever of the threads at work they are of."""
+BAR_INTERVAL_S = 0.1
 
 
 class Advance(Protocol):
@@ -25,24 +35,109 @@ def progress(title: str, total: int, done: int = 0) -> Iterator[Advance]:
     yield from _bar(title, total, done) if sys.stderr.isatty() else _lines(title, total, done)
 
 
-def _bar(title: str, total: int, done: int) -> Iterator[Advance]:
+@contextlib.contextmanager
+def shared_screen() -> Iterator[None]:
+    """Keep the rows of all threads on the screen until this ends, also of those that have nothing to show just now."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    with _SCREEN.opened():
+        yield
+
+
+class _Screen:
+    """What all threads share: the bars, while at least one of them is open."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._bars: Progress | None = None
+        self._users = 0
+        self.printing: Counter[int] = Counter()
+        """Lines that are open, by thread."""
+        self._row = threading.local()
+
+    @contextlib.contextmanager
+    def opened(self) -> "Iterator[Progress]":
+        with self._lock:
+            if self._bars is None:
+                self._bars = _new_bars()
+                self._bars.start()
+            self._users += 1
+            bars = self._bars
+        try:
+            yield bars
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    self._bars = None
+                    bars.stop()
+
+    @contextlib.contextmanager
+    def row(self, bars: "Progress", title: str, total: int, done: int) -> "Iterator[TaskID]":
+        """Lend the thread's row on these bars, and put back what it showed before if that goes on."""
+        mine = self._row.__dict__
+        if mine.get("bars") is not bars:
+            mine |= {"bars": bars, "task": bars.add_task(title, note=""), "depth": 0}
+        row: TaskID = mine["task"]
+        before = next(task for task in bars.tasks if task.id == row)
+        description, of, completed = before.description, before.total, before.completed
+        bars.reset(row, description=title, total=total, completed=done, note="")
+        mine["depth"] += 1
+        try:
+            yield row
+        finally:
+            mine["depth"] -= 1
+            if mine["depth"]:
+                bars.update(row, description=description, total=of, completed=completed)
+
+    @contextlib.contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count a thread that prints lines."""
+        thread = threading.get_ident()
+        with self._lock:
+            self.printing[thread] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.printing -= Counter([thread])
+
+
+_SCREEN = _Screen()
+"""There is one stderr."""
+
+
+def _new_bars() -> "Progress":
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (
-        TextColumn("{task.description}"),
+    return Progress(
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
+        console=Console(stderr=True),
+        speed_estimate_period=60,
+        redirect_stdout=False,  # results go to stdout, which may be a file
     )
-    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=60) as bar:
-        task = bar.add_task(title, total=total, completed=done, note="")
+
+
+def _bar(title: str, total: int, done: int) -> Iterator[Advance]:
+    with _SCREEN.opened() as bars, _SCREEN.row(bars, title, total, done) as row:
+        count, shown, last = done, "", 0.0
 
         def advance(steps: int = 1, note: str = "") -> None:
-            bar.update(task, advance=steps, note=note)
+            nonlocal count, shown, last
+            count, shown = count + steps, note
+            now = time.monotonic()
+            if now - last >= BAR_INTERVAL_S or count >= total:
+                last = now
+                bars.update(row, completed=count, note=shown)
 
         yield advance
+        bars.update(row, completed=count, note=shown)
 
 
 def _lines(title: str, total: int, done: int) -> Iterator[Advance]:
@@ -53,9 +148,10 @@ def _lines(title: str, total: int, done: int) -> Iterator[Advance]:
         nonlocal count, last
         count += steps
         now = time.monotonic()
-        if now - last >= PLAIN_INTERVAL_S or count >= total:
+        if now - last >= PLAIN_INTERVAL_S * len(_SCREEN.printing) or count >= total:
             last = now
             left_s = (now - start) / max(count - done, 1) * (total - count)
             click.echo(f"{title}: {count}/{total}, about {left_s:.0f} s left {note}".rstrip(), err=True)
 
-    yield advance
+    with _SCREEN.counted():
+        yield advance

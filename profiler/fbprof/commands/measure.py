@@ -1,8 +1,9 @@
 """fbprof measure: a latency table of a device."""
 
 import json
-import statistics
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,20 @@ import click
 if TYPE_CHECKING:
     from fbagents.profile import Profile
     from fblut.table import Lut
-    from fbprof.plan import Before, Plan
+    from fbprof.farm import Job
+    from fbprof.plan import Before
     from fbspace.space import Space
 
 
 @click.command("measure")
-@click.option("--device", default="local", show_default=True, help="Device profile: a known name or a .toml file.")
+@click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    default=("local",),
+    show_default="local",
+    help="Device profile: a known name or a .toml file; several are measured side by side.",
+)
 @click.option("--space", default="fbnet-tiny", show_default=True, help="Search space: a known name or a .toml file.")
 @click.option("--runtime", default="litert", show_default=True, help="litert, onnxruntime or torch.")
 @click.option("--precision", default="float32", show_default=True, help="Precision of the models.")
@@ -61,9 +70,11 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Print what would be measured and how long it takes, and stop.")
 @click.option("--fresh", is_flag=True, help="Start over; earlier samples are set aside (.old).")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The table to write.  [default: DEVICE.csv]")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="The table to write, or its folder.  [default: DEVICE.csv]"
+)
 def command(
-    device: str,
+    devices: tuple[str, ...],
     space: str,
     runtime: str,
     precision: str,
@@ -92,20 +103,29 @@ def command(
     beside the table (NAME.journal.jsonl) as it arrives; after Ctrl-C, a crash or a power cut the same command
     continues there.
 
+    Several devices are measured at once, each with a journal and a table of its own (DEVICE.csv, in the folder -o).
+    One that fails leaves the others alone; the exit code is then 4 where another one got its table or the same command
+    can go on, and 3 where none could be measured.
+
     \b
     Example:
       fbprof measure --device local --space fbnet --runtime litert -o local.csv
+      fbprof measure --device pixel-3 --device galaxy-s8 --space fbnet -o tables/
     """
     from fbagents.cores import check_cores
     from fbagents.profile import load_profile
     from fbbase.errors import CheckError
+    from fbprof.farm import Job, check_devices
     from fbprof.formats import check_precision, format_of
-    from fbprof.plan import DEFAULT_NETWORKS, DEFAULT_ROUNDS, QUICK_ROUNDS, Plan, calibration_networks
+    from fbprof.plan import DEFAULT_NETWORKS, DEFAULT_ROUNDS, QUICK_ROUNDS, Plan, calibration_networks, describe
+    from fbprof.report import plan_summary, print_plan
     from fbspace.space import load_space
 
     if drop >= runs:
         raise click.BadParameter(f"--drop {drop} leaves nothing of --runs {runs}")
-    profile = load_profile(device)
+    profiles = [load_profile(device) for device in devices]
+    check_devices(profiles)
+    tables = _tables(profiles, output)
     format_of(runtime)  # an unknown runtime or precision is told before anything is done
     check_precision(precision)
     loaded_space = load_space(space)
@@ -113,11 +133,11 @@ def command(
         networks = 0 if quick else DEFAULT_NETWORKS
     plan = Plan(
         space=space,
-        device=profile.name,
+        device=profiles[0].name,
         runtime=runtime,
         precision=precision,
         threads=threads,
-        cores=profile.cores if cores is None else check_cores(cores),
+        cores=None if cores is None else check_cores(cores),
         runs=runs,
         dropped=drop,
         seed=seed,
@@ -129,108 +149,85 @@ def command(
         memory_bytes=memory_mb * 1_000_000 if memory_mb else None,
         before=before,
     )
-    table = output or Path(f"{profile.name}.csv")
+    jobs = [
+        Job(profile, replace(plan, device=profile.name, cores=profile.cores if cores is None else plan.cores), table)
+        for profile, table in zip(profiles, tables, strict=True)
+    ]
     if dry_run:
-        _print_plan(plan, table, as_json)
-    else:
-        lut = _measure(plan, loaded_space, profile, table, fresh, as_json)
-        if strict and lut.metadata.verdict == "do not use":
-            raise CheckError(f"verdict: do not use {table}: {lut.metadata.warnings[0]}")
-
-
-def _print_plan(plan: "Plan", table: Path, as_json: bool) -> None:
-    from fbprof.journal import read_journal
-    from fbprof.measure import journal_path
-    from fbprof.plan import describe
-
-    journal = read_journal(journal_path(table))
-    done = len(journal.visits) if journal else 0
-    summary = {
-        "operators": [spec.key() for spec in plan.operators],
-        "networks": [network.key for network in plan.networks],
-        "min_rounds": plan.min_rounds,
-        "rounds": plan.rounds,
-        "visits": plan.min_rounds * len(plan.subjects),
-        "visits_done": done,
-        "estimated_s": round(min(plan.estimated_s(), plan.max_time_s), 1),
-        "table": str(table),
-        "journal": str(journal_path(table)),
-    }
-    if as_json:
-        click.echo(json.dumps(summary, indent=2))
+        if as_json:
+            _echo_json([plan_summary(job.plan, job.table) for job in jobs])
+            return
+        click.echo(describe(plan.operators))
+        for job in jobs:
+            click.echo()
+            print_plan(job.plan, job.table)
         return
-    click.echo(describe(plan.operators))
-    click.echo(
-        f"\n{len(plan.operators)} operators of space {plan.space} and {len(plan.networks)} random networks on "
-        f"{plan.device}, {plan.runtime}, {plan.precision}, {plan.threads} thread{'s' * (plan.threads != 1)}"
-        f"\n{plan.min_rounds} rounds, then up to {plan.rounds} visits until within ±{plan.ci_percent:g} %, for at most "
-        f"{plan.max_time_s / 60:g} min; {plan.timing}; {done} visits are already in the journal"
-        f"\nestimated time: {summary['estimated_s']} s or more (a guess from the operators' sizes)"
-        f"\nfiles: {table} (table), {journal_path(table)} (raw samples)"
+    luts = (
+        [_measure(jobs[0], loaded_space, fresh, as_json)]
+        if len(jobs) == 1
+        else _farm(jobs, loaded_space, fresh, as_json)
     )
+    for job, lut in zip(jobs, luts, strict=True):
+        if strict and lut.metadata.verdict == "do not use":
+            raise CheckError(f"verdict: do not use {job.table}: {lut.metadata.warnings[0]}")
 
 
-def _measure(plan: "Plan", space: "Space", profile: "Profile", table: Path, fresh: bool, as_json: bool) -> "Lut":
+def _tables(profiles: "Sequence[Profile]", output: Path | None) -> list[Path]:
+    """Return where each device's table goes. Raises FbError where several were to go into one file."""
+    from fbbase.errors import FbError
+
+    if len(profiles) == 1 and output is not None and not output.is_dir():
+        return [output]
+    folder = output or Path()
+    if not folder.is_dir() and (folder.suffix or folder.exists()):
+        raise FbError(
+            f"-o {folder} is not a folder: {len(profiles)} devices write a table each, DEVICE.csv in a folder"
+        )
+    return [folder / f"{profile.name}.csv" for profile in profiles]
+
+
+def _measure(job: "Job", space: "Space", fresh: bool, as_json: bool) -> "Lut":
     from fblut.writing import write_lut
     from fbprof.measure import journal_path, keeping, measure
+    from fbprof.report import print_summary, summary_of
 
-    journal = journal_path(table)
+    journal = journal_path(job.table)
     start = time.monotonic()
     with keeping(journal):
-        lut = measure(plan, space, profile, journal, fresh)
-    write_lut(lut, table)
+        lut = measure(job.plan, space, job.profile, journal, fresh)
+    write_lut(lut, job.table)
     seconds = round(time.monotonic() - start, 1)
     if as_json:
-        click.echo(json.dumps(_summary(lut, table, journal, plan.ci_percent, seconds), indent=2, ensure_ascii=False))
+        _echo_json([summary_of(lut, job.table, journal, job.plan.ci_percent, seconds)])
     else:
-        _print_summary(lut, table, journal, plan.ci_percent, seconds)
+        print_summary(lut, job.table, journal, job.plan.ci_percent, seconds)
     return lut
 
 
-def _summary(lut: "Lut", table: Path, journal: Path, ci_percent: float, seconds: float) -> dict[str, object]:
-    from fblut.check import half_width_percent
+def _farm(jobs: "Sequence[Job]", space: "Space", fresh: bool, as_json: bool) -> "list[Lut]":
+    """Measure on several devices and print what each came to. Raises what the failures of some amount to."""
+    from fbprof.farm import measure_all, raise_failures
+    from fbprof.measure import journal_path
+    from fbprof.report import print_summary, summary_of
 
-    metadata = lut.metadata
-    half_widths = [half for row in lut.rows.values() if (half := half_width_percent(row)) is not None]
-    return {
-        "table": str(table),
-        "journal": str(journal),
-        "verdict": metadata.verdict,
-        "warnings": metadata.warnings,
-        "operators": len(lut.rows),
-        "failed": {row.spec.key(): row.notes for row in lut.rows.values() if row.status == "failed"},
-        "rounds": metadata.rounds,
-        "seconds": seconds,
-        "median_ci_half_width_percent": round(statistics.median(half_widths), 2) if half_widths else None,
-        "wider_than_asked": sum(half > ci_percent for half in half_widths),
-        "drift_range_percent": metadata.drift_range_percent,
-        "calibration_networks": metadata.calibration_networks,
-        "network_error_percent": metadata.network_error_percent,
-        "measured_at": metadata.measured_at,
-    }
+    outcomes = measure_all(jobs, space, fresh)
+    summaries: list[dict[str, object]] = []
+    for outcome in outcomes:
+        job, seconds = outcome.job, round(outcome.seconds, 1)
+        journal, percent = journal_path(job.table), job.plan.ci_percent
+        if outcome.lut is None:
+            error = str(outcome.error) or "interrupted"
+            summaries.append({"device": job.plan.device, "journal": str(journal), "error": error})
+        elif as_json:
+            summaries.append(summary_of(outcome.lut, job.table, journal, percent, seconds))
+        else:
+            print_summary(outcome.lut, job.table, journal, percent, seconds)
+    if as_json:
+        _echo_json(summaries)
+    raise_failures(outcomes)
+    return [outcome.lut for outcome in outcomes if outcome.lut is not None]
 
 
-def _print_summary(lut: "Lut", table: Path, journal: Path, ci_percent: float, seconds: float) -> None:
-    summary, metadata = _summary(lut, table, journal, ci_percent, seconds), lut.metadata
-    failed = [row for row in lut.rows.values() if row.status == "failed"]
-    width = summary["median_ci_half_width_percent"]
-    wide = summary["wider_than_asked"]
-    interval = f", median 95 % interval ±{width} %" if width is not None else ""
-    wider = f" ({wide} wider than ±{ci_percent:g} %)" if wide else ""
-    drift = f", drift of {metadata.drift_range_percent:.1f} % taken out" if metadata.drift_range_percent else ""
-    click.echo(
-        f"{table}: {len(lut.rows) - len(failed)} of {len(lut.rows)} operators on {metadata.device} ({metadata.soc}, "
-        f"{metadata.runtime} {metadata.runtime_version}), {metadata.rounds} visits or more each"
-        f"{interval}{wider}{drift}, {seconds} s"
-    )
-    if metadata.calibration_networks:
-        click.echo(
-            f"calibrated by {metadata.calibration_networks} random networks; the sum misses one it has not seen by "
-            f"{metadata.network_error_percent:.2f} %"
-        )
-    for row in failed:
-        click.echo(f"  failed: {row.spec.key()}: {row.notes}")
-    click.echo(f"verdict: {metadata.verdict}")
-    for warning in metadata.warnings:
-        click.echo(f"  - {warning}")
-    click.echo(f"next: fbsearch run --lut {table}    raw samples: {journal}")
+def _echo_json(summaries: list[dict[str, object]]) -> None:
+    """Print one device's summary as an object, those of several as a list."""
+    click.echo(json.dumps(summaries[0] if len(summaries) == 1 else summaries, indent=2, ensure_ascii=False))
