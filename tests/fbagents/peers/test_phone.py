@@ -19,7 +19,7 @@ from fbagents import bundle
 from fbagents.agent import AgentClient, Planned
 from fbagents.errors import DeviceError
 from fbagents.profile import Profile
-from fbagents.transports import Transport, _adb_device, connect
+from fbagents.transports import Transport, _adb_open, connect
 from fbbase.commandline import run
 from fblut.reading import read_lut
 from fbprof.cli import fbprof
@@ -29,6 +29,17 @@ from fbspace.space import load_space
 
 SPEC = OpSpec("ir", 16, 24, 16, 16, kernel=3, stride=2, expansion=3)  # as in ../conftest.py
 PACKAGES = {"litert": "ai-edge-litert", "onnxruntime": "onnxruntime"}
+SPACE = """
+description = "two layers"
+input = { channels = 3, size = 16 }
+classes = 4
+head_channels = [16]
+stem = [{ kind = "conv", channels = 8, kernel = 3, stride = 2 }]
+stages = [{ channels = 8, repeats = 2, stride = 1 }]
+[candidates]
+k3 = { kind = "ir", kernel = 3, expansion = 2 }
+skip = { kind = "skip" }
+"""
 over_adb_and_ssh = pytest.mark.parametrize("transport", ["adb", "ssh"])
 
 
@@ -50,7 +61,7 @@ def table_here(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
     def table(runtime: str) -> Path:
         path = folder / f"{runtime}.csv"
         if not path.exists():
-            assert measure("local", runtime, path) == 0
+            assert measure("local", runtime, path, "--rounds", "1") == 0
         return path
 
     return table
@@ -72,9 +83,9 @@ def board(emulated_phone: Phone, tmp_path: Path) -> Callable[..., str]:
     return write
 
 
-def measure(device: str, runtime: str, table: Path, rounds: int = 1) -> int:
-    command = ["measure", "--device", device, "--space", "fbnet-tiny", "--runtime", runtime, "--quick"]
-    return run(fbprof, [*command, "--rounds", str(rounds), "-o", str(table)])
+def measure(device: str, runtime: str, table: Path, *options: str, space: str = "fbnet-tiny") -> int:
+    command = ["measure", "--device", device, "--space", space, "--runtime", runtime, "--quick"]
+    return run(fbprof, [*command, *options, "-o", str(table)])
 
 
 def sums(table: Path) -> dict[str, tuple[float, float]]:
@@ -142,7 +153,7 @@ def test_measuring_the_phone_gives_a_whole_table_and_the_hosts_outputs(
     runtime: str,
 ) -> None:
     table = tmp_path / "phone.csv"
-    assert measure(board(transport), runtime, table, rounds=2) == 0
+    assert measure(board(transport), runtime, table, "--rounds", "2") == 0
     lut = read_lut(table)
     assert lut.missing(load_space("fbnet-tiny").operators()) == []
     assert {row.status for row in lut.rows.values()} == {"ok"}
@@ -158,8 +169,9 @@ def test_a_phone_that_restarts_while_it_is_measured_is_measured_to_the_end(
     phone: Phone, board: Callable[..., str], tmp_path: Path
 ) -> None:
     """All that was pushed is gone."""
-    table = tmp_path / "phone.csv"
+    table, space = tmp_path / "phone.csv", tmp_path / "two.toml"
     journal = table.with_suffix(".journal.jsonl")
+    space.write_text(SPACE)
 
     def restart() -> None:
         wait_until(lambda: journal.exists() and journal.read_bytes().count(b'"record":"visit"') >= 20, 60, "visits")
@@ -167,18 +179,19 @@ def test_a_phone_that_restarts_while_it_is_measured_is_measured_to_the_end(
 
     restarting = threading.Thread(target=restart)
     restarting.start()
-    assert measure(board("adb"), "litert", table, rounds=2) == 0
+    assert measure(board("adb"), "litert", table, "--ci", "0.0001", "--rounds", "60", space=str(space)) == 0
     restarting.join()
     content = read_journal(journal)
     assert content is not None
     assert (len(content.sessions), content.failed) == (2, {})
-    assert read_lut(table).missing(load_space("fbnet-tiny").operators()) == []
+    assert min(content.counts.values()) == 60
+    assert read_lut(table).missing(load_space(str(space)).operators()) == []
 
 
 def test_a_key_the_phone_does_not_know_is_told_with_what_to_do(
     emulated_phone: Phone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(_adb_device, "DIALOG_TIMEOUT_S", 1)
+    monkeypatch.setattr(_adb_open, "DIALOG_TIMEOUT_S", 1)
     known = emulated_phone.profile("adb")
     stranger = Profile.model_validate(
         known.model_dump() | {"address": known.address | {"key_file": str(tmp_path / "key")}}
