@@ -74,15 +74,19 @@ def measure_all(jobs: Sequence[Job], space: Space, fresh: bool = False) -> list[
     outcomes: dict[str, Outcome] = {}
     with interrupt_between_steps() as check, shared_screen(), contextlib.ExitStack() as stack:
         files = stack.enter_context(ModelFiles(jobs[0].plan))
+        threads = []
         for job in jobs:
             arguments = (job, space, fresh, files, check, ended)
             # a daemon: after a second Ctrl-C nobody waits for a device that does not answer
-            threading.Thread(target=_work, args=arguments, name=job.profile.name, daemon=True).start()
+            threads.append(threading.Thread(target=_work, args=arguments, name=job.profile.name, daemon=True))
+            threads[-1].start()
         for _ in jobs:
             outcome = ended.get()
             outcomes[outcome.job.profile.name] = outcome
             if isinstance(outcome.error, FbError):
                 click.echo(f"{outcome.job.profile.name}: {click.style('error', fg='red')}: {outcome.error}", err=True)
+        for thread in threads:
+            thread.join()
     return [outcomes[job.profile.name] for job in jobs]
 
 

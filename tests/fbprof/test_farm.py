@@ -1,0 +1,314 @@
+"""Several devices at once are as good as one after the other, and one's failure is nobody else's."""
+
+import json
+import lzma
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from fbbase.commandline import run
+from fbprof.cli import fbprof
+from fbprof.export import export_spec
+from fbprof.journal import read_journal
+from fbprof.loaded import KEPT_NETWORKS, ModelFiles
+from fbprof.plan import Plan, calibration_networks
+from fbprof.subject import operator
+from fbspace.space import load_space
+
+DATA = Path(__file__).parents[1] / "data"
+OPTIONS = ["--space", "replay.toml", "--rounds", "6", "--calibrate", "3"]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three recorded devices, as fast as possible, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "replay.toml").write_bytes((DATA / "replay.toml").read_bytes())
+    journal = lzma.decompress((DATA / "replay.journal.jsonl.xz").read_bytes())
+    for name in "abc":
+        (tmp_path / f"{name}.recording.jsonl").write_bytes(journal)
+        write_profile(name)
+    return tmp_path
+
+
+def write_profile(name: str, speed: float = 0) -> None:
+    address = f'journal = "{name}.recording.jsonl"\nspeed = {speed}\n'
+    Path(f"{name}.toml").write_text(f'description = "x"\ntransport = "replay"\n[address]\n{address}')
+
+
+def measure(*names: str, options: list[str] = OPTIONS) -> int:
+    return run(fbprof, ["measure", *(word for name in names for word in ("--device", f"{name}.toml")), *options])
+
+
+def without_times(path: Path) -> str:
+    """A table or journal without what tells when it was made."""
+    return re.sub(r'"started_at":"[^"]*"', "", path.read_text(encoding="utf-8"))
+
+
+def test_tables_and_journals_are_those_of_single_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in "abc":
+        assert measure(name, options=[*OPTIONS, "-o", f"single/{name}.csv"]) == 0
+    assert measure("a", "b", "c", options=[*OPTIONS, "-o", "many"]) == 0
+    for name in "abc":
+        for file in (f"{name}.csv", f"{name}.journal.jsonl"):
+            assert without_times(here / "many" / file) == without_times(here / "single" / file)
+    out = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in out if "operators on" in line][-3:] == [f"many/{n}.csv" for n in "abc"]
+
+
+def test_without_a_folder_tables_go_to_the_current_one_and_json_is_a_list(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert measure("a", "b", options=[*OPTIONS, "--json"]) == 0
+    assert [entry["table"] for entry in json.loads(capsys.readouterr().out)] == ["a.csv", "b.csv"]
+    assert (here / "a.csv").exists()
+    assert (here / "b.journal.jsonl").exists()
+
+
+def test_a_dry_run_tells_of_every_device_and_writes_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(here.iterdir())
+    assert measure("a", "b", options=[*OPTIONS, "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "on a, litert" in out
+    assert "on b, litert" in out
+    assert sorted(here.iterdir()) == before
+
+
+def unreachable_profile(here: Path) -> None:
+    """A board that nobody answers for: a port of this machine that is bound, and not listened at."""
+    bound = socket.socket()
+    bound.bind(("127.0.0.1", 0))
+    port = bound.getsockname()[1]
+    bound.close()
+    known_hosts = here / "known_hosts"
+    known_hosts.touch()
+    address = f'host = "127.0.0.1"\nport = {port}\nconfig_file = "/dev/null"\nknown_hosts_file = "{known_hosts}"\n'
+    (here / "board.toml").write_text(f'description = "x"\ntransport = "ssh"\n[address]\n{address}')
+
+
+def test_a_device_that_cannot_be_reached_leaves_the_others_whole(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unreachable_profile(here)
+    assert measure("a", "board", "b") == 4
+    error = capsys.readouterr().err
+    assert re.search(r"^board: error: .*127\.0\.0\.1", error, re.M)
+    assert "1 of 3 devices failed: board. The same command measures what is missing" in error
+    assert not (here / "board.csv").exists()
+    for name in "ab":
+        assert measure(name, options=[*OPTIONS, "-o", f"single/{name}.csv"]) == 0
+        assert without_times(here / f"{name}.csv") == without_times(here / f"single/{name}.csv")
+
+
+def test_an_agent_that_dies_leaves_the_others_whole(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dying = here / "python"
+    dying.write_text("#!/bin/sh\necho out of luck >&2\nexit 7\n")
+    dying.chmod(0o755)
+    (here / "dying.toml").write_text(f'description = "x"\ntransport = "local"\npython = "{dying}"\n')
+    assert measure("dying", "a", "b", options=[*OPTIONS, "--json"]) == 4
+    captured = capsys.readouterr()
+    assert re.search(r"^dying: error: the agent ended with 7: out of luck", captured.err, re.M)
+    summaries = json.loads(captured.out)
+    assert [entry["device"] for entry in summaries] == ["dying", "a", "b"]
+    assert summaries[0]["error"].startswith("the agent ended with 7")
+    assert summaries[1]["operators"] == summaries[2]["operators"] == 10
+    assert (here / "a.csv").exists()
+    assert (here / "b.csv").exists()
+
+
+def test_where_no_device_can_be_measured_the_exit_code_is_3(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert measure("a", "b", options=[*OPTIONS, "--threads", "2"]) == 3
+    error = capsys.readouterr().err
+    assert "2 of 2 devices failed: a, b" in error
+    assert error.count("the recording was made with --threads 1") == 2
+
+
+def test_a_journal_of_another_run_stops_only_its_own_device(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert measure("a", options=["--space", "replay.toml", "--rounds", "1", "--calibrate", "0", "--seed", "5"]) == 0
+    assert measure("a", "b") == 4
+    assert "a: error: a.journal.jsonl belongs to another run (seed 5 there, 0 asked for)" in capsys.readouterr().err
+    assert (here / "b.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("devices", "options", "message"),
+    [
+        (["a.toml", "a.toml"], [], "two devices are called a, and would write the same table and journal"),
+        (["a.toml", "named.toml"], [], "two devices are called a"),
+        (["a.toml", "twin.toml"], [], "a and twin are the same device"),
+        (["local", "local-native"], [], "local and local-native are the same device"),
+        (["a.toml", "b.toml"], ["-o", "t.csv"], "t.csv is not a folder: 2 devices write a table each"),
+        (["a.toml", "b.toml"], ["-o", "a.recording.jsonl"], "is not a folder"),
+        (["a.toml", "none"], [], "unknown device 'none'"),
+    ],
+)
+def test_bad_input_is_one_message_before_anything_is_done(
+    here: Path, devices: list[str], options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "twin.toml").write_text((here / "a.toml").read_text())
+    (here / "named.toml").write_text('name = "a"\n' + (here / "b.toml").read_text())
+    before = sorted(here.rglob("*"))
+    arguments = [word for device in devices for word in ("--device", device)]
+    assert run(fbprof, ["measure", *arguments, *OPTIONS, *options]) == 2
+    assert message in capsys.readouterr().err
+    assert sorted(here.rglob("*")) == before
+
+
+def counted_visits(name: str) -> int:
+    journal = Path(f"{name}.journal.jsonl")
+    return journal.read_bytes().count(b'"warm_up":false') if journal.exists() else 0
+
+
+def start_slow(rounds: int, *names: str, also: str | None = None) -> subprocess.Popen[str]:
+    """Start a run whose devices take their time, 20 s or longer, and wait for their first visits."""
+    for name in names:
+        write_profile(name, speed=0.02)
+    files = [*(f"{name}.toml" for name in names), *([also] if also else [])]
+    devices = [word for file in files for word in ("--device", file)]
+    argv = [sys.executable, "-m", "fbprof", "measure", *devices, "--space", "replay.toml", "--calibrate", "3"]
+    argv += ["--rounds", str(rounds)]
+    process = subprocess.Popen(argv, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        if all(counted_visits(name) >= 20 for name in names):
+            return process
+        time.sleep(0.05)
+    process.kill()
+    pytest.fail(f"no samples in 60 s: {process.communicate()}")
+
+
+def test_ctrl_c_ends_every_device_in_order_and_the_same_command_continues(here: Path) -> None:
+    with start_slow(60, "a", "b", "c") as process:
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "stopping after this step; Ctrl-C again stops at once" in stderr
+    kept = {}
+    for name in "abc":
+        kept[name] = read_journal(here / f"{name}.journal.jsonl")
+        assert f"{len(kept[name].visits)} visits are kept in {name}.journal.jsonl" in stderr  # type: ignore[union-attr]
+        assert not (here / f"{name}.csv").exists()
+        write_profile(name)
+    rounds = max(20, *(max(content.counts.values()) for content in kept.values()))  # type: ignore[union-attr]
+    options = ["--space", "replay.toml", "--calibrate", "3", "--rounds", str(rounds)]
+    assert measure("a", "b", "c", options=options) == 0
+    for name in "abc":
+        after = read_journal(here / f"{name}.journal.jsonl")
+        assert after is not None
+        assert len(after.sessions) == 2
+        assert after.visits[: len(kept[name].visits)] == kept[name].visits  # type: ignore[union-attr]
+        assert min(after.counts.values()) == rounds
+
+
+def test_a_second_ctrl_c_waits_for_nobody(here: Path) -> None:
+    """The third device never says hello, so that nothing that waits for its step would end within a minute."""
+    silent = here / "python"
+    silent.write_text("#!/bin/sh\nexec cat >/dev/null\n")  # it ends when the host is gone
+    silent.chmod(0o755)
+    (here / "silent.toml").write_text(f'description = "x"\ntransport = "local"\npython = "{silent}"\n')
+    with start_slow(60, "a", "b", also="silent.toml") as process:
+        assert process.stderr is not None
+        process.send_signal(signal.SIGINT)
+        lines = iter(process.stderr.readline, "")
+        assert any("Ctrl-C again stops at once" in line for line in lines)
+        kept = [next(line for line in lines if "are kept in" in line) for _ in "ab"]
+        assert sorted(re.findall(r"kept in (.)\.journal", "".join(kept))) == ["a", "b"]
+        assert process.poll() is None
+        start = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert time.monotonic() - start < 15
+    assert process.returncode == 130
+
+
+def test_a_kill_loses_nothing(here: Path) -> None:
+    with start_slow(60, "a", "b", "c") as process:
+        process.kill()
+        process.communicate(timeout=20)
+    for name in "abc":
+        content = read_journal(here / f"{name}.journal.jsonl")
+        assert content is not None
+        assert len(content.visits) >= 20
+
+
+def plan_of(space: str, networks: int) -> Plan:
+    loaded = load_space(space)
+    return Plan(
+        space=space,
+        device="d",
+        runtime="litert",
+        precision="float32",
+        threads=1,
+        cores=None,
+        runs=3,
+        dropped=1,
+        seed=0,
+        operators=tuple(loaded.operators()),
+        networks=calibration_networks(loaded, networks, seed=0),
+    )
+
+
+def test_model_files_are_written_once_for_all_threads_and_networks_do_not_pile_up(here: Path) -> None:
+    plan = plan_of("replay.toml", networks=KEPT_NETWORKS + 5)
+    written: list[str] = []
+    problems: list[BaseException] = []
+
+    class Counting(ModelFiles):
+        def _write(self, subject: object) -> Path:
+            written.append(subject.key)  # type: ignore[attr-defined]
+            return super()._write(subject)  # type: ignore[arg-type]
+
+    def use(files: ModelFiles, together: threading.Barrier) -> None:
+        try:
+            for subject in plan.subjects:
+                together.wait(30)
+                with files.opened(subject) as path:
+                    assert path.stat().st_size > 0
+        except BaseException as error:
+            problems.append(error)
+            together.abort()
+
+    with Counting(plan) as files:
+        together = threading.Barrier(8)
+        threads = [threading.Thread(target=use, args=(files, together)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        folder = Path(files._folder.name)
+        with files.opened(operator(plan.operators[0])) as path:
+            assert path.read_bytes() == export_spec(plan.operators[0], "tflite")
+        left = len(list(folder.iterdir()))
+    assert problems == []
+    assert sorted(written) == sorted(subject.key for subject in plan.subjects)
+    assert left == len(plan.operators) + KEPT_NETWORKS
+    assert not folder.exists()
+
+
+def test_a_bug_in_one_device_is_told_after_the_others_finished(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fbagents.transports import replay
+
+    def broken(self: object, path: Path) -> str:
+        if threading.current_thread().name == "b":
+            raise ZeroDivisionError
+        return str(path)
+
+    monkeypatch.setattr(replay.ReplayTransport, "push", broken)
+    with pytest.raises(ZeroDivisionError):
+        measure("a", "b", "c")
+    assert (here / "a.csv").exists()
+    assert (here / "c.csv").exists()
+    assert not (here / "b.csv").exists()
+
+
+def test_no_thread_is_left_behind(here: Path) -> None:
+    before = set(threading.enumerate())
+    assert measure("a", "b") == 0
+    assert set(threading.enumerate()) <= before
