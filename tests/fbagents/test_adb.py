@@ -21,8 +21,9 @@ import pytest
 from fbagents.agent import AgentClient, Planned
 from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError, DeviceError, ProfileError
 from fbagents.profile import Profile, check_address, load_profile
-from fbagents.transports import Transport, _adb_device, _remote, connect
-from fbagents.transports._adb_device import AdbConnection, Address
+from fbagents.transports import Transport, _adb_open, _remote, connect
+from fbagents.transports._adb_address import Address
+from fbagents.transports._adb_device import AdbConnection
 from fbagents.transports._adb_keys import signer
 from fbagents.transports._adb_link import LinkError
 from fbagents.transports._remote import DAMAGED, UPLOAD
@@ -435,7 +436,7 @@ def answer(server: socket.socket, said: bytes) -> None:
 def test_a_phone_that_does_not_know_the_key_asks_for_the_dialog(
     phone: Phone, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(_adb_device, "DIALOG_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(_adb_open, "DIALOG_TIMEOUT_S", 0.5)
     phone.known_keys.unlink()
     with pytest.raises(DeviceError, match=r"has not authorised this computer's key .*accept the dialog on the phone"):
         phone.connection()
@@ -474,13 +475,20 @@ def test_a_key_is_made_once_private_and_never_replaced(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ({}, "address.host is not usable"),
         ({"host": "a\nb"}, "address.host is not usable"),
         ({"host": "-x"}, "address.host is not usable"),
         ({"host": "b", "port": 70000}, "address.port is not usable"),
         ({"host": "b", "port": "5555"}, "address.port is not usable"),
         ({"host": "b", "key_file": "a\0b"}, "address.key_file is not usable"),
-        ({"host": "b", "serial": "x"}, "address.serial is unknown; known for adb: host, port, key_file"),
+        ({"host": "b", "serial": "x"}, r"address.serial is not usable \(host says already"),
+        ({"port": 5555}, r"address.port is not usable \(it is the port of host"),
+        ({"config_file": "x"}, r"address.config_file is not usable \(it is for tunnel"),
+        ({"serial": "a\nb"}, "address.serial is not usable"),
+        ({"server": "lab"}, "address.server is not usable"),
+        ({"server": "-x:5037"}, "address.server is not usable"),
+        ({"tunnel": "-oProxyCommand=x"}, "address.tunnel is not usable"),
+        ({"tunnel": "me@-x"}, "address.tunnel is not usable"),
+        ({"hosts": "b"}, "address.hosts is unknown; known for adb: host, port, serial, model, server, tunnel"),
     ],
 )
 def test_an_address_that_is_none_is_refused(address: dict[str, Any], message: str) -> None:

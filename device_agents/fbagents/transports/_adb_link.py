@@ -10,7 +10,7 @@ import struct
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from fbagents.transports._adb_wire import Wire
 
@@ -53,6 +53,44 @@ class Stream:
     may_write: bool = False
     closed: bool = False
     received: list[bytes] = field(default_factory=list)
+
+
+class Streams(Protocol):
+    """What opens streams on a phone: a Link, or a ServerLink. All but `is_open`, `fail` and `close` raise LinkError."""
+
+    packet_bytes: int
+
+    def open(self, service: bytes) -> Stream:
+        """Open a service; the stream is closed where the device refuses it."""
+        ...
+
+    def write(self, stream: Stream, data: bytes) -> None:
+        """Send up to `packet_bytes`."""
+        ...
+
+    def take(self, stream: Stream) -> bytes:
+        """Return what has arrived, and let the device send more."""
+        ...
+
+    def end(self, stream: Stream) -> None:
+        """Close a stream from this side."""
+        ...
+
+    def pump(self, timeout_s: float) -> bool:
+        """Handle what comes next of whichever stream; return False where nothing came."""
+        ...
+
+    def is_open(self) -> bool:
+        """Return whether the phone is connected, as far as this side can know without asking."""
+        ...
+
+    def fail(self, reason: str) -> LinkError:
+        """Close, and return the error that says why."""
+        ...
+
+    def close(self) -> None:
+        """Close; never raises."""
+        ...
 
 
 class Link:
@@ -229,7 +267,7 @@ class Link:
 class Shell:
     """A command by shell v2: its input, its two outputs apart, and its exit code, None until it is known."""
 
-    def __init__(self, link: Link, command: bytes) -> None:
+    def __init__(self, link: Streams, command: bytes) -> None:
         self.stdout, self.stderr = bytearray(), bytearray()
         self.exit_code: int | None = None
         self._link, self._unparsed = link, bytearray()

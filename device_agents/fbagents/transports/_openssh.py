@@ -79,8 +79,9 @@ class Address(pydantic.BaseModel):
 class OpenSsh:
     """A shared connection whose socket lies in a private folder; it ends by itself a minute after its last command."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, open_timeout_s: float = OPEN_TIMEOUT_S) -> None:
         self.address = address
+        self._open_timeout_s = open_timeout_s
         self._opened = 0
         parent = tempfile.gettempdir()
         self._folder = Path(
@@ -132,6 +133,25 @@ class OpenSsh:
         """Return whether the connection is open, as far as the client knows by now."""
         return self._opened > 0 and self._control("check")
 
+    def forward(self, target: str) -> str:
+        """Return a socket that only this user can open and that leads to `host:port` as seen from there.
+
+        Raises UnreachableError. The client is asked without any configuration: that may ask for forwardings of its own.
+        """
+        forwarded = self._folder / f"forward{self._opened}"
+        if not forwarded.exists():
+            socket, log = (str(self._folder / name) for name in (f"socket{self._opened}", "control"))
+            argv = ["ssh", "-F", "none", "-S", socket.replace("%", "%%"), "-E", log, "-O", "forward"]
+            listening = str(forwarded).replace(":", "\\:")
+            argv += ["-L", f"{listening}:{target}", "--", self.address.host]
+            try:
+                code = _quietly(argv, OPEN_TIMEOUT_S)
+            except (OSError, subprocess.TimeoutExpired):
+                code = -1
+            if code != 0:
+                raise UnreachableError(f"the OpenSSH client does not forward a socket to {target} on {self.address}")
+        return str(forwarded)
+
     def lost(self) -> ConnectionLostError:
         """Describe how the connection ended."""
         return ConnectionLostError(f"the connection to {self.address} was lost: {self._words()}")
@@ -147,14 +167,14 @@ class OpenSsh:
         self._opened += 1
         argv = [*self._client(), "-o", "ControlMaster=yes", "-fN", "--", self.address.host]
         try:
-            code = _quietly(argv, OPEN_TIMEOUT_S)
+            code = _quietly(argv, self._open_timeout_s)
         except FileNotFoundError:
             self._opened = 0
             raise DeviceError(
                 "the OpenSSH client ssh is not installed on this machine: install openssh-client"
             ) from None
         except subprocess.TimeoutExpired:
-            raise UnreachableError(f"{self.address} did not log in within {OPEN_TIMEOUT_S:.0f} s") from None
+            raise UnreachableError(f"{self.address} did not log in within {self._open_timeout_s:.0f} s") from None
         if code != 0:
             raise explain(self._words(), self.address)
         return self._opened

@@ -1,8 +1,9 @@
-"""adb: an Android phone by adb over TCP, without an adb server; docs/adb.md says what it needs."""
+"""adb: an Android phone over TCP, by an adb server that runs already, or over USB; docs/adb.md says what it needs."""
 
 from fbagents.phone import PhonePreparation
 from fbagents.profile import PhoneConditions, Profile, check_address
-from fbagents.transports._adb_device import AdbConnection, Address
+from fbagents.transports._adb_address import Address
+from fbagents.transports._adb_device import AdbConnection
 from fbagents.transports._remote import RemoteTransport
 
 DEFAULT_FOLDER = "/data/local/tmp/fbnet-lab"
