@@ -1,0 +1,196 @@
+"""Phones on this machine's USB, and the wire to one of them, found and opened by adb-shell without an adb server."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from fbagents.errors import DeviceError, UnreachableError
+
+SLICE_S = 0.5
+"""libusb waits at most so long at once, so that Ctrl-C is heard."""
+DRAIN_S = 0.05
+MOST_LEFT_OVER = 100
+
+
+@dataclass(frozen=True, slots=True)
+class UsbPhone:
+    """A phone on USB; `obstacle` says why it cannot be used and what to do, and is empty where it can be asked."""
+
+    serial: str
+    product: str
+    obstacle: str = ""
+
+
+def usb_phones() -> list[UsbPhone]:
+    """Return the phones on USB whose debugging is on. Raises DeviceError where USB cannot be used at all."""
+    return [phone for phone, _ in _found()]
+
+
+def open_usb(serial: str) -> "UsbWire":
+    """Open the wire to the phone of this serial number.
+
+    Raises UnreachableError where it is not attached, DeviceError where it is and cannot be used.
+    """
+    obstacles = []
+    for phone, transport in _found():
+        if phone.serial == serial:
+            return _opened(transport, f"the phone {serial}")
+        if not phone.serial:
+            obstacles.append(phone.obstacle)
+    raise UnreachableError(
+        f"no phone {serial} on USB with USB debugging on: is the cable in, the phone unlocked, and USB debugging "
+        "switched on in its developer options?" + "".join(f" {obstacle}" for obstacle in obstacles)
+    )
+
+
+class UsbWire:
+    """One phone's two bulk endpoints.
+
+    A header and its payload are transfers of their own, and one that fills its last USB packet is followed by an empty
+    one, as adbd expects. adbd itself sends no empty ones, so never more is asked for than the rest of a transfer,
+    rounded up to whole USB packets.
+    """
+
+    def __init__(self, transport: Any, usb_packet_bytes: int) -> None:
+        """Take over an open UsbTransport of adb-shell, and drop what an earlier connection left in the phone."""
+        self._transport = transport
+        # Not by its own bulk_read: that asks the phone for its serial number at every time-out.
+        self._handle = transport._transport
+        self._usb_packet_bytes = usb_packet_bytes
+        self._arrived = b""
+        for _ in range(MOST_LEFT_OVER):
+            if not self.has_data(DRAIN_S):
+                break
+            self._arrived = b""
+
+    def has_data(self, timeout_s: float) -> bool:
+        """Wait until a packet begins to arrive."""
+        if not self._arrived:
+            self._arrived = self._receive(self._usb_packet_bytes, timeout_s)
+        return bool(self._arrived)
+
+    def read(self, size_bytes: int, timeout_s: float) -> bytes:
+        """Return what has come. Raises TimeoutError, and ConnectionResetError where the phone is gone."""
+        if not self._arrived:
+            whole = -(-size_bytes // self._usb_packet_bytes) * self._usb_packet_bytes
+            self._arrived = self._receive(whole, timeout_s)
+        if not self._arrived:
+            raise TimeoutError("the phone sends nothing over USB")
+        data, self._arrived = self._arrived[:size_bytes], self._arrived[size_bytes:]
+        return data
+
+    def send(self, header: bytes, payload: bytes, timeout_s: float) -> None:
+        """Send both. Raises TimeoutError, and ConnectionResetError where the phone is gone."""
+        for transfer in (header, payload) if payload else (header,):
+            self._transfer(transfer, timeout_s)
+            if len(transfer) % self._usb_packet_bytes == 0:
+                self._transfer(b"", timeout_s)
+
+    def close(self) -> None:
+        """Let the phone go."""
+        self._transport.close()
+
+    def _receive(self, size_bytes: int, timeout_s: float) -> bytes:
+        """Return what came within the time, which may be nothing."""
+        import usb1
+
+        deadline = time.monotonic() + timeout_s
+        while True:
+            # libusb takes 0 for no limit at all
+            slice_s = min(max(deadline - time.monotonic(), 0.001), SLICE_S)
+            try:
+                data = bytes(self._handle.bulkRead(self._transport._read_endpoint, size_bytes, int(slice_s * 1e3)))
+            except usb1.USBErrorTimeout as error:
+                data = bytes(error.received)
+            except usb1.USBError as error:
+                raise _gone(error) from None
+            if data or time.monotonic() >= deadline:
+                return data
+
+    def _transfer(self, data: bytes, timeout_s: float) -> None:
+        import usb1
+
+        try:
+            sent = self._handle.bulkWrite(self._transport._write_endpoint, data, int(timeout_s * 1e3))
+        except usb1.USBErrorTimeout:
+            raise TimeoutError("the phone takes nothing over USB") from None
+        except usb1.USBError as error:
+            raise _gone(error) from None
+        if sent != len(data):
+            raise ConnectionResetError(f"USB took {sent} of {len(data)} bytes")
+
+
+def _found() -> Iterator[tuple[UsbPhone, Any]]:
+    """Yield each phone with adb-shell's transport to it."""
+    try:
+        import usb1
+        from adb_shell.transport.usb_transport import UsbTransport
+    except ImportError:
+        raise DeviceError("phones on USB need libusb1 for Python: pip install 'fbnet-lab[adb]'") from None
+    except OSError:
+        raise DeviceError(
+            "phones on USB need the library libusb 1.0: apt install libusb-1.0-0, or brew install libusb"
+        ) from None
+    except Exception as error:  # libusb's own, when its context is opened
+        raise DeviceError(f"USB cannot be used here: {error}") from None
+    try:
+        for transport in UsbTransport.find_all_adb_devices():
+            yield _described(transport), transport
+    except usb1.USBError as error:
+        raise DeviceError(f"USB cannot be used here: {error}") from None
+
+
+def _described(transport: Any) -> UsbPhone:
+    import usb1
+
+    device = transport._device
+    try:
+        return UsbPhone(printable(device.getSerialNumber()), printable(device.getProduct()))
+    except usb1.USBError as error:
+        where = f"the phone on USB bus {device.getBusNumber()}, device {device.getDeviceAddress()},"
+        return UsbPhone("", "", str(_refused(error, where)))
+
+
+def _opened(transport: Any, phone: str) -> UsbWire:
+    import usb1
+
+    try:
+        transport.connect()
+        sizes = [endpoint.getMaxPacketSize() for endpoint in transport._setting.iterEndpoints()]
+        return UsbWire(transport, max(sizes))
+    except (usb1.USBError, OSError) as error:
+        transport.close()
+        raise _refused(error, phone) from None
+
+
+def _refused(error: Exception, phone: str) -> DeviceError:
+    """Say why a phone cannot be opened, and what to do."""
+    import usb1
+
+    if isinstance(error, usb1.USBErrorBusy):
+        return DeviceError(
+            f"{phone} is held by another program, most likely an adb server: adb kill-server ends it; or reach the "
+            "phone through that server"
+        )
+    if isinstance(error, usb1.USBErrorAccess):
+        return DeviceError(
+            f"{phone} may not be opened by this user, which takes a udev rule: on Debian and Ubuntu apt install "
+            "android-sdk-platform-tools-common, be in the group plugdev, and plug the phone in again"
+        )
+    if isinstance(error, usb1.USBErrorNoDevice):
+        return UnreachableError(f"{phone} left USB: is the cable in?")
+    return DeviceError(f"{phone} cannot be opened over USB: {error}; plug it in again")
+
+
+def _gone(error: Exception) -> ConnectionResetError:
+    import usb1
+
+    if isinstance(error, usb1.USBErrorNoDevice):
+        return ConnectionResetError("the phone left USB: the cable was pulled, or the phone restarts")
+    return ConnectionResetError(f"USB failed: {error}")
+
+
+def printable(text: str | None) -> str:
+    """Return what a device calls itself, without what could steer a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in text or "")[:100]
