@@ -2,8 +2,8 @@
 
 usage: python benchmarks/many_devices.py [--quick]
 
-This machine is measured once; its journal becomes 1 device and then 32, each measured for the whole run that a table
-takes: 80 visits to everything, with the networks that calibrate it. A recorded device has no cable and no process of its
+This machine is measured once; its journal becomes 1 device and then 32, each measured for the whole run of a table:
+80 visits to everything, with the networks that calibrate it. A recorded device has no cable and no process of its
 own, so that what is left is what the host does for each: asking, parsing, the journal, intervals and the table. It
 answers as fast as this machine does, several times faster than a phone, so that it asks more of the host than one.
 """

@@ -1,6 +1,6 @@
 """The agent's replies, parsed with bounds: what a device sends is never trusted (docs/agent-protocol.md)."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import pydantic
 
@@ -12,6 +12,7 @@ MAX_CORES = 1024
 
 _Name = Annotated[str, pydantic.Field(max_length=2000)]
 _Nanoseconds = Annotated[int, pydantic.Field(ge=0, lt=1 << 62)]
+_Integer = Annotated[int, pydantic.Field(gt=-(1 << 62), lt=1 << 62)]
 _Core = Annotated[int, pydantic.Field(ge=0, lt=MAX_CORES)]
 _Samples = Annotated[tuple[_Nanoseconds, ...], pydantic.Field(min_length=1, max_length=100_000)]
 
@@ -71,13 +72,19 @@ class Visit(_Reply):
     """Raw samples of one visit to a model: wall and, for one thread, thread-CPU nanoseconds of each run."""
 
     event: Literal["visit"]
-    index: Annotated[int, pydantic.Field(ge=0)]
+    index: Annotated[int, pydantic.Field(ge=0, lt=1 << 62)]
     model: _Name
     start_ns: _Nanoseconds
     wall_ns: _Samples
     cpu_ns: _Samples | None
-    core: int | None = None
-    freq_khz: int | None = None
+    core: _Integer | None = None
+    freq_khz: _Integer | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _of_one_length(self) -> Self:
+        if self.cpu_ns is not None and len(self.cpu_ns) != len(self.wall_ns):
+            raise ValueError(f"{len(self.wall_ns)} wall times and {len(self.cpu_ns)} CPU times")
+        return self
 
 
 class State(_Reply):

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+from array import array
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,9 +14,10 @@ from typing import Annotated, Any, Literal, Self
 import pydantic
 
 from fbagents.cores import check_cores
-from fbagents.protocol import Hello, Loaded, State, Visit
+from fbagents.protocol import Hello, Loaded, State
 from fbbase.files import storage_errors
 from fbprof.errors import JournalError
+from fbprof.visits import Visited, Visits
 
 
 class _Record(pydantic.BaseModel):
@@ -62,15 +64,6 @@ class StateRead(_Record):
     state: State
 
 
-class Visited(_Record):
-    """A subject, an operator or a network, was visited; warm-up visits are not counted."""
-
-    record: Literal["visit"] = "visit"
-    key: str
-    warm_up: bool = False
-    visit: Visit
-
-
 class Failed(_Record):
     """A subject cannot be measured, and why."""
 
@@ -94,8 +87,8 @@ class JournalContent:
     start: Start
     sessions: list[Session] = field(default_factory=list)
     states: list[State] = field(default_factory=list)
-    visits: list[Visited] = field(default_factory=list)
-    load_numbers: list[int] = field(default_factory=list)
+    visits: Visits = field(default_factory=Visits)
+    load_numbers: "array[int]" = field(default_factory=lambda: array("l"))
     loads: Counter[str] = field(default_factory=Counter)
     failed: dict[str, str] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)

@@ -29,7 +29,6 @@ from fbprof.journal import (
     Session,
     Start,
     StateRead,
-    Visited,
     check_same_device,
     count_visits,
     open_journal,
@@ -38,6 +37,7 @@ from fbprof.loaded import LoadedModels, ModelFiles
 from fbprof.plan import Plan, references
 from fbprof.schedule import Schedule, fitting_first
 from fbprof.subject import is_network_key
+from fbprof.visits import Visited
 from fbspace.space import Space
 
 STEADY_PERCENT = 3.0

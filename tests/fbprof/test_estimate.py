@@ -22,9 +22,10 @@ from fbprof.estimate import (
     median_interval,
     without_outliers,
 )
-from fbprof.journal import Failed, JournalContent, ModelLoaded, Session, Start, StateRead, Visited
+from fbprof.journal import Failed, JournalContent, ModelLoaded, Session, Start, StateRead
 from fbprof.plan import calibration_networks
 from fbprof.samples import usable_samples_us
+from fbprof.visits import Visited
 from fbspace.opspec import OpSpec
 from fbspace.space import Space, load_space
 

@@ -10,7 +10,8 @@ import pytest
 from fbagents.protocol import Visit
 from fbbase.errors import StorageError
 from fbprof.errors import JournalError
-from fbprof.journal import Failed, JournalContent, JournalWriter, Start, Visited, open_journal, read_journal
+from fbprof.journal import Failed, JournalContent, JournalWriter, Start, open_journal, read_journal
+from fbprof.visits import Visited
 
 START = Start(identity={"space": "fbnet", "threads": 1}, timing="t", started_at="now", tool_version="0")
 

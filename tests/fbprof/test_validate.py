@@ -27,13 +27,14 @@ from fblut.writing import write_lut
 from fbprof.accuracy import Candidate, Result, figures_of, judge, kendall
 from fbprof.cli import fbprof
 from fbprof.errors import MeasurementError
-from fbprof.journal import JournalContent, Session, Start, Visited, read_journal
+from fbprof.journal import JournalContent, Session, Start, read_journal
 from fbprof.measure import journal_path
 from fbprof.networks_file import read_networks
 from fbprof.plan import calibration_networks, zoo_choices
 from fbprof.plot import plot_results
 from fbprof.subject import is_network_key, network_specs
 from fbprof.validate import Validation, draw_candidates, evaluate, validation_plan
+from fbprof.visits import Visited
 from fbspace.network import count_spec
 from fbspace.opspec import OpSpec
 from fbspace.space import Space, load_space

@@ -137,7 +137,7 @@ def _add(
         case _State(state=state):
             recording.states.append(state.model_dump(mode="json", exclude={"id", "event"}))
         case _Visited(key=key, warm_up=warm_up, visit=visit):
-            if len(visit.wall_ns) != recording.runs or len(visit.cpu_ns or visit.wall_ns) != recording.runs:
+            if len(visit.wall_ns) != recording.runs:
                 raise ValueError(f"a visit has {len(visit.wall_ns)} runs, the journal says {recording.runs}")
             if not recording.loads[key]:
                 raise ValueError(f"a visit to {key!r:.200}, which was not loaded")
