@@ -94,7 +94,8 @@ class Route:
             if time.monotonic() >= deadline:
                 raise _adb_open.refused(str(self), f"(that of the adb server {server.name})")
             time.sleep(LOOK_INTERVAL_S)
-            phone = choose(server.phones(), phone.serial, None, f"adb server {server.name}")
+            # it may be away for a moment: people pull the cable and plug it in again
+            phone = next((now for now in server.phones() if now.serial == phone.serial), phone)
         return phone
 
     def _open_usb(self) -> Link:
