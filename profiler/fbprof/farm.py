@@ -1,6 +1,5 @@
 """Farm: measure on several devices side by side, each in a thread of its own, with its own journal and table."""
 
-import contextlib
 import json
 import queue
 import threading
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+from threadpoolctl import threadpool_limits
 
 from fbagents.profile import Profile
 from fbbase.errors import FbError, PartialError
@@ -19,10 +19,15 @@ from fbbase.progress import shared_screen
 from fblut.table import Lut
 from fblut.writing import write_lut
 from fbprof.errors import MeasurementError
+from fbprof.estimate import estimate
 from fbprof.loaded import ModelFiles
-from fbprof.measure import journal_path, keeping, measure
+from fbprof.measure import collect, journal_path, keeping
 from fbprof.plan import Plan
 from fbspace.space import Space
+
+
+_ESTIMATING = threading.Lock()
+"""One table at a time: it takes as much memory as all samples, and several would only wait for one another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +77,13 @@ def measure_all(jobs: Sequence[Job], space: Space, fresh: bool = False) -> list[
     """
     ended: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
     outcomes: dict[str, Outcome] = {}
-    with interrupt_between_steps() as check, shared_screen(), contextlib.ExitStack() as stack:
-        files = stack.enter_context(ModelFiles(jobs[0].plan))
+    with (
+        interrupt_between_steps() as check,
+        shared_screen(),
+        ModelFiles(jobs[0].plan) as files,
+        # threads of a matrix product wait in a loop: of many devices that would be all the host does
+        threadpool_limits(limits=1, user_api="blas"),
+    ):
         threads = []
         for job in jobs:
             arguments = (job, space, fresh, files, check, ended)
@@ -105,7 +115,9 @@ def _work(
     try:
         journal = journal_path(job.table)
         with keeping(journal):
-            lut = measure(job.plan, space, job.profile, journal, fresh, files, check)
+            content = collect(job.plan, job.profile, journal, fresh, files, check)
+        with _ESTIMATING:
+            lut = estimate(content, space)
         write_lut(lut, job.table)
     except BaseException as caught:  # KeyboardInterrupt, and bugs: told by the main thread
         lut, error = None, caught

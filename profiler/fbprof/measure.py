@@ -61,17 +61,9 @@ def journal_path(table: Path) -> Path:
     return table.with_suffix(".journal.jsonl")
 
 
-def measure(
-    plan: Plan,
-    space: Space,
-    profile: Profile,
-    journal: Path,
-    fresh: bool = False,
-    files: ModelFiles | None = None,
-    check: Callable[[], None] = _go_on,
-) -> Lut:
-    """Carry out a plan, or what is left of it, and return the table. Takes and raises what `collect` does."""
-    return estimate(collect(plan, profile, journal, fresh, files, check), space)
+def measure(plan: Plan, space: Space, profile: Profile, journal: Path, fresh: bool = False) -> Lut:
+    """Carry out a plan, or what is left of it, and return the table. Raises as `collect` does."""
+    return estimate(collect(plan, profile, journal, fresh), space)
 
 
 def collect(
