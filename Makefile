@@ -13,6 +13,7 @@ demo: $(VENV)/.installed
 	$(BIN)/fbprof verify $(DEMO)/search/arch.json --lut $(DEMO)/local.csv --device local
 
 test: lint
+	@tests/install_peers.sh
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.installed
