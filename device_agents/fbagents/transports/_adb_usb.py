@@ -1,5 +1,6 @@
 """Phones on this machine's USB, and the wire to one of them, found and opened by adb-shell without an adb server."""
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -100,7 +101,9 @@ class UsbWire:
             # libusb takes 0 for no limit at all
             slice_s = min(max(deadline - time.monotonic(), 0.001), SLICE_S)
             try:
-                data = bytes(self._handle.bulkRead(self._transport._read_endpoint, size_bytes, int(slice_s * 1e3)))
+                data = bytes(
+                    self._handle.bulkRead(self._transport._read_endpoint, size_bytes, math.ceil(slice_s * 1e3))
+                )
             except usb1.USBErrorTimeout as error:
                 data = bytes(error.received)
             except usb1.USBError as error:
