@@ -36,7 +36,7 @@ class AdbConnection:
     def shell(self, script: str, *arguments: str) -> Shell:
         """Start a constant POSIX shell script on the device; data are its arguments. Raises ConnectionLostError."""
         assert self._link is not None
-        command = shlex.join(["sh", "-c", script, "sh", *arguments])
+        command = f"set -- {shlex.join(arguments)}\n{script}"
         try:
             return Shell(self._link, command.encode(errors="surrogateescape"))
         except LinkError as error:

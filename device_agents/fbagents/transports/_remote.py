@@ -47,7 +47,7 @@ umask 077
 part=$1.$$.part
 cat >"$part" || { rm -f -- "$part"; exit 3; }
 has_hash "$part" "$2" || { rm -f -- "$part"; exit 4; }
-{ chmod "$3" "$part" && mv -f -- "$part" "$1"; } || exit 3
+{ [ "$3" = 600 ] || chmod "$3" "$part"; } && mv -f -- "$part" "$1" || exit 3
 """
 )
 DAMAGED = 4
