@@ -1,5 +1,6 @@
 """Device profiles: how to reach a device and how to measure on it, as TOML files a person can read."""
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -14,6 +15,19 @@ from fbbase.plugins import PluginFolder
 
 _Address = TypeVar("_Address", bound=pydantic.BaseModel)
 PROFILES = PluginFolder("device", "fbagents.profiles", suffix=".toml")
+ENVIRONMENT = {
+    "MALLOC_MMAP_THRESHOLD_": "268435456",
+    "MALLOC_TRIM_THRESHOLD_": "1073741824",
+    "MALLOC_TOP_PAD_": "67108864",
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "ORT_DISABLE_TELEMETRY": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+}
+"""Variables of every agent's process, to which a profile's own are added.
+
+The allocator's thresholds are fixed: glibc otherwise hands large activations back to the kernel on every run, and
+TorchScript's timing is bimodal (docs/method.md). The rest keeps threads from spinning, and runtimes quiet.
+"""
 
 
 def _checked_cores(text: str) -> str:
@@ -57,7 +71,12 @@ class Profile(pydantic.BaseModel):
     keep: bool = False
     cores: Annotated[str, pydantic.AfterValidator(_checked_cores)] | None = None
     phone: PhoneConditions | None = None
-    environment: dict[str, str] = {}
+    environment: dict[str, str] = pydantic.Field(default={}, validate_default=True)
+
+    @pydantic.field_validator("environment")
+    @classmethod
+    def _added(cls, environment: dict[str, str]) -> dict[str, str]:
+        return ENVIRONMENT | environment
 
     @pydantic.field_validator("phone")
     @classmethod
@@ -69,7 +88,13 @@ class Profile(pydantic.BaseModel):
 
 
 def load_profile(name: str) -> Profile:
-    """Return a profile by name, or from a file if `name` ends in .toml. Raises ProfileError, UnknownNameError."""
+    """Return a profile by name, from a file if `name` ends in .toml, or of what adb:SERIAL or ssh:[USER@]HOST reaches.
+
+    Raises ProfileError, UnknownNameError.
+    """
+    kind, colon, where = name.partition(":")
+    if colon and kind in ("adb", "ssh") and not name.endswith(".toml"):
+        return attached_profile(where) if kind == "adb" else _host_profile(where)
     path = Path(name) if name.endswith(".toml") else PROFILES.path(name)
     try:
         return Profile.model_validate({"name": path.stem} | tomllib.loads(read_text(path, "device profile")))
@@ -78,6 +103,29 @@ def load_profile(name: str) -> Profile:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         raise ProfileError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def attached_profile(serial: str, model: str = "") -> Profile:
+    """Return the profile of an attached phone that has none: the native agent on its big cores. Raises ProfileError."""
+    what = model.replace("_", " ") if model else "phone"
+    return _without_file("adb", serial, f"the attached {what} {serial}", {"serial": serial}, cores="big")
+
+
+def _host_profile(where: str) -> Profile:
+    user, _, host = where.rpartition("@")
+    address: dict[str, str | int | float | bool] = {"host": host}
+    return _without_file("ssh", where, f"{where} over ssh", address | ({"user": user} if user else {}))
+
+
+def _without_file(
+    transport: str, where: str, description: str, address: dict[str, str | int | float | bool], cores: str | None = None
+) -> Profile:
+    if not where or not where.isprintable():
+        raise ProfileError(f"--device {transport}:{where!r} names no device; fbprof devices shows what is there")
+    name = f"{transport}-{re.sub(r'[^A-Za-z0-9_.-]', '-', where)}"
+    return Profile(
+        name=name, description=description, transport=transport, address=address, agent="native", cores=cores
+    )
 
 
 def check_address(profile: Profile, model: type[_Address]) -> _Address:

@@ -393,7 +393,7 @@ def test_without_a_server_nothing_is_started_and_a_person_is_told(
         port = probe.getsockname()[1]
     monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(port))
     start = time.monotonic()
-    with pytest.raises(UnreachableError, match=r"no phone is attached \(USB\): plug it in .*fbprof devices"):
+    with pytest.raises(UnreachableError, match=r"no phone is attached \(USB\): is the cable in.*fbprof devices"):
         opened()
     with pytest.raises(UnreachableError, match=rf"no adb server answers at 127\.0\.0\.1:{port} .*adb start-server"):
         opened(server=f"127.0.0.1:{port}")

@@ -87,9 +87,8 @@ def missing(phones: Sequence[Attached], wanted: str, where: str) -> UnreachableE
             "with --device adb:SERIAL"
         )
     return UnreachableError(
-        f"no phone{wanted} is attached ({where}): plug it in with a cable that carries data, unlock it, and switch on "
-        "USB debugging (Settings, About phone, tap Build number seven times; then System, Developer options, USB "
-        "debugging); fbprof devices shows when it is there"
+        f"no phone{wanted} is attached ({where}): is the cable in, the phone unlocked, and USB debugging on? "
+        "fbprof devices says how, and shows when it is there"
     )
 
 

@@ -19,8 +19,9 @@ LOOK_INTERVAL_S = 0.5
 class Route:
     """The way to the phone of an address; once found, it stays the same phone. Prints as the phone's name."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, tunnel_timeout_s: float = _openssh.OPEN_TIMEOUT_S) -> None:
         self._address = address
+        self._tunnel_timeout_s = tunnel_timeout_s
         self._serial = address.serial
         self._name = str(address)
         self._tunnel: _openssh.OpenSsh | None = None
@@ -40,11 +41,12 @@ class Route:
         """Return the phone as it is attached now, without opening it. Raises DeviceError."""
         server = self.server()
         phones, where = (server.phones(), f"adb server {server.name}") if server else (usb(), "USB")
-        if server is None and self._address.model is not None and self._serial is None:
-            return choose(phones, None, None, where)  # which model it is only the phone itself tells
+        if server is None and phones and self._address.model is not None and self._serial is None:
+            # over USB only the phone itself tells its model: any that could be asked may be the one
+            return next((phone for phone in phones if phone.is_usable), phones[0])
         return choose(phones, self._serial, self._address.model, where)
 
-    def server(self, timeout_s: float = _openssh.OPEN_TIMEOUT_S) -> "Server | None":
+    def server(self) -> "Server | None":
         """Return the adb server to use: the address's own, the usual one if it answers, else None.
 
         Raises DeviceError where a tunnel cannot be made.
@@ -56,7 +58,7 @@ class Route:
             if self._tunnel is None:
                 user, _, host = address.tunnel.rpartition("@")
                 lab = _openssh.Address(host=host, user=user or None, config_file=address.config_file)
-                self._tunnel = _openssh.OpenSsh(lab, timeout_s)
+                self._tunnel = _openssh.OpenSsh(lab, self._tunnel_timeout_s)
             self._tunnel.ensure(patient=False)
             there = address.server or DEFAULT_SERVER
             return server_behind(self._tunnel.forward(there), f"{there} on {address.tunnel}")

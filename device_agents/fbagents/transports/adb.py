@@ -1,9 +1,14 @@
 """adb: an Android phone over TCP, by an adb server that runs already, or over USB; docs/adb.md says what it needs."""
 
+import socket
+
+from fbagents.errors import DeviceError, UnreachableError
 from fbagents.phone import PhonePreparation
 from fbagents.profile import PhoneConditions, Profile, check_address
 from fbagents.transports._adb_address import Address
 from fbagents.transports._adb_device import AdbConnection
+from fbagents.transports._adb_phones import Attached
+from fbagents.transports._adb_route import Route, usb
 from fbagents.transports._remote import RemoteTransport
 
 DEFAULT_FOLDER = "/data/local/tmp/fbnet-lab"
@@ -14,3 +19,27 @@ def connect(profile: Profile) -> RemoteTransport:
     address = check_address(profile, Address)
     preparation = PhonePreparation(profile.name, profile.phone or PhoneConditions())
     return RemoteTransport(profile, AdbConnection(address), DEFAULT_FOLDER, preparation)
+
+
+def attached() -> list[Attached]:
+    """Return the phones of the adb server that answers here, or else those on USB. Raises DeviceError."""
+    server = Route(Address()).server()
+    return usb() if server is None else server.phones()
+
+
+def check(profile: Profile, timeout_s: float) -> None:
+    """Raise DeviceError unless the phone is there and could be asked; it is not, so that it shows no dialog."""
+    address = check_address(profile, Address)
+    if address.host is not None:
+        try:
+            socket.create_connection((address.host, address.port), timeout=timeout_s).close()
+        except OSError as error:
+            raise UnreachableError(f"nothing answers at {address}: {error.strerror or error}") from None
+        return
+    route = Route(address, timeout_s)
+    try:
+        phone = route.find()
+    finally:
+        route.close()
+    if not phone.is_usable:
+        raise DeviceError(f"{phone.serial} is {phone.state}: {phone.remedy}")

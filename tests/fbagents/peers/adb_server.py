@@ -1,17 +1,27 @@
 """A real adb server for the tests: the program that adbutils brings, on a port and with a home of its own."""
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import adbd as peer
 
 from fbagents.transports._adb_keys import make_key
+
+
+@functools.cache
+def key_pair() -> tuple[bytes, bytes]:
+    """Return a key and its public half, made once: that takes seconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        make_key(Path(folder) / "adbkey")
+        return (Path(folder) / "adbkey").read_bytes(), (Path(folder) / "adbkey.pub").read_bytes()
 
 
 class AdbServer:
@@ -25,7 +35,10 @@ class AdbServer:
             raise peer.UnavailableError("adbutils brings no adb program for this machine")
         self.home = folder / "adb-home"
         self.key = self.home / ".android" / "adbkey"
-        make_key(self.key)
+        self.key.parent.mkdir(mode=0o700, parents=True)
+        for suffix, content in zip(("", ".pub"), key_pair(), strict=True):
+            Path(f"{self.key}{suffix}").write_bytes(content)
+        self.key.chmod(0o600)
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port: int = probe.getsockname()[1]
         self.address = f"127.0.0.1:{self.port}"

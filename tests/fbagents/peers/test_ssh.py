@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from fbagents.agent import AgentClient, Planned
 from fbagents.errors import AgentReplyError, DeviceError, ProfileError
-from fbagents.profile import Profile, check_address, load_profile
+from fbagents.profile import Profile, load_profile
 from fbagents.transports import Transport, connect
 from fbagents.transports._openssh import Address, OpenSsh
 from fbagents.transports._remote import START, folder_argument
@@ -245,15 +245,6 @@ def test_a_folder_is_never_an_option() -> None:
 def test_the_raspberry_pis_profile_is_an_address() -> None:
     transport = connect(load_profile("raspberry-pi-4"))
     transport.close()
-
-
-def test_the_profile_in_the_docs_is_one_with_every_field(tmp_path: Path) -> None:
-    page = (Path(__file__).parents[3] / "docs" / "device-profile.md").read_text(encoding="utf-8")
-    (tmp_path / "rpi5.toml").write_text(page.split("```toml\n")[1].split("```")[0])
-    profile = load_profile(str(tmp_path / "rpi5.toml"))
-    assert profile.model_fields_set == set(Profile.model_fields)
-    assert check_address(profile, Address).model_fields_set == set(Address.model_fields)
-    assert profile.environment == load_profile("local").environment
 
 
 @pytest.mark.parametrize("number", [0, 1])

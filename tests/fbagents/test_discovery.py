@@ -1,0 +1,167 @@
+"""What is attached, known and reachable, and profiles of devices that have no file."""
+
+import json
+import re
+import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from fbagents import discovery
+from fbagents.errors import DeviceError, ProfileError
+from fbagents.profile import ENVIRONMENT, PROFILES, Profile, check_address, load_profile
+from fbagents.transports import _adb_address, _openssh, connect
+from fbagents.transports._adb_phones import Attached
+from fbbase.commandline import run
+from fbprof.cli import fbprof
+
+sys.path.insert(0, str(Path(__file__).parent / "peers"))
+import adb_server as servers
+import adbd as peer
+from unavailable import unavailable
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.fixture
+def attached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[servers.AdbServer, list[str]]]:
+    """A server, which is the usual one, with a phone that is ready and one that does not know its key."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("ADB_SERVER_SOCKET", raising=False)
+    try:
+        with servers.adb_server(tmp_path) as server, servers.phones(tmp_path, server, 2) as (ready, new):
+            monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(server.port))
+            (tmp_path / "phone1" / "adb_keys").unlink()
+            yield server, [server.attach(ready), server.attach(new, "unauthorized")]
+    except peer.UnavailableError as error:
+        unavailable(f"no adb server with phones: {error}")
+
+
+@pytest.fixture
+def nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No adb server, nothing on USB."""
+    monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", "1")
+    monkeypatch.delenv("ADB_SERVER_SOCKET", raising=False)
+    for module in ("_adb_route", "adb"):
+        monkeypatch.setattr(f"fbagents.transports.{module}.usb", list)
+
+
+def test_attached_phones_are_listed_with_their_state(
+    attached: tuple[servers.AdbServer, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    server, (ready, new) = attached
+    found = {phone.serial: phone for phone in discovery.attached()}
+    assert found[ready] == Attached(ready, "", "device", "server", server.address)
+    assert (found[new].state, found[new].is_usable) == ("unauthorized", False)
+    assert "accept the dialog on the phone" in found[new].remedy
+    assert [profile.address for profile in discovery.attached_profiles()] == [{"serial": ready}]
+    assert discovery.attached_profiles() == [load_profile(f"adb:{ready}")]
+    assert run(fbprof, ["devices"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(rf"{re.escape(ready)} +- +device +adb server", out)
+    assert f"fbprof measure --device adb:{ready}\n" in out
+    assert f"adb:{new}" not in out
+    assert run(fbprof, ["devices", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert {phone["serial"]: phone["usable"] for phone in listed["attached"]} == {ready: True, new: False}
+    assert [profile["name"] for profile in listed["known"]] == PROFILES.names()
+
+
+def test_whether_an_attached_phone_is_reachable(attached: tuple[servers.AdbServer, list[str]]) -> None:
+    server, (ready, new) = attached
+    assert discovery.reachable(load_profile(f"adb:{ready}")) is None
+    assert "is unauthorized: unlock the phone" in str(discovery.reachable(load_profile(f"adb:{new}")))
+    host, _, port = ready.rpartition(":")
+    tcp = Profile(name="x", description="x", transport="adb", address={"host": host, "port": int(port)})
+    assert discovery.reachable(tcp) is None
+    elsewhere = Profile(name="x", description="x", transport="adb", address={"server": server.address, "serial": ready})
+    assert discovery.reachable(elsewhere) is None
+    server.stop()
+    assert "no adb server answers" in str(discovery.reachable(elsewhere))
+
+
+@pytest.mark.usefixtures("nothing")
+def test_nothing_attached_is_told_quickly_with_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    start = time.monotonic()
+    assert run(fbprof, ["devices"]) == 0
+    assert time.monotonic() - start < 2
+    out = capsys.readouterr().out
+    assert "attached: no phone. Plug one in" in out
+    assert all(f"  {name} " in out for name in PROFILES.names())
+    assert "no phone of model Pixel 3 is attached (USB)" in str(discovery.reachable(load_profile("pixel-3")))
+    assert "no phone is attached (USB)" in str(discovery.reachable(load_profile("phone")))
+
+
+@pytest.mark.usefixtures("nothing")
+def test_what_cannot_be_asked_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def refuse() -> None:
+        raise DeviceError("USB cannot be used here")
+
+    monkeypatch.setattr("fbagents.transports.adb.usb", refuse)
+    assert run(fbprof, ["devices"]) == 0
+    assert "attached: not known: USB cannot be used here" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("nothing")
+def test_devices_are_checked_side_by_side(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    local = load_profile("local")
+    lost = Profile(name="lost", description="x", transport="ssh", address={"host": "nowhere.invalid"})
+    none = Profile(name="none", description="x", transport="adb", address={"host": "127.0.0.1", "port": 1})
+    monkeypatch.setattr(discovery, "known", lambda: [local, lost, none])
+    assert run(fbprof, ["devices", "--check", "--json"]) == 0
+    answers = {one["name"]: (one["reachable"], one["reason"]) for one in json.loads(capsys.readouterr().out)["known"]}
+    assert answers["local"] == (True, None)
+    assert answers["lost"][0] is answers["none"][0] is False
+    assert "nothing answers at 127.0.0.1 port 1: Connection refused" in answers["none"][1]
+    assert run(fbprof, ["devices", "--check"]) == 0
+    assert "not reachable: nothing answers" in capsys.readouterr().out
+
+
+def test_devices_without_a_file_are_named_by_how_they_are_reached() -> None:
+    phone = load_profile("adb:192.168.1.7:5555")
+    assert (phone.name, phone.agent, phone.cores) == ("adb-192.168.1.7-5555", "native", "big")
+    assert phone.address == {"serial": "192.168.1.7:5555"}
+    board = load_profile("ssh:pi@rpi5")
+    assert (board.name, board.agent, board.address) == ("ssh-pi-rpi5", "native", {"host": "rpi5", "user": "pi"})
+    assert load_profile("ssh:rpi5").address == {"host": "rpi5"}
+    for wrong in ("adb:", "ssh:", "adb:a\nb"):
+        with pytest.raises(ProfileError, match="names no device"):
+            load_profile(wrong)
+    assert load_profile("adb:../../x").name == "adb-..-..-x"
+    with pytest.raises(ProfileError, match=r"address\.host is not usable"):
+        connect(load_profile("ssh:-oProxyCommand=x"))
+
+
+def test_a_profiles_environment_is_added_to_the_one_of_all() -> None:
+    given = Profile(name="x", description="x", transport="local", environment={"A": "1", "OMP_WAIT_POLICY": "ACTIVE"})
+    assert given.environment == ENVIRONMENT | {"A": "1", "OMP_WAIT_POLICY": "ACTIVE"}
+    assert load_profile("local").environment == ENVIRONMENT
+
+
+def test_the_template_is_a_profile_as_it_is_and_with_every_field(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = files("fbagents").joinpath("template.toml").read_text(encoding="utf-8")
+    assert run(fbprof, ["devices", "--template"]) == 0
+    assert capsys.readouterr().out == text
+    assert f"```toml\n{text}```" in (DOCS / "device-profile.md").read_text(encoding="utf-8")
+    (tmp_path / "mine.toml").write_text(text)
+    connect(load_profile(str(tmp_path / "mine.toml"))).close()
+    general, _, rest = re.sub(r"^#(?! )", "", text, flags=re.M).partition("[address]\n")
+    _, attached, tcp, rest = re.split(r"^# (?:adb|adb, a phone that.*|ssh):.*\n", rest, maxsplit=3, flags=re.M)
+    ssh, _, more = rest.partition("[phone]")
+    assert set(tomllib.loads(f"{general}[phone]{more}")) | {"address"} == set(Profile.model_fields)
+    fields = tomllib.loads(f"{general}[phone]{more}")
+    for model, table in ((_adb_address.Address, attached), (_adb_address.Address, tcp), (_openssh.Address, ssh)):
+        address = tomllib.loads(table)
+        check = Profile.model_validate(fields | {"address": address})
+        if "serial" in address:
+            assert "model" in address
+        assert check_address(check, model).model_fields_set == set(address)
+    keys = set(tomllib.loads(attached)) | set(tomllib.loads(tcp))
+    assert keys == set(_adb_address.Address.model_fields)
+    assert set(tomllib.loads(ssh)) == set(_openssh.Address.model_fields)
