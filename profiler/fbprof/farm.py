@@ -25,7 +25,6 @@ from fbprof.measure import collect, journal_path, keeping
 from fbprof.plan import Plan
 from fbspace.space import Space
 
-
 _ESTIMATING = threading.Lock()
 """One table at a time: it takes as much memory as all samples, and several would only wait for one another."""
 

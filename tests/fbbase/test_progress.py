@@ -1,0 +1,67 @@
+"""Progress of several threads on one stderr: lines elsewhere, one row for each thread on a terminal."""
+
+import io
+import sys
+import threading
+
+import pytest
+
+from fbbase import progress as module
+from fbbase.progress import progress, shared_screen
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_elsewhere_every_line_begins_with_its_title(capsys: pytest.CaptureFixture[str]) -> None:
+    def work(name: str) -> None:
+        with progress(f"{name}: measuring", 3) as advance:
+            for _ in range(3):
+                advance()
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    lines = sorted(capsys.readouterr().err.splitlines())
+    assert lines == [f"{name}: measuring: 3/3, about 0 s left" for name in "ab"]
+    assert not module._SCREEN.printing
+
+
+def test_on_a_terminal_each_thread_has_one_row_and_inner_work_gives_it_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    rows: dict[str, list[tuple[str, float]]] = {}
+    together = threading.Barrier(2, timeout=30)
+
+    def look(when: str) -> None:
+        bars = module._SCREEN._bars
+        assert bars is not None
+        rows[when] = sorted((task.description, task.completed) for task in bars.tasks)
+
+    def work(name: str) -> None:
+        with progress(f"{name}: measuring", 5) as advance:
+            advance(5)
+            together.wait()
+            with progress(f"{name}: loading", 2, done=1):
+                together.wait()
+                if name == "a":
+                    look("inner")
+                together.wait()
+            together.wait()
+            if name == "a":
+                look("outer")
+            together.wait()
+
+    with shared_screen():
+        threads = [threading.Thread(target=work, args=(name,)) for name in "ab"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        look("after")
+    assert rows["inner"] == [("a: loading", 1), ("b: loading", 1)]
+    assert rows["outer"] == rows["after"] == [("a: measuring", 5), ("b: measuring", 5)]
+    assert module._SCREEN._bars is None
