@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from fbagents import discovery
+from fbagents.profile import load_profile
+from fbagents.transports._adb_phones import Attached
 from fbbase.commandline import run
 from fbprof.cli import fbprof
 from fbprof.export import export_spec
@@ -312,3 +315,20 @@ def test_no_thread_is_left_behind(here: Path) -> None:
     before = set(threading.enumerate())
     assert measure("a", "b") == 0
     assert set(threading.enumerate()) <= before
+
+
+def test_all_means_the_attached_phones_and_names_those_left_out(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is attached is asked of an adb server in tests/fbagents; here recordings stand in for phones."""
+    locked = Attached("4f2a", "Pixel_3", "unauthorized", "server", remedy="accept the dialog on the phone")
+    monkeypatch.setattr(discovery, "attached", lambda: [locked])
+    monkeypatch.setattr(discovery, "attached_profiles", lambda: [load_profile(f"{name}.toml") for name in "ab"])
+    assert run(fbprof, ["measure", "--all", *OPTIONS]) == 0
+    assert sorted(path.name for path in here.glob("?.csv")) == ["a.csv", "b.csv"]
+    assert "4f2a (Pixel 3, unauthorized) is left out: accept the dialog" in capsys.readouterr().err.replace("_", " ")
+    assert run(fbprof, ["measure", "--all", "--device", "c.toml", *OPTIONS, "--json"]) == 0
+    assert [entry["device"] for entry in json.loads(capsys.readouterr().out)] == ["c", "a", "b"]
+    monkeypatch.setattr(discovery, "attached_profiles", list)
+    assert run(fbprof, ["measure", "--all", *OPTIONS]) == 3
+    assert "no phone that can be measured is attached" in capsys.readouterr().err

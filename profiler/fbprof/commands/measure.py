@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     "--device",
     "devices",
     multiple=True,
-    default=("local",),
-    show_default="local",
-    help="Device profile: a known name or a .toml file; several are measured side by side.",
+    help="Device profile: a known name or a .toml file; several are measured side by side.  [default: local]",
+)
+@click.option(
+    "--all", "with_attached", is_flag=True, help="All phones that are attached, and any --device beside them."
 )
 @click.option("--space", default="fbnet-tiny", show_default=True, help="Search space: a known name or a .toml file.")
 @click.option("--runtime", default="litert", show_default=True, help="litert, onnxruntime or torch.")
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
 )
 def command(
     devices: tuple[str, ...],
+    with_attached: bool,
     space: str,
     runtime: str,
     precision: str,
@@ -123,7 +125,9 @@ def command(
 
     if drop >= runs:
         raise click.BadParameter(f"--drop {drop} leaves nothing of --runs {runs}")
-    profiles = [load_profile(device) for device in devices]
+    profiles = [load_profile(device) for device in devices or (() if with_attached else ("local",))]
+    if with_attached:
+        profiles += _attached()
     check_devices(profiles)
     tables = _tables(profiles, output)
     format_of(runtime)  # an unknown runtime or precision is told before anything is done
@@ -170,6 +174,20 @@ def command(
     for job, lut in zip(jobs, luts, strict=True):
         if strict and lut.metadata.verdict == "do not use":
             raise CheckError(f"verdict: do not use {job.table}: {lut.metadata.warnings[0]}")
+
+
+def _attached() -> "list[Profile]":
+    """Return a profile of every attached phone. Raises DeviceError where none can be measured."""
+    from fbagents.discovery import attached, attached_profiles
+    from fbagents.errors import DeviceError
+
+    for phone in attached():
+        if not phone.is_usable:
+            click.echo(f"{phone} is left out: {phone.remedy}", err=True)
+    profiles = attached_profiles()
+    if not profiles:
+        raise DeviceError("no phone that can be measured is attached; fbprof devices lists what is")
+    return profiles
 
 
 def _tables(profiles: "Sequence[Profile]", output: Path | None) -> list[Path]:
