@@ -73,9 +73,10 @@ def choose(phones: Sequence[Attached], serial: str | None, model: str | None, wh
 
 def several(found: Sequence[Attached], wanted: str, where: str) -> DeviceError:
     """Say which phones an address may mean."""
+    example = next((phone for phone in found if phone.is_usable), found[0])
     return DeviceError(
         f"{len(found)} phones{wanted} are attached ({where}): {_listed(found)}. Choose one with --device adb:SERIAL, "
-        f"as in --device adb:{found[0].serial}, or set serial in the address of a profile"
+        f"as in --device adb:{example.serial}, or set serial in the address of a profile"
     )
 
 

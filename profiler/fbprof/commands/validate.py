@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.command("validate")
 @click.option("--lut", type=click.Path(path_type=Path), required=True, help="The latency table that predicts.")
-@click.option("--device", default="local", show_default=True, help="Device profile: a known name or a .toml file.")
+@click.option("--device", default="local", show_default=True, help="As for fbprof measure.")
 @click.option(
     "--networks", type=click.IntRange(1), default=100, show_default=True, help="Random networks beside published ones."
 )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @click.command("verify")
 @click.argument("architecture")
 @click.option("--lut", type=click.Path(path_type=Path), required=True, help="The latency table that predicts.")
-@click.option("--device", default="local", show_default=True, help="Device profile: a known name or a .toml file.")
+@click.option("--device", default="local", show_default=True, help="As for fbprof measure.")
 @click.option("--rounds", type=click.IntRange(2), default=30, show_default=True, help="Visits to the network.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
