@@ -5,6 +5,9 @@ usage: python benchmarks/adb_link.py [--quick] [--space NAME]
 The adbd is the tests' own (tests/fbagents/peers/adbd.py), which takes root on Debian x86-64; elsewhere there are no
 figures, and `missing` says why. A push is all of `Transport.push`: hash here, send, write, hash there, rename.
 
+A second run starts with the native agent's bundle on the device (--keep), checked again by its hashes: from connecting
+to the first samples.
+
 The share of a run: `fbprof measure` spends its time in the transport's calls, in which the device is busy (the samples,
 loading models, as the agent tells them), and in its own work. What is in the calls and no device's business is starting
 the agent, its work between samples, and the link. The same run with the same agent as a child process has all of that
@@ -29,11 +32,14 @@ from typing import Any, TypeVar
 from _report import Figure, report
 
 import fbprof.measure
+from fbagents.agent import AgentClient, Planned
 from fbagents.profile import Profile, load_profile
 from fbagents.transports import Channel, Transport, connect
 from fbagents.transports._adb_keys import signer
 from fbbase.commandline import run
 from fbprof.cli import fbprof as command
+from fbprof.export import export_spec
+from fbspace.opspec import OpSpec
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "fbagents" / "peers"))
 import adbd as peer
@@ -144,6 +150,22 @@ def command_seconds(transport: Any, script: str, argument: str, repeats: int) ->
     return seconds
 
 
+def start_seconds(profile: Profile, folder: Path, repeats: int) -> list[float]:
+    """Return how long each run takes from connecting to the first samples, where an earlier one kept the bundle."""
+    kept = profile.model_copy(update={"agent": "native", "keep": True})
+    spec = OpSpec("ir", 16, 24, 32, 32, kernel=3, stride=2, expansion=3)
+    model = folder / "model.tflite"
+    model.write_bytes(export_spec(spec, "tflite"))
+    seconds = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        with contextlib.closing(connect(kept)) as transport, AgentClient(transport) as agent:
+            agent.load("model", transport.push(model), "litert", spec.input_shape)
+            next(iter(agent.run([Planned("model", 3)])))
+            seconds.append(time.perf_counter() - start)
+    return seconds[1:]
+
+
 @contextlib.contextmanager
 def phone(folder: Path) -> Iterator[Profile]:
     """Run adbd, and yield the profile by which it is reached. Raises UnavailableError."""
@@ -175,6 +197,7 @@ def measured(folder: Path, quick: bool, space: str) -> tuple[list[Figure], dict[
         hashes = command_seconds(transport, 'sha256sum <"$1" >/dev/null', str(folder / "pushed.bin"), 3)
         commands = command_seconds(transport, "exit 0", "", 30 if quick else 300)
         transport.close()
+        starts = start_seconds(profile, folder, 1 if quick else 5)
         arguments = ["--space", space, *(["--quick"] if quick else FULL_RUN)]
         device = peer.write_profile(folder / "adbd.toml", profile)
         over_adb = timed_run(device, folder / "adb.csv", arguments)
@@ -183,6 +206,7 @@ def measured(folder: Path, quick: bool, space: str) -> tuple[list[Figure], dict[
     figures = [
         Figure("push_mb_per_s", PUSH_BYTES / 1e6 / push_s, "MB/s", 150, "at_least"),
         Figure("command_ms", 1e3 * statistics.median(commands), "ms", 5),
+        Figure("second_run_start_s", statistics.median(starts), "s", 2),
         Figure("link_overhead_percent", 100 * (over_adb["beyond_s"] - local["beyond_s"]) / over_adb["wall_s"], "%", 5),
     ]
     details = {

@@ -105,6 +105,13 @@ def load_profile(name: str) -> Profile:
         raise ProfileError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
 
+def with_agent_for(profile: Profile, runtime: str) -> Profile:
+    """Return the profile with an agent that can run a runtime: TorchScript needs the Python agent."""
+    if runtime != "torch" or profile.agent == "python" or profile.program is not None:
+        return profile
+    return profile.model_copy(update={"agent": "python"})
+
+
 def attached_profile(serial: str, model: str = "") -> Profile:
     """Return the profile of an attached phone that has none: the native agent on its big cores. Raises ProfileError."""
     what = model.replace("_", " ") if model else "phone"

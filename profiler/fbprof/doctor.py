@@ -13,6 +13,7 @@ from typing import Literal
 
 from fbagents import bundle, native
 from fbagents.agent import AgentClient, Planned
+from fbagents.discovery import attached
 from fbagents.errors import AgentReplyError, DeviceError
 from fbagents.profile import Profile, load_profile
 from fbagents.protocol import Loaded
@@ -49,7 +50,7 @@ class Check:
 
 def check_host() -> Iterator[Check]:
     """Yield what measuring any device needs of this machine."""
-    for look in (_disk, _load, _compiler, _bundle, _ssh, _adb_key):
+    for look in (_disk, _load, _compiler, _bundle, _ssh, _adb_key, _phones):
         yield look()
 
 
@@ -70,7 +71,10 @@ def check_device(profile: Profile) -> Iterator[Check]:
         yield from _state(agent)
         if not hello.runtimes:
             yield Check(
-                "runtimes", "failed", "none", "install ai-edge-litert or onnxruntime there, or agent = 'native'"
+                "runtimes",
+                "failed",
+                "none",
+                "install ai-edge-litert or onnxruntime there, or set agent = 'native' in its profile",
             )
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fbprof-")))
         for runtime, version in hello.runtimes.items():
@@ -209,6 +213,16 @@ def _adb_key() -> Check:
     if not os.access(key, os.R_OK):
         return Check("adb key", "warning", f"{key} may not be read", f"for phones: chmod 600 {key}, as its owner")
     return Check("adb key", "ok", str(key))
+
+
+def _phones() -> Check:
+    try:
+        phones = attached()
+    except FbError as error:
+        return Check("phones", "warning", str(error), "only phones over adb need this")
+    found = ", ".join(map(str, phones)) or "none attached"
+    remedies = [phone.remedy for phone in phones if not phone.is_usable]
+    return Check("phones", "warning" if remedies else "ok", found, "; ".join(remedies))
 
 
 def _or_warning(name: str, look: Callable[[], str]) -> Check:

@@ -12,7 +12,7 @@ import click
 
 from fbagents.agent import AgentClient, Planned
 from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError, ConnectionLostError, DeviceError
-from fbagents.profile import Profile
+from fbagents.profile import Profile, with_agent_for
 from fbagents.protocol import Visit
 from fbagents.transports import Transport, connect
 from fbbase import __version__
@@ -132,7 +132,7 @@ class _Run:
         with contextlib.ExitStack() as stack:
             files = shared or stack.enter_context(ModelFiles(self._plan))
             files.prepare(self._subjects[key] for key in [*self._wanted()][:FILES_AHEAD])
-            transport = connect(self._profile)
+            transport = connect(with_agent_for(self._profile, self._plan.runtime))
             stack.callback(transport.close)
             while not self._session(transport, files):
                 pass

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fbagents.agent import AgentClient, Planned
 from fbagents.cores import check_cores
-from fbagents.profile import Profile
+from fbagents.profile import Profile, with_agent_for
 from fbagents.transports import connect
 from fbbase.files import write_bytes
 from fbbase.progress import progress
@@ -78,7 +78,7 @@ def verify(architecture: Architecture, lut: Lut, profile: Profile, rounds: int, 
     models |= {spec.key(): export_spec(spec, format_name, metadata.precision, seed) for spec in specs}
     shapes = {NETWORK: space.input_shape} | {spec.key(): spec.input_shape for spec in specs}
     cores = None if metadata.cores == "any" else check_cores(metadata.cores)
-    transport = connect(profile)
+    transport = connect(with_agent_for(profile, metadata.runtime))
     with (
         tempfile.TemporaryDirectory(prefix="fbprof-") as folder,
         contextlib.closing(transport),

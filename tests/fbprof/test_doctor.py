@@ -39,7 +39,7 @@ def found(profile: Profile) -> dict[str, Check]:
 
 def test_this_machine_is_examined_and_every_remedy_is_with_a_fault() -> None:
     checks = list(check_host())
-    assert [check.name for check in checks] == ["disk", "load", "compiler", "bundle", "ssh client", "adb key"]
+    assert [check.name for check in checks] == ["disk", "load", "compiler", "bundle", "ssh client", "adb key", "phones"]
     assert all(bool(check.remedy) == (check.status != "ok") for check in checks)
     assert "failed" not in {check.status for check in checks}
 

@@ -70,6 +70,7 @@ if TYPE_CHECKING:
 @click.option("--strict", is_flag=True, help="Exit 1 if the verdict on the run is: do not use.")
 @click.option("--dry-run", is_flag=True, help="Print what would be measured and how long it takes, and stop.")
 @click.option("--fresh", is_flag=True, help="Start over; earlier samples are set aside (.old).")
+@click.option("--keep", is_flag=True, help="Leave what was sent to the device there, for the next run.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="The table to write, or its folder.  [default: DEVICE.csv]"
@@ -95,6 +96,7 @@ def command(
     strict: bool,
     dry_run: bool,
     fresh: bool,
+    keep: bool,
     as_json: bool,
     output: Path | None,
 ) -> None:
@@ -128,6 +130,8 @@ def command(
     profiles = [load_profile(device) for device in devices or (() if with_attached else ("local",))]
     if with_attached:
         profiles += _attached()
+    if keep:
+        profiles = [profile.model_copy(update={"keep": True}) for profile in profiles]
     check_devices(profiles)
     tables = _tables(profiles, output)
     format_of(runtime)  # an unknown runtime or precision is told before anything is done

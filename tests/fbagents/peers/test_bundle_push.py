@@ -17,7 +17,10 @@ from fbagents.errors import DeviceError
 from fbagents.transports import Transport, connect
 from fbagents.transports._openssh import OpenSsh
 from fbagents.transports._remote import UPLOAD
+from fbprof.measure import collect
+from fbprof.plan import Plan
 from fbspace.opspec import OpSpec
+from fbspace.space import load_space
 
 SPEC = OpSpec("ir", 16, 24, 16, 16, kernel=3, stride=2, expansion=3)  # as in ../conftest.py
 
@@ -122,6 +125,26 @@ def test_a_wrong_architecture_is_told(new_sshd: Callable[..., Any], tmp_path: Pa
     ):
         AgentClient(transport)
     assert list((server.folder / "device").iterdir()) == []
+
+
+def test_torchscript_is_measured_by_the_python_agent_of_a_native_device(sshd: Any, tmp_path: Path) -> None:
+    space = load_space("fbnet-tiny")
+    plan = Plan(
+        space=space.name,
+        device="board",
+        runtime="torch",
+        precision="float32",
+        threads=1,
+        cores=None,
+        runs=2,
+        dropped=1,
+        seed=0,
+        operators=tuple(space.operators()[:2]),
+        rounds=1,
+    )
+    content = collect(plan, sshd.profile(agent="native"), tmp_path / "t.journal.jsonl")
+    assert content.sessions[0].hello.agent.startswith("python ")
+    assert content.failed == {}
 
 
 def test_a_program_that_lies_on_the_device_is_the_agent(sshd: Any, tmp_path: Path) -> None:
