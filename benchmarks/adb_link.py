@@ -45,7 +45,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "fbagents" / "peers
 import adbd as peer
 
 PUSH_BYTES = 36_000_000
-FULL_RUN = ["--max-time", "1"]
 
 _T = TypeVar("_T")
 
@@ -161,7 +160,7 @@ def start_seconds(profile: Profile, folder: Path, repeats: int) -> list[float]:
         start = time.perf_counter()
         with contextlib.closing(connect(kept)) as transport, AgentClient(transport) as agent:
             agent.load("model", transport.push(model), "litert", spec.input_shape)
-            next(iter(agent.run([Planned("model", 3)])))
+            list(agent.run([Planned("model", 3)]))
             seconds.append(time.perf_counter() - start)
     return seconds[1:]
 
@@ -198,7 +197,7 @@ def measured(folder: Path, quick: bool, space: str) -> tuple[list[Figure], dict[
         commands = command_seconds(transport, "exit 0", "", 30 if quick else 300)
         transport.close()
         starts = start_seconds(profile, folder, 1 if quick else 5)
-        arguments = ["--space", space, *(["--quick"] if quick else FULL_RUN)]
+        arguments = ["--space", space, *(["--quick"] if quick else [])]
         device = peer.write_profile(folder / "adbd.toml", profile)
         over_adb = timed_run(device, folder / "adb.csv", arguments)
         local = timed_run("local", folder / "local.csv", arguments)

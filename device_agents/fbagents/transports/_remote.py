@@ -33,26 +33,29 @@ find "$1" -maxdepth 1 -type d -name 'fbnet-lab-????????????????' -mtime +6 -exec
 [ -d "$2" ] || mkdir -m 700 -- "$2" || exit
 uname -s; uname -m
 """
-_HAS_HASH = """
-has_hash() {
-  if command -v sha256sum >/dev/null; then hash=$(sha256sum <"$1"); else hash=$(shasum -a 256 <"$1"); fi
-  [ "${hash%% *}" = "$2" ]
-}
+_HASH = """
+hash() { if command -v sha256sum >/dev/null; then sha256sum; else shasum -a 256; fi; }
+has_hash() { case $(hash <"$1") in "$2 "*) ;; *) false ;; esac }
 """
-CHECK = _HAS_HASH + '[ -f "$1" ] && has_hash "$1" "$2"'
+CHECK = _HASH + '[ -f "$1" ] && has_hash "$1" "$2"'
 UPLOAD = (
-    _HAS_HASH
+    _HASH
     + """
 umask 077
 part=$1.$$.part
-cat >"$part" || { rm -f -- "$part"; exit 3; }
-has_hash "$part" "$2" || { rm -f -- "$part"; exit 4; }
+found=$({ { tee -- "$part" || echo failed >&3; } | hash; } 3>&1)
+case $found in
+  *failed*) rm -f -- "$part"; exit 3 ;;
+  "$2 "*) ;;
+  *) rm -f -- "$part"; exit 4 ;;
+esac
 { [ "$3" = 600 ] || chmod "$3" "$part"; } && mv -f -- "$part" "$1" || exit 3
 """
 )
+"""Writes and hashes side by side."""
 DAMAGED = 4
 MISSING = (
-    _HAS_HASH
+    _HASH
     + """
 umask 077
 folder=$1; shift
