@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import phone_image
@@ -19,6 +20,8 @@ BOOT_TIMEOUT_S = 60.0
 READY = "phone: ready"
 SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None, use_errno=True)
+# The kernel ends an emulator with the thread that started it: this one, which lives as long as the tests.
+LAUNCHER = ThreadPoolExecutor(max_workers=1)
 
 # What every phone gets beyond its image: the place for programs that Android has and a virtual machine lacks, such as
 # {"system/bin/dumpsys": phone_image.text_file("#!/system/bin/sh\n…", 0o755)}. They win over busybox's of the same name.
@@ -29,8 +32,7 @@ FILES: Files = {}
 class Phone:
     """A running phone that knows the adb key and the ssh key in its folder; `console` is what its kernel and init say.
 
-    Start it in a thread that lives as long as the phone: the kernel ends the emulator with it. What is in /data is lost
-    whenever it boots.
+    What is in /data is lost whenever it starts.
     """
 
     def __init__(self, image: Path, folder: Path, files: Files = FILES) -> None:
@@ -44,7 +46,6 @@ class Phone:
     def start(self) -> None:
         """Switch it on, and wait until adbd and sshd listen."""
         self._log.write_text("")
-        self._boots = 0
         initrd = self.folder / "initrd"  # the kernel unpacks archives that follow one another
         initrd.write_bytes((self.image / "initrd").read_bytes() + phone_image.archive(self._files))
         ports = f"hostfwd=tcp:127.0.0.1:{self.adb_port}-:5555,hostfwd=tcp:127.0.0.1:{self.ssh_port}-:22"
@@ -56,21 +57,22 @@ class Phone:
             *("-append", "console=ttyAMA0 quiet rdinit=/init"),
         ]
         with (self.folder / "emulator.log").open("wb") as log:
-            self._machine = subprocess.Popen(
+            self._machine = LAUNCHER.submit(
+                subprocess.Popen,
                 argv,
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 preexec_fn=lambda: LIBC.prctl(SET_PDEATHSIG, signal.SIGKILL),
-            )
+            ).result()
         self._wait_until_ready()
         initrd.unlink()  # the emulator has read it, and pytest keeps the folder for a while
 
-    def reset(self) -> None:
-        """Press the reset button, and wait until it has booted; open connections learn of it when they send."""
-        self._command("system_reset")
-        self._wait_until_ready()
+    def restart(self) -> None:
+        """Take its battery out and start it again, at the same ports."""
+        self.stop()
+        self.start()
 
     def freeze(self) -> None:
         """Halt it as it is; connections stay open."""
@@ -135,9 +137,8 @@ class Phone:
         self._machine.stdin.flush()
 
     def _wait_until_ready(self) -> None:
-        self._boots += 1
         deadline = time.monotonic() + BOOT_TIMEOUT_S
-        while self.console.count(READY) < self._boots:
+        while READY not in self.console:
             if self._machine.poll() is not None or time.monotonic() > deadline or "Kernel panic" in self.console:
                 self.stop()
                 emulator = (self.folder / "emulator.log").read_text(errors="replace")

@@ -72,7 +72,7 @@ def board(emulated_phone: Phone, tmp_path: Path) -> Callable[..., str]:
     """Write a profile of the phone as a person does; JSON's strings and numbers are TOML's."""
 
     def write(transport: str, **changes: object) -> str:
-        fields = emulated_phone.profile(transport, **changes).model_dump(exclude_defaults=True, exclude={"name"})
+        fields = emulated_phone.profile(transport, **changes).model_dump(exclude_defaults=True, exclude={"name", "environment"})
         address = fields.pop("address")
         lines = [f"{name} = {json.dumps(value)}" for name, value in fields.items()]
         lines += ["[address]", *(f"{name} = {json.dumps(value)}" for name, value in address.items())]
@@ -175,7 +175,7 @@ def test_a_phone_that_restarts_while_it_is_measured_is_measured_to_the_end(
 
     def restart() -> None:
         wait_until(lambda: journal.exists() and journal.read_bytes().count(b'"record":"visit"') >= 20, 60, "visits")
-        phone.reset()
+        phone.restart()
 
     restarting = threading.Thread(target=restart)
     restarting.start()
@@ -222,8 +222,7 @@ def test_a_phone_can_be_given_programs_and_keeps_no_data_when_it_restarts(phone_
             return ask(transport, "dumpsys battery; svc power; cd /data/local/tmp; ls; touch left")
 
     assert answers() == "dumpsys battery\nsvc power\n"
-    phone_with_battery.stop()
-    phone_with_battery.start()
+    phone_with_battery.restart()
     assert answers() == "dumpsys battery\nsvc power\n"
 
 
