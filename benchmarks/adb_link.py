@@ -12,7 +12,7 @@ The share of a run: `fbprof measure` spends its time in the transport's calls, i
 loading models, as the agent tells them), and in its own work. What is in the calls and no device's business is starting
 the agent, its work between samples, and the link. The same run with the same agent as a child process has all of that
 but adb; the difference of both, over the wall clock of the run over adb, is the overhead of link and protocol. Sending
-models costs the same however long they are measured: the goal is for a run with the default settings, and one of seconds
+models costs the same however long they are measured: the goal is for a run with the default settings; one of seconds
 (--quick, fbnet-tiny) shows a larger share.
 """
 
@@ -44,6 +44,7 @@ from fbspace.opspec import OpSpec
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "fbagents" / "peers"))
 import adbd as peer
+from common import write_profile
 
 PUSH_BYTES = 36_000_000
 
@@ -199,7 +200,7 @@ def measured(folder: Path, quick: bool, space: str) -> tuple[list[Figure], dict[
         transport.close()
         starts = start_seconds(profile, folder, 1 if quick else 5)
         arguments = ["--space", space, *(["--quick"] if quick else [])]
-        device = peer.write_profile(folder / "adbd.toml", profile)
+        device = write_profile(folder / "adbd.toml", profile)
         over_adb = timed_run(device, folder / "adb.csv", arguments)
         local = timed_run("local", folder / "local.csv", arguments)
     push_s = statistics.median(pushes)

@@ -13,9 +13,9 @@ from fbagents.transports import Transport, connect
 from fbagents.transports.local import agent_script
 from fbprof.export import export_spec
 from fbprof.formats import FORMATS, load_format
-from fbspace.opspec import OpSpec
 
-SPEC = OpSpec("ir", 16, 24, 16, 16, kernel=3, stride=2, expansion=3)
+sys.path.insert(0, str(Path(__file__).parent / "peers"))  # the peers and what their tests share
+from common import SPEC
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """The adb transport against Debian's real adbd: outputs, shell v2, hostile names, keys, and connections that break."""
 
 import io
-import json
 import os
 import re
 import resource
@@ -16,7 +15,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import adbd as peer
 import pytest
+from common import HOSTILE, SPACE, SPEC, counted, loaded_sums, sums, wait_until, write_profile
+from unavailable import unavailable
 
 from fbagents.agent import AgentClient, Planned
 from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError, DeviceError, ProfileError
@@ -31,26 +33,7 @@ from fbbase.commandline import run
 from fblut.reading import read_lut
 from fbprof.cli import fbprof
 from fbprof.journal import read_journal
-from fbspace.opspec import OpSpec
 from fbspace.space import load_space
-
-sys.path.insert(0, str(Path(__file__).parent / "peers"))
-import adbd as peer
-from unavailable import unavailable
-
-SPEC = OpSpec("ir", 16, 24, 16, 16, kernel=3, stride=2, expansion=3)  # as in conftest
-HOSTILE = ["two words", 'it\'s "quoted"', "a;touch pwned", "$(touch pwned)`touch pwned`", "line\nbreak", "-rf", "é*?"]
-SPACE = """
-description = "two layers"
-input = { channels = 3, size = 16 }
-classes = 4
-head_channels = [16]
-stem = [{ kind = "conv", channels = 8, kernel = 3, stride = 2 }]
-stages = [{ channels = 8, repeats = 2, stride = 1 }]
-[candidates]
-k3 = { kind = "ir", kernel = 3, expansion = 2 }
-skip = { kind = "skip" }
-"""
 
 
 @pytest.fixture(scope="session")
@@ -115,24 +98,6 @@ def space(tmp_path: Path) -> str:
     return str(file)
 
 
-def counted(table: Path) -> int:
-    journal = table.with_suffix(".journal.jsonl")
-    return journal.read_bytes().count(b'"warm_up":false') if journal.exists() else 0
-
-
-def sums(table: Path) -> dict[str, tuple[float, float]]:
-    """Return the output sums of every model that was loaded."""
-    lines = map(json.loads, table.with_suffix(".journal.jsonl").read_text().splitlines())
-    loads = [line for line in lines if line["record"] == "loaded"]
-    return {line["key"]: (line["loaded"]["output_sum"], line["loaded"]["output_abs_sum"]) for line in loads}
-
-
-def loaded_sums(transport: Transport, model: Path, runtime: str) -> tuple[int, float, float]:
-    with AgentClient(transport) as agent:
-        loaded = agent.load("m", transport.push(model), runtime, SPEC.input_shape)
-    return loaded.outputs, loaded.output_sum, loaded.output_abs_sum
-
-
 def test_the_agents_contract_holds_and_outputs_are_as_on_this_machine(
     phone: Phone, local: Transport, models: dict[str, Path]
 ) -> None:
@@ -156,7 +121,7 @@ def test_the_agents_contract_holds_and_outputs_are_as_on_this_machine(
 
 
 def test_measuring_over_adb_gives_a_table_and_the_same_outputs(phone: Phone, space: str, tmp_path: Path) -> None:
-    device = peer.write_profile(tmp_path / "phone.toml", phone.profile())
+    device = write_profile(tmp_path / "phone.toml", phone.profile())
     tables = {name: tmp_path / f"{Path(name).stem}.csv" for name in (device, "local")}
     for name, table in tables.items():
         assert run(fbprof, ["measure", "--device", name, "--space", space, "--rounds", "4", "-o", str(table)]) == 0
@@ -356,10 +321,10 @@ def test_a_frozen_adbd_is_noticed_within_seconds_and_a_busy_agent_is_not_one(
 
 
 def test_a_run_goes_on_by_itself_when_adbd_is_back(phone: Phone, space: str, tmp_path: Path) -> None:
-    device, table = peer.write_profile(tmp_path / "phone.toml", phone.profile()), tmp_path / "t.csv"
+    device, table = write_profile(tmp_path / "phone.toml", phone.profile()), tmp_path / "t.csv"
 
     def restart() -> None:
-        peer.wait_until(lambda: counted(table) >= 60, 30, "measuring")
+        wait_until(lambda: counted(table) >= 60, 30, "measuring")
         phone.signal(signal.SIGKILL)
         phone.stop()
         time.sleep(0.5)
@@ -381,11 +346,11 @@ def test_the_same_command_finishes_what_a_killed_adbd_ended(
     phone: Phone, space: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(_remote, "REOPEN_WAITS_S", (0.1,))
-    device, table = peer.write_profile(tmp_path / "phone.toml", phone.profile()), tmp_path / "t.csv"
+    device, table = write_profile(tmp_path / "phone.toml", phone.profile()), tmp_path / "t.csv"
     journal = table.with_suffix(".journal.jsonl")
 
     def kill() -> None:
-        peer.wait_until(lambda: counted(table) >= 60, 30, "measuring")
+        wait_until(lambda: counted(table) >= 60, 30, "measuring")
         phone.stop()
 
     killer = threading.Thread(target=kill)

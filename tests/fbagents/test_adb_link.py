@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import adbd as peer
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from unavailable import unavailable
 
 from fbagents.errors import DeviceError, UnreachableError
 from fbagents.transports import _adb_usb
@@ -20,10 +22,6 @@ from fbagents.transports._adb_keys import signer
 from fbagents.transports._adb_link import MAX_PACKET_BYTES, Link, LinkError, Shell
 from fbagents.transports._adb_usb import UsbWire, open_usb, usb_phones
 from fbagents.transports._adb_wire import TcpWire
-
-sys.path.insert(0, str(Path(__file__).parent / "peers"))
-import adbd as peer
-from unavailable import unavailable
 
 COMMANDS = [b"CNXN", b"AUTH", b"OPEN", b"OKAY", b"WRTE", b"CLSE", b"STLS", b"SYNC"]
 USB_PACKET = 512

@@ -12,7 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import adb_server as servers
+import adbd as peer
 import pytest
+from common import HOSTILE, SPACE, SPEC, wait_until, write_profile
+from unavailable import unavailable
 
 from fbagents.agent import AgentClient, Planned
 from fbagents.errors import ConnectionLostError, DeviceError, UnreachableError
@@ -28,27 +32,7 @@ from fbagents.transports._remote import DAMAGED
 from fbbase.commandline import run
 from fblut.reading import read_lut
 from fbprof.cli import fbprof
-from fbspace.opspec import OpSpec
 from fbspace.space import load_space
-
-sys.path.insert(0, str(Path(__file__).parent / "peers"))
-import adb_server as servers
-import adbd as peer
-from unavailable import unavailable
-
-SPEC = OpSpec("ir", 16, 24, 16, 16, kernel=3, stride=2, expansion=3)  # as in conftest
-HOSTILE = ["two words", 'it\'s "quoted"', "a;touch pwned", "$(touch pwned)`touch pwned`", "line\nbreak", "-rf", "é*?"]
-SPACE = """
-description = "two layers"
-input = { channels = 3, size = 16 }
-classes = 4
-head_channels = [16]
-stem = [{ kind = "conv", channels = 8, kernel = 3, stride = 2 }]
-stages = [{ channels = 8, repeats = 2, stride = 1 }]
-[candidates]
-k3 = { kind = "ir", kernel = 3, expansion = 2 }
-skip = { kind = "skip" }
-"""
 
 
 @pytest.fixture
@@ -129,13 +113,11 @@ def test_the_agents_contract_holds_and_outputs_are_as_on_this_machine(
 
 def test_measuring_goes_on_by_itself_after_the_phone_went_and_came(phone: peer.Adbd, tmp_path: Path) -> None:
     (tmp_path / "two.toml").write_text(SPACE)
-    device, table = peer.write_profile(tmp_path / "phone.toml", profile(tmp_path)), tmp_path / "t.csv"
+    device, table = write_profile(tmp_path / "phone.toml", profile(tmp_path)), tmp_path / "t.csv"
     journal = table.with_suffix(".journal.jsonl")
 
     def restart() -> None:
-        peer.wait_until(
-            lambda: journal.exists() and journal.read_bytes().count(b'"warm_up":false') >= 60, 30, "measuring"
-        )
+        wait_until(lambda: journal.exists() and journal.read_bytes().count(b'"warm_up":false') >= 60, 30, "measuring")
         phone.stop()
         phone.start()
 
@@ -336,7 +318,7 @@ def test_an_unauthorised_phone_gets_the_sentence_a_person_needs_and_time_to_acce
 def test_an_offline_phone_is_told(server: servers.AdbServer, phone: peer.Adbd) -> None:
     serial = f"127.0.0.1:{phone.port}"
     phone.stop()
-    peer.wait_until(lambda: f"{serial}\toffline" in server.adb("devices"), 5, "offline")
+    wait_until(lambda: f"{serial}\toffline" in server.adb("devices"), 5, "offline")
     with pytest.raises(UnreachableError, match="is offline: unlock the phone, pull the cable"):
         opened()
 

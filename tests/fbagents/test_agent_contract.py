@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from common import SPEC
 
 from fbagents.agent import AgentClient, Planned
 from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError, DeviceError
@@ -26,8 +27,6 @@ from fbprof.formats import format_of, load_format
 from fbspace.blocks import build_block
 from fbspace.opspec import OpSpec
 from fbspace.weights import randomize
-
-SPEC = OpSpec("ir", 16, 24, 16, 16, kernel=3, stride=2, expansion=3)  # as in conftest
 
 
 @pytest.fixture(params=["local", "local-native"])

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from common import SPEC
+from unavailable import unavailable
 
 from fbagents import _libraries, bundle, bundle_archive, native
 from fbagents._elf import read_elf
@@ -26,12 +28,7 @@ from fbagents.transports import Transport
 from fbagents.transports.local import ProcessChannel
 from fbbase.commandline import run
 from fbprof.cli import fbprof
-from fbspace.opspec import OpSpec
 
-sys.path.insert(0, str(Path(__file__).parent / "peers"))
-from unavailable import unavailable
-
-SPEC = OpSpec("ir", 16, 24, 16, 16, kernel=3, stride=2, expansion=3)  # as in conftest
 HOST = native.host_target()
 BUILD = "import sys; from fbagents import bundle; print(bundle.build(sys.argv[1]).digest)"
 

@@ -2,17 +2,14 @@
 
 import gzip
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
+from unavailable import unavailable
 
 from fbagents import debian
 from fbagents._elf import read_elf
 from fbagents.errors import DeviceError
-
-sys.path.insert(0, str(Path(__file__).parent / "peers"))
-from unavailable import unavailable
 
 
 def unpack_or_skip(packages: list[str], folder: Path, closure: bool = False) -> list[str]:

@@ -2,14 +2,16 @@
 
 import json
 import re
-import sys
 import time
 import tomllib
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
+import adb_server as servers
+import adbd as peer
 import pytest
+from unavailable import unavailable
 
 from fbagents import discovery
 from fbagents.errors import DeviceError, ProfileError
@@ -18,11 +20,6 @@ from fbagents.transports import _adb_address, _openssh, connect
 from fbagents.transports._adb_phones import Attached
 from fbbase.commandline import run
 from fbprof.cli import fbprof
-
-sys.path.insert(0, str(Path(__file__).parent / "peers"))
-import adb_server as servers
-import adbd as peer
-from unavailable import unavailable
 
 DOCS = Path(__file__).parents[2] / "docs"
 

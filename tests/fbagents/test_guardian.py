@@ -3,18 +3,15 @@
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import android_commands
 import pytest
+from android_commands import Commands
+from common import wait_until
 
 from fbagents.guardian import GUARD, RESTORE
-
-sys.path.insert(0, str(Path(__file__).parent / "peers"))
-import android_commands
-from adbd import wait_until
-from android_commands import Commands
 
 HOSTILE = ["1; touch pwned", "$(touch pwned)", "`touch pwned`", "-1", "123", "7 7", "*", "", "null; touch pwned"]
 

@@ -11,7 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import adbd as peer
+import android_commands
 import pytest
+from android_commands import DRAGON, EMULATOR, PIXEL, SAMSUNG, XIAOMI, Commands
+from common import wait_until, write_profile
+from unavailable import unavailable
 
 from fbagents import guardian, phone
 from fbagents.errors import AgentTimeoutError, DeviceError, ProfileError
@@ -19,12 +24,6 @@ from fbagents.phone import Battery, parse_battery
 from fbagents.profile import PhoneConditions, Profile, load_profile
 from fbagents.transports import Channel, Transport, connect
 from fbagents.transports._adb_keys import signer
-
-sys.path.insert(0, str(Path(__file__).parent / "peers"))
-import adbd as peer
-import android_commands
-from android_commands import DRAGON, EMULATOR, PIXEL, SAMSUNG, XIAOMI, Commands
-from unavailable import unavailable
 
 HOT = SAMSUNG.replace("temperature: 309", "temperature: 435")
 LOW = DRAGON.replace("AC powered: true", "AC powered: false")
@@ -133,18 +132,18 @@ def test_after_ctrl_c_or_a_killed_host_the_setting_is_put_back(
 ) -> None:
     """Ctrl-C lets the host put it back; the phone does so by itself when the host was killed."""
     profile = galaxy.profile().model_copy(update={"program": None, "python": sys.executable})
-    device, table = peer.write_profile(tmp_path / "galaxy.toml", profile), tmp_path / "t.csv"
+    device, table = write_profile(tmp_path / "galaxy.toml", profile), tmp_path / "t.csv"
     host = subprocess.Popen(
         [*MEASURE, "--device", device, "--space", "fbnet-tiny", "-o", str(table)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
-        peer.wait_until(lambda: galaxy.commands.stay_on == "7", 60, "measuring")
+        wait_until(lambda: galaxy.commands.stay_on == "7", 60, "measuring")
         host.send_signal(number)
         code = host.wait(30)
-        peer.wait_until(lambda: galaxy.commands.stay_on == "0", 10, "put back")
-        peer.wait_until(lambda: not (galaxy.device / "guardian.pid").exists(), 10, "no guardian")
+        wait_until(lambda: galaxy.commands.stay_on == "0", 10, "put back")
+        wait_until(lambda: not (galaxy.device / "guardian.pid").exists(), 10, "no guardian")
     finally:
         host.kill()
         host.wait()
@@ -157,7 +156,7 @@ def test_when_the_cable_is_pulled_the_phone_puts_the_setting_back_by_itself(gala
     """adbd is killed instead: the guardian's input ends in the same way."""
     with started(galaxy) as (transport, channel):
         galaxy.signal(signal.SIGKILL)
-        peer.wait_until(lambda: galaxy.commands.stay_on == "0", 10, "put back")
+        wait_until(lambda: galaxy.commands.stay_on == "0", 10, "put back")
         channel.close()
         galaxy.stop()
         galaxy.start()

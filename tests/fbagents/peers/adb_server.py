@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import adbd as peer
+from common import wait_until
 
 from fbagents.transports._adb_keys import make_key
 
@@ -61,7 +62,7 @@ class AdbServer:
                 stderr=log,
                 start_new_session=True,
             )
-        peer.wait_until(self._listens, 10, "the adb server starts")
+        wait_until(self._listens, 10, "the adb server starts")
 
     def adb(self, *arguments: str) -> str:
         """Run adb with this server; never starts another."""
@@ -74,7 +75,7 @@ class AdbServer:
         """Let the server connect to an adbd; return its serial there."""
         serial = f"127.0.0.1:{phone.port}"
         self.adb("connect", serial)
-        peer.wait_until(lambda: f"{serial}\t{state}" in self.adb("devices"), 10, f"{serial} is {state}")
+        wait_until(lambda: f"{serial}\t{state}" in self.adb("devices"), 10, f"{serial} is {state}")
         return serial
 
     def signal(self, number: signal.Signals) -> None:

@@ -8,7 +8,6 @@ it. As a program, this file is that cell: `python adbd.py LISTENER_FD PATH ADBD_
 import contextlib
 import ctypes
 import fcntl
-import json
 import os
 import re
 import shutil
@@ -19,9 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from fbagents import debian
 from fbagents.errors import DeviceError
@@ -120,23 +117,6 @@ class Adbd:
         self._cell.wait()
         assert self._cell.stdout is not None
         self._cell.stdout.close()
-
-
-def write_profile(path: Path, profile: Any) -> str:
-    """Write a profile as a person does; JSON's strings and numbers are TOML's."""
-    fields = {name: json.dumps(getattr(profile, name)) for name in ("description", "transport", "folder", "python")}
-    lines = [f"{name} = {value}" for name, value in fields.items()]
-    for table in ("address", "environment"):
-        lines += [f"[{table}]", *(f"{name} = {json.dumps(value)}" for name, value in getattr(profile, table).items())]
-    path.write_text("\n".join(lines) + "\n")
-    return str(path)
-
-
-def wait_until(condition: Callable[[], object], timeout_s: float, what: str) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"{what}: not within {timeout_s} s"
-        time.sleep(0.02)
 
 
 def cell(listener: socket.socket, path: str, argv: list[str]) -> None:

@@ -10,7 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import adb_server as servers
+import adbd as peer
 import pytest
+from common import wait_until
+from unavailable import unavailable
 
 from fbagents.agent import AgentClient
 from fbagents.errors import ConnectionLostError, DeviceError, UnreachableError
@@ -18,11 +22,6 @@ from fbagents.profile import Profile
 from fbagents.transports import connect
 from fbagents.transports._adb_address import Address
 from fbagents.transports._adb_device import AdbConnection
-
-sys.path.insert(0, str(Path(__file__).parent))
-import adb_server as servers
-import adbd as peer
-from unavailable import unavailable
 
 CLIENT = """
 Host lab1
@@ -84,7 +83,7 @@ def test_a_phone_of_another_host_is_reached_and_the_tunnel_ended(lab: Lab, tmp_p
     assert [stat.S_IMODE(path.stat().st_mode) for path in (folder, *sockets)] == [0o700, 0o600]
     transport.close()
     assert not folder.exists()
-    peer.wait_until(lambda: not lab.sshd.sessions(), 5, "the login ends")
+    wait_until(lambda: not lab.sshd.sessions(), 5, "the login ends")
 
 
 def test_a_tunnel_that_breaks_is_noticed_at_once_and_made_again(lab: Lab) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from common import SPEC
 
 from fbagents import bundle, native
 from fbagents.agent import AgentClient
@@ -19,10 +20,7 @@ from fbagents.transports._openssh import OpenSsh
 from fbagents.transports._remote import UPLOAD
 from fbprof.measure import collect
 from fbprof.plan import Plan
-from fbspace.opspec import OpSpec
 from fbspace.space import load_space
-
-SPEC = OpSpec("ir", 16, 24, 16, 16, kernel=3, stride=2, expansion=3)  # as in ../conftest.py
 
 
 @pytest.fixture(scope="session", autouse=True)

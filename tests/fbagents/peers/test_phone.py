@@ -1,7 +1,6 @@
 """The emulated arm64 phone from end to end: the native agent's bundle over adb and ssh, both runtimes, whole tables."""
 
 import importlib.metadata
-import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -11,7 +10,7 @@ from typing import Any
 
 import phone_image
 import pytest
-from adbd import wait_until
+from common import SPACE, SPEC, sums, wait_until, write_profile
 from phone import Phone
 from unavailable import unavailable
 
@@ -24,22 +23,9 @@ from fbbase.commandline import run
 from fblut.reading import read_lut
 from fbprof.cli import fbprof
 from fbprof.journal import read_journal
-from fbspace.opspec import OpSpec
 from fbspace.space import load_space
 
-SPEC = OpSpec("ir", 16, 24, 16, 16, kernel=3, stride=2, expansion=3)  # as in ../conftest.py
 PACKAGES = {"litert": "ai-edge-litert", "onnxruntime": "onnxruntime"}
-SPACE = """
-description = "two layers"
-input = { channels = 3, size = 16 }
-classes = 4
-head_channels = [16]
-stem = [{ kind = "conv", channels = 8, kernel = 3, stride = 2 }]
-stages = [{ channels = 8, repeats = 2, stride = 1 }]
-[candidates]
-k3 = { kind = "ir", kernel = 3, expansion = 2 }
-skip = { kind = "skip" }
-"""
 over_adb_and_ssh = pytest.mark.parametrize("transport", ["adb", "ssh"])
 
 
@@ -72,13 +58,7 @@ def board(emulated_phone: Phone, tmp_path: Path) -> Callable[..., str]:
     """Write a profile of the phone as a person does; JSON's strings and numbers are TOML's."""
 
     def write(transport: str, **changes: object) -> str:
-        fields = emulated_phone.profile(transport, **changes).model_dump(exclude_defaults=True, exclude={"name", "environment"})
-        address = fields.pop("address")
-        lines = [f"{name} = {json.dumps(value)}" for name, value in fields.items()]
-        lines += ["[address]", *(f"{name} = {json.dumps(value)}" for name, value in address.items())]
-        path = tmp_path / "phone.toml"
-        path.write_text("\n".join(lines) + "\n")
-        return str(path)
+        return write_profile(tmp_path / "phone.toml", emulated_phone.profile(transport, **changes))
 
     return write
 
@@ -86,13 +66,6 @@ def board(emulated_phone: Phone, tmp_path: Path) -> Callable[..., str]:
 def measure(device: str, runtime: str, table: Path, *options: str, space: str = "fbnet-tiny") -> int:
     command = ["measure", "--device", device, "--space", space, "--runtime", runtime, "--quick"]
     return run(fbprof, [*command, *options, "-o", str(table)])
-
-
-def sums(table: Path) -> dict[str, tuple[float, float]]:
-    """Return the sum of the outputs of every model, and the sum of their absolute values."""
-    lines = map(json.loads, table.with_suffix(".journal.jsonl").read_text().splitlines())
-    loads = [line for line in lines if line["record"] == "loaded"]
-    return {line["key"]: (line["loaded"]["output_sum"], line["loaded"]["output_abs_sum"]) for line in loads}
 
 
 def ask(transport: Any, script: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from common import HOSTILE, SPEC, loaded_sums
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,30 +22,11 @@ from fbagents.profile import Profile, load_profile
 from fbagents.transports import Transport, connect
 from fbagents.transports._openssh import Address, OpenSsh
 from fbagents.transports._remote import START, folder_argument
-from fbspace.opspec import OpSpec
-
-SPEC = OpSpec("ir", 16, 24, 16, 16, kernel=3, stride=2, expansion=3)  # as in ../conftest.py
-HOSTILE = [
-    "two words",
-    'it\'s "quoted"',
-    "a;touch pwned",
-    "$(touch pwned)",
-    "`touch pwned`",
-    "line\nbreak",
-    "-rf",
-    "é*?",
-]
 
 
 def start_and_close(profile: Profile) -> None:
     with contextlib.closing(connect(profile)) as transport, AgentClient(transport):
         pass
-
-
-def loaded_sums(transport: Transport, model: Path, runtime: str) -> tuple[int, float, float]:
-    with AgentClient(transport) as agent:
-        loaded = agent.load("m", transport.push(model), runtime, SPEC.input_shape)
-    return loaded.outputs, loaded.output_sum, loaded.output_abs_sum
 
 
 @pytest.mark.parametrize("runtime", ["litert", "onnxruntime", "torch"])

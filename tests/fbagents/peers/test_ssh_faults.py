@@ -1,7 +1,6 @@
 """What may go wrong on the way to a board, against a real OpenSSH server whose sessions are killed and frozen."""
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from common import SPACE, SPEC, counted, sums, wait_until, write_profile
 
 from fbagents.agent import AgentClient, Planned
 from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError, DeviceError
@@ -23,21 +23,7 @@ from fbbase.commandline import run
 from fblut.reading import read_lut
 from fbprof.cli import fbprof
 from fbprof.journal import JournalContent, read_journal
-from fbspace.opspec import OpSpec
 from fbspace.space import load_space
-
-SPEC = OpSpec("ir", 16, 24, 16, 16, kernel=3, stride=2, expansion=3)  # as in ../conftest.py
-SPACE = """
-description = "two layers"
-input = { channels = 3, size = 16 }
-classes = 4
-head_channels = [16]
-stem = [{ kind = "conv", channels = 8, kernel = 3, stride = 2 }]
-stages = [{ channels = 8, repeats = 2, stride = 1 }]
-[candidates]
-k3 = { kind = "ir", kernel = 3, expansion = 2 }
-skip = { kind = "skip" }
-"""
 
 
 @contextlib.contextmanager
@@ -49,15 +35,6 @@ def connected(profile: Profile) -> Iterator[Transport]:
         transport.close()
 
 
-def wait_until(condition: Callable[[], object], seconds: float, what: str) -> float:
-    start = time.monotonic()
-    while not condition():
-        if time.monotonic() - start > seconds:
-            pytest.fail(f"{what} did not happen within {seconds} s")
-        time.sleep(0.05)
-    return time.monotonic() - start
-
-
 def is_running(pid: int) -> bool:
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -66,16 +43,6 @@ def is_running(pid: int) -> bool:
 
 def agent_pid(sshd: Any) -> int:
     return int(next((sshd.folder / "device").glob("*/agent.pid")).read_text())
-
-
-def write_profile(path: Path, profile: Profile) -> str:
-    """Write a profile as a person does; JSON's strings and numbers are TOML's."""
-    fields = {name: json.dumps(getattr(profile, name)) for name in ("description", "transport", "folder", "python")}
-    lines = [f"{name} = {value}" for name, value in fields.items()]
-    for table in ("address", "environment"):
-        lines += [f"[{table}]", *(f"{name} = {json.dumps(value)}" for name, value in getattr(profile, table).items())]
-    path.write_text("\n".join(lines) + "\n")
-    return str(path)
 
 
 @pytest.fixture
@@ -89,13 +56,6 @@ def journal_of(table: Path) -> JournalContent:
     content = read_journal(table.with_suffix(".journal.jsonl"))
     assert content is not None
     return content
-
-
-def sums(table: Path) -> dict[str, tuple[float, float]]:
-    """Return the output sums of every model that was loaded."""
-    lines = map(json.loads, table.with_suffix(".journal.jsonl").read_text().splitlines())
-    loads = [line for line in lines if line["record"] == "loaded"]
-    return {line["key"]: (line["loaded"]["output_sum"], line["loaded"]["output_abs_sum"]) for line in loads}
 
 
 def test_measuring_over_ssh_gives_a_table_and_the_same_outputs(sshd: Any, space: str, tmp_path: Path) -> None:
@@ -160,11 +120,6 @@ os._exit(space["main"]())
     assert sorted(path.name for path in tmp_path.glob("cut?")) == ["cut0", "cut1"]
     assert read_lut(table).missing(load_space(space).operators()) == []
     assert (len(journal_of(table).sessions), journal_of(table).failed) == (3, {})
-
-
-def counted(table: Path) -> int:
-    journal = table.with_suffix(".journal.jsonl")
-    return journal.read_bytes().count(b'"warm_up":false') if journal.exists() else 0
 
 
 def test_a_frozen_server_is_noticed_within_seconds(sshd: Any, models: dict[str, Path]) -> None:
@@ -251,6 +206,9 @@ def test_a_server_that_stays_away_is_an_error_after_a_few_tries(sshd: Any, monke
             AgentClient(transport)
 
 
+CUT = 'head -c 1000 | /usr/bin/tee "$@"'
+
+
 def path_with(program: Callable[[str, str], Path], name: str, body: str) -> str:
     return f"SetEnv PATH={program(name, body).parent}:/usr/bin:/bin"
 
@@ -259,7 +217,7 @@ def test_a_truncated_push_is_sent_again(
     new_sshd: Callable[..., Any], program: Callable[[str, str], Path], tmp_path: Path
 ) -> None:
     once = tmp_path / "once"
-    sshd = new_sshd(path_with(program, "cat", f'[ -e {once} ] && exec /bin/cat "$@"; : >{once}; head -c 1000'))
+    sshd = new_sshd(path_with(program, "tee", f'[ -e {once} ] && exec /usr/bin/tee "$@"; : >{once}; {CUT}'))
     model = tmp_path / "m.tflite"
     model.write_bytes(os.urandom(50_000))
     with connected(sshd.profile()) as transport:
@@ -270,7 +228,7 @@ def test_a_truncated_push_is_sent_again(
 def test_a_push_that_is_always_truncated_is_an_error(
     new_sshd: Callable[..., Any], program: Callable[[str, str], Path], tmp_path: Path
 ) -> None:
-    sshd = new_sshd(path_with(program, "cat", "head -c 1000"))
+    sshd = new_sshd(path_with(program, "tee", CUT))
     model = tmp_path / "m.tflite"
     model.write_bytes(os.urandom(50_000))
     with (
