@@ -25,6 +25,8 @@ MIXED = ("space", "runtime", "precision", "threads")
 """Metadata that should be the same in tables that are used together; several devices are what one compares."""
 FITTED = "regression on"
 """How the timing of a table begins that comes of whole networks (fbprof fit)."""
+IMPORTED = "imported from"
+"""How the timing of a table begins that was measured elsewhere (fbprof import)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +120,13 @@ def _wide(lut: Lut, space: Space | None) -> Iterator[Finding]:
 def _no_interval(lut: Lut, space: Space | None) -> Iterator[Finding]:
     keys = tuple(row.spec.key() for row, _ in _measured(lut) if not _interval(row))
     if keys:
+        is_imported = lut.metadata.timing.startswith(IMPORTED)
+        remedy = "validate it on the device (fbprof validate)" if is_imported else "measure with more --rounds"
         yield Finding(
             "warning",
             "no-interval",
             keys,
-            f"{len(keys)} of {len(lut.rows)} rows have no interval, so nothing says how far to trust them; "
-            "measure with more --rounds",
+            f"{len(keys)} of {len(lut.rows)} rows have no interval, so nothing says how far to trust them; {remedy}",
         )
 
 
@@ -215,6 +218,8 @@ def _overlap(a: Row, b: Row) -> bool | None:
 def _measure_again(metadata: Metadata) -> str:
     if metadata.timing.startswith(FITTED):
         return "fit networks that have it"
+    if metadata.timing.startswith(IMPORTED):
+        return "complete the file it was imported from, or measure a table of your own"
     names = ("space", "device", "runtime", "precision", "threads")
     options = [part for name in names for part in (f"--{name}", str(getattr(metadata, name)))]
     return f"measure again: {shlex.join(['fbprof', 'measure', *options])}"
