@@ -43,16 +43,11 @@ UPLOAD = (
     + """
 umask 077
 part=$1.$$.part
-found=$({ { tee -- "$part" || echo failed >&3; } | hash; } 3>&1)
-case $found in
-  *failed*) rm -f -- "$part"; exit 3 ;;
-  "$2 "*) ;;
-  *) rm -f -- "$part"; exit 4 ;;
-esac
+cat >"$part" || { rm -f -- "$part"; exit 3; }
+has_hash "$part" "$2" || { rm -f -- "$part"; exit 4; }
 { [ "$3" = 600 ] || chmod "$3" "$part"; } && mv -f -- "$part" "$1" || exit 3
 """
 )
-"""Writes and hashes side by side."""
 DAMAGED = 4
 MISSING = (
     _HASH
