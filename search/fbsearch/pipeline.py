@@ -7,12 +7,13 @@ from fbbase import __version__
 from fblut.check import space_name
 from fblut.table import Lut
 from fbsearch.checkpoint import SEARCH, RunFolder
-from fbsearch.costs import build_cost
+from fbsearch.costs import AdditiveCost, Cost, build_cost
 from fbsearch.data import Data, load_data
 from fbsearch.derive import Candidate, derive
 from fbsearch.errors import Interrupted, SearchError
 from fbsearch.search import Search
-from fbsearch.settings import Settings
+from fbsearch.select import reachable
+from fbsearch.settings import TARGET_SHARE, Settings
 from fbsearch.train import Trained, train
 from fbspace.architecture import Architecture, Predicted, load_architecture
 from fbspace.space import Space, load_space
@@ -22,11 +23,13 @@ from fbspace.weights import save_weights
 def run_search(lut: Lut, lut_name: str, settings: Settings, path: Path, fresh: bool) -> tuple[Architecture, Space]:
     """Run or continue the search in the folder `path`; a finished one is only read. Returns what arch.json says.
 
-    Raises SearchError for a table of another space or a folder of another search, LutError for a table that lacks
-    operators, DataError, and Interrupted on Ctrl-C.
+    Raises SearchError for a table of another space, a folder of another search or a target out of reach, LutError for
+    a table that lacks operators, DataError, and Interrupted on Ctrl-C.
     """
     space = load_space(settings.space)
     check_table(lut, space)
+    if settings.target_ms is not None:
+        check_target(settings.target_us, build_cost(settings.cost, space, lut))
     if path.exists() and not path.is_dir():
         raise SearchError(f"{path} is a file; -o names a folder")
     data = load_data(settings.data, space.input_shape, settings.seed, settings.limit)
@@ -55,6 +58,21 @@ def check_table(lut: Lut, space: Space) -> None:
     specs = [*space.stem, *space.heads[space.head_channels]]
     specs += [spec for layer in space.layers for spec in layer.candidates.values()]
     lut.require(specs, f"space {space.name}")
+
+
+def check_target(target_us: float, cost: Cost) -> None:
+    """Refuse a target that no network of the space comes near, with the range that is reachable."""
+    if not isinstance(cost, AdditiveCost) or cost.unit != "µs":
+        raise SearchError(
+            f"--target-ms is a latency, but the cost is in {cost.unit}; leave one of the two options away"
+        )
+    least, greatest = reachable(cost)
+    if not least <= target_us <= greatest / TARGET_SHARE:
+        what = "no network is as fast" if target_us < least else "no network is as slow"
+        raise SearchError(
+            f"--target-ms {target_us / 1000:g} is out of reach: {what}. By the table, networks of this space take "
+            f"{least / 1000:.4g} to {greatest / 1000:.4g} ms; choose a target in between"
+        )
 
 
 def _search(space: Space, lut: Lut, lut_name: str, data: Data, folder: RunFolder) -> None:

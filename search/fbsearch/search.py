@@ -17,7 +17,7 @@ from fbsearch.costs import Cost
 from fbsearch.data import Data, batch_count
 from fbsearch.descent import descend
 from fbsearch.errors import SearchError
-from fbsearch.losses import load_loss
+from fbsearch.losses import load_loss, takes_expected_cost
 from fbsearch.metrics import Metrics
 from fbsearch.settings import Settings
 from fbsearch.strategies import load_strategy
@@ -62,7 +62,8 @@ class Search:
     def __init__(self, space: Space, cost: Cost, data: Data, settings: Settings) -> None:
         self.space, self.cost, self.data, self.settings = space, cost, data, settings
         self.strategy = load_strategy(settings.strategy)
-        self.loss = load_loss(settings.loss).loss
+        loss = load_loss(settings.loss)
+        self.loss, self.expected_cost = loss.loss, takes_expected_cost(loss)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             self.net = SuperNet(space, len(data.classes), self.strategy)
@@ -93,13 +94,14 @@ class Search:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Take one step of θ: min_θ E_{a ~ P_θ} L(a, w); no gradient of w is computed.
 
-        Cross-entropy and latency see the same sample m.
+        Cross-entropy and latency see the same sample m, unless the loss takes the expected latency under softmax(θ).
         """
         self._require_gradients(w=False)
         m = self.strategy.sample(self.theta, temperature, generator)
         logits = self.net(x, m)
         cross_entropy = F.cross_entropy(logits, y)
-        loss = self.loss(cross_entropy, self.cost(m), self.settings)
+        priced = [torch.softmax(theta_l, dim=-1) for theta_l in self.theta] if self.expected_cost else m
+        loss = self.loss(cross_entropy, self.cost(priced), self.settings)
         descend(loss, self.theta_optimizer, f"epoch {self.epoch + 1}", "--theta-lr")
         return loss.detach(), cross_entropy.detach(), logits.detach()
 

@@ -9,6 +9,8 @@ from fbsearch.errors import SearchError
 PAPER_EPOCHS = 90
 PAPER_WARMUP_EPOCHS = 10
 PAPER_TEMPERATURE_DECAY = 0.045
+TARGET_SHARE = 0.97
+"""The network found costs at least this share of the target, where the space allows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,7 @@ class Settings:
     ground in tens instead of thousands of θ steps. Warm-up and temperature follow the paper's schedule stretched to
     `epochs`, so a short search starts and ends at the paper's temperatures.
 
+    `target_ms` is the latency that the network found must not exceed; `latency_weight` is λ of the losses with a λ.
     `limit` is the largest number of training images and of test images; `steps` ends every epoch after so many steps.
     Raises SearchError for a value out of its range.
     """
@@ -31,6 +34,8 @@ class Settings:
     loss: str = "paper"
     alpha: float = 0.2
     beta: float = 0.6
+    target_ms: float | None = None
+    latency_weight: float = 1.0
     epochs: int = 6
     warmup: int | None = None
     batch: int = 64
@@ -63,10 +68,17 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < smallest:
                 raise SearchError(f"--{name.replace('_', '-')} must be at least {smallest}, not {value}")
-        for name in ("alpha", "beta", "lr", "theta_lr", "train_lr", "temperature"):
+        for name in ("alpha", "beta", "target_ms", "latency_weight", "lr", "theta_lr", "train_lr", "temperature"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
+            if value is not None and not (math.isfinite(value) and value > 0):
                 raise SearchError(f"--{name.replace('_', '-')} must be a positive number, not {value}")
+
+    @property
+    def target_us(self) -> float:
+        """The target in the unit of the table. Raises SearchError where there is none."""
+        if self.target_ms is None:
+            raise SearchError(f"loss {self.loss!r} needs a target latency: give --target-ms, or choose another --loss")
+        return self.target_ms * 1000
 
     @property
     def warmup_epochs(self) -> int:

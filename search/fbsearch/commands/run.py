@@ -35,7 +35,12 @@ def _option(name: str, help_text: str) -> Callable[[_Command], _Command]:
 @click.option("--json", "as_json", is_flag=True, help="Print the architecture as JSON.")
 @_option("--strategy", "How candidates are weighted and run; a file of fbsearch/strategies.")
 @_option("--cost", "What a network costs; a file of fbsearch/costs.")
-@_option("--loss", "How accuracy and cost are weighed; a file of fbsearch/losses.")
+@click.option("--target-ms", type=float, help="Latency that the network found has, by the table, but for 3 % less.")
+@click.option(
+    "--loss",
+    help="How accuracy and cost are weighed; a file of fbsearch/losses.  [default: paper; with --target-ms: target]",
+)
+@_option("--latency-weight", "λ of the losses target and additive.")
 @_option("--alpha", "α of the loss.")
 @_option("--beta", "β of the loss.")
 @_option("--epochs", "Epochs of the search; the paper's is 90.")
@@ -70,6 +75,7 @@ def command(
     \b
     Example:
       fbsearch run --lut local.csv -o runs/first
+      fbsearch run --lut s8.csv --target-ms 20 -o runs/s8-20ms
       fbsearch run --lut s8.csv --data imagenet100/ --epochs 90 --batch 192 --theta-lr 0.01 -o runs/s8
       fbsearch run --lut s8.csv --data cifar10.npz --limit 500 --steps 2 --epochs 2 -o runs/trial
     """
@@ -84,6 +90,7 @@ def command(
         torch.set_num_threads(threads)
     lut = read_lut(lut_file)
     output = output or Path("runs") / lut_file.stem
+    options["loss"] = options["loss"] or ("paper" if options["target_ms"] is None else "target")
     settings = Settings(space=space or lut.metadata.space, data=data, **options)
     architecture, searched_space = run_search(lut, str(lut_file), settings, output, fresh)
     if as_json:
@@ -93,8 +100,8 @@ def command(
     skips, layers = architecture.provenance["skip_layers"], len(architecture.choices)
     if skips > layers / 2:
         click.echo(
-            f"warning: {skips} of {layers} layers are skip. Skip has no weights to learn and looks good early; try "
-            "more --epochs, a longer --warmup, a lower --theta-lr or a smaller --beta",
+            f"warning: {skips} of {layers} layers are skip. Skip has no weights to learn and looks good early; "
+            + ("a higher --target-ms leaves room for more" if settings.target_ms else "--target-ms keeps it from that"),
             err=True,
         )
 
@@ -109,6 +116,7 @@ def _report(architecture: "Architecture", space: "Space", lut: "Lut", output: Pa
     interval = "" if low is None or high is None else f" (95 %: {low:.1f} to {high:.1f})"
     click.echo(
         f"\npredicted latency  {predicted.latency_us:.1f} µs{interval} on {predicted.device} ({predicted.runtime})\n"
+        f"{_target(found['settings']['target_ms'], predicted.latency_us)}"
         f"skip layers        {found['skip_layers']} of {len(architecture.choices)}\n"
         f"θ split accuracy   {found['theta_accuracy_percent']:.1f} % with the supernet's weights\n"
         f"training accuracy  {found['train_accuracy_percent']:.1f} % from scratch\n"
@@ -117,3 +125,9 @@ def _report(architecture: "Architecture", space: "Space", lut: "Lut", output: Pa
         f"{output / 'tensorboard'}\n"
         f"next               fbprof verify {output / 'arch.json'} --lut {predicted.lut} --device {predicted.device}"
     )
+
+
+def _target(target_ms: float | None, latency_us: float) -> str:
+    if target_ms is None:
+        return ""
+    return f"target             {target_ms:g} ms; the network takes {latency_us / target_ms / 10:.1f} % of it\n"

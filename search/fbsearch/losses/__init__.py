@@ -1,6 +1,7 @@
 """One file per loss: how accuracy and cost are weighed against each other in the θ step.
 
-A loss is a module with the function of `Loss`.
+A loss is a module with the function of `Loss`. Where it also says `EXPECTED_COST = True`, it is given the expected cost
+under softmax(θ), not that of the step's sample.
 """
 
 from typing import Protocol
@@ -19,6 +20,11 @@ class Loss(Protocol):
     def loss(self, cross_entropy: Tensor, cost: Tensor, settings: Settings) -> Tensor:
         """Return the loss, a scalar differentiable in both; `cost` has the unit of the cost in use (µs)."""
         ...
+
+
+def takes_expected_cost(loss: Loss) -> bool:
+    """Whether a loss is given the expected cost under softmax(θ) in the θ step."""
+    return bool(getattr(loss, "EXPECTED_COST", False))
 
 
 def load_loss(name: str) -> Loss:
