@@ -71,3 +71,26 @@ def test_the_product_loss() -> None:
     settings = Settings(space="x", data="digits", alpha=0.3, beta=0.5)
     value = load_loss("product").loss(torch.tensor(2.0), torch.tensor(math.e**7, dtype=torch.float64), settings)
     assert value.item() == pytest.approx(2 * 0.3 * 0.5 * 7)
+
+
+def test_parameters_are_those_of_the_network(micro: Space, micro_lut: Lut, micro_file: object) -> None:
+    cost = build_cost("params", micro, micro_lut)([one_hot(1, 3), one_hot(0, 3)])
+    network = Architecture(name="x", space=str(micro_file), choices=("k5_e3", "k3_e1"))
+    assert cost.item() == count_architecture(network).parameters
+
+
+def test_the_additive_loss() -> None:
+    settings = Settings(space="x", data="digits", target_ms=20, latency_weight=0.5)
+    value = load_loss("additive").loss(torch.tensor(2.0), torch.tensor(30_000.0, dtype=torch.float64), settings)
+    assert value.item() == pytest.approx(2 + 0.5 * 1.5)
+
+
+@pytest.mark.parametrize(("latency_us", "sign"), [(10_000, -1), (40_000, 1)])
+def test_the_target_loss_pushes_up_as_well_as_down(latency_us: float, sign: int) -> None:
+    settings = Settings(space="x", data="digits", target_ms=20, latency_weight=0.5)
+    cost = torch.tensor(latency_us, dtype=torch.float64, requires_grad=True)
+    value = load_loss("target").loss(torch.tensor(2.0), cost, settings)
+    assert value.item() == pytest.approx(2 + 0.5 * math.log(2))
+    value.backward()
+    assert cost.grad is not None
+    assert cost.grad.item() == pytest.approx(sign * 0.5 / latency_us)

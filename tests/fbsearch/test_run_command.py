@@ -1,5 +1,6 @@
 """The command as a person gives it: what it writes and prints, how it continues, how it refuses."""
 
+import itertools
 import json
 import signal
 import subprocess
@@ -83,6 +84,31 @@ def test_most_layers_skipped_is_a_warning(
     assert "warning: 2 of 2 layers are skip" in capsys.readouterr().err
 
 
+def test_a_target_is_hit_and_reported(
+    arguments: list[str], tmp_path: Path, micro: Space, micro_lut: Lut, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target_ms = micro_lut.predict_us(micro.specs(["k5_e3", "k3_e1"])) / 1000 * 1.01
+    assert run(fbsearch, [*arguments, "--target-ms", str(target_ms)]) == 0
+    found = load_architecture(str(tmp_path / "run" / "arch.json"))
+    assert found.predicted is not None
+    share = found.predicted.latency_us / target_ms / 1000
+    assert 0.97 <= share <= 1
+    assert found.provenance["settings"]["loss"] == "target"
+    assert f"{100 * share:.1f} % of it" in capsys.readouterr().out
+
+
+def test_a_target_out_of_reach_is_refused_before_any_training_with_the_range(
+    arguments: list[str], tmp_path: Path, micro: Space, micro_lut: Lut, capsys: pytest.CaptureFixture[str]
+) -> None:
+    networks = itertools.product(*(list(layer.candidates) for layer in micro.layers))
+    latencies_ms = [micro_lut.predict_us(micro.specs(choices)) / 1000 for choices in networks]
+    least, greatest = min(latencies_ms), max(latencies_ms)
+    for target_ms in (0.99 * least, 1.04 * greatest):
+        assert run(fbsearch, [*arguments, "--target-ms", str(target_ms)]) == 2
+        assert f"take {least:.4g} to {greatest:.4g} ms" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_run_continues_to_the_same_result(
     sent: signal.Signals, arguments: list[str], tmp_path: Path
@@ -162,6 +188,10 @@ def test_only_the_default_head_has_to_be_in_the_table(micro: Space, micro_lut: L
         (["--strategy", "mixtur"], "Did you mean 'mixture'"),
         (["--cost", "watts"], "unknown cost 'watts'"),
         (["--loss", "pape"], "Did you mean 'paper'"),
+        (["--loss", "target"], "loss 'target' needs a target latency: give --target-ms"),
+        (["--loss", "additive"], "loss 'additive' needs a target latency"),
+        (["--target-ms", "0.1", "--cost", "macs"], "--target-ms is a latency, but the cost is in MACs"),
+        (["--target-ms", "0"], "--target-ms must be a positive number"),
         (["--epochs", "0"], "--epochs must be at least 1"),
         (["--lut", "nowhere.csv"], "latency table not found: nowhere.csv"),
         (["--space", "fbnet-tyni"], "Did you mean 'fbnet-tiny'"),

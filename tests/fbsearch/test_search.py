@@ -1,7 +1,10 @@
 """One step, one epoch, a whole search: what is updated, determinism, resuming, refusing, diverging."""
 
+import itertools
 import json
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -182,3 +185,50 @@ def test_a_certain_theta_gives_one_network(make: Make) -> None:
         for theta_l in search.theta:
             theta_l[1] = 60.0
     assert [candidate.choices for candidate in derive(search)] == [("k5_e3", "k5_e3")]
+
+
+def test_the_target_loss_is_given_the_expected_latency_not_the_samples(
+    make: Make, micro: Space, micro_lut: Lut, digits: Data
+) -> None:
+    search = make(replace(SETTINGS, loss="target", target_ms=0.03, latency_weight=2.0))
+    with torch.no_grad():
+        search.theta[0].copy_(torch.tensor([0.0, 2.0, 1.0]))
+    fixed = micro_lut.predict_us([*micro.stem, *micro.heads[micro.head_channels]])
+    layers = [[micro_lut.latency_us(spec) for spec in layer.candidates.values()] for layer in micro.layers]
+    weights = [math.exp(value) for value in (0, 2, 1)]
+    expected = fixed + sum(w * us for w, us in zip(weights, layers[0], strict=True)) / sum(weights) + sum(layers[1]) / 3
+    x, y = next(digits.batches(digits.w, 16))
+    loss, cross_entropy, _ = search.theta_step(x, y, 5.0, epoch_generator(0, "x", 0))
+    assert (loss - cross_entropy).item() == pytest.approx(2 * abs(math.log(expected / 30)), rel=1e-5)
+
+
+@pytest.mark.parametrize("skip", [0.0, 50.0])
+def test_with_a_target_the_networks_derived_are_the_most_probable_ones_near_it(
+    make: Make, micro: Space, micro_lut: Lut, skip: float
+) -> None:
+    search = make(replace(SETTINGS, loss="target", target_ms=1.0, samples=1))
+    names = [list(layer.candidates) for layer in micro.layers]
+    latencies = {each: micro_lut.predict_us(micro.specs(each)) for each in itertools.product(*names)}
+    target = sorted(latencies.values())[-3] * 1.001
+    search.settings = replace(search.settings, target_ms=target / 1000)
+    with torch.no_grad():
+        for theta_l in search.theta:
+            theta_l[2] = skip  # however much skip has taken over
+    near = {each for each, us in latencies.items() if 0.97 * target <= us <= target}
+    found = derive(search)
+    assert 1 <= len(found) <= 2
+    assert {candidate.choices for candidate in found} <= near
+
+
+def test_where_no_network_is_near_the_target_the_most_probable_one_below_is_taken(
+    make: Make, micro: Space, micro_lut: Lut
+) -> None:
+    latencies = sorted(
+        micro_lut.predict_us(micro.specs(each))
+        for each in itertools.product(*(list(layer.candidates) for layer in micro.layers))
+    )
+    target = max(high for low, high in itertools.pairwise(latencies) if low < 0.97 * high) - 1e-3
+    assert not [us for us in latencies if 0.97 * target <= us <= target]
+    found = derive(make(replace(SETTINGS, loss="target", target_ms=target / 1000)))
+    assert found
+    assert all(candidate.cost < target for candidate in found)
