@@ -98,10 +98,11 @@ def test_a_target_is_hit_and_reported(
 
 
 def test_a_target_out_of_reach_is_refused_before_any_training_with_the_range(
-    arguments: list[str], tmp_path: Path, micro: Space, micro_lut: Lut, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], tmp_path: Path, micro: Space, micro_lut_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    lut = read_lut(micro_lut_file)
     networks = itertools.product(*(list(layer.candidates) for layer in micro.layers))
-    latencies_ms = [micro_lut.predict_us(micro.specs(choices)) / 1000 for choices in networks]
+    latencies_ms = [lut.predict_us(micro.specs(choices)) / 1000 for choices in networks]
     least, greatest = min(latencies_ms), max(latencies_ms)
     for target_ms in (0.99 * least, 1.04 * greatest):
         assert run(fbsearch, [*arguments, "--target-ms", str(target_ms)]) == 2
