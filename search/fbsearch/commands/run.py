@@ -35,7 +35,7 @@ def _option(name: str, help_text: str) -> Callable[[_Command], _Command]:
 @click.option("--json", "as_json", is_flag=True, help="Print the architecture as JSON.")
 @_option("--strategy", "How candidates are weighted and run; a file of fbsearch/strategies.")
 @_option("--cost", "What a network costs; a file of fbsearch/costs.")
-@click.option("--target-ms", type=float, help="Latency that the network found has, by the table, but for 3 % less.")
+@click.option("--target-ms", type=float, help="Latency, by the table, that the network may have at most.")
 @click.option(
     "--loss",
     help="How accuracy and cost are weighed; a file of fbsearch/losses.  [default: paper; with --target-ms: target]",
