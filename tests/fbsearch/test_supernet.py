@@ -27,6 +27,27 @@ def test_a_mixture_is_the_weighted_sum_of_its_candidates(net: SuperNet) -> None:
     torch.testing.assert_close(net(X, m), net.head(x))
 
 
+def test_a_mixture_and_its_gradients_are_those_of_the_plain_way(net: SuperNet, micro: Space) -> None:
+    plain = SuperNet(micro, 10, net.strategy).to(memory_format=torch.contiguous_format)
+    plain.load_state_dict(net.state_dict())
+    labels = torch.tensor([0, 1, 2, 3, 4, 5])
+    logits = []
+    for of in (net, plain):
+        m = of.strategy.sample(list(of.theta), 5.0, torch.Generator().manual_seed(0))
+        if of is net:
+            y = of(X, m)
+        else:
+            y = of.stem(X)
+            for candidates, m_l in zip(of.layers, m, strict=True):
+                y = torch.stack([m_i * b_i(y) for m_i, b_i in zip(m_l, candidates, strict=True)]).sum(0)
+            y = of.head(y)
+        torch.nn.functional.cross_entropy(y, labels).backward()
+        logits.append(y)
+    torch.testing.assert_close(*logits, rtol=1e-4, atol=1e-4)
+    for (name, p), q in zip(net.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad, rtol=1e-4, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+
+
 @pytest.mark.parametrize("choices", [(0, 0), (1, 2), (2, 1)])
 def test_a_path_is_the_mixture_with_one_hot_weights(net: SuperNet, choices: tuple[int, int]) -> None:
     torch.testing.assert_close(net.path(X, choices), net(X, [one_hot(choice, 3) for choice in choices]))
