@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import sys
 import tempfile
 import threading
 from collections import Counter
@@ -24,6 +25,9 @@ FREE_SHARE = 0.5
 KEPT_NETWORKS = 10
 FILE_FACTOR = 2
 """A model takes at least its weights twice: as they are in the file, and as the runtime packs them."""
+SWITCH_INTERVAL_S = 5e-4
+"""How long the thread that writes model files may keep the others waiting: at Python's 5 ms, for every packet that is
+sent to a device, sending models takes three times as long."""
 
 
 class ModelFiles:
@@ -46,10 +50,13 @@ class ModelFiles:
     def __enter__(self) -> Self:
         self._folder = tempfile.TemporaryDirectory(prefix="fbprof-")
         self._writer = ThreadPoolExecutor(max_workers=1)
+        self._switch_interval_s = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._writer.shutdown(cancel_futures=True)
+        sys.setswitchinterval(self._switch_interval_s)
         self._folder.cleanup()
 
     def prepare(self, subjects: Iterable[Subject]) -> None:
