@@ -22,7 +22,7 @@ from fbprof.errors import MeasurementError
 from fbprof.estimate import estimate
 from fbprof.loaded import ModelFiles
 from fbprof.measure import collect, journal_path, keeping
-from fbprof.plan import Plan
+from fbprof.plan import Plan, references
 from fbspace.space import Space
 
 _ESTIMATING = threading.Lock()
@@ -83,6 +83,7 @@ def measure_all(jobs: Sequence[Job], space: Space, fresh: bool = False) -> list[
         # threads of a matrix product wait in a loop: of many devices that would be all the host does
         threadpool_limits(limits=1, user_api="blas"),
     ):
+        references(jobs[0].plan.operators)  # counts every operator, before the writer's thread traces any
         threads = []
         for job in jobs:
             arguments = (job, space, fresh, files, check, ended)

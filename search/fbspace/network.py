@@ -1,5 +1,6 @@
 """An architecture as an ordinary nn.Module, and what it costs to run it: multiply-accumulates and parameters."""
 
+import functools
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 
@@ -63,7 +64,8 @@ def count_architecture(architecture: Architecture) -> Complexity:
         return count(build_network(architecture, space), space.input_shape)
 
 
+@functools.lru_cache(maxsize=4096)
 def count_spec(spec: OpSpec) -> Complexity:
-    """Count one operator."""
+    """Count one operator, once: its block is run, which no thread may do while another one traces."""
     with torch.device("meta"):
         return count(build_block(spec), spec.input_shape)
