@@ -1,21 +1,30 @@
-"""From θ to one network: of several that P_θ makes likely, the one with the lowest loss on the θ split."""
+"""From θ to one network: of several that P_θ makes likely, the best on the validation split, which no step has seen."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from fbsearch.costs import AdditiveCost
-from fbsearch.search import Mean, Search, epoch_generator, one_hot
+from fbsearch.data import Split
+from fbsearch.gumbel import gumbel
+from fbsearch.objective import Objective
+from fbsearch.search import Mean, Search, generator_of, one_hot
 from fbsearch.select import most_probable
 from fbsearch.settings import TARGET_SHARE
+from fbsearch.strategies import Choices, Finder
+from fbsearch.supernet import channels_last
 
 MAX_DRAWS = 1000
+NORM_BATCHES = 8
+"""Batches of the w split on which a network's batch normalisation is estimated before it is judged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A network and what the supernet's weights say of it on the θ split."""
+    """A network and what the supernet's weights say of it on the validation split."""
 
     choices: tuple[str, ...]
     cost: float
@@ -23,51 +32,71 @@ class Candidate:
     accuracy_percent: float
 
 
-def derive(search: Search) -> list[Candidate]:
-    """Return the candidates, best first: `samples` + 1 distinct networks, fewer where there are no more.
+def derive(search: Search, objective: Objective, count: int, seed_name: str = "derive") -> list[Candidate]:
+    """Return `count` distinct networks for an objective, best first; fewer where there are no more.
 
-    The paper trains every draw from scratch; here the supernet's weights rank them by the loss of the search, with
-    each network's own batch statistics.
+    The most probable one and draws from P_θ, or what a strategy without θ finds on the θ split; with a target, only
+    networks of 97 to 100 % of it, or below it where there are none. The paper trains every draw from scratch; here
+    the supernet's weights rank them by the loss of the search.
     """
-    choices = _drawn(search) if search.settings.target_ms is None else _within_target(search)
-    return sorted((_judge(search, each) for each in choices), key=lambda candidate: candidate.loss)
+    networks = Networks(search, objective, generator_of(search.settings.seed, f"{seed_name}/{objective.name}"))
+    if isinstance(search.strategy, Finder):
+        settings, layers = search.settings, [len(theta_l) for theta_l in objective.theta]
+
+        def loss(choices: Choices) -> float:
+            return judge(search, objective, choices, search.data.theta).loss
+
+        found = search.strategy.find(networks.draw, loss, layers, settings.evaluations, settings.seed)[:count]
+    else:
+        found = networks.likely(list(objective.theta), count)
+    judged = [judge(search, objective, choices, search.data.validation) for choices in found]
+    return sorted(judged, key=lambda candidate: candidate.loss)
 
 
-def _drawn(search: Search) -> list[tuple[int, ...]]:
-    """Return the most probable network and distinct draws from P_θ, fewer where P_θ is nearly certain."""
-    probabilities = search.net.probabilities()
-    generator = epoch_generator(search.settings.seed, "derive", 0)
-    drawn = {tuple(int(p.argmax()) for p in probabilities): None}
-    for _ in range(MAX_DRAWS):
-        if len(drawn) > search.settings.samples:
-            break
-        drawn[tuple(int(torch.multinomial(p, 1, generator=generator)) for p in probabilities)] = None
-    return list(drawn)
+class Networks:
+    """The networks that an objective may end in: all, or with a target those that cost 97 to 100 % of it."""
 
+    def __init__(self, search: Search, objective: Objective, generator: torch.Generator) -> None:
+        self.cost, self.high, self.generator = objective.cost, objective.target, generator
+        self.low = 0.0 if self.high is None else TARGET_SHARE * self.high
+        if self.high is not None and not self._most_probable([torch.zeros_like(t) for t in objective.theta]):
+            self.low = 0.0
 
-def _within_target(search: Search) -> list[tuple[int, ...]]:
-    """Return the most probable networks of 97 to 100 % of the target; if there are none, the most probable below it."""
-    assert isinstance(search.cost, AdditiveCost)  # the pipeline has refused a target for any other cost
-    log_p = [torch.log_softmax(theta_l.detach().double(), dim=-1).tolist() for theta_l in search.theta]
-    target_us, count = search.settings.target_us, search.settings.samples + 1
-    near = most_probable(log_p, search.cost, TARGET_SHARE * target_us, target_us, count)
-    return near or most_probable(log_p, search.cost, 0.0, target_us, count)
+    def likely(self, theta: Sequence[Tensor], count: int) -> list[Choices]:
+        """Return the most probable network, and distinct draws from P_θ."""
+        likely = dict.fromkeys(self._most_probable(theta))
+        for _ in range(MAX_DRAWS):
+            if len(likely) >= count:
+                break
+            drawn = self.draw(theta)
+            if drawn is not None:
+                likely[drawn] = None
+        return list(likely)
+
+    def draw(self, theta: Sequence[Tensor]) -> Choices | None:
+        """Draw a network: the most probable one of θ plus Gumbel noise, which without a target is a ~ P_θ exactly."""
+        found = self._most_probable([theta_l.detach() + gumbel(theta_l, self.generator) for theta_l in theta])
+        return found[0] if found else None
+
+    def _most_probable(self, theta: Sequence[Tensor]) -> list[Choices]:
+        if self.high is None:
+            return [tuple(int(theta_l.argmax()) for theta_l in theta)]
+        assert isinstance(self.cost, AdditiveCost)  # the pipeline has refused a target for any other cost
+        log_p = [torch.log_softmax(theta_l.detach().double(), dim=-1).tolist() for theta_l in theta]
+        return most_probable(log_p, self.cost, self.low, self.high)
 
 
 @torch.no_grad()
-def _judge(search: Search, choices: tuple[int, ...]) -> Candidate:
-    counts = [len(theta) for theta in search.theta]
-    cost = search.cost([one_hot(choice, count) for choice, count in zip(choices, counts, strict=True)])
+def judge(search: Search, objective: Objective, choices: Choices, split: Split) -> Candidate:
+    """Judge a network by the supernet's weights on a split, with batch normalisation estimated on the w split."""
+    settings, data = search.settings, search.data
+    order = generator_of(settings.seed, "batch normalisation")
+    network = search.net.network(choices, (x for x, _ in data.batches(data.w, settings.batch, order, NORM_BATCHES)))
+    cost = objective.cost([one_hot(i, len(theta_l)) for i, theta_l in zip(choices, objective.theta, strict=True)])
     mean = Mean()
-    for x, y in search.data.batches(search.data.theta, search.settings.batch, limit=search.settings.steps):
-        logits = search.net.path(x, choices)
+    for x, y in data.batches(split, settings.batch, limit=settings.steps):
+        logits = network(channels_last(x))
         cross_entropy = F.cross_entropy(logits, y)
-        mean.add(search.loss(cross_entropy, cost, search.settings), cross_entropy, logits, y)
-    return Candidate(
-        choices=tuple(
-            list(layer.candidates)[choice] for layer, choice in zip(search.space.layers, choices, strict=True)
-        ),
-        cost=float(cost),
-        loss=mean.values()["loss"],
-        accuracy_percent=mean.values()["accuracy_percent"],
-    )
+        mean.add(objective.loss.loss(cross_entropy, cost, objective.weighing), cross_entropy, logits, y)
+    names = [list(layer.candidates)[i] for layer, i in zip(search.space.layers, choices, strict=True)]
+    return Candidate(tuple(names), float(cost), mean.values()["loss"], mean.values()["accuracy_percent"])

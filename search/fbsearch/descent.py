@@ -1,6 +1,7 @@
 """One step of gradient descent, which the search and the final training share."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -8,10 +9,16 @@ from torch import Tensor
 from fbsearch.errors import DivergedError
 
 
-def descend(loss: Tensor, optimizer: torch.optim.Optimizer, where: str, option: str) -> None:
-    """Take one step and leave no gradients behind.
+def descend(
+    loss: Tensor,
+    optimizer: torch.optim.Optimizer,
+    where: str,
+    option: str,
+    prepare: Callable[[], None] = lambda: None,
+) -> None:
+    """Take one step and leave no gradients behind; `prepare` may change the gradients before it.
 
-    Raises DivergedError for a loss that is not finite, naming the epoch (`where`) and the option to lower.
+    Raises DivergedError for a loss that is not finite, naming the step (`where`) and the option to lower.
     """
     if not math.isfinite(loss.item()):
         raise DivergedError(
@@ -20,5 +27,6 @@ def descend(loss: Tensor, optimizer: torch.optim.Optimizer, where: str, option: 
         )
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
+    prepare()
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)

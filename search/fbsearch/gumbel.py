@@ -12,13 +12,14 @@ def gumbel_softmax(theta: Tensor, temperature: float, generator: torch.Generator
     At low τ the sample is nearly one-hot and its largest element is i with probability softmax(θ)_i; at high τ it is
     nearly uniform.
     """
-    return torch.softmax((theta + _gumbel(theta, generator)) / temperature, dim=-1)
+    return torch.softmax((theta + gumbel(theta, generator)) / temperature, dim=-1)
 
 
 def gumbel_max(theta: Tensor, generator: torch.Generator) -> Tensor:
     """Return the index argmax_i(θ_i + g_i): i with probability softmax(θ)_i, and gumbel_softmax's largest element."""
-    return (theta.detach() + _gumbel(theta, generator)).argmax(dim=-1)
+    return (theta.detach() + gumbel(theta, generator)).argmax(dim=-1)
 
 
-def _gumbel(theta: Tensor, generator: torch.Generator) -> Tensor:
+def gumbel(theta: Tensor, generator: torch.Generator) -> Tensor:
+    """Return noise g ~ Gumbel(0, 1) of the shape of θ."""
     return -torch.empty_like(theta, requires_grad=False).exponential_(generator=generator).log()

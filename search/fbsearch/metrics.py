@@ -13,8 +13,8 @@ from fbbase.files import storage_errors, write_text
 class Metrics:
     """Writes metrics of a stage (`search`, `train`) from epoch `start` on; lines that a killed run left after it go.
 
-    Numbers become TensorBoard scalars `stage/name`, numbers per layer `stage/name/layer_01`, and numbers per candidate
-    `stage/name/layer_01/candidate`.
+    Numbers become TensorBoard scalars `stage/name`, those below them `stage/name/layer_01`, and so on; names and
+    what is not there are in the JSON lines alone.
     """
 
     def __init__(self, folder: Path, stage: str, start: int) -> None:
@@ -59,7 +59,7 @@ def _scalars(name: str, value: Any) -> Iterator[tuple[str, float]]:
     if isinstance(value, dict):
         for key, item in value.items():
             yield from _scalars(f"{name}/{key}", item)
-    else:
+    elif isinstance(value, int | float):
         yield name, float(value)
 
 

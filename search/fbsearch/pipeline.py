@@ -1,66 +1,166 @@
-"""From a latency table to an architecture file: check, search, derive, train, write."""
+"""From latency tables to architecture files: check, search, derive, train, write."""
 
 import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fbbase import __version__
+from fbbase.files import write_text
 from fblut.check import space_name
 from fblut.table import Lut
-from fbsearch.checkpoint import SEARCH, RunFolder
+from fblut.writing import format_lut
+from fbsearch.checkpoint import SEARCH, RunFolder, hash_text
+from fbsearch.compute import Compute
 from fbsearch.costs import AdditiveCost, Cost, build_cost
-from fbsearch.data import Data, load_data
+from fbsearch.data import load_data
 from fbsearch.derive import Candidate, derive
 from fbsearch.errors import Interrupted, SearchError
+from fbsearch.losses import load_loss
+from fbsearch.objective import Objective
+from fbsearch.ranks import Ranks
 from fbsearch.search import Search
 from fbsearch.select import reachable
 from fbsearch.settings import TARGET_SHARE, Settings
-from fbsearch.train import Trained, train
+from fbsearch.supernet import SuperNet
+from fbsearch.train import train
 from fbspace.architecture import Architecture, Predicted, load_architecture
 from fbspace.space import Space, load_space
 from fbspace.weights import save_weights
 
+TABLES = "tables"
+"""Where a run folder keeps the tables it was made with."""
+ALIKE = ("space", "precision")
+"""What tables must have in common to be searched under with the same weights."""
 
-def run_search(lut: Lut, lut_name: str, settings: Settings, path: Path, fresh: bool) -> tuple[Architecture, Space]:
-    """Run or continue the search in the folder `path`; a finished one is only read. Returns what arch.json says.
 
-    Raises SearchError for a table of another space, a folder of another search or a target out of reach, LutError for
-    a table that lacks operators, DataError, and Interrupted on Ctrl-C.
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The architecture found for an objective, with the name and the table of its device."""
+
+    objective: str
+    table: str
+    architecture: Architecture
+    path: Path
+
+
+def run_search(
+    luts: Mapping[str, Lut],
+    settings: Settings,
+    path: Path,
+    fresh: bool = False,
+    compute: Compute | None = None,
+    ranks: Ranks | None = None,
+) -> list[Found]:
+    """Run or continue the search in the folder `path`; a finished one is only read. Returns one network an objective.
+
+    `luts` are the tables by name, as the settings' objectives name them. Raises SearchError for tables of another
+    space, a folder of another search or a target out of reach, LutError for a table that lacks operators, DataError,
+    and Interrupted on Ctrl-C.
     """
-    space = load_space(settings.space)
-    check_table(lut, space)
-    if settings.target_ms is not None:
-        check_target(settings.target_us, build_cost(settings.cost, space, lut))
+    ranks = ranks or Ranks()
     if path.exists() and not path.is_dir():
         raise SearchError(f"{path} is a file; -o names a folder")
-    data = load_data(settings.data, space.input_shape, settings.seed, settings.limit)
-    folder = RunFolder.of(path, settings, space, lut, data)
-    if fresh:
-        folder.clear()
-    finished = folder.load(SEARCH) is not None and (path / "arch.json").exists()
+    check_tables(luts, load_space(settings.space))
+    search, folder = open_search(luts, settings, path, compute, ranks)
+    if fresh and ranks.is_first:
+        clear(folder)
+    paths = arch_paths(settings, path)
+    finished = folder.load(SEARCH) is not None and all(each.exists() for each in paths.values())
     try:
         if not finished:
-            _search(space, lut, lut_name, data, folder)
+            for name, lut in luts.items():
+                if ranks.is_first:
+                    write_text(path / TABLES / f"{name}.csv", format_lut(lut))
+            search.run(folder)
+            if ranks.is_first:
+                for objective, (table, _) in zip(search.objectives, settings.objectives, strict=True):
+                    _conclude(search, objective, table, luts[table], paths[objective.name], folder)
     except KeyboardInterrupt:
-        raise Interrupted(f"interrupted; the same command continues from the last epoch saved in {path}") from None
-    return load_architecture(str(path / "arch.json")), space
+        raise Interrupted(f"interrupted; the same command continues where {path} was saved last") from None
+    tables = dict(zip(paths, (table for table, _ in settings.objectives), strict=True))
+    return [Found(name, tables[name], load_architecture(str(each)), each) for name, each in paths.items()]
 
 
-def check_table(lut: Lut, space: Space) -> None:
-    """Refuse a table of another space, or one that lacks operators, listing all of them.
+def open_search(
+    luts: Mapping[str, Lut], settings: Settings, path: Path, compute: Compute | None, ranks: Ranks
+) -> tuple[Search, RunFolder]:
+    """Return the search of these settings, at its start, and its folder."""
+    compute, space, loss = compute or Compute(), load_space(settings.space), load_loss(settings.loss)
+    skips = [[spec.kind == "skip" for spec in layer.candidates.values()] for layer in space.layers]
+    objectives = []
+    for name, (table, target_ms) in zip(objective_names(settings), settings.objectives, strict=True):
+        cost = build_cost(settings.cost, space, luts[table])
+        if target_ms is not None:
+            check_target(target_ms * 1000, cost, table)
+        target = None if target_ms is None else target_ms * 1000
+        objectives.append(Objective.of(name, cost, target, loss, skips, settings))
+    data = load_data(
+        settings.data,
+        space.input_shape,
+        settings.seed,
+        settings.limit,
+        device=str(compute.device),
+        w_share=settings.w_share,
+        validation_share=settings.validation_share,
+    )
+    net = SuperNet.of(space, len(data.classes), settings.seed)
+    inputs = {f"latency table {name}": hash_text(format_lut(lut)) for name, lut in luts.items()}
+    inputs["search space"] = hash_text(repr((space.stem, space.layers, space.heads)))
+    inputs["images"] = data.fingerprint
+    folder = RunFolder(path, settings.as_dict(), inputs)
+    return Search(net, objectives, space, data, settings, compute, ranks), folder
+
+
+def objective_names(settings: Settings) -> list[str]:
+    """Return the name of every objective: its table's, with the target where a table has several."""
+    tables = [table for table, _ in settings.objectives]
+    return [
+        table if tables.count(table) == 1 or target_ms is None else f"{table}-{target_ms:g}ms"
+        for table, target_ms in settings.objectives
+    ]
+
+
+def arch_paths(settings: Settings, path: Path) -> dict[str, Path]:
+    """Return where each objective's architecture is written."""
+    names = objective_names(settings)
+    return {name: path / ("arch.json" if len(names) == 1 else f"arch-{name}.json") for name in names}
+
+
+def clear(folder: RunFolder) -> None:
+    """Remove what an earlier search left in the folder, and nothing else."""
+    left = [*folder.path.glob("arch-*.json"), *folder.path.glob("*.ckpt"), *folder.path.glob("weights*.pt")]
+    left += (folder.path / TABLES).glob("*.csv")
+    folder.clear([*(str(each.relative_to(folder.path)) for each in left), "arch.json", "metrics.jsonl"])
+
+
+def check_tables(luts: Mapping[str, Lut], space: Space) -> None:
+    """Refuse tables that cannot be searched under together, of another space, or without operators of the space.
 
     Of several head widths only the default one is searched, so only that is needed.
     """
-    if space_name(lut.metadata) != space.name:
-        raise SearchError(
-            f"the table was measured for space {lut.metadata.space!r}, not {space.name!r}; measure that one "
-            f"(fbprof measure --space {space.name}) or leave --space away"
-        )
+    first, *others = luts.items()
+    for name, lut in others:
+        for what in ALIKE:
+            one, other = getattr(first[1].metadata, what), getattr(lut.metadata, what)
+            if one != other:
+                raise SearchError(
+                    f"the tables {first[0]} and {name} have another {what} ({one!r} and {other!r}); one search takes "
+                    f"tables of the same {what}, so run one for each"
+                )
     specs = [*space.stem, *space.heads[space.head_channels]]
     specs += [spec for layer in space.layers for spec in layer.candidates.values()]
-    lut.require(specs, f"space {space.name}")
+    for lut in luts.values():
+        if space_name(lut.metadata) != space.name:
+            raise SearchError(
+                f"the table was measured for space {lut.metadata.space!r}, not {space.name!r}; measure that one "
+                f"(fbprof measure --space {space.name}) or leave --space away"
+            )
+        lut.require(specs, f"space {space.name}")
 
 
-def check_target(target_us: float, cost: Cost) -> None:
+def check_target(target_us: float, cost: Cost, table: str) -> None:
     """Refuse a target that no network of the space comes near, with the range that is reachable."""
     if not isinstance(cost, AdditiveCost) or cost.unit != "µs":
         raise SearchError(
@@ -70,49 +170,66 @@ def check_target(target_us: float, cost: Cost) -> None:
     if not least <= target_us <= greatest / TARGET_SHARE:
         what = "no network is as fast" if target_us < least else "no network is as slow"
         raise SearchError(
-            f"--target-ms {target_us / 1000:g} is out of reach: {what}. By the table, networks of this space take "
-            f"{least / 1000:.4g} to {greatest / 1000:.4g} ms; choose a target in between"
+            f"--target-ms {target_us / 1000:g} is out of reach: {what}. By the table {table}, networks of this space "
+            f"take {least / 1000:.4g} to {greatest / 1000:.4g} ms; choose a target in between"
         )
 
 
-def _search(space: Space, lut: Lut, lut_name: str, data: Data, folder: RunFolder) -> None:
-    """Search, derive and train; arch.json is written last, and says that the run is complete."""
-    settings = folder.settings
-    search = Search(space, build_cost(settings.cost, space, lut), data, settings)
-    search.run(folder)
-    ranked = derive(search)
-    chosen = Architecture(name=folder.path.resolve().name, space=settings.space, choices=ranked[0].choices)
-    trained = train(chosen, space, data, settings, folder)
-    save_weights(trained.network, folder.path / "weights.pt")
-    prediction = lut.predict(chosen.specs(space))
-    predicted = Predicted(
+def _conclude(search: Search, objective: Objective, table: str, lut: Lut, path: Path, folder: RunFolder) -> None:
+    """Derive an objective's network, and train it if that was asked for; its file is written last."""
+    if path.exists():
+        return
+    settings, suffix = search.settings, path.stem.removeprefix("arch")
+    ranked = derive(search, objective, settings.samples + 1)
+    chosen = Architecture(name=path.parent.resolve().name + suffix, space=settings.space, choices=ranked[0].choices)
+    accuracy: dict[str, float] = {}
+    if settings.train_epochs:
+        trained = train(chosen, search.space, search.data, settings, folder, suffix)
+        save_weights(trained.network, path.parent / f"weights{suffix}.pt")
+        accuracy["train_accuracy_percent"] = round(trained.train_accuracy_percent, 3)
+        accuracy["test_accuracy_percent"] = round(trained.test_accuracy_percent, 3)
+    provenance = describe(search, objective, table, ranked) | accuracy
+    predicted = predict(chosen, search.space, lut, table)
+    chosen.model_copy(update={"predicted": predicted, "provenance": provenance}).save(path)
+
+
+def predict(architecture: Architecture, space: Space, lut: Lut, table: str) -> Predicted:
+    """Return what a table says of a network's latency."""
+    prediction = lut.predict(architecture.specs(space))
+    return Predicted(
         latency_us=prediction.latency_us,
         ci_low_us=prediction.ci_low_us,
         ci_high_us=prediction.ci_high_us,
-        lut=lut_name,
+        lut=table,
         device=lut.metadata.device,
         runtime=lut.metadata.runtime,
     )
-    provenance = _provenance(space, data, settings, ranked, trained)
-    chosen.model_copy(update={"predicted": predicted, "provenance": provenance}).save(folder.path / "arch.json")
 
 
-def _provenance(
-    space: Space, data: Data, settings: Settings, ranked: list[Candidate], trained: Trained
-) -> dict[str, object]:
-    best = ranked[0]
+def describe(search: Search, objective: Objective, table: str, ranked: list[Candidate]) -> dict[str, Any]:
+    """Return where a network came from: settings, data, and the networks it was chosen from."""
+    best, data, space = ranked[0], search.data, search.space
     skips = sum(layer.candidates[name].kind == "skip" for layer, name in zip(space.layers, best.choices, strict=True))
+    target_ms = None if objective.target is None else objective.target / 1000
     return {
         "tool": f"fbnet-lab {__version__} fbsearch",
-        "settings": dataclasses.asdict(settings),
+        "objective": objective.name,
+        "settings": search.settings.as_dict() | {"target_ms": target_ms},
         "data_fingerprint": data.fingerprint,
         "classes": list(data.classes),
         "w_images": len(data.w),
         "theta_images": len(data.theta),
+        "validation_images": len(data.validation),
         "test_images": len(data.test),
         "skip_layers": skips,
-        "theta_accuracy_percent": round(best.accuracy_percent, 3),
-        "train_accuracy_percent": round(trained.train_accuracy_percent, 3),
-        "test_accuracy_percent": round(trained.test_accuracy_percent, 3),
+        "validation_accuracy_percent": round(best.accuracy_percent, 3),
         "candidates": [dataclasses.asdict(candidate) for candidate in ranked],
+    }
+
+
+def cross_table(found: list[Found], luts: Mapping[str, Lut], space: Space) -> dict[str, dict[str, float]]:
+    """Return the predicted latency in µs of every network found on every device: network → table → µs."""
+    return {
+        each.objective: {name: lut.predict_us(each.architecture.specs(space)) for name, lut in luts.items()}
+        for each in found
     }

@@ -1,8 +1,10 @@
 """The search: every epoch first w on the w split, then θ on the θ split, with τ annealed (FBNet, section 3.3)."""
 
+import contextlib
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,26 +15,30 @@ from torch import Tensor
 from fbbase.interrupt import interrupt_between_steps
 from fbbase.progress import Advance, progress
 from fbsearch.checkpoint import SEARCH, RunFolder
-from fbsearch.costs import Cost
-from fbsearch.data import Data, batch_count
+from fbsearch.compute import Compute
+from fbsearch.data import Data, Split, batch_count
 from fbsearch.descent import descend
-from fbsearch.errors import SearchError
-from fbsearch.losses import load_loss, takes_expected_cost
+from fbsearch.errors import DivergedError, SearchError
 from fbsearch.metrics import Metrics
+from fbsearch.objective import Objective
+from fbsearch.ranks import Ranks
 from fbsearch.settings import Settings
-from fbsearch.strategies import load_strategy
+from fbsearch.strategies import learns_theta, load_strategy
 from fbsearch.supernet import SuperNet
 from fbspace.space import Space
+
+CHECKPOINT_S = 600
+"""Seconds after which an epoch that is still running is saved."""
 
 
 @dataclass(slots=True)
 class Mean:
-    """Running means of loss, cross-entropy and accuracy over the images of an epoch."""
+    """Running sums of loss, cross-entropy and accuracy over the images of a phase."""
 
-    images: int = 0
+    images: float = 0.0
     loss: float = 0.0
     cross_entropy: float = 0.0
-    correct: int = 0
+    correct: float = 0.0
 
     def add(self, loss: Tensor, cross_entropy: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Add one batch."""
@@ -52,148 +58,266 @@ class Mean:
         }
 
 
-class Search:
-    """One search: the supernet, the optimisers of w and θ, and the number of epochs done.
+@dataclass(slots=True)
+class Position:
+    """Where a search stands: epochs done, phases of the epoch done, steps of the phase done, sums of each phase."""
 
-    Every epoch draws from a generator of its own, seeded by (seed, epoch): a resumed search draws the numbers that
-    an uninterrupted one would have drawn, and no generator's state has to be saved.
+    epoch: int = 0
+    phase: int = 0
+    step: int = 0
+    sums: list[list[float]] = field(default_factory=list)
+
+
+Step = Callable[[Tensor, Tensor, float, torch.Generator], tuple[Tensor, Tensor, Tensor]]
+
+
+class Search:
+    """One search: the supernet with its weights w, and one θ for each objective.
+
+    Every step draws from a generator of its own, seeded by (seed, epoch, phase, step), and so does the order of the
+    images: a resumed search draws the numbers that an uninterrupted one would have drawn.
     """
 
-    def __init__(self, space: Space, cost: Cost, data: Data, settings: Settings) -> None:
-        self.space, self.cost, self.data, self.settings = space, cost, data, settings
+    def __init__(
+        self,
+        net: SuperNet,
+        objectives: Sequence[Objective],
+        space: Space,
+        data: Data,
+        settings: Settings,
+        compute: Compute | None = None,
+        ranks: Ranks | None = None,
+    ) -> None:
+        self.space, self.data, self.settings = space, data, settings
+        self.compute, self.ranks = compute or Compute(), ranks or Ranks()
         self.strategy = load_strategy(settings.strategy)
-        loss = load_loss(settings.loss)
-        self.loss, self.expected_cost = loss.loss, takes_expected_cost(loss)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
-            self.net = SuperNet(space, len(data.classes), self.strategy)
-        self.w = self.net.weights()
-        self.theta = list(self.net.theta)
+        self.net = self.compute.place(net)
+        self.objectives = list(objectives)
+        self.w = list(self.net.parameters())
         self.w_optimizer = torch.optim.SGD(
             self.w, settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
         )
-        self.theta_optimizer = torch.optim.Adam(self.theta, settings.theta_lr, weight_decay=settings.theta_weight_decay)
-        self.epoch = 0
-        self._check_loss()
+        self.position = Position()
+        self._check_losses()
+
+    @property
+    def where(self) -> str:
+        """The step that is being taken, in words."""
+        at = self.position
+        return f"epoch {at.epoch + 1}, phase {self._phases()[at.phase][0]}, step {at.step + 1}"
 
     def w_step(
         self, x: Tensor, y: Tensor, temperature: float, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Take one step of w: min_w CE(a, w), a ~ P_θ; no gradient of θ is computed.
 
-        The latency factor of the loss does not depend on w and would only rescale the learning rate.
+        The latency factor of the loss does not depend on w and would only rescale the learning rate. Several
+        objectives take turns: every step trains the weights under the θ of one of them.
         """
+        theta = list(self.objectives[self.position.step % len(self.objectives)].theta)
+        if self.settings.w_sampling == "uniform":
+            theta = [torch.zeros_like(theta_l) for theta_l in theta]
         self._require_gradients(w=True)
-        logits = self.net(x, self.strategy.sample(self.theta, temperature, generator))
-        cross_entropy = F.cross_entropy(logits, y)
-        descend(cross_entropy, self.w_optimizer, f"epoch {self.epoch + 1}", "--lr")
+        with torch.no_grad():
+            m = self.strategy.sample(theta, temperature, generator)
+        logits, cross_entropy = self._forward(x, y, m)
+        self._descend(cross_entropy, len(y), self.w_optimizer, "--lr")
         return cross_entropy.detach(), cross_entropy.detach(), logits.detach()
 
     def theta_step(
-        self, x: Tensor, y: Tensor, temperature: float, generator: torch.Generator
+        self, objective: Objective, x: Tensor, y: Tensor, temperature: float, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Take one step of θ: min_θ E_{a ~ P_θ} L(a, w); no gradient of w is computed.
 
         Cross-entropy and latency see the same sample m, unless the loss takes the expected latency under softmax(θ).
         """
         self._require_gradients(w=False)
-        m = self.strategy.sample(self.theta, temperature, generator)
-        logits = self.net(x, m)
-        cross_entropy = F.cross_entropy(logits, y)
-        priced = [torch.softmax(theta_l, dim=-1) for theta_l in self.theta] if self.expected_cost else m
-        loss = self.loss(cross_entropy, self.cost(priced), self.settings)
-        descend(loss, self.theta_optimizer, f"epoch {self.epoch + 1}", "--theta-lr")
+        m = self.strategy.sample(list(objective.theta), temperature, generator)
+        logits, cross_entropy = self._forward(x, y, m)
+        loss = objective.weigh(cross_entropy, m)
+        held = self.position.epoch < self.settings.skip_epochs
+        self._descend(loss, len(y), objective.optimizer, "--theta-lr", objective.hold_skip if held else lambda: None)
+        objective.control()
         return loss.detach(), cross_entropy.detach(), logits.detach()
 
     def run(self, folder: RunFolder) -> None:
-        """Search until the last epoch, from the folder's checkpoint if it has one. Raises DivergedError."""
+        """Search until the last epoch, from the folder's checkpoint if it has one.
+
+        Raises DivergedError, and what an interrupt raises once the step that was being taken is saved.
+        """
         state = folder.load(SEARCH)
         if state is not None:
             self.load_state(state)
-        steps = self._steps(self.data.w), self._steps(self.data.theta)
-        warmup = min(self.settings.warmup_epochs, self.settings.epochs)
-
-        def until(epoch: int) -> int:
-            return epoch * steps[0] + max(0, epoch - warmup) * steps[1]
-
+        first = self.ranks.is_first
         with (
-            Metrics(folder.path, "search", self.epoch) as metrics,
-            progress("search", until(self.settings.epochs), until(self.epoch)) as advance,
-            interrupt_between_steps() as check_interrupt,
+            Metrics(folder.path, "search", self.position.epoch) if first else contextlib.nullcontext() as metrics,
+            progress("search", self._steps_until(self.settings.epochs), self._steps_done()) as advance,
+            interrupt_between_steps(terminate=True) as check_interrupt,
         ):
-            while self.epoch < self.settings.epochs:
-                metrics.write(self.epoch, self._epoch(advance, check_interrupt))
-                self.epoch += 1
-                folder.save(SEARCH, self.state())
+            saved_at = time.monotonic()
+
+            def after_step() -> None:
+                nonlocal saved_at
+                try:
+                    check_interrupt()
+                except BaseException:
+                    self._save(folder)
+                    raise
+                if time.monotonic() > saved_at + CHECKPOINT_S:
+                    self._save(folder)
+                    saved_at = time.monotonic()
+
+            while self.position.epoch < self.settings.epochs:
+                try:
+                    values = self._epoch(advance, after_step)
+                except DivergedError as error:
+                    good = f"the last good state is in {folder.path / SEARCH}" if state else "nothing was saved yet"
+                    raise DivergedError(f"{error}; {good}") from None
+                if metrics is not None:
+                    metrics.write(self.position.epoch, values)
+                self.position = Position(self.position.epoch + 1)
+                state = self._save(folder)
+                saved_at = time.monotonic()
 
     def state(self) -> dict[str, Any]:
-        """Return everything the next epoch depends on."""
+        """Return everything the next step depends on."""
+        at = self.position
         return {
-            "epoch": self.epoch,
+            "position": [at.epoch, at.phase, at.step],
+            "sums": [list(sums) for sums in at.sums],
             "net": self.net.state_dict(),
             "w_optimizer": self.w_optimizer.state_dict(),
-            "theta_optimizer": self.theta_optimizer.state_dict(),
+            "objectives": {objective.name: objective.state() for objective in self.objectives},
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from what `state` returned."""
-        self.epoch = state["epoch"]
+        epoch, phase, step = state["position"]
+        self.position = Position(epoch, phase, step, [list(sums) for sums in state["sums"]])
         self.net.load_state_dict(state["net"])
         self.w_optimizer.load_state_dict(state["w_optimizer"])
-        self.theta_optimizer.load_state_dict(state["theta_optimizer"])
+        for objective in self.objectives:
+            objective.load_state(state["objectives"][objective.name])
 
-    def _epoch(self, advance: Advance, check_interrupt: Callable[[], None]) -> dict[str, Any]:
-        settings, epoch = self.settings, self.epoch
-        generator = epoch_generator(settings.seed, "search", epoch)
-        temperature = settings.temperature_at(epoch)
+    def _save(self, folder: RunFolder) -> dict[str, Any]:
+        state = self.state()
+        if self.ranks.is_first:
+            folder.save(SEARCH, state)
+        return state
+
+    def _phases(self) -> list[tuple[str, Split, Step]]:
+        """Return the phases of the present epoch: w, then θ of every objective once warm-up is over."""
+        phases: list[tuple[str, Split, Step]] = [("w", self.data.w, self.w_step)]
+        if self.position.epoch >= self.settings.warmup_epochs and learns_theta(self.strategy):
+            for objective in self.objectives:
+
+                def step(x: Tensor, y: Tensor, t: float, g: torch.Generator, o: Objective = objective) -> Any:
+                    return self.theta_step(o, x, y, t, g)
+
+                phases.append((f"θ of {objective.name}", self.data.theta, step))
+        return phases
+
+    def _epoch(self, advance: Advance, after_step: Callable[[], None]) -> dict[str, Any]:
+        settings, at = self.settings, self.position
+        temperature = settings.temperature_at(at.epoch)
         for group in self.w_optimizer.param_groups:
-            group["lr"] = settings.lr_at(epoch)
-        phases = [("w", self.data.w, self.w_step)]
-        if epoch >= settings.warmup_epochs:
-            phases.append(("theta", self.data.theta, self.theta_step))
-        values: dict[str, Any] = {"temperature": temperature, "lr": settings.lr_at(epoch)}
-        for name, split, step in phases:
-            mean = Mean()
-            for x, y in self.data.batches(split, settings.batch, generator, settings.steps):
-                mean.add(*step(x, y, temperature, generator), y)
-                advance(note=f"epoch {epoch + 1}/{settings.epochs} {name}")
-                check_interrupt()
-            values |= {f"{name}_{key}": value for key, value in mean.values().items()}
-        return values | self._architecture_values()
+            group["lr"] = settings.lr_at(at.epoch)
+        phases = self._phases()
+        at.sums = at.sums or [[0.0] * 4 for _ in phases]
+        started, waited = time.monotonic(), 0.0
+        self.data.wait_s()
+        while at.phase < len(phases):
+            name, split, step = phases[at.phase]
+            mean = Mean(*at.sums[at.phase])
+            order = self._generator("order")
+            augment = settings.augment if at.phase == 0 else "none"
+            ranks = (self.ranks.rank, self.ranks.world)
+            for x, y in self.data.batches(
+                split, settings.batch, order, settings.steps, start=at.step, augment=augment, ranks=ranks
+            ):
+                mean.add(*step(x, y, temperature, self._generator(str(at.step))), y)
+                at.step += 1
+                at.sums[at.phase] = [mean.images, mean.loss, mean.cross_entropy, mean.correct]
+                advance(note=f"epoch {at.epoch + 1}/{settings.epochs} {name}")
+                after_step()
+            at.phase, at.step = at.phase + 1, 0
+        waited = self.data.wait_s() / max(time.monotonic() - started, 1e-9)
+        means = [Mean(*self.ranks.add(torch.tensor(sums, dtype=torch.float64)).tolist()).values() for sums in at.sums]
+        values = {"temperature": temperature, "lr": settings.lr_at(at.epoch), "data_wait_share": round(waited, 4)}
+        return (
+            values
+            | {f"w_{key}": value for key, value in means[0].items()}
+            | {"objectives": {o.name: self._describe(o, means[1 + i :][:1]) for i, o in enumerate(self.objectives)}}
+        )
 
-    def _architecture_values(self) -> dict[str, Any]:
+    def _describe(self, objective: Objective, means: list[dict[str, float]]) -> dict[str, Any]:
         """Return what θ says after the epoch; P_θ = softmax(θ), without noise."""
-        p = self.net.probabilities()
+        p = objective.probabilities()
         names = [f"layer_{layer.index:02d}" for layer in self.space.layers]
         entropy = [float(-(p_l * p_l.log()).sum()) for p_l in p]
         return {
-            "expected_cost": float(self.cost(p)),
+            "expected_cost": float(objective.cost(p)),
+            "cost_unit": objective.cost.unit,
+            "target": objective.target,
+            "multiplier": objective.multiplier,
             "entropy": sum(entropy) / len(entropy),
             "layer_entropy": dict(zip(names, entropy, strict=True)),
             "theta": {
                 name: dict(zip(layer.candidates, theta_l.tolist(), strict=True))
-                for name, layer, theta_l in zip(names, self.space.layers, self.theta, strict=True)
+                for name, layer, theta_l in zip(names, self.space.layers, objective.theta, strict=True)
             },
-        }
+        } | {f"theta_{key}": value for mean in means for key, value in mean.items()}
 
-    def _steps(self, split: Any) -> int:
+    def _forward(self, x: Tensor, y: Tensor, m: list[Tensor]) -> tuple[Tensor, Tensor]:
+        with self.compute.autocast():
+            logits = self.net(x, m, self.strategy)
+        return logits, F.cross_entropy(logits.float(), y)
+
+    def _descend(
+        self,
+        loss: Tensor,
+        images: int,
+        optimizer: torch.optim.Optimizer,
+        option: str,
+        then: Callable[[], None] = lambda: None,
+    ) -> None:
+        def prepare() -> None:
+            self.ranks.add_gradients(p for group in optimizer.param_groups for p in group["params"])
+            then()
+
+        descend(loss * self.ranks.share(images), optimizer, self.where, option, prepare)
+
+    def _generator(self, purpose: str) -> torch.Generator:
+        at = self.position
+        return generator_of(self.settings.seed, f"search/{at.epoch}/{at.phase}/{purpose}")
+
+    def _steps(self, split: Split) -> int:
         count = batch_count(split, self.settings.batch)
         return count if self.settings.steps is None else min(count, self.settings.steps)
+
+    def _steps_until(self, epoch: int) -> int:
+        thetas = len(self.objectives) if learns_theta(self.strategy) else 0
+        theta_epochs = max(0, epoch - self.settings.warmup_epochs)
+        return epoch * self._steps(self.data.w) + theta_epochs * thetas * self._steps(self.data.theta)
+
+    def _steps_done(self) -> int:
+        at = self.position
+        phases = [self._steps(split) for _, split, _ in self._phases()[: at.phase]]
+        return self._steps_until(at.epoch) + sum(phases) + at.step
 
     def _require_gradients(self, w: bool) -> None:
         for parameter in self.w:
             parameter.requires_grad_(w)
-        for parameter in self.theta:
-            parameter.requires_grad_(not w)
 
-    def _check_loss(self) -> None:
+    def _check_losses(self) -> None:
         """Refuse a table whose latencies the loss cannot take, such as log(LAT) of less than a microsecond."""
-        cost = self.cost(self.net.probabilities())
-        if not math.isfinite(self.loss(torch.tensor(1.0), cost, self.settings).item()):
-            raise SearchError(
-                f"loss {self.settings.loss!r} is not defined for an expected cost of {cost.item():.3g} "
-                f"{self.cost.unit}; check the table's units (µs) or choose another --loss or --cost"
-            )
+        for objective in self.objectives:
+            cost = objective.cost(objective.probabilities())
+            if not math.isfinite(objective.loss.loss(torch.tensor(1.0), cost, objective.weighing).item()):
+                raise SearchError(
+                    f"loss {self.settings.loss!r} is not defined for an expected cost of {cost.item():.3g} "
+                    f"{objective.cost.unit}; check the table's units (µs) or choose another --loss or --cost"
+                )
 
 
 def one_hot(choice: int, count: int) -> Tensor:
@@ -201,7 +325,7 @@ def one_hot(choice: int, count: int) -> Tensor:
     return F.one_hot(torch.tensor(choice), count).float()
 
 
-def epoch_generator(seed: int, stage: str, epoch: int) -> torch.Generator:
-    """Return the generator of all randomness of one epoch of a stage."""
-    state = np.random.SeedSequence([seed, *stage.encode(), epoch]).generate_state(1, np.uint64)
+def generator_of(seed: int, purpose: str) -> torch.Generator:
+    """Return the generator of all randomness of one purpose, e.g. one step."""
+    state = np.random.SeedSequence([seed, *purpose.encode()]).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))

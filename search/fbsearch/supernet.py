@@ -1,6 +1,7 @@
-"""SuperNet: every network of a space in one module that shares weights, with the architecture parameters θ."""
+"""SuperNet: every network of a space in one module that shares weights."""
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import torch
@@ -12,57 +13,68 @@ from fbspace.space import Space
 
 
 class SuperNet(nn.Module):
-    """Stem → layers of candidates → head; θ holds one vector of logits per layer, zero at first (uniform P_θ).
-
-    The classifier has as many classes as the data, whereas costs use the space's own operators: searching on a proxy
-    task for the network of the real one is the paper's practice (FBNet searched on 100 of ImageNet's classes).
+    """Stem → layers of candidates → head; the architecture parameters θ are not part of it.
 
     Batch normalisation always uses the statistics of the batch: running ones would average over random mixtures of
-    candidates and fit no single network.
+    candidates and fit no single network. A network taken out (`network`) gets statistics of its own.
     """
 
-    def __init__(self, space: Space, classes: int, strategy: Strategy) -> None:
+    def __init__(self, stem: nn.Module, layers: Sequence[Sequence[nn.Module]], head: nn.Module) -> None:
         super().__init__()
-        *head, classifier = space.heads[space.head_channels]
-        self.strategy = strategy
-        self.stem = nn.Sequential(*map(build_block, space.stem))
-        self.layers = nn.ModuleList(
-            nn.ModuleList(build_block(spec) for spec in layer.candidates.values()) for layer in space.layers
-        )
-        self.head = nn.Sequential(*map(build_block, [*head, replace(classifier, out_channels=classes)]))
-        self.theta = nn.ParameterList(torch.zeros(len(layer.candidates)) for layer in space.layers)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                _use_batch_statistics(module)
+        self.stem = stem
+        self.layers = nn.ModuleList(nn.ModuleList(candidates) for candidates in layers)
+        self.head = head
+        for norm in _norms(self):
+            norm.track_running_stats = False
+            norm.running_mean = norm.running_var = norm.num_batches_tracked = None
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # 0.42x the time on a CPU
 
-    def forward(self, x: Tensor, m: Sequence[Tensor]) -> Tensor:
+    @classmethod
+    def of(cls, space: Space, classes: int, seed: int) -> "SuperNet":
+        """Build the supernet of a space.
+
+        The classifier has as many classes as the data, whereas costs use the space's own operators: searching on a
+        proxy task for the network of the real one is the paper's practice (FBNet searched on 100 of ImageNet's
+        classes).
+        """
+        *head, classifier = space.heads[space.head_channels]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            stem = nn.Sequential(*map(build_block, space.stem))
+            layers = [[build_block(spec) for spec in layer.candidates.values()] for layer in space.layers]
+            return cls(
+                stem, layers, nn.Sequential(*map(build_block, [*head, replace(classifier, out_channels=classes)]))
+            )
+
+    def forward(self, x: Tensor, m: Sequence[Tensor], strategy: Strategy) -> Tensor:
         """Map N, C, H, W to N, classes; `m` holds the weights of every layer's candidates."""
-        x = self.stem(x.contiguous(memory_format=torch.channels_last))
+        x = self.stem(channels_last(x))
         for candidates, m_l in zip(self.layers, m, strict=True):
             assert isinstance(candidates, nn.ModuleList)
-            x = self.strategy.layer(candidates, x, m_l)
+            x = strategy.layer(candidates, x, m_l)
         logits: Tensor = self.head(x)
         return logits
 
-    def path(self, x: Tensor, choices: Sequence[int]) -> Tensor:
-        """Map N, C, H, W to N, classes through one candidate per layer: what `forward` gives for one-hot weights."""
-        x = self.stem(x.contiguous(memory_format=torch.channels_last))
-        for candidates, choice in zip(self.layers, choices, strict=True):
-            assert isinstance(candidates, nn.ModuleList)
-            x = candidates[choice](x)
-        logits: Tensor = self.head(x)
-        return logits
-
-    def weights(self) -> list[nn.Parameter]:
-        """Return w: all parameters but θ."""
-        return [p for name, p in self.named_parameters() if not name.startswith("theta.")]
-
-    def probabilities(self) -> list[Tensor]:
-        """Return P_θ per layer, softmax(θ_l), without gradient."""
-        return [torch.softmax(theta_l.detach(), dim=-1) for theta_l in self.theta]
+    @torch.no_grad()
+    def network(self, choices: Sequence[int], images: Iterable[Tensor]) -> nn.Sequential:
+        """Return a copy of one network in eval mode, its batch normalisation re-estimated on batches of images."""
+        layers = [candidates[i] for candidates, i in zip(self.layers, choices, strict=True)]  # type: ignore[index]
+        network = copy.deepcopy(nn.Sequential(self.stem, *layers, self.head))
+        for norm in _norms(network):
+            norm.momentum, norm.track_running_stats = None, True  # None: the plain mean over the batches
+            for name, value in (("running_mean", torch.zeros_like), ("running_var", torch.ones_like)):
+                setattr(norm, name, value(norm.weight))
+            norm.num_batches_tracked = torch.zeros((), dtype=torch.long, device=norm.weight.device)
+        network.train()
+        for x in images:
+            network(channels_last(x))
+        return network.eval()
 
 
-def _use_batch_statistics(norm: nn.BatchNorm2d) -> None:
-    norm.track_running_stats = False
-    norm.running_mean = norm.running_var = norm.num_batches_tracked = None
+def channels_last(x: Tensor) -> Tensor:
+    """Return images laid out as the supernet's convolutions are."""
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def _norms(module: nn.Module) -> list[nn.BatchNorm2d]:
+    return [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]

@@ -1,5 +1,6 @@
 """Training the chosen network from scratch on all training images, and its one look at the test images."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,7 @@ from fbsearch.checkpoint import TRAIN, RunFolder
 from fbsearch.data import Data, Split, batch_count
 from fbsearch.descent import descend
 from fbsearch.metrics import Metrics
-from fbsearch.search import Mean, epoch_generator
+from fbsearch.search import Mean, generator_of
 from fbsearch.settings import Settings
 from fbspace.architecture import Architecture
 from fbspace.network import build_network
@@ -28,7 +29,9 @@ class Trained:
     test_accuracy_percent: float
 
 
-def train(architecture: Architecture, space: Space, data: Data, settings: Settings, folder: RunFolder) -> Trained:
+def train(
+    architecture: Architecture, space: Space, data: Data, settings: Settings, folder: RunFolder, suffix: str = ""
+) -> Trained:
     """Train with SGD and a cosine schedule, from the folder's checkpoint if it has one. Raises DivergedError."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
@@ -56,9 +59,9 @@ def train(architecture: Architecture, space: Space, data: Data, settings: Settin
     ):
         for epoch in range(start, settings.train_epochs):
             mean = Mean()
-            generator = epoch_generator(settings.seed, "train", epoch)
+            generator = generator_of(settings.seed, f"train/{epoch}")
             for group in optimizer.param_groups:
-                group["lr"] = settings.train_lr_at(epoch)
+                group["lr"] = 0.5 * settings.train_lr * (1 + math.cos(math.pi * epoch / settings.train_epochs))
             network.train()
             for x, y in data.batches(training, settings.batch, generator, settings.steps):
                 logits = network(x.contiguous(memory_format=torch.channels_last))
@@ -68,7 +71,13 @@ def train(architecture: Architecture, space: Space, data: Data, settings: Settin
                 advance(note=f"epoch {epoch + 1}/{settings.train_epochs}")
                 check_interrupt()
             accuracy = mean.values()["accuracy_percent"]
-            metrics.write(epoch, {"lr": settings.train_lr_at(epoch), **mean.values()})
+            metrics.write(
+                epoch,
+                {
+                    "lr": 0.5 * settings.train_lr * (1 + math.cos(math.pi * epoch / settings.train_epochs)),
+                    **mean.values(),
+                },
+            )
             folder.save(
                 TRAIN,
                 {

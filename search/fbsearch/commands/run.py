@@ -1,20 +1,21 @@
-"""fbsearch run: search the best network under a latency table, train it, and write it down."""
+"""fbsearch run: search the best network under latency tables, and write it down."""
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fbsearch.settings import Settings
+from fbsearch.errors import SearchError
+from fbsearch.settings import PRESETS, Settings
 
 _Command = Callable[..., Any]
 
 if TYPE_CHECKING:
     from fblut.table import Lut
-    from fbspace.architecture import Architecture
+    from fbsearch.pipeline import Found
     from fbspace.space import Space
 
 
@@ -25,58 +26,117 @@ def _option(name: str, help_text: str) -> Callable[[_Command], _Command]:
     return click.option(name, type=kind, default=default, show_default=default is not None, help=help_text)
 
 
+class _Numbers(click.ParamType[tuple[float, ...]]):
+    """Numbers separated by commas."""
+
+    name = "ms,ms,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        """Return the numbers."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(float(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of numbers such as 15,20,25", param, ctx)
+
+
 @click.command()
-@click.option("--lut", "lut_file", type=click.Path(path_type=Path), required=True, help="Latency table of the device.")
+@click.option(
+    "--lut",
+    "lut_files",
+    type=click.Path(path_type=Path),
+    required=True,
+    multiple=True,
+    help="Latency table of a device; several times for several devices.",
+)
 @click.option("--space", help="Search space: a name or a .toml file.  [default: the table's]")
-@click.option("--data", default="digits", show_default=True, help="digits, FILE.npz, or a folder of class folders.")
+@click.option("--data", default="digits", show_default=True, help="digits, FILE.npz, or a folder; see docs/data.md.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/TABLE]")
 @click.option("--fresh", is_flag=True, help="Start over in a folder that holds an earlier search.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
-@click.option("--json", "as_json", is_flag=True, help="Print the architecture as JSON.")
+@click.option("--device", default="auto", show_default=True, help="Where to train: auto, cpu, cuda or cuda:1.")
+@click.option("--compile", "compiled", is_flag=True, help="Compile the supernet with torch.compile.")
+@click.option("--json", "as_json", is_flag=True, help="Print the architecture as JSON, or all of them and cross table.")
+@click.option(
+    "--preset",
+    type=click.Choice(list(PRESETS)),
+    default="paper",
+    show_default=True,
+    help="Defaults of what is not given: the published recipe, or one of minutes for a small data set.",
+)
 @_option("--strategy", "How candidates are weighted and run; a file of fbsearch/strategies.")
 @_option("--cost", "What a network costs; a file of fbsearch/costs.")
-@click.option("--target-ms", type=float, help="Latency, by the table, that the network may have at most.")
+@click.option(
+    "--target-ms",
+    type=float,
+    multiple=True,
+    help="Latency, by the table, that the network may have at most; once, or once for each --lut.",
+)
+@click.option("--targets", type=_Numbers(), help="Several targets from one training, such as 15,20,25.")
 @click.option(
     "--loss",
-    help="How accuracy and cost are weighed; a file of fbsearch/losses.  [default: paper; with --target-ms: target]",
+    help="How accuracy and cost are weighed; a file of fbsearch/losses.  [default: paper; with a target: target]",
 )
 @_option("--latency-weight", "λ of the losses target and additive.")
 @_option("--alpha", "α of the loss.")
 @_option("--beta", "β of the loss.")
-@_option("--epochs", "Epochs of the search; the paper's is 90.")
+@_option("--epochs", "Epochs of the search.")
 @_option("--warmup", "First epochs, with θ held.  [default: a ninth, as the paper's 10 of 90]")
-@_option("--batch", "Images per step; the paper's is 192.")
+@_option("--batch", "Images per step.")
 @_option("--lr", "Learning rate of w, falling to zero in a cosine.")
-@_option("--theta-lr", "Learning rate of θ, for tens of θ steps; the paper's is 0.01, for thousands.")
-@_option("--temperature", "τ at the start; it falls to exp(-0.045 · 90) of it, as in the paper's 90 epochs.")
+@_option("--momentum", "Momentum of w.")
+@_option("--weight-decay", "Weight decay of w.")
+@_option("--theta-lr", "Learning rate of θ (Adam).")
+@_option("--theta-weight-decay", "Weight decay of θ.")
+@_option("--temperature", "τ at the start.")
+@_option("--temperature-decay", "Decay of τ in one of 90 epochs; at the end it is exp(-90 · decay) of the start.")
+@_option("--w-sampling", "Networks that train w: theta (drawn from P_θ, the paper) or uniform.")
+@_option("--skip-delay", "Share of the epochs with θ steps in which skip neither gains nor loses.")
+@_option("--w-share", "Share of the images that trains w; the rest trains θ.")
+@_option("--validation-share", "Share of the training images that ranks the networks found.")
+@_option("--augment", "Augmentation of the images that train w: none, flip, crop, crop-flip, resized-crop.")
 @_option("--samples", "Networks drawn from P_θ at the end, to choose from.")
-@_option("--train-epochs", "Epochs of the final training from scratch.")
-@_option("--train-lr", "Learning rate of the final training, falling to zero in a cosine.")
+@_option("--evaluations", "Networks that random and evolution judge.")
+@_option("--train-epochs", "Epochs of a training from scratch at the end; 0 leaves it to `fbsearch train`.")
+@_option("--train-lr", "Learning rate of that training, falling to zero in a cosine.")
+@_option("--train-weight-decay", "Weight decay of that training.")
+@_option("--amp", "Mixed precision: none, bf16 or fp16.")
 @_option("--seed", "Seed of everything random.")
 @_option("--limit", "Use at most so many training and so many test images.")
 @_option("--steps", "End every epoch after so many steps, for a trial.")
+@click.pass_context
 def command(
-    lut_file: Path,
+    context: click.Context,
+    /,
+    lut_files: tuple[Path, ...],
     space: str | None,
     data: str,
     output: Path | None,
     fresh: bool,
     threads: int | None,
+    device: str,
+    compiled: bool,
     as_json: bool,
+    preset: str,
+    target_ms: tuple[float, ...],
+    targets: tuple[float, ...] | None,
     **options: Any,
 ) -> None:
     r"""Search the best network for a device, given its latency table.
 
-    A supernet of all candidates is trained with the table's latency in the loss (FBNet, CVPR'19); the network it
-    settles on is trained from scratch and tested once on images that were held out. OUTPUT receives arch.json,
-    weights.pt, metrics.jsonl and tensorboard/. A run that was interrupted continues when the same command is given
-    again. The paper's own schedule is --epochs 90 --batch 192 --theta-lr 0.01.
+    A supernet of all candidates is trained with the table's latency in the loss (FBNet, CVPR'19). Defaults are the
+    paper's; --preset quick is a search of minutes that also trains and tests the network. Several tables or targets
+    share one training of the weights and have one θ and one network each. OUTPUT receives arch.json (or one
+    arch-NAME.json for each network), weights.pt, metrics.jsonl and tensorboard/. A run that was interrupted continues
+    when the same command is given again.
 
     \b
     Example:
-      fbsearch run --lut local.csv -o runs/first
-      fbsearch run --lut s8.csv --target-ms 20 -o runs/s8-20ms
-      fbsearch run --lut s8.csv --data imagenet100/ --epochs 90 --batch 192 --theta-lr 0.01 -o runs/s8
+      fbsearch run --lut local.csv --preset quick -o runs/first
+      fbsearch run --lut s8.csv --target-ms 20 --data imagenet100/ -o runs/s8-20ms
+      fbsearch run --lut s8.csv --targets 15,20,25 --data imagenet100/ -o runs/s8-front
+      fbsearch run --lut s8.csv --lut iphonex.csv --target-ms 20 --target-ms 15 --data imagenet100/ -o runs/both
       fbsearch run --lut s8.csv --data cifar10.npz --limit 500 --steps 2 --epochs 2 -o runs/trial
     """
     # Threads that spin while they wait make two busy programs on one machine 20 times slower; read when torch loads.
@@ -84,50 +144,113 @@ def command(
     import torch
 
     from fblut.reading import read_lut
-    from fbsearch.pipeline import run_search
+    from fbsearch.compute import Compute
+    from fbsearch.pipeline import cross_table, run_search
+    from fbspace.space import load_space
 
     if threads is not None:
         torch.set_num_threads(threads)
-    lut = read_lut(lut_file)
-    output = output or Path("runs") / lut_file.stem
-    options["loss"] = options["loss"] or ("paper" if options["target_ms"] is None else "target")
-    settings = Settings(space=space or lut.metadata.space, data=data, **options)
-    architecture, searched_space = run_search(lut, str(lut_file), settings, output, fresh)
+    luts = {file.stem: read_lut(file) for file in lut_files}
+    if len(luts) < len(lut_files):
+        raise SearchError("two tables have the same file name; rename one, as networks are named after their table")
+    for name, value in PRESETS[preset].items():
+        if context.get_parameter_source(name) is click.core.ParameterSource.DEFAULT:
+            options[name] = value
+    objectives = pair(list(luts), target_ms, targets or ())
+    with_target = any(target is not None for _, target in objectives)
+    options["loss"] = options["loss"] or ("target" if with_target else "paper")
+    first = next(iter(luts.values()))
+    settings = Settings(space=space or first.metadata.space, data=data, objectives=objectives, **options)
+    output = output or Path("runs") / "-".join(luts)
+    found = run_search(luts, settings, output, fresh, Compute.choose(device, settings.amp, compiled))
+    searched_space = load_space(settings.space)
+    table = cross_table(found, luts, searched_space)
     if as_json:
-        click.echo(json.dumps(architecture.model_dump(mode="json", exclude_none=True), indent=2, ensure_ascii=False))
+        networks = [each.architecture.model_dump(mode="json", exclude_none=True) for each in found]
+        result: Any = networks[0] if len(found) == 1 else {"architectures": networks, "cross_table_us": table}
+        click.echo(json.dumps(result, indent=2, ensure_ascii=False))
     else:
-        _report(architecture, searched_space, lut, output)
-    skips, layers = architecture.provenance["skip_layers"], len(architecture.choices)
-    if skips > layers / 2:
-        click.echo(
-            f"warning: {skips} of {layers} layers are skip. Skip has no weights to learn and looks good early; "
-            + ("a higher --target-ms leaves room for more" if settings.target_ms else "--target-ms keeps it from that"),
-            err=True,
+        files = dict(zip(luts, lut_files, strict=True))
+        for each in found:
+            _report(each, searched_space, luts[each.table], files[each.table], output)
+        if len(found) > 1:
+            click.echo(_cross_table(found, table))
+    for each in found:
+        _warn(each)
+
+
+def pair(tables: Sequence[str], target_ms: Sequence[float], targets: Sequence[float]) -> tuple[Any, ...]:
+    """Return (table, target) for every network to be found. Raises SearchError for options that do not go together."""
+    if target_ms and targets:
+        raise SearchError("give --target-ms or --targets, not both")
+    if len(set(targets)) < len(targets):
+        raise SearchError("--targets names a target twice; leave one away")
+    if len(target_ms) > 1 and len(target_ms) != len(tables):
+        raise SearchError(
+            f"--target-ms is given {len(target_ms)} times for {len(tables)} tables: give it once, or once for each "
+            "--lut in the same order; several targets for one table are --targets 15,20,25"
         )
+    if targets:
+        return tuple((table, target) for table in tables for target in targets)
+    each: list[float | None] = (
+        list(target_ms) if len(target_ms) == len(tables) else [None, *target_ms][-1:] * len(tables)
+    )
+    return tuple(zip(tables, each, strict=True))
 
 
-def _report(architecture: "Architecture", space: "Space", lut: "Lut", output: Path) -> None:
+def _report(found: "Found", space: "Space", lut: "Lut", lut_file: Path, output: Path) -> None:
     from fblut.listing import list_layers
 
-    click.echo(list_layers(architecture, space, lut))
-    found, predicted = architecture.provenance, architecture.predicted
+    architecture = found.architecture
+    provenance, predicted = architecture.provenance, architecture.predicted
     assert predicted is not None
     low, high = predicted.ci_low_us, predicted.ci_high_us
     interval = "" if low is None or high is None else f" (95 %: {low:.1f} to {high:.1f})"
+    lines = [
+        f"predicted latency    {predicted.latency_us:.1f} µs{interval} on {predicted.device} ({predicted.runtime})",
+        f"skip layers          {provenance['skip_layers']} of {len(architecture.choices)}",
+        f"validation accuracy  {provenance['validation_accuracy_percent']:.1f} % of {provenance['validation_images']} "
+        "images, with the supernet's weights",
+    ]
+    target_ms = provenance["settings"]["target_ms"]
+    if target_ms is not None:
+        share = predicted.latency_us / target_ms / 10
+        lines.insert(1, f"target               {target_ms:g} ms; the network takes {share:.1f} % of it")
+    if "test_accuracy_percent" in provenance:
+        lines += [
+            f"training accuracy    {provenance['train_accuracy_percent']:.1f} % from scratch",
+            f"test accuracy        {provenance['test_accuracy_percent']:.1f} % of {provenance['test_images']} images "
+            "held out",
+        ]
+        next_ = f"fbprof verify {found.path} --lut {lut_file} --device {predicted.device}"
+    else:
+        next_ = f"fbsearch train {found.path} --data {provenance['settings']['data']}"
+    lines += [f"written              {found.path}; all of the run: {output}", f"next                 {next_}"]
     click.echo(
-        f"\npredicted latency  {predicted.latency_us:.1f} µs{interval} on {predicted.device} ({predicted.runtime})\n"
-        f"{_target(found['settings']['target_ms'], predicted.latency_us)}"
-        f"skip layers        {found['skip_layers']} of {len(architecture.choices)}\n"
-        f"θ split accuracy   {found['theta_accuracy_percent']:.1f} % with the supernet's weights\n"
-        f"training accuracy  {found['train_accuracy_percent']:.1f} % from scratch\n"
-        f"test accuracy      {found['test_accuracy_percent']:.1f} % of {found['test_images']} images held out\n"
-        f"written            {output / 'arch.json'}, {output / 'weights.pt'}, {output / 'metrics.jsonl'}, "
-        f"{output / 'tensorboard'}\n"
-        f"next               fbprof verify {output / 'arch.json'} --lut {predicted.lut} --device {predicted.device}"
+        f"network for {found.objective}\n\n{list_layers(architecture, space, lut)}\n\n" + "\n".join(lines) + "\n"
     )
 
 
-def _target(target_ms: float | None, latency_us: float) -> str:
-    if target_ms is None:
-        return ""
-    return f"target             {target_ms:g} ms; the network takes {latency_us / target_ms / 10:.1f} % of it\n"
+def _cross_table(found: Sequence["Found"], table: dict[str, dict[str, float]]) -> str:
+    """Return predicted latencies: a line for each network, a column for each device."""
+    devices = list(next(iter(table.values())))
+    width = max(len(each.objective) for each in found)
+    lines = [f"{'network':{width}}  accuracy  " + "  ".join(f"{f'{name}, ms':>12}" for name in devices)]
+    for each in found:
+        accuracy = each.architecture.provenance["validation_accuracy_percent"]
+        cells = "  ".join(f"{table[each.objective][name] / 1000:{max(12, len(name) + 4)}.4f}" for name in devices)
+        lines.append(f"{each.objective:{width}}  {accuracy:6.1f} %  {cells}")
+    return "\n".join(lines)
+
+
+def _warn(found: "Found") -> None:
+    """Warn of a network that is mostly skip."""
+    skips, layers = found.architecture.provenance["skip_layers"], len(found.architecture.choices)
+    if skips > layers / 2:
+        settings = found.architecture.provenance["settings"]
+        cure = "a higher target leaves room for more" if settings["target_ms"] else "--target-ms keeps it from that"
+        click.echo(
+            f"warning: {skips} of {layers} layers of the network for {found.objective} are skip. Skip has no weights "
+            f"to learn and looks good early; {cure}, and so do --skip-delay and --w-sampling uniform (docs/skip.md)",
+            err=True,
+        )

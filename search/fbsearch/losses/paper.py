@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from fbsearch.settings import Settings
+from fbsearch.losses import Weighing
 
 
-def loss(cross_entropy: Tensor, cost: Tensor, settings: Settings) -> Tensor:
+def loss(cross_entropy: Tensor, cost: Tensor, weighing: Weighing) -> Tensor:
     """Return CE · α · log(LAT)^β; not a number where LAT is below 1 µs."""
-    return cross_entropy * settings.alpha * cost.log() ** settings.beta
+    return cross_entropy * weighing.alpha * cost.log() ** weighing.beta

@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from fbsearch.settings import Settings
+from fbsearch.losses import Weighing
 
 
-def loss(cross_entropy: Tensor, cost: Tensor, settings: Settings) -> Tensor:
+def loss(cross_entropy: Tensor, cost: Tensor, weighing: Weighing) -> Tensor:
     """Return CE · α · β · log(LAT), LAT in µs."""
-    return cross_entropy * settings.alpha * settings.beta * cost.log()
+    return cross_entropy * weighing.alpha * weighing.beta * cost.log()

@@ -1,10 +1,11 @@
 """One file per strategy: how a layer's candidates are weighted in a step, and how they are put together.
 
-A strategy is a module with the two functions of `Strategy`.
+A strategy is a module with the two functions of `Strategy`. One that finds its networks otherwise than by learning θ
+also has the function of `Finder`; its supernet is then trained on networks drawn from the θ of the start, uniformly.
 """
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,9 @@ from torch import Tensor, nn
 from fbbase.plugins import PluginFolder
 
 STRATEGIES = PluginFolder("strategy", "fbsearch.strategies")
+
+Choices = tuple[int, ...]
+"""A network: the index of the chosen candidate, layer by layer."""
 
 
 class Strategy(Protocol):
@@ -28,6 +32,26 @@ class Strategy(Protocol):
     def layer(self, candidates: nn.ModuleList, x: Tensor, m: Tensor) -> Tensor:
         """Return a layer's output for the input `x` under the weights `m`."""
         ...
+
+
+Draw = Callable[[Sequence[Tensor]], Choices | None]
+"""Draws a network from P_θ, given θ, among those that come near the target; None where there is none."""
+
+
+@runtime_checkable
+class Finder(Protocol):
+    """What a strategy provides that finds networks with the supernet's weights and without θ."""
+
+    def find(
+        self, draw: Draw, judge: Callable[[Choices], float], layers: Sequence[int], evaluations: int, seed: int
+    ) -> list[Choices]:
+        """Return networks, best first. `judge` returns a network's loss; `layers` holds the numbers of candidates."""
+        ...
+
+
+def learns_theta(strategy: Strategy) -> bool:
+    """Whether θ is learned; otherwise the strategy is a `Finder`."""
+    return not isinstance(strategy, Finder)
 
 
 def load_strategy(name: str) -> Strategy:

@@ -1,0 +1,51 @@
+"""evolution: the supernet is trained on uniform paths, and networks near the target evolve under its weights."""
+
+import random
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from fbsearch.strategies import Choices, Draw
+from fbsearch.strategies.single_path import layer as layer
+from fbsearch.strategies.single_path import sample as sample
+
+POPULATION_SHARE = 0.25
+"""Share of the evaluations that are the first, random population, and the number of networks that live."""
+PARENTS_SHARE = 0.2
+"""Share of the living, the best, that have children."""
+MUTATION = 0.1
+"""Probability, about, that a layer's candidate is not that of a parent (Single Path One-Shot, ECCV'20: 0.1)."""
+
+
+def find(
+    draw: Draw, judge: Callable[[Choices], float], layers: Sequence[int], evaluations: int, seed: int
+) -> list[Choices]:
+    """Return all networks judged, the lowest loss first (Single Path One-Shot, section 3.4).
+
+    A child takes each layer's candidate from one of two parents, or another one; it is drawn from the distribution
+    that says so, among the networks near the target.
+    """
+    generator = random.Random(seed)
+    population = max(2, round(POPULATION_SHARE * evaluations))
+    uniform = [torch.zeros(count) for count in layers]
+    losses: dict[Choices, float] = {}
+    for turn in range(evaluations):
+        theta = uniform if turn < population else _child(sorted(losses, key=losses.__getitem__), layers, generator)
+        choices = draw(theta)
+        if choices is not None and choices not in losses:
+            losses[choices] = judge(choices)
+    return sorted(losses, key=losses.__getitem__)
+
+
+def _child(ranked: list[Choices], layers: Sequence[int], generator: random.Random) -> list[Tensor]:
+    """Return θ with which both parents' candidates are likely and the others together have probability MUTATION."""
+    parents = ranked[: max(2, round(PARENTS_SHARE * POPULATION_SHARE * len(ranked)))]
+    mother, father = generator.choice(parents), generator.choice(parents)
+    theta = []
+    for count, pair in zip(layers, zip(mother, father, strict=True), strict=True):
+        p = torch.full((count,), MUTATION / count)
+        for choice in pair:
+            p[choice] += (1 - MUTATION) / 2
+        theta.append(p.log())
+    return theta
