@@ -114,12 +114,9 @@ def _boxes(count: int, image_ratio: float, generator: torch.Generator) -> Tensor
 
 def _resized_crop(x: Tensor, box: Tensor, flip: Tensor) -> Tensor:
     """Bring each image's box to the image's own size, bilinear; a box is never larger than the image."""
-    top, left, height, width = box.unbind(1)
-    # Places run from -1 to 1 across the image: a box is a scale, and a shift of the centre.
-    matrix = torch.zeros(len(x), 2, 3, device=x.device)
-    matrix[:, 0, 0] = torch.where(flip, -width, width)
-    matrix[:, 0, 2] = 2 * left + width - 1
-    matrix[:, 1, 1] = height
-    matrix[:, 1, 2] = 2 * top + height - 1
-    grid = F.affine_grid(matrix, list(x.shape), align_corners=False)
+    top, left, height, width = (part[:, None] for part in box.unbind(1))
+    rows, columns = ((torch.arange(side, device=x.device) + 0.5) / side for side in x.shape[2:])
+    columns = torch.where(flip[:, None], columns.flip(0), columns)
+    down, across = 2 * (top + height * rows) - 1, 2 * (left + width * columns) - 1  # -1 … 1 across the image
+    grid = torch.stack([across[:, None, :].expand(-1, x.shape[2], -1), down[:, :, None].expand(-1, -1, x.shape[3])], -1)
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)

@@ -1,5 +1,6 @@
 """Splits, statistics and every kind of bad input."""
 
+import io
 import itertools
 from pathlib import Path
 
@@ -133,6 +134,53 @@ def test_class_folders(tmp_path: Path) -> None:
         assert image[2].eq(255 * (1 - label)).all()
 
 
+def test_images_of_folders_keep_the_middle_square(tmp_path: Path) -> None:
+    """Of 16×8 and 8×16 pixels the middle 8×8 are kept as they are."""
+    middle = images(1, 8, 8, 3)[0]
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for i in range(4):
+            wide = np.pad(middle, ((0, 0), (4, 4), (0, 0)), constant_values=i)
+            tall = np.pad(middle, ((4, 4), (0, 0), (0, 0)), constant_values=i)
+            Image.fromarray(wide if label == "a" else tall).save(tmp_path / label / f"{i}.png")
+    data = load_data(str(tmp_path), SHAPE, seed=0)
+    assert rows(data.training) == rows(data.test) == {middle.transpose(2, 0, 1).tobytes()}
+
+
+def test_large_jpegs_are_decoded_at_a_fraction_of_their_size(tmp_path: Path) -> None:
+    """A smooth image of 256×256 looks the same at 8×8 by the short cut as by its own means of 32×32 pixels."""
+    rise = np.linspace(0, 255, 256)
+    large = np.stack(
+        [np.broadcast_to(rise, (256, 256)), np.broadcast_to(rise[:, None], (256, 256)), np.zeros((256, 256))], 2
+    )
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for i in range(4):
+            Image.fromarray(large.astype(np.uint8)).save(tmp_path / label / f"{i}.jpg", quality=95)
+    found = images_of(load_data(str(tmp_path), SHAPE, seed=0).w)[0].float().numpy()
+    means = large.reshape(8, 32, 8, 32, 3).mean((1, 3)).transpose(2, 0, 1)
+    np.testing.assert_allclose(found[:, 1:-1, 1:-1], means[:, 1:-1, 1:-1], atol=4)
+
+
+@pytest.mark.parametrize("name", ["test", "val"])
+def test_class_folders_below_train_and_test(name: str, tmp_path: Path) -> None:
+    for part, count in (("train", 5), (name, 2)):
+        for label, colour in enumerate(("black", "white")):
+            (tmp_path / part / colour).mkdir(parents=True)
+            for i in range(count):
+                Image.new("RGB", (8, 8), (255 * label, count, i)).save(tmp_path / part / colour / f"{i}.png")
+    data = load_data(str(tmp_path), SHAPE, seed=0)
+    assert data.classes == ("black", "white")
+    assert (len(data.training) + len(data.validation), len(data.test)) == (10, 4)
+    assert images_of(data.test)[:, 1].unique().tolist() == [2]
+    assert images_of(data.training)[:, 1].unique().tolist() == [5]
+    assert (images_of(data.test)[:, 0, 0, 0] == 255 * data.test.labels).all()
+
+    (tmp_path / name / "white").rename(tmp_path / name / "grey")
+    with pytest.raises(DataError, match=r"has classes that .*train has not: grey"):
+        load_data(str(tmp_path), SHAPE, seed=0)
+
+
 def test_jpeg_archive(shared: Path) -> None:
     data = load_data(str(shared / "data" / "cifar10_jpegs.npz"), (1, 3, 32, 32), seed=0, limit=100)
     assert data.classes[3] == "cat"
@@ -165,6 +213,18 @@ def _not_npz(path: Path) -> str:
     return str(path / "d.npz")
 
 
+def _two_sizes(path: Path) -> str:
+    files = []
+    for i in range(16):
+        file = io.BytesIO()
+        Image.new("RGB", (8 + (i == 5), 8)).save(file, "png")
+        files.append(file.getvalue())
+    ends = np.cumsum([0, *map(len, files)])
+    return save(
+        path / "d.npz", jpg_train=np.frombuffer(b"".join(files), np.uint8), off_train=ends, y_train=np.arange(16) % 2
+    )
+
+
 def _npz(**arrays: object) -> object:
     return lambda path: save(path / "d.npz", **arrays)
 
@@ -192,6 +252,15 @@ Y = np.arange(10) % 2
         ),
         (_npz(x_train=np.full((10, 6, 6), np.nan), y_train=Y), "not finite"),
         (_npz(x_train=images(10, 6, 6), y_train=Y, x_test=images(10, 6, 6), y_test=Y + 1), "y_train has not: 2"),
+        (
+            _npz(jpg_train=np.zeros(5, np.uint8), off_train=np.array([0, 3, 2, 5]), y_train=Y[:3]),
+            "off_train must rise from 0 to the 5 bytes of jpg_train",
+        ),
+        (
+            _npz(jpg_train=np.zeros(5, np.uint8), off_train=np.array([0, 2, 4]), y_train=Y[:2]),
+            "off_train must rise from 0 to the 5 bytes",
+        ),
+        (_two_sizes, "image 5 of jpg_train is 9×8, but image 0 is 8×8; all need one size"),
         (_npz(x_train=np.array([object()] * 10), y_train=Y), "is not an .npz file of plain arrays"),
     ],
 )
