@@ -26,7 +26,8 @@ def draw_curves(record: Record) -> Figure:
         axes = panels.pop(0)
         axes.plot(record.numbers, [getattr(e, f"w_{key}") for e in record.epochs], color="0.3", label="w")
         for name, colour in zip(record.objectives, COLOURS, strict=False):
-            axes.plot(record.numbers, record.theta_phase(name, key), color=colour, label=f"θ, {name}")
+            if record.warmup < len(record.epochs):
+                axes.plot(record.numbers, record.theta_phase(name, key), color=colour, label=f"θ, {name}")
         axes.set(title="search", ylabel=label)
         axes.legend(frameon=False)
         finish_epochs(record, axes)

@@ -26,7 +26,7 @@ def draw_theta(record: Record, name: str) -> Figure:
     for axes in panels.flat[len(p) :]:
         axes.set_axis_off()
     extent = record.numbers[0] - 0.5, record.numbers[-1] + 0.5
-    largest = max(p_l.max() for p_l in p.values())
+    largest = max(max(p_l.max(), 2 / len(p_l)) for p_l in p.values())  # so that the uniform start is not the brightest
     for number, (axes, (layer, p_l)) in enumerate(zip(panels.flat, p.items(), strict=False)):
         names = list(objective.theta[layer])
         sides = (*extent, len(names) - 0.5, -0.5)
@@ -34,9 +34,8 @@ def draw_theta(record: Record, name: str) -> Figure:
         axes.set_title(f"layer {number + 1}", fontsize=8)
         axes.set_yticks(range(len(names)), names if number % columns == 0 else [""] * len(names))
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-        is_last = number + columns >= len(p)
-        axes.tick_params(labelsize=7, labelbottom=is_last)
-        axes.set_xlabel("epoch" if is_last else "")
+        axes.tick_params(labelsize=7, labelbottom=number + columns >= len(p))
+        axes.set_xlabel("epoch" if number >= columns * (rows - 1) else "")
         if network is not None:
             height = 1 - (names.index(network.choices[number]) + 0.5) / len(names)
             axes.plot(1.03, height, "<", color=COLOURS[1], markersize=5, transform=axes.transAxes, clip_on=False)
