@@ -1,0 +1,84 @@
+"""fbsearch plot: pictures of a finished or a running search, or of one network."""
+
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fbsearch.errors import SearchError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DOTS_PER_INCH = 150
+
+
+@click.command()
+@click.argument("source", metavar="RUN")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of the pictures.  [default: RUN/plots]")
+@click.option(
+    "--format", "suffix", type=click.Choice(["png", "svg"]), default="png", show_default=True, help="Kind of file."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the files written as JSON, by picture.")
+def command(source: str, output: Path | None, suffix: str, as_json: bool) -> None:
+    r"""Draw what a search did and found.
+
+    RUN is the folder of a search, finished or running: θ over the epochs (theta), learning curves (curves), and once
+    it has ended accuracy against cost (tradeoff) and the networks found (network). RUN may also be an architecture
+    file or a published network: it is drawn alone, into plots/ beside the file. docs/plot.md says how to read them.
+
+    \b
+    Example:
+      fbsearch plot runs/first
+      fbsearch plot runs/s8 --format svg -o figures/
+      fbsearch plot fbnet-c
+    """
+    from fbbase.files import write_bytes
+
+    try:
+        from matplotlib import rc_context
+    except ImportError as error:
+        raise SearchError(f"drawing needs matplotlib, which does not load ({error}): pip install matplotlib") from None
+
+    folder = output or (Path(source) if Path(source).is_dir() else Path(source).parent) / "plots"
+    files = {}
+    # An SVG has the same bytes every time, and its words stay words.
+    with rc_context({"svg.hashsalt": "fbsearch", "svg.fonttype": "none", "font.size": 8, "axes.titlesize": 9}):
+        for name, figure in _figures(source).items():
+            content = io.BytesIO()
+            figure.savefig(
+                content, format=suffix, dpi=DOTS_PER_INCH, metadata={"Date": None} if suffix == "svg" else {}
+            )
+            files[name] = str(folder / f"{name}.{suffix}")
+            write_bytes(folder / f"{name}.{suffix}", content.getvalue())
+    click.echo(json.dumps(files, indent=2, ensure_ascii=False) if as_json else "\n".join(files.values()))
+
+
+def _figures(source: str) -> dict[str, "Figure"]:
+    """Return the pictures by file name. Raises SearchError where there is nothing to draw."""
+    from fbsearch.plots.curves import draw_curves
+    from fbsearch.plots.network import draw_networks
+    from fbsearch.plots.record import read_record
+    from fbsearch.plots.theta import draw_theta
+    from fbsearch.plots.tradeoff import draw_tradeoff
+    from fbspace.architecture import ZOO, load_architecture
+
+    if not Path(source).is_dir():
+        if not source.endswith(".json") and source not in ZOO.names():
+            known = ", ".join(ZOO.names())
+            raise SearchError(f"{source} is no folder of a search, architecture file or published network ({known})")
+        architecture = load_architecture(source)
+        return {Path(source).stem: draw_networks({architecture.name: architecture})}
+    record = read_record(Path(source))
+    several = len(record.objectives) > 1
+    figures = {f"theta-{name}" if several else "theta": draw_theta(record, name) for name in record.objectives}
+    figures["curves"] = draw_curves(record)
+    if record.ranked:
+        figures["tradeoff"] = draw_tradeoff(record)
+    if record.networks:
+        figures["network"] = draw_networks(record.networks)
+    else:
+        click.echo("tradeoff and network are drawn once the search has ended and its arch.json is there", err=True)
+    return figures

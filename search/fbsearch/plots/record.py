@@ -1,0 +1,121 @@
+"""Record: what the folder of a finished or a running search says, read for drawing."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pydantic
+
+from fbsearch.errors import SearchError
+from fbspace.architecture import Architecture, load_architecture
+
+
+class Objective(pydantic.BaseModel):
+    """One objective after one epoch: θ per layer and candidate, and what P_θ costs; target in the cost's unit."""
+
+    expected_cost: float
+    cost_unit: str
+    target: float | None = None
+    entropy: float
+    theta: dict[str, dict[str, float]]
+    theta_cross_entropy: float = math.nan
+    theta_accuracy_percent: float = math.nan
+
+
+class Epoch(pydantic.BaseModel):
+    """One epoch of the search; θ's own numbers stand here or in the objectives, and nowhere while θ is held."""
+
+    epoch: int
+    temperature: float
+    w_cross_entropy: float
+    w_accuracy_percent: float
+    theta_cross_entropy: float = math.nan
+    theta_accuracy_percent: float = math.nan
+    objectives: dict[str, Objective]
+
+
+class TrainEpoch(pydantic.BaseModel):
+    """One epoch of a final training."""
+
+    epoch: int
+    cross_entropy: float
+    accuracy_percent: float
+
+
+class Ranked(pydantic.BaseModel):
+    """One of the networks that were compared at the end, judged on the θ split."""
+
+    choices: tuple[str, ...]
+    cost: float
+    accuracy_percent: float
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A search: its epochs, its final trainings by stage, and by objective the networks found and compared."""
+
+    epochs: list[Epoch]
+    training: dict[str, list[TrainEpoch]]
+    networks: dict[str, Architecture]
+    ranked: dict[str, list[Ranked]]
+
+    @property
+    def objectives(self) -> dict[str, Objective]:
+        """The objectives as they stand after the last epoch."""
+        return self.epochs[-1].objectives
+
+    @property
+    def numbers(self) -> list[int]:
+        """How many epochs had been done when each one ended: 1, 2, …"""
+        return [epoch.epoch + 1 for epoch in self.epochs]
+
+    @property
+    def warmup(self) -> int:
+        """Epochs at the start in which θ was held; all of them where θ is never trained."""
+        values = np.array([self.theta_phase(name, "cross_entropy") for name in self.objectives])
+        return int(np.argmin([*np.isnan(values).all(0), False]))
+
+    def theta_phase(self, name: str, key: str) -> list[float]:
+        """Return `cross_entropy` or `accuracy_percent` of θ's phase over the epochs; nan while θ is held."""
+        pairs = [[getattr(at, f"theta_{key}") for at in (e.objectives[name], e)] for e in self.epochs]
+        return [general if math.isnan(own) else own for own, general in pairs]
+
+    def probabilities(self, name: str, layer: str) -> npt.NDArray[np.float64]:
+        """Return P_θ = softmax(θ) of a layer: candidates, epochs."""
+        theta = np.array([list(epoch.objectives[name].theta[layer].values()) for epoch in self.epochs]).T
+        exponentials = np.exp(theta - theta.max(0))
+        p: npt.NDArray[np.float64] = exponentials / exponentials.sum(0)
+        return p
+
+
+def read_record(folder: Path) -> Record:
+    """Read a run's folder. Raises SearchError where it is none, or where no epoch has ended yet."""
+    path = folder / "metrics.jsonl"
+    if not path.is_file():
+        raise SearchError(f"{folder} is not the folder of a search: no metrics.jsonl. Give the -o of fbsearch run")
+    epochs, training, ranked = [], dict[str, list[TrainEpoch]](), {}
+    lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last line's end is half a line of a killed run
+    try:
+        for number, line in enumerate(lines, start=1):
+            where = f"{path}: line {number}"
+            content = json.loads(line)
+            if content["stage"] == "search":
+                epochs.append(Epoch.model_validate(content))
+            elif content["stage"].startswith("train"):
+                training.setdefault(content["stage"], []).append(TrainEpoch.model_validate(content))
+        if not epochs:
+            raise SearchError(f"no epoch of the search in {folder} has ended yet; plot it again after the first")
+        networks = {}
+        for file in sorted(folder.glob("arch*.json")):
+            where, network = str(file), load_architecture(str(file))
+            name = network.provenance.get("objective", next(iter(epochs[-1].objectives)))
+            networks[name] = network
+            ranked[name] = [Ranked.model_validate(each) for each in network.provenance.get("candidates", [])]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        text = "; ".join(str(error).splitlines()[:3])
+        raise SearchError(f"{where} is not what this version of fbsearch writes ({text}); search anew") from None
+    names = [name for name in epochs[-1].objectives if name in networks]
+    return Record(epochs, training, {n: networks[n] for n in names}, {n: ranked[n] for n in names if ranked[n]})

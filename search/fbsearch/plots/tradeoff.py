@@ -1,0 +1,45 @@
+"""Accuracy against cost: the networks compared at the end, the one chosen, the target, and the Pareto front."""
+
+import math
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from fbsearch.plots import COLOURS, cost_scale
+from fbsearch.plots.record import Record
+
+COLUMNS = 3
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return, by cost and each once, the points (cost, accuracy) than which none is cheaper and as good, or better."""
+    front: list[tuple[float, float]] = []
+    for cost, accuracy in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not front or accuracy > front[-1][1]:
+            front.append((cost, accuracy))
+    return front
+
+
+def draw_tradeoff(record: Record) -> Figure:
+    """Draw a panel per objective; accuracy is that on the θ split with the supernet's w."""
+    columns = min(COLUMNS, len(record.ranked))
+    rows = math.ceil(len(record.ranked) / columns)
+    figure = Figure(figsize=(0.6 + 3.9 * columns, 0.5 + 3.4 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).flat
+    for axes in panels[len(record.ranked) :]:
+        axes.set_axis_off()
+    for axes, (name, candidates) in zip(panels, record.ranked.items(), strict=False):
+        factor, label = cost_scale(record.objectives[name].cost_unit)
+        target = record.objectives[name].target
+        points = [(factor * each.cost, each.accuracy_percent) for each in candidates]
+        chosen = [p for p, c in zip(points, candidates, strict=True) if c.choices == record.networks[name].choices]
+        axes.step(*zip(*pareto_front(points), strict=True), where="post", color="0.5", label="Pareto front")
+        axes.scatter(*zip(*points, strict=True), s=22, color=COLOURS[0], label=f"{len(points)} networks", zorder=2)
+        for point in chosen:
+            axes.scatter(*point, s=140, marker="*", color=COLOURS[1], edgecolor="k", label="chosen", zorder=3)
+        if target is not None:
+            axes.axvline(factor * target, color="k", linestyle="--", linewidth=1, label=f"target {factor * target:.4g}")
+        axes.margins(0.12)
+        axes.set(title=name, xlabel=label, ylabel="accuracy on the θ split (%)")
+        axes.legend(frameon=False)
+    return figure
