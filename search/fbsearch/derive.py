@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fbsearch.costs import AdditiveCost
-from fbsearch.data import Split
 from fbsearch.gumbel import gumbel
 from fbsearch.objective import Objective
 from fbsearch.search import Mean, Search, generator_of, one_hot
 from fbsearch.select import most_probable
 from fbsearch.settings import TARGET_SHARE
+from fbsearch.split import Split
 from fbsearch.strategies import Choices, Finder
 from fbsearch.supernet import channels_last
 

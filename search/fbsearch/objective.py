@@ -1,27 +1,28 @@
 """Objective: what one θ is learned for, a cost (of one device) and perhaps a target; weights w are shared by all."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from fbsearch.control import tilt
 from fbsearch.costs import Cost
 from fbsearch.losses import Loss, Weighing, is_controlled, takes_expected_cost
 from fbsearch.settings import Settings
 
-CONTROL_RATE = 0.1
-"""How much of the relative error E[LAT] / target − 1, times λ, the multiplier μ takes up in a θ step."""
-MULTIPLIER_BOUND = 10.0
-"""μ stays within this many λ, so that a target that θ cannot come near does not wind it up."""
+APPROACH = 0.5
+"""Share of the steps of θ in which the expected cost goes from that of uniform P_θ to the target, geometrically."""
 
 
 @dataclass(slots=True)
 class Objective:
-    """The architecture parameters θ of one cost and target, with their optimiser and the controller's multiplier μ.
+    """The architecture parameters θ of one cost and target, with their optimiser.
 
-    θ holds one vector of logits per layer, zero at first (uniform P_θ); P_θ = softmax(θ). `held` marks in each layer
-    the candidates that neither gain nor lose while skip is held.
+    θ holds one vector of logits per layer, zero at first (uniform P_θ); P_θ = softmax(θ). `skips` marks each layer's
+    candidates that are skip. `multiplier` is the controller's last λ · target.
     """
 
     name: str
@@ -30,8 +31,9 @@ class Objective:
     loss: Loss
     theta: nn.ParameterList
     optimizer: torch.optim.Adam
-    held: list[Tensor]
+    skips: list[Tensor]
     settings: Settings
+    start: float
     multiplier: float = 0.0
 
     @classmethod
@@ -41,7 +43,8 @@ class Objective:
         """Make the objective of a space whose layers have the candidates that `skips` marks."""
         theta = nn.ParameterList(torch.zeros(len(layer)) for layer in skips)
         adam = torch.optim.Adam(theta, settings.theta_lr, weight_decay=settings.theta_weight_decay)
-        return cls(name, cost, target, loss, theta, adam, [torch.tensor(layer) for layer in skips], settings)
+        start = float(cost([torch.softmax(theta_l.detach(), dim=-1) for theta_l in theta]))
+        return cls(name, cost, target, loss, theta, adam, [torch.tensor(layer) for layer in skips], settings, start)
 
     def weigh(self, cross_entropy: Tensor, m: list[Tensor]) -> Tensor:
         """Return the loss of a step: of the sample m, or of the expected cost under softmax(θ) where it asks for it."""
@@ -52,33 +55,33 @@ class Objective:
     def weighing(self) -> Weighing:
         """The numbers that the loss weighs with now."""
         settings = self.settings
-        return Weighing(settings.alpha, settings.beta, settings.latency_weight, self.multiplier, self.target)
+        return Weighing(settings.alpha, settings.beta, settings.latency_weight, self.target)
 
     def probabilities(self) -> list[Tensor]:
         """Return P_θ per layer, softmax(θ_l), without gradient."""
         return [torch.softmax(theta_l.detach(), dim=-1) for theta_l in self.theta]
 
-    @torch.no_grad()
-    def hold_skip(self) -> None:
-        """Between gradient and step: keep skip at the mean of its layer's other candidates.
+    @contextlib.contextmanager
+    def holding_skip(self, hold: bool) -> Iterator[None]:
+        """Take a step of θ that, with `hold`, leaves P_θ(skip) as it is and moves the other candidates alone."""
+        before = self._odds() if hold else []
+        yield
+        with torch.no_grad():
+            for theta_l, skip, old, new in zip(self.theta, self.skips, before, self._odds(), strict=False):
+                theta_l[skip] += new - old
 
-        It is drawn as often as they are, and neither gains nor loses against them.
-        """
-        for theta_l, skip in zip(self.theta, self.held, strict=True):
-            if skip.any() and not skip.all():
-                theta_l[skip] = theta_l[~skip].mean()
-                assert theta_l.grad is not None
-                theta_l.grad[skip] = 0.0
+    def _odds(self) -> list[Tensor]:
+        """Return log (P(others) / P(skip)) of every layer; what is not finite where a layer has only one of the two."""
+        return [
+            torch.logsumexp(theta_l.detach()[~skip], 0) - torch.logsumexp(theta_l.detach()[skip], 0)
+            for theta_l, skip in zip(self.theta, self.skips, strict=True)
+        ]
 
-    @torch.no_grad()
-    def control(self) -> None:
-        """Move μ by the error that is left: μ ← μ + λ · rate · log(E[LAT] / target)."""
-        if self.target is None or not is_controlled(self.loss):
-            return
-        weight = self.settings.latency_weight
-        error = (self.cost(self.probabilities()) / self.target).log().item()
-        bound = MULTIPLIER_BOUND * weight
-        self.multiplier = min(max(self.multiplier + CONTROL_RATE * weight * error, -bound), bound)
+    def control(self, progress: float) -> None:
+        """Put θ where E[cost] is the target, where the loss asks for that; `progress` 0 … 1 is how much is done."""
+        if self.target is not None and is_controlled(self.loss):
+            done = min(progress / APPROACH, 1.0)
+            self.multiplier = tilt(list(self.theta), self.cost, self.start ** (1 - done) * self.target**done)
 
     def state(self) -> dict[str, Any]:
         """Return everything the next step depends on."""

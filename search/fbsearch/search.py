@@ -16,13 +16,14 @@ from fbbase.interrupt import interrupt_between_steps
 from fbbase.progress import Advance, progress
 from fbsearch.checkpoint import SEARCH, RunFolder
 from fbsearch.compute import Compute
-from fbsearch.data import Data, Split, batch_count
+from fbsearch.data import Data, batch_count
 from fbsearch.descent import descend
 from fbsearch.errors import DivergedError, SearchError
 from fbsearch.metrics import Metrics
 from fbsearch.objective import Objective
 from fbsearch.ranks import Ranks
 from fbsearch.settings import Settings
+from fbsearch.split import Split
 from fbsearch.strategies import learns_theta, load_strategy
 from fbsearch.supernet import SuperNet
 from fbspace.space import Space
@@ -135,9 +136,9 @@ class Search:
         m = self.strategy.sample(list(objective.theta), temperature, generator)
         logits, cross_entropy = self._forward(x, y, m)
         loss = objective.weigh(cross_entropy, m)
-        held = self.position.epoch < self.settings.skip_epochs
-        self._descend(loss, len(y), objective.optimizer, "--theta-lr", objective.hold_skip if held else lambda: None)
-        objective.control()
+        with objective.holding_skip(self.position.epoch < self.settings.skip_epochs):
+            self._descend(loss, len(y), objective.optimizer, "--theta-lr")
+        objective.control(self._theta_progress())
         return loss.detach(), cross_entropy.detach(), logits.detach()
 
     def run(self, folder: RunFolder) -> None:
@@ -279,17 +280,19 @@ class Search:
         images: int,
         optimizer: torch.optim.Optimizer,
         option: str,
-        then: Callable[[], None] = lambda: None,
     ) -> None:
-        def prepare() -> None:
-            self.ranks.add_gradients(p for group in optimizer.param_groups for p in group["params"])
-            then()
-
-        descend(loss * self.ranks.share(images), optimizer, self.where, option, prepare)
+        parameters = (p for group in optimizer.param_groups for p in group["params"])
+        loss = loss * self.ranks.share(images)
+        descend(loss, optimizer, self.where, option, lambda: self.ranks.add_gradients(parameters))
 
     def _generator(self, purpose: str) -> torch.Generator:
         at = self.position
         return generator_of(self.settings.seed, f"search/{at.epoch}/{at.phase}/{purpose}")
+
+    def _theta_progress(self) -> float:
+        """Return the share of this objective's θ steps that is done, the present one included."""
+        at, warmup, steps = self.position, self.settings.warmup_epochs, self._steps(self.data.theta)
+        return ((at.epoch - warmup) * steps + at.step + 1) / ((self.settings.epochs - warmup) * steps)
 
     def _steps(self, split: Split) -> int:
         count = batch_count(split, self.settings.batch)

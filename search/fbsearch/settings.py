@@ -30,7 +30,7 @@ class Settings:
     networks train the weights w: those of P_θ as in the paper, or uniform ones. Until the share `skip_delay` of the
     epochs with θ steps is over, skip neither gains nor loses. `evaluations` is how many networks the strategies without
     θ judge. `train_epochs` 0 leaves the final training to `fbsearch train`. `limit` is the largest number of training
-    images and of test images; `steps` ends every epoch after so many steps. Raises SearchError for a value out of range.
+    images and of test images; `steps` ends every epoch after so many steps. Raises SearchError for bad values.
     """
 
     space: str

@@ -1,7 +1,7 @@
 """One file per loss: how accuracy and cost are weighed against each other in the θ step.
 
 A loss is a module with the function of `Loss`. Where it also says `EXPECTED_COST = True`, it is given the expected cost
-under softmax(θ), not that of the step's sample; where it says `CONTROLLED = True`, its multiplier μ follows the target.
+under softmax(θ), not that of the step's sample; where it says `CONTROLLED = True`, θ is kept where that is the target.
 """
 
 from dataclasses import dataclass
@@ -17,12 +17,11 @@ LOSSES = PluginFolder("loss", "fbsearch.losses")
 
 @dataclass(frozen=True, slots=True)
 class Weighing:
-    """What a loss weighs with: α, β and λ of the settings, the target (in the cost's unit), the controller's μ."""
+    """What a loss weighs with: α, β and λ of the settings, and the objective's target in the cost's unit."""
 
     alpha: float = 0.2
     beta: float = 0.6
     latency_weight: float = 1.0
-    multiplier: float = 0.0
     target: float | None = None
 
     def relative(self, cost: Tensor) -> Tensor:
@@ -46,7 +45,7 @@ def takes_expected_cost(loss: Loss) -> bool:
 
 
 def is_controlled(loss: Loss) -> bool:
-    """Whether a loss has a multiplier μ that is moved until the expected cost is the target."""
+    """Whether the expected cost is kept at the target by its Lagrange multiplier (`fbsearch.control`)."""
     return bool(getattr(loss, "CONTROLLED", False))
 
 

@@ -1,7 +1,7 @@
-"""target: CE(a, w) + μ · r + λ/2 · r², r = log(E[LAT] / target); it pushes up as well as down.
+"""target: CE(a, w) + λ · log(E[LAT] / target)², which pushes up as well as down and ends at the target.
 
-This is the augmented Lagrangian of min CE subject to E[LAT] = target (Nocedal and Wright, Numerical Optimization,
-section 17.3): the square holds E[LAT] near the target, and the controller's μ takes out what remains.
+The square alone would end where it balances cross-entropy, so θ is put on the target after every step by the multiplier
+of the constraint E[LAT] = target (`fbsearch.control`); the square then only keeps steps from leaving it.
 """
 
 from torch import Tensor
@@ -14,6 +14,5 @@ CONTROLLED = True
 
 
 def loss(cross_entropy: Tensor, cost: Tensor, weighing: Weighing) -> Tensor:
-    """Return CE + μ · r + λ/2 · r². Raises SearchError without a target."""
-    r = weighing.relative(cost).log()
-    return cross_entropy + weighing.multiplier * r + 0.5 * weighing.latency_weight * r**2
+    """Return CE + λ · log(LAT / target)². Raises SearchError without a target."""
+    return cross_entropy + weighing.latency_weight * weighing.relative(cost).log() ** 2

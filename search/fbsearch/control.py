@@ -1,0 +1,48 @@
+"""The controller on λ: the Lagrange multiplier with which the expected cost under softmax(θ) is the target.
+
+Of all distributions with E[cost] = target, the one nearest to P_θ (least Kullback-Leibler divergence) is P_θ tilted:
+
+    P(a) ∝ P_θ(a) · exp(−λ · cost(a)),    that is θ_l ← θ_l − λ · cost_l
+
+(Csiszár, Annals of Probability 1975.) λ is found by root finding; it is negative where the target is above E[cost], so
+candidates that cost more are pushed as readily as those that cost less. Among networks of one cost nothing changes.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fbsearch.costs import Cost
+
+MAX_TILT = 1e3
+"""λ times the target at most: beyond, θ decides on the cheapest (or dearest) candidate everywhere."""
+TOLERANCE = 1e-6
+
+
+def tilt(theta: Sequence[Tensor], cost: Cost, target: float) -> float:
+    """Change θ in place so that the expected cost is the target, and return λ · target; as near as θ can come."""
+    from scipy.optimize import brentq
+
+    p = [torch.softmax(theta_l.detach(), dim=-1).requires_grad_() for theta_l in theta]
+    slopes = [slope.detach() for slope in torch.autograd.grad(cost(p), p)]
+    # What a layer costs at least changes nothing: subtracting it keeps θ from drifting.
+    slopes = [(slope - slope.min()) / target for slope in slopes]
+
+    @torch.no_grad()
+    def error(multiplier: float) -> float:
+        tilted = [torch.softmax(t - multiplier * c, dim=-1) for t, c in zip(theta, slopes, strict=True)]
+        return math.log(float(cost(tilted)) / target)
+
+    multiplier = 0.0
+    here = error(0.0)
+    if abs(here) > TOLERANCE:
+        end = math.copysign(1.0, here)
+        while error(end) * here > 0 and abs(end) < MAX_TILT:
+            end *= 4
+        multiplier = end if error(end) * here > 0 else float(brentq(error, *sorted((0.0, end)), xtol=1e-9, rtol=1e-9))
+        with torch.no_grad():
+            for theta_l, slope in zip(theta, slopes, strict=True):
+                theta_l -= multiplier * slope
+    return multiplier
