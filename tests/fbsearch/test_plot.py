@@ -338,8 +338,8 @@ def test_mistakes_are_one_message_and_exit_code_2(
         return capsys.readouterr().err
 
     folder = tmp_path / "run"
-    assert "nowhere is no folder of a search, no architecture file and no published" in refused("nowhere")
-    assert "is a folder: give one alone, or its arch.json" in refused(str(searched), "fbnet-a")
+    assert "nowhere is no folder, no architecture file and no published" in refused("nowhere")
+    assert "is a folder, which is drawn alone; to compare" in refused(str(searched), "fbnet-a")
     assert "only networks of one space can be compared" in refused("fbnet-a", str(searched / "arch.json"))
     assert "architecture file not found" in refused("nowhere.json")
     folder.mkdir()

@@ -70,12 +70,11 @@ def _figures(sources: tuple[str, ...]) -> dict[str, "Figure"]:
 
     if len(sources) > 1 or not Path(sources[0]).is_dir():
         for source in sources:
+            if Path(source).is_dir():
+                raise SearchError(f"{source} is a folder, which is drawn alone; to compare, give its arch.json")
             if not source.endswith(".json") and source not in ZOO.names():
                 known = ", ".join(ZOO.names())
-                what = (
-                    "a folder: name one alone, or its arch.json" if Path(source).is_dir() else "no folder of a search"
-                )
-                raise SearchError(f"{source} is {what}, no architecture file and no published network ({known})")
+                raise SearchError(f"{source} is no folder, no architecture file and no published network ({known})")
         found = {source.removesuffix(".json"): load_architecture(source) for source in sources}
         return {Path(sources[0]).stem if len(found) == 1 else "networks": draw_networks(found)}
     record = read_record(Path(sources[0]))
