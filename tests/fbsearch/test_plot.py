@@ -313,7 +313,7 @@ def test_a_running_search_is_drawn_without_the_half_line_at_its_end(
     np.testing.assert_allclose(record.probabilities(name, "layer_01"), np.full((3, 1), 1 / 3), rtol=1e-3)
 
 
-def test_a_published_network_and_a_file_are_drawn_alone(
+def test_published_networks_and_a_file_are_drawn_alone(
     searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -321,6 +321,11 @@ def test_a_published_network_and_a_file_are_drawn_alone(
     assert capsys.readouterr().out == f"{Path('plots', 'fbnet-c.svg')}\n"
     k5_e6 = load_architecture("fbnet-c").choices.count("k5_e6")
     assert Path("plots", "fbnet-c.svg").read_text(encoding="utf-8").count(">k5_e6</text>") == k5_e6
+    assert run(fbsearch, ["plot", "fbnet-s8", "fbnet-iphonex", "--json", "--format", "svg"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"networks": str(Path("plots", "networks.svg"))}
+    words = Path("plots", "networks.svg").read_text(encoding="utf-8")
+    assert ">fbnet-s8</text>" in words
+    assert ">fbnet-iphonex</text>" in words
     assert run(fbsearch, ["plot", str(searched / "arch.json")]) == 0
     assert capsys.readouterr().out == f"{searched / 'plots' / 'arch.png'}\n"
 
@@ -333,7 +338,9 @@ def test_mistakes_are_one_message_and_exit_code_2(
         return capsys.readouterr().err
 
     folder = tmp_path / "run"
-    assert "nowhere is no folder of a search, architecture file or published network (fbnet-a" in refused("nowhere")
+    assert "nowhere is no folder, no architecture file and no published" in refused("nowhere")
+    assert "is a folder, which is drawn alone; to compare" in refused(str(searched), "fbnet-a")
+    assert "only networks of one space can be compared" in refused("fbnet-a", str(searched / "arch.json"))
     assert "architecture file not found" in refused("nowhere.json")
     folder.mkdir()
     assert "is not the folder of a search: no metrics.jsonl" in refused(str(folder))

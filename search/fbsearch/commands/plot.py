@@ -16,24 +16,25 @@ DOTS_PER_INCH = 150
 
 
 @click.command()
-@click.argument("source", metavar="RUN")
+@click.argument("sources", metavar="RUN", nargs=-1, required=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of the pictures.  [default: RUN/plots]")
 @click.option(
     "--format", "suffix", type=click.Choice(["png", "svg"]), default="png", show_default=True, help="Kind of file."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the files written as JSON, by picture.")
-def command(source: str, output: Path | None, suffix: str, as_json: bool) -> None:
+def command(sources: tuple[str, ...], output: Path | None, suffix: str, as_json: bool) -> None:
     r"""Draw what a search did and found.
 
     RUN is the folder of a search, finished or running: θ over the epochs (theta), learning curves (curves), and once
     it has ended accuracy against cost (tradeoff) and the networks found (network). RUN may also be an architecture
-    file or a published network: it is drawn alone, into plots/ beside the file. docs/plot.md says how to read them.
+    file or a published network, or several to compare: only they are drawn, into plots/ beside the first. docs/plot.md
+    says how to read the pictures.
 
     \b
     Example:
       fbsearch plot runs/first
       fbsearch plot runs/s8 --format svg -o figures/
-      fbsearch plot fbnet-c
+      fbsearch plot fbnet-s8 fbnet-iphonex
     """
     from fbbase.files import write_bytes
 
@@ -42,11 +43,13 @@ def command(source: str, output: Path | None, suffix: str, as_json: bool) -> Non
     except ImportError as error:
         raise SearchError(f"drawing needs matplotlib, which does not load ({error}): pip install matplotlib") from None
 
-    folder = output or (Path(source) if Path(source).is_dir() else Path(source).parent) / "plots"
+    first = Path(sources[0])
+    folder = output or (first if first.is_dir() else first.parent) / "plots"
     files = {}
     # An SVG has the same bytes every time, and its words stay words.
-    with rc_context({"svg.hashsalt": "fbsearch", "svg.fonttype": "none", "font.size": 8, "axes.titlesize": 9}):
-        for name, figure in _figures(source).items():
+    words = rc_context({"font.sans-serif": ["DejaVu Sans"], "font.size": 8, "axes.titlesize": 9})
+    with words, rc_context({"svg.hashsalt": "fbsearch", "svg.fonttype": "none"}):
+        for name, figure in _figures(sources).items():
             content = io.BytesIO()
             figure.savefig(
                 content, format=suffix, dpi=DOTS_PER_INCH, metadata={"Date": None} if suffix == "svg" else {}
@@ -56,7 +59,7 @@ def command(source: str, output: Path | None, suffix: str, as_json: bool) -> Non
     click.echo(json.dumps(files, indent=2, ensure_ascii=False) if as_json else "\n".join(files.values()))
 
 
-def _figures(source: str) -> dict[str, "Figure"]:
+def _figures(sources: tuple[str, ...]) -> dict[str, "Figure"]:
     """Return the pictures by file name. Raises SearchError where there is nothing to draw."""
     from fbsearch.plots.curves import draw_curves
     from fbsearch.plots.network import draw_networks
@@ -65,13 +68,16 @@ def _figures(source: str) -> dict[str, "Figure"]:
     from fbsearch.plots.tradeoff import draw_tradeoff
     from fbspace.architecture import ZOO, load_architecture
 
-    if not Path(source).is_dir():
-        if not source.endswith(".json") and source not in ZOO.names():
-            known = ", ".join(ZOO.names())
-            raise SearchError(f"{source} is no folder of a search, architecture file or published network ({known})")
-        architecture = load_architecture(source)
-        return {Path(source).stem: draw_networks({architecture.name: architecture})}
-    record = read_record(Path(source))
+    if len(sources) > 1 or not Path(sources[0]).is_dir():
+        for source in sources:
+            if Path(source).is_dir():
+                raise SearchError(f"{source} is a folder, which is drawn alone; to compare, give its arch.json")
+            if not source.endswith(".json") and source not in ZOO.names():
+                known = ", ".join(ZOO.names())
+                raise SearchError(f"{source} is no folder, no architecture file and no published network ({known})")
+        found = {source.removesuffix(".json"): load_architecture(source) for source in sources}
+        return {Path(sources[0]).stem if len(found) == 1 else "networks": draw_networks(found)}
+    record = read_record(Path(sources[0]))
     several = len(record.objectives) > 1
     figures = {f"theta-{name}" if several else "theta": draw_theta(record, name) for name in record.objectives}
     figures["curves"] = draw_curves(record)

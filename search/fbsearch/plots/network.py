@@ -10,6 +10,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from fbbase.errors import FbError
 from fblut.reading import read_lut
+from fbsearch.errors import SearchError
 from fbspace.architecture import Architecture
 from fbspace.opspec import OpSpec
 from fbspace.space import Space
@@ -37,7 +38,10 @@ def latency_shares(architecture: Architecture, specs: list[OpSpec]) -> list[floa
 
 
 def draw_networks(networks: Mapping[str, Architecture]) -> Figure:
-    """Draw networks of one space, a row each, the same layer of all of them in one column."""
+    """Draw networks of one space, a row each, the same layer of all of them in one column. Raises SearchError."""
+    spaces = sorted({network.space for network in networks.values()})
+    if len(spaces) > 1:
+        raise SearchError(f"only networks of one space can be compared, not of {' and '.join(spaces)}")
     space = next(iter(networks.values())).load_space()
     specs = {name: network.specs(space) for name, network in networks.items()}
     every = [spec for row in specs.values() for spec in row]

@@ -33,7 +33,8 @@ def draw_tradeoff(record: Record) -> Figure:
         target = record.objectives[name].target
         points = [(factor * each.cost, each.accuracy_percent) for each in candidates]
         chosen = [p for p, c in zip(points, candidates, strict=True) if c.choices == record.networks[name].choices]
-        axes.step(*zip(*pareto_front(points), strict=True), where="post", color="0.5", label="Pareto front")
+        front = list(zip(*pareto_front(points), strict=True))
+        axes.step(*front, "o", where="post", color="0.5", linestyle="-", ms=9, mfc="none", label="Pareto front")
         axes.scatter(*zip(*points, strict=True), s=22, color=COLOURS[0], label=f"{len(points)} networks", zorder=2)
         for point in chosen:
             axes.scatter(*point, s=140, marker="*", color=COLOURS[1], edgecolor="k", label="chosen", zorder=3)
