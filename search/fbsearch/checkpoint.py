@@ -1,8 +1,8 @@
-"""RunFolder: what a search leaves behind after every epoch, and the refusal to continue another search's folder."""
+"""RunFolder: what a search or a training leaves behind to be continued, and the refusal to continue another one."""
 
-import dataclasses
 import hashlib
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,7 @@ from typing import Any
 import torch
 
 from fbbase.files import storage_errors, write_bytes
-from fblut.table import Lut
-from fblut.writing import format_lut
-from fbsearch.data import Data
 from fbsearch.errors import SearchError
-from fbsearch.settings import Settings
-from fbspace.space import Space
 from fbspace.weights import UNREADABLE
 
 FORMAT = "fbnet-lab checkpoint 1"
@@ -25,25 +20,18 @@ FILES = (SEARCH, TRAIN, "arch.json", "weights.pt", "metrics.jsonl")
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """The folder of one search: its path, its settings, and hashes of what it reads (table, space, images)."""
+    """The folder of one search or training: its path, its settings by name, and hashes of what it reads by name.
+
+    Settings are plain values, as `dataclasses.asdict` gives them.
+    """
 
     path: Path
-    settings: Settings
+    settings: dict[str, Any]
     inputs: dict[str, str]
-
-    @classmethod
-    def of(cls, path: Path, settings: Settings, space: Space, lut: Lut, data: Data) -> "RunFolder":
-        """Describe the folder of a search with these settings and inputs."""
-        inputs = {
-            "latency table": _hash(format_lut(lut)),
-            "search space": _hash(repr((space.stem, space.layers, space.heads))),
-            "images": data.fingerprint,
-        }
-        return cls(path, settings, inputs)
 
     def save(self, name: str, state: dict[str, Any]) -> None:
         """Write a checkpoint in one step: after a kill the folder holds the old one or the new one."""
-        header = {"format": FORMAT, "settings": dataclasses.asdict(self.settings), "inputs": self.inputs}
+        header = {"format": FORMAT, "settings": self.settings, "inputs": self.inputs}
         buffer = io.BytesIO()
         torch.save({**header, "state": state}, buffer)
         write_bytes(self.path / name, buffer.getvalue())
@@ -51,7 +39,7 @@ class RunFolder:
     def load(self, name: str) -> dict[str, Any] | None:
         """Return the state that `save` wrote, None where there is none.
 
-        Executes no code from the file. Raises SearchError where it is damaged or belongs to another search.
+        Executes no code from the file. Raises SearchError where it is damaged or belongs to another run.
         """
         path = self.path / name
         if not path.exists():
@@ -63,25 +51,35 @@ class RunFolder:
             known = False
         if not known:
             raise SearchError(f"{path} is not a checkpoint of this version; start over with --fresh")
-        differences = self.settings.differences(content["settings"])
+        differences = _differences(content["settings"], self.settings)
         inputs = content["inputs"]
         differences += [f"another {what}" for what in self.inputs if self.inputs[what] != inputs.get(what)]
         if differences:
             raise SearchError(
-                f"{self.path} holds a search with other settings ({'; '.join(differences)}). "
+                f"{self.path} holds a run with other settings ({'; '.join(differences)}). "
                 "Continue it with its own settings, choose another folder with -o, or start over with --fresh"
             )
         state: dict[str, Any] = content["state"]
         return state
 
-    def clear(self) -> None:
-        """Remove what an earlier search left in the folder, and nothing else."""
+    def clear(self, names: Iterable[str] = FILES) -> None:
+        """Remove what an earlier run left in the folder under these names, its TensorBoard events, and nothing else."""
         with storage_errors(self.path):
-            for name in FILES:
+            for name in names:
                 (self.path / name).unlink(missing_ok=True)
             for events in (self.path / "tensorboard").rglob("events.out.tfevents.*"):
                 events.unlink()
 
 
-def _hash(text: str) -> str:
+def hash_text(text: str) -> str:
+    """Return a hash by which a run knows what it read."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Say which settings differ."""
+    return [
+        f"{name}: {then.get(name)!r} then, {now.get(name)!r} now"
+        for name in sorted(then.keys() | now.keys())
+        if then.get(name) != now.get(name)
+    ]

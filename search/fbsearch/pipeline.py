@@ -6,7 +6,8 @@ from pathlib import Path
 from fbbase import __version__
 from fblut.check import space_name
 from fblut.table import Lut
-from fbsearch.checkpoint import SEARCH, RunFolder
+from fblut.writing import format_lut
+from fbsearch.checkpoint import SEARCH, RunFolder, hash_text
 from fbsearch.costs import AdditiveCost, Cost, build_cost
 from fbsearch.data import Data, load_data
 from fbsearch.derive import Candidate, derive
@@ -33,16 +34,26 @@ def run_search(lut: Lut, lut_name: str, settings: Settings, path: Path, fresh: b
     if path.exists() and not path.is_dir():
         raise SearchError(f"{path} is a file; -o names a folder")
     data = load_data(settings.data, space.input_shape, settings.seed, settings.limit)
-    folder = RunFolder.of(path, settings, space, lut, data)
+    folder = search_folder(path, settings, space, lut, data)
     if fresh:
         folder.clear()
     finished = folder.load(SEARCH) is not None and (path / "arch.json").exists()
     try:
         if not finished:
-            _search(space, lut, lut_name, data, folder)
+            _search(space, lut, lut_name, data, settings, folder)
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; the same command continues from the last epoch saved in {path}") from None
     return load_architecture(str(path / "arch.json")), space
+
+
+def search_folder(path: Path, settings: Settings, space: Space, lut: Lut, data: Data) -> RunFolder:
+    """Describe the folder of a search with these settings and inputs."""
+    inputs = {
+        "latency table": hash_text(format_lut(lut)),
+        "search space": hash_text(repr((space.stem, space.layers, space.heads))),
+        "images": data.fingerprint,
+    }
+    return RunFolder(path, dataclasses.asdict(settings), inputs)
 
 
 def check_table(lut: Lut, space: Space) -> None:
@@ -75,9 +86,8 @@ def check_target(target_us: float, cost: Cost) -> None:
         )
 
 
-def _search(space: Space, lut: Lut, lut_name: str, data: Data, folder: RunFolder) -> None:
+def _search(space: Space, lut: Lut, lut_name: str, data: Data, settings: Settings, folder: RunFolder) -> None:
     """Search, derive and train; arch.json is written last, and says that the run is complete."""
-    settings = folder.settings
     search = Search(space, build_cost(settings.cost, space, lut), data, settings)
     search.run(folder)
     ranked = derive(search)

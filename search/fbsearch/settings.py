@@ -1,6 +1,5 @@
 """Settings: everything that decides what a search finds; the defaults are the paper's where a short run allows."""
 
-import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -98,15 +97,6 @@ class Settings:
     def train_lr_at(self, epoch: int) -> float:
         """Return the learning rate of the final training: cosine from `train_lr`."""
         return cosine(self.train_lr, epoch, self.train_epochs)
-
-    def differences(self, other: dict[str, object]) -> list[str]:
-        """Say which settings differ from those of an earlier run (as `dataclasses.asdict` gave them)."""
-        mine = dataclasses.asdict(self)
-        return [
-            f"{name}: {other.get(name)!r} then, {mine.get(name)!r} now"
-            for name in sorted(mine.keys() | other.keys())
-            if mine.get(name) != other.get(name)
-        ]
 
 
 def cosine(highest: float, epoch: int, epochs: int) -> float:
