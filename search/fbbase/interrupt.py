@@ -1,4 +1,4 @@
-"""Ctrl-C between two steps of long work, never within one: Python's own may strike, and be lost, anywhere."""
+"""Ctrl-C and SIGTERM between two steps of long work, never within one: a signal may strike, and be lost, anywhere."""
 
 import contextlib
 import signal
@@ -8,31 +8,48 @@ from types import FrameType
 
 import click
 
+from fbbase.errors import PartialError
+
+
+class Terminated(PartialError):  # noqa: N818  # an event, not a mistake
+    """SIGTERM came, and the step under way was finished."""
+
+    def __init__(self) -> None:
+        super().__init__("stopped by SIGTERM; the same command continues")
+
 
 @contextlib.contextmanager
-def interrupt_between_steps() -> Iterator[Callable[[], None]]:
+def interrupt_between_steps(terminate: bool = False) -> Iterator[Callable[[], None]]:
     """Yield a function that raises KeyboardInterrupt if Ctrl-C was pressed since; call it between steps.
 
-    A second Ctrl-C interrupts at once. Outside the main thread, and where whoever started this process had Ctrl-C
-    ignored (a job in the background), nothing changes.
+    With `terminate` it raises Terminated after SIGTERM, which a job scheduler sends before it kills. A second signal
+    of a kind acts at once. Outside the main thread, and for a signal that whoever started this process had ignored
+    (Ctrl-C for a job in the background), nothing changes.
     """
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
+    errors: dict[int, Callable[[], BaseException]] = {signal.SIGINT: KeyboardInterrupt}
+    if terminate:
+        errors[signal.SIGTERM] = Terminated
+    before = {number: signal.getsignal(number) for number in errors}
+    watched = [number for number in errors if before[number] is not signal.SIG_IGN]
+    if not watched or threading.current_thread() is not threading.main_thread():
         yield lambda: None
         return
-    pressed = threading.Event()
+    received: list[int] = []
 
     def remember(number: int, frame: FrameType | None) -> None:
-        pressed.set()
-        signal.signal(signal.SIGINT, before)
-        click.echo("stopping after this step; Ctrl-C again stops at once", err=True)
+        received.append(number)
+        signal.signal(number, before[number])
+        again = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
+        click.echo(f"stopping after this step; {again} again stops at once", err=True)
 
     def check() -> None:
-        if pressed.is_set():
-            raise KeyboardInterrupt
+        if received:
+            raise errors[received[0]]()
 
-    signal.signal(signal.SIGINT, remember)
+    for number in watched:
+        signal.signal(number, remember)
     try:
         yield check
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number in watched:
+            signal.signal(number, before[number])
