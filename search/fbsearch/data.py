@@ -1,42 +1,50 @@
-"""Data: the w split, the θ split and the test split of an image set, turned into batches of the space's input shape."""
+"""Data: the w, θ, validation and test splits of an image set, turned into batches of the space's input shape."""
 
+import contextlib
 import hashlib
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fbsearch.data_files import Indices, Source, open_source
+from fbsearch.augment import Draw, augment, check_augmentation, draw
 from fbsearch.errors import DataError
+from fbsearch.pool import Pool, build_pool, size_bytes
+from fbsearch.sources import open_source
+from fbsearch.sources._source import Indices
+from fbsearch.split import Cut, Split
 
 W_SHARE = 0.8
-"""Share of the training images that train w; the rest trains θ (FBNet, section 4.1)."""
+"""Share of the images to train with that train w; the rest trains θ (FBNet, section 4.1)."""
 
-TRAIN_SHARE = 0.8
-"""Share of the images used for training where the data brings no test images of its own."""
+VALIDATION_SHARE = 0.1
+"""Share of the images to train with that are set apart to rank networks by."""
+
+HELD_BYTES = 2 << 30
+"""A set of at most this size is decoded once and held on the compute device; a larger one is streamed."""
+
+STATISTICS_IMAGES = 10_000
+"""Images of the w split of a streamed set that mean and standard deviation are taken from."""
 
 
-@dataclass(frozen=True, slots=True)
-class Split:
-    """Images as decoded (N, C, H, W, uint8 or float32, of any size) with their labels."""
+@dataclass(slots=True)
+class Waiting:
+    """Seconds between asking for batches and getting them."""
 
-    images: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """An image set: `w` trains the weights, `theta` the architecture; `test` is looked at once, at the very end.
+    """An image set: `w` trains the weights, `theta` the architecture, `validation` ranks what was found.
 
-    Images keep their decoded size and type, and are resized (bilinear), brought to the space's number of channels and
-    normalised batch by batch, so that a data set costs no more memory than its pixels. `mean` and `std` per channel
-    are those of the w split alone.
+    `test` is looked at once, at the very end. Images keep their decoded size and type, and are brought to the space's
+    size (bilinear) and channels and normalised batch by batch, so that a set costs no more memory than its pixels.
+    `mean` and `std` per channel are those of the w split alone.
     """
 
     name: str
@@ -44,29 +52,83 @@ class Data:
     input_shape: tuple[int, int, int, int]
     w: Split
     theta: Split
+    validation: Split
     test: Split
     mean: Tensor
     std: Tensor
     fingerprint: str
+    waiting: Waiting = field(default_factory=Waiting)
 
     @property
     def training(self) -> Split:
-        """All training images: w and θ splits together."""
-        images = torch.cat([self.w.images, self.theta.images])
-        return Split(images, torch.cat([self.w.labels, self.theta.labels]))
+        """The images a network is trained with once it is found: w and θ splits together."""
+        return self.w + self.theta
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches are computed, and where a set that is not streamed is held."""
+        return self.mean.device
+
+    def wait_s(self) -> float:
+        """Return the seconds spent waiting for batches since this was called last."""
+        seconds, self.waiting.seconds = self.waiting.seconds, 0.0
+        return seconds
 
     def batches(
-        self, split: Split, size: int, generator: torch.Generator | None = None, limit: int | None = None
+        self,
+        split: Split,
+        size: int,
+        generator: torch.Generator | None = None,
+        limit: int | None = None,
+        *,
+        start: int = 0,
+        augment: str = "none",
+        ranks: tuple[int, int] = (0, 1),
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (N, C, H, W float32, N labels), shuffled if a generator is given, at most `limit` batches.
+        """Return an iterator of (N, C, H, W float32, N labels), shuffled if a generator is given.
 
         The batches are of nearly equal size and `size` at most: a last batch of one image would have no statistics to
-        normalise by.
+        normalise by. The pass begins with batch `start` and ends before batch `limit`; `ranks` = (rank, world) yields
+        of every batch images rank, rank + world, … only.
+
+        All that is random follows from two draws of `generator` made in this call, the order of the images and a seed;
+        batch i is augmented by a generator of its own, seeded by (seed, i). So every batch is the same one whatever
+        `start`, `limit` and `ranks` are. Raises DataError.
         """
-        count = len(split)
-        order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
-        for chosen in order.tensor_split(batch_count(split, size))[:limit]:
-            yield self._prepare(split.images[chosen]), split.labels[chosen]
+        check_augmentation(augment)
+        rank, world = ranks
+        order, seed = torch.arange(len(split)), 0
+        if generator is not None:
+            order = torch.randperm(len(split), generator=generator, device=generator.device).cpu()
+            seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+        elif augment != "none":
+            raise ValueError(f"augmentation {augment!r} draws from a generator, and none is given")
+        batches = order.tensor_split(batch_count(split, size))
+        if len(batches[-1]) < world:
+            raise DataError(
+                f"a batch of {len(batches[-1])} images cannot be shared by {world} processes; "
+                "use fewer processes, a larger --batch or more images"
+            )
+        stop = len(batches) if limit is None else min(limit, len(batches))
+        parts = [batches[i][rank::world] for i in range(start, stop)]
+        drawn = (self._draw(augment, len(batches[i]), seed, i).part(rank, world) for i in range(start, stop))
+        return self._pass(split, parts, augment, drawn)
+
+    def _draw(self, name: str, count: int, seed: int, batch: int) -> Draw:
+        state = np.random.SeedSequence([seed, batch]).generate_state(1, np.uint64)
+        generator = torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
+        return draw(name, count, *self.input_shape[2:], generator)
+
+    def _pass(
+        self, split: Split, parts: list[Tensor], name: str, drawn: Iterator[Draw]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        asked = time.perf_counter()
+        with contextlib.closing(split.pool.read([split.indices[part] for part in parts])) as read:
+            for part, images, numbers in zip(parts, read, drawn, strict=True):
+                batch = augment(name, self._prepare(images), numbers), split.labels[part.to(self.device)]
+                self.waiting.seconds += time.perf_counter() - asked
+                yield batch
+                asked = time.perf_counter()
 
     def _prepare(self, images: Tensor) -> Tensor:
         _, channels, height, width = self.input_shape
@@ -76,67 +138,58 @@ class Data:
         return (x - self.mean) / self.std
 
 
-def load_data(name: str, input_shape: tuple[int, int, int, int], seed: int, limit: int | None = None) -> Data:
-    """Return the data set `digits`, of an .npz file, or of a folder of class folders, split and normalised.
+def load_data(
+    name: str,
+    input_shape: tuple[int, int, int, int],
+    seed: int,
+    limit: int | None = None,
+    *,
+    device: str | torch.device = "cpu",
+    w_share: float = W_SHARE,
+    validation_share: float = VALIDATION_SHARE,
+    held_bytes: int = HELD_BYTES,
+) -> Data:
+    """Return a data set (see `fbsearch.sources` for its names), split and ready to be normalised.
 
-    All splits are stratified and follow from `seed`. `limit` keeps so many training and so many test images, chosen
-    evenly over the classes before they are decoded. Raises DataError.
+    All splits are stratified and follow from `seed`. `limit` keeps so many images to train with and so many to test
+    with, chosen evenly over the classes before they are decoded. A set of at most `held_bytes` is decoded here and
+    held on `device`. Raises DataError.
     """
     source, test_source = open_source(name, input_shape[2])
     if len(source.classes) < 2:
         raise DataError(f"{name} has images of one class only ({source.classes[0]}); a search needs at least two")
     rng = np.random.default_rng(seed)
-    everything = np.arange(len(source.labels), dtype=np.int64)
-    if test_source is None:
-        train, test = _split(source, everything, TRAIN_SHARE, rng, name)
-        test_source = source
-    else:
-        train, test = everything, np.arange(len(test_source.labels), dtype=np.int64)
-    train = _limit(train, source.labels, limit, rng)
-    test = _limit(test, test_source.labels, limit, rng)
-    w, theta = _split(source, train, W_SHARE, rng, name)
-    splits = _decode(source, w), _decode(source, theta), _decode(test_source, test)
-    mean, std = (_with_channels(x, input_shape[1]) for x in _statistics(splits[0].images))
-    return Data(name, source.classes, input_shape, *splits, mean, std, _fingerprint(splits))
+    cut = Cut.of(name, source, test_source, rng, limit, w_share, validation_share)
+    device, test_source = torch.device(device), test_source or source
+    train = np.sort(np.concatenate([cut.w, cut.theta, cut.validation]))
+    held = size_bytes(source, len(train)) + size_bytes(test_source, len(cut.test)) <= held_bytes
+    pool, test_pool = build_pool(source, train, held, device), build_pool(test_source, cut.test, held, device)
+
+    def split(indices: Indices) -> Split:
+        places = torch.from_numpy(np.searchsorted(train, indices))
+        return Split(pool, places, torch.from_numpy(source.labels[indices]).to(device))
+
+    w, theta, validation = split(cut.w), split(cut.theta), split(cut.validation)
+    test = Split(test_pool, torch.arange(len(cut.test)), torch.from_numpy(test_source.labels[cut.test]).to(device))
+    sample = w.indices if held else _spread(w.indices, STATISTICS_IMAGES)
+    mean, std = (_with_channels(x, input_shape[1]) for x in _statistics(pool, sample))
+    return Data(
+        name,
+        source.classes,
+        input_shape,
+        w,
+        theta,
+        validation,
+        test,
+        mean,
+        std,
+        _fingerprint(w, theta, validation, test),
+    )
 
 
 def batch_count(split: Split, size: int) -> int:
     """Return the number of batches of at most `size`, but of two images at least, that a split is cut into."""
     return max(1, min(-(-len(split) // size), len(split) // 2))
-
-
-def _split(
-    source: Source, indices: Indices, share: float, rng: np.random.Generator, name: str
-) -> tuple[Indices, Indices]:
-    """Cut `indices` in two, class by class, so that both parts hold every class."""
-    first: list[Indices] = []
-    second: list[Indices] = []
-    for label, title in enumerate(source.classes):
-        members = rng.permutation(indices[source.labels[indices] == label])
-        if len(members) < 2:
-            raise DataError(
-                f"class {title!r} of {name} has {len(members)} image{'s' * (len(members) != 1)} where it has to be "
-                "split in two; give every class more images, or raise --limit"
-            )
-        cut = min(max(round(share * len(members)), 1), len(members) - 1)
-        first.append(members[:cut])
-        second.append(members[cut:])
-    return np.sort(np.concatenate(first)), np.sort(np.concatenate(second))
-
-
-def _limit(indices: Indices, labels: Indices, limit: int | None, rng: np.random.Generator) -> Indices:
-    """Keep `limit` of the indices, as evenly over the classes as their sizes are: every class loses the same share."""
-    if limit is None or limit >= len(indices):
-        return indices
-    position = np.empty(len(indices))
-    for label in np.unique(labels[indices]):
-        members = rng.permutation(np.flatnonzero(labels[indices] == label))
-        position[members] = (np.arange(len(members)) + 0.5) / len(members)
-    return np.sort(indices[np.argsort(position, kind="stable")[:limit]])
-
-
-def _decode(source: Source, indices: Indices) -> Split:
-    return Split(source.decode(indices), torch.from_numpy(source.labels[indices]))
 
 
 def _with_channels(images: Tensor, channels: int) -> Tensor:
@@ -147,24 +200,31 @@ def _with_channels(images: Tensor, channels: int) -> Tensor:
     raise DataError(f"the images have {images.shape[1]} channels, but the space takes {channels}")
 
 
-def _statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+def _spread(indices: Tensor, count: int) -> Tensor:
+    """Return `count` of the indices at even distances, all where there are no more."""
+    if len(indices) <= count:
+        return indices
+    return indices[torch.arange(count) * len(indices) // count]
+
+
+def _statistics(pool: Pool, indices: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation per channel, each 1, C, 1, 1; in chunks, since the pixels stay uint8."""
-    total = torch.zeros(1, images.shape[1], 1, 1, dtype=torch.float64)
-    squares = torch.zeros_like(total)
-    for chunk in torch.split(images, 1024):
-        values = chunk.double()
-        total += values.sum((0, 2, 3), keepdim=True)
-        squares += (values**2).sum((0, 2, 3), keepdim=True)
-    count = images.numel() / images.shape[1]
-    mean = total / count
-    std = (squares / count - mean**2).clamp(min=1e-12).sqrt()
+    totals, squares, count = [], [], 0
+    for images in pool.read(torch.split(indices, 256)):
+        values = images.double()
+        totals.append(values.sum((0, 2, 3), keepdim=True))
+        squares.append((values**2).sum((0, 2, 3), keepdim=True))
+        count += images.numel() // images.shape[1]
+    mean = torch.stack(totals).sum(0) / count
+    std = (torch.stack(squares).sum(0) / count - mean**2).clamp(min=1e-12).sqrt()
     return mean.float(), std.float()
 
 
-def _fingerprint(splits: tuple[Split, ...]) -> str:
-    """Return a hash of every pixel and label, by which a resumed search knows its data."""
+def _fingerprint(*splits: Split) -> str:
+    """Return a hash by which a resumed search knows its data: pixels (or names and sizes), splits and labels."""
     digest = hashlib.sha256()
     for split in splits:
-        digest.update(split.labels.numpy().tobytes())
-        digest.update(split.images.contiguous().numpy().tobytes())
+        digest.update(split.pool.identity.encode())
+        digest.update(split.indices.numpy().tobytes())
+        digest.update(split.labels.cpu().numpy().tobytes())
     return digest.hexdigest()[:16]

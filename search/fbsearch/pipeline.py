@@ -119,6 +119,7 @@ def _provenance(
         "classes": list(data.classes),
         "w_images": len(data.w),
         "theta_images": len(data.theta),
+        "validation_images": len(data.validation),
         "test_images": len(data.test),
         "skip_layers": skips,
         "theta_accuracy_percent": round(best.accuracy_percent, 3),

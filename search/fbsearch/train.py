@@ -9,11 +9,12 @@ from torch import nn
 from fbbase.interrupt import interrupt_between_steps
 from fbbase.progress import progress
 from fbsearch.checkpoint import TRAIN, RunFolder
-from fbsearch.data import Data, Split, batch_count
+from fbsearch.data import Data, batch_count
 from fbsearch.descent import descend
 from fbsearch.metrics import Metrics
 from fbsearch.search import Mean, epoch_generator
 from fbsearch.settings import Settings
+from fbsearch.split import Split
 from fbspace.architecture import Architecture
 from fbspace.network import build_network
 from fbspace.space import Space

@@ -1,5 +1,6 @@
 """Splits, statistics and every kind of bad input."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -7,14 +8,19 @@ import pytest
 import torch
 from PIL import Image
 
-from fbsearch.data import Data, Split, load_data
+from fbsearch.data import Data, load_data
 from fbsearch.errors import DataError
+from fbsearch.split import Split
 
 SHAPE = (1, 3, 8, 8)
 
 
+def images_of(split: Split) -> torch.Tensor:
+    return next(split.pool.read([split.indices]))
+
+
 def rows(split: Split) -> set[bytes]:
-    return {image.numpy().tobytes() for image in split.images}
+    return {image.numpy().tobytes() for image in images_of(split)}
 
 
 def save(path: Path, **arrays: object) -> str:
@@ -28,27 +34,48 @@ def images(count: int, *shape: int) -> np.ndarray:
 
 def test_digits_are_split_without_overlap_and_by_class() -> None:
     data = load_data("digits", SHAPE, seed=0)
-    assert len(data.w) + len(data.theta) + len(data.test) == 1797
+    splits = (data.w, data.theta, data.validation, data.test)
+    assert sum(map(len, splits)) == 1797
     assert len(data.test) == pytest.approx(0.2 * 1797, abs=5)
-    assert len(data.theta) == pytest.approx(0.2 * 0.8 * 1797, abs=5)
-    assert not rows(data.w) & rows(data.theta)
-    assert not rows(data.w) & rows(data.test)
-    assert not rows(data.theta) & rows(data.test)
-    for split in (data.w, data.theta, data.test):
+    assert len(data.validation) == pytest.approx(0.1 * 0.8 * 1797, abs=5)
+    assert len(data.theta) == pytest.approx(0.2 * 0.9 * 0.8 * 1797, abs=5)
+    for one, other in itertools.combinations(splits, 2):
+        assert not rows(one) & rows(other)
+    for split in splits:
         share = torch.bincount(split.labels, minlength=10) / len(split)
         torch.testing.assert_close(share, torch.full((10,), 0.1), atol=0.01, rtol=0)
+    assert rows(data.training) == rows(data.w) | rows(data.theta)
+
+
+@pytest.mark.parametrize(("w_share", "validation_share", "sizes"), [(0.8, 0.1, (72, 18, 10)), (0.5, 0.2, (40, 40, 20))])
+def test_shares_are_those_asked_for(
+    w_share: float, validation_share: float, sizes: tuple[int, ...], tmp_path: Path
+) -> None:
+    x, y = images(120, 6, 6), np.arange(120) % 2
+    name = save(tmp_path / "d.npz", x_train=x[:100], y_train=y[:100], x_test=x[100:], y_test=y[100:])
+    data = load_data(name, SHAPE, seed=0, w_share=w_share, validation_share=validation_share)
+    assert (len(data.w), len(data.theta), len(data.validation)) == sizes
+    assert len(data.test) == 20
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.1, float("nan")])
+def test_no_split_may_be_empty(share: float) -> None:
+    with pytest.raises(DataError, match=r"validation split's share must lie between 0 and 1"):
+        load_data("digits", SHAPE, seed=0, validation_share=share)
+    with pytest.raises(DataError, match=r"w split's share must lie between 0 and 1"):
+        load_data("digits", SHAPE, seed=0, w_share=share)
 
 
 def test_splits_follow_from_the_seed() -> None:
     first, again, other = (load_data("digits", SHAPE, seed) for seed in (1, 1, 2))
     assert first.fingerprint == again.fingerprint
-    assert torch.equal(first.w.images, again.w.images)
+    assert torch.equal(images_of(first.w), images_of(again.w))
     assert first.fingerprint != other.fingerprint
 
 
 def test_only_the_w_split_normalises() -> None:
     data = load_data("digits", SHAPE, seed=0)
-    assert data.mean.flatten().tolist() == pytest.approx([data.w.images.mean().item()] * 3)
+    assert data.mean.flatten().tolist() == pytest.approx([images_of(data.w).mean().item()] * 3)
     x = torch.cat([x for x, _ in data.batches(data.w, 100)])
     assert x.shape == (len(data.w), 3, 8, 8)
     assert x.mean().item() == pytest.approx(0, abs=1e-4)
@@ -56,7 +83,7 @@ def test_only_the_w_split_normalises() -> None:
 
 
 def test_batches_cover_the_split_once_and_never_hold_one_image(digits: Data) -> None:
-    split = Split(digits.w.images[:65], digits.w.labels[:65])
+    split = Split(digits.w.pool, digits.w.indices[:65], digits.w.labels[:65])
     sizes = [len(y) for _, y in digits.batches(split, 64)]
     assert sizes == [33, 32]
     shuffled = list(digits.batches(split, 16, torch.Generator().manual_seed(0)))
@@ -70,7 +97,7 @@ def test_images_are_resized_to_the_space() -> None:
     data = load_data("digits", (1, 3, 32, 32), seed=0, limit=100)
     x, _ = next(data.batches(data.w, 4))
     assert x.shape == (4, 3, 32, 32)
-    assert len(data.w) + len(data.theta) == 100
+    assert len(data.w) + len(data.theta) + len(data.validation) == 100
     assert len(data.test) == 100
 
 
@@ -79,17 +106,18 @@ def test_npz_layouts(shape: tuple[int, ...], tmp_path: Path) -> None:
     x, y = images(40, *shape), np.arange(40) % 2 + 5
     data = load_data(save(tmp_path / "d.npz", x_train=x, y_train=y), SHAPE, seed=0)
     assert data.classes == ("5", "6")
-    assert data.w.images.dtype == torch.uint8
-    assert data.w.images.shape[1:] == (3 if 3 in shape else 1, 6, 6)
-    assert (len(data.w), len(data.theta), len(data.test)) == (26, 6, 8)
+    assert images_of(data.w).dtype == torch.uint8
+    assert images_of(data.w).shape[1:] == (3 if 3 in shape else 1, 6, 6)
+    assert (len(data.w), len(data.theta), len(data.validation), len(data.test)) == (22, 6, 4, 8)
 
 
 def test_npz_keeps_its_own_test_images(tmp_path: Path) -> None:
     x, y = images(40, 6, 6), np.arange(40) % 2
     name = save(tmp_path / "d.npz", x_train=x[:30], y_train=y[:30], x_test=x[30:], y_test=y[30:])
     data = load_data(name, SHAPE, seed=0)
-    assert (len(data.w), len(data.theta), len(data.test)) == (24, 6, 10)
-    assert rows(data.test) == rows(Split(torch.from_numpy(x[30:]), torch.from_numpy(y[30:])))
+    assert (len(data.w), len(data.theta), len(data.validation), len(data.test)) == (22, 6, 2, 10)
+    assert rows(data.test) == {image.tobytes() for image in x[30:]}
+    assert rows(data.training) | rows(data.validation) == {image.tobytes() for image in x[:30]}
 
 
 def test_class_folders(tmp_path: Path) -> None:
@@ -99,8 +127,8 @@ def test_class_folders(tmp_path: Path) -> None:
             Image.new("RGB", (10 + i, 12), colour).save(tmp_path / label / f"{i}.png")
     data = load_data(str(tmp_path), SHAPE, seed=0)
     assert data.classes == ("blue", "red")
-    assert data.w.images.shape == (6, 3, 8, 8)
-    for image, label in zip(data.w.images, data.w.labels, strict=True):
+    assert images_of(data.w).shape == (4, 3, 8, 8)
+    for image, label in zip(images_of(data.w), data.w.labels, strict=True):
         assert image[0].eq(255 * label).all()
         assert image[2].eq(255 * (1 - label)).all()
 
@@ -108,8 +136,8 @@ def test_class_folders(tmp_path: Path) -> None:
 def test_jpeg_archive(shared: Path) -> None:
     data = load_data(str(shared / "data" / "cifar10_jpegs.npz"), (1, 3, 32, 32), seed=0, limit=100)
     assert data.classes[3] == "cat"
-    assert (len(data.w), len(data.theta), len(data.test)) == (80, 20, 100)
-    assert torch.bincount(data.w.labels).tolist() == [8] * 10
+    assert (len(data.w), len(data.theta), len(data.validation), len(data.test)) == (70, 20, 10, 100)
+    assert torch.bincount(data.w.labels).tolist() == [7] * 10
 
 
 def _one_class(path: Path) -> str:
@@ -158,7 +186,10 @@ Y = np.arange(10) % 2
         (_npz(x_train=images(10, 6, 6, 2), y_train=Y), "N,H,W,C"),
         (_npz(x_train=images(10, 6, 6), y_train=Y + 0.5), "whole numbers"),
         (_npz(x_train=images(10, 6, 6), y_train=Y * 0), "one class only"),
-        (_npz(x_train=images(10, 6, 6), y_train=np.arange(10)), "class '0' of .* has 1 image where"),
+        (
+            _npz(x_train=images(10, 6, 6), y_train=np.arange(10)),
+            "class '0' of .* has 1 image left where the splits w, θ, validation, test need one each",
+        ),
         (_npz(x_train=np.full((10, 6, 6), np.nan), y_train=Y), "not finite"),
         (_npz(x_train=images(10, 6, 6), y_train=Y, x_test=images(10, 6, 6), y_test=Y + 1), "y_train has not: 2"),
         (_npz(x_train=np.array([object()] * 10), y_train=Y), "is not an .npz file of plain arrays"),

@@ -41,7 +41,8 @@ def test_a_run_writes_what_it_found_and_is_read_back_the_second_time(
     assert architecture.predicted.latency_us == read_lut(micro_lut_file).predict_us(architecture.specs())
     assert architecture.predicted.device == "made-up"
     found = architecture.provenance
-    assert (found["w_images"], found["theta_images"], found["test_images"]) == (160, 40, 200)
+    assert (found["w_images"], found["theta_images"], found["test_images"]) == (140, 40, 200)
+    assert found["validation_images"] == 20
     assert found["skip_layers"] == architecture.choices.count("skip")
     assert 0 <= found["test_accuracy_percent"] <= 100
     assert found["settings"]["seed"] == 0

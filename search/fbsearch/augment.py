@@ -1,0 +1,125 @@
+"""Augmentation of whole batches on their own device: random crops, flips and resized crops, no loop over images.
+
+What is drawn (`Draw`) is kept apart from what is computed: numbers are drawn on the CPU for the whole batch, so that a
+batch looks the same on every device and a process that holds a part of it can take its part of the numbers.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fbsearch.errors import DataError
+
+AUGMENTATIONS = ("none", "crop", "flip", "crop-flip", "resized-crop")
+
+PAD_SHARE = 1 / 8
+"""Padding on each side, as a share of the image's side: 4 of 32 pixels, as is usual for CIFAR."""
+
+AREA = (0.08, 1.0)
+"""Least and greatest area of a resized crop, as a share of the image's (Szegedy et al., 2015)."""
+
+RATIO = (3 / 4, 4 / 3)
+"""Least and greatest width to height of a resized crop."""
+
+TRIES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """The random numbers of one batch, each a tensor of one row per image.
+
+    `box` is top, left, height and width: of "crop" the first two, whole pixels of the padded image; of "resized-crop"
+    all four, as shares of the image. Empty where the augmentation has none.
+    """
+
+    flip: Tensor
+    box: Tensor
+
+    def part(self, rank: int, world: int) -> "Draw":
+        """Return the numbers of images rank, rank + world, …"""
+        return Draw(self.flip[rank::world], self.box[rank::world])
+
+
+def draw(name: str, count: int, height: int, width: int, generator: torch.Generator) -> Draw:
+    """Draw what an augmentation needs for `count` images; the generator is one of the CPU."""
+    flip = torch.zeros(count, dtype=torch.bool)
+    if name in ("flip", "crop-flip", "resized-crop"):
+        flip = torch.rand(count, generator=generator) < 0.5
+    box = torch.empty(count, 0)
+    if name in ("crop", "crop-flip"):
+        span = torch.tensor([2 * _pad(height) + 1, 2 * _pad(width) + 1])
+        box = (torch.rand(count, 2, generator=generator) * span).long().clamp(max=span - 1)
+    elif name == "resized-crop":
+        box = _boxes(count, width / height, generator)
+    return Draw(flip, box)
+
+
+def augment(name: str, x: Tensor, drawn: Draw) -> Tensor:
+    """Return N, C, H, W of the same shape. Pixels beyond the border are 0, the mean of a normalised image."""
+    flip, box = drawn.flip.to(x.device), drawn.box.to(x.device)
+    if name == "flip":
+        return torch.where(flip[:, None, None, None], x.flip(3), x)
+    if name in ("crop", "crop-flip"):
+        return _crop(x, box, flip)
+    if name == "resized-crop":
+        return _resized_crop(x, box, flip)
+    return x
+
+
+def check_augmentation(name: str) -> None:
+    """Refuse an unknown augmentation. Raises DataError."""
+    if name not in AUGMENTATIONS:
+        raise DataError(f"unknown augmentation {name!r}; known are {', '.join(AUGMENTATIONS)}")
+
+
+def _pad(side: int) -> int:
+    return max(1, round(side * PAD_SHARE))
+
+
+def _crop(x: Tensor, box: Tensor, flip: Tensor) -> Tensor:
+    """Pad, and take from every image H×W pixels at its own place, from right to left where it is flipped."""
+    count, channels, height, width = x.shape
+    across = torch.arange(width, device=x.device).expand(count, width)
+    across = torch.where(flip[:, None], width - 1 - across, across)
+    rows = box[:, :1] + torch.arange(height, device=x.device)
+    columns = box[:, 1:] + across
+    padded = F.pad(x, (_pad(width), _pad(width), _pad(height), _pad(height)))
+    image = torch.arange(count, device=x.device)[:, None, None, None]
+    channel = torch.arange(channels, device=x.device)[:, None, None]
+    return padded[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+def _boxes(count: int, image_ratio: float, generator: torch.Generator) -> Tensor:
+    """Return top, left, height, width as shares: the first of ten tries that fits, else the largest box in RATIO.
+
+    Area uniform in AREA, log of width to height uniform in RATIO, place uniform.
+    """
+    area = AREA[0] + (AREA[1] - AREA[0]) * torch.rand(count, TRIES, generator=generator)
+    low, high = math.log(RATIO[0]), math.log(RATIO[1])
+    # The ratio of shares is that of pixels, divided by the image's own.
+    ratio = torch.exp(low + (high - low) * torch.rand(count, TRIES, generator=generator)) / image_ratio
+    heights, widths = (area / ratio).sqrt(), (area * ratio).sqrt()
+    fits = (heights <= 1) & (widths <= 1)
+    first = fits.int().argmax(1, keepdim=True)
+    ratio_of_all = min(max(image_ratio, RATIO[0]), RATIO[1]) / image_ratio
+    found = fits.any(1)
+    height = torch.where(found, heights.gather(1, first)[:, 0], torch.tensor(min(1.0, 1 / ratio_of_all)))
+    width = torch.where(found, widths.gather(1, first)[:, 0], torch.tensor(min(1.0, ratio_of_all)))
+    place = torch.rand(count, 2, generator=generator)
+    return torch.stack([place[:, 0] * (1 - height), place[:, 1] * (1 - width), height, width], 1)
+
+
+def _resized_crop(x: Tensor, box: Tensor, flip: Tensor) -> Tensor:
+    """Bring each image's box to the image's own size, bilinear; a box is never larger than the image."""
+    top, left, height, width = box.unbind(1)
+    # Places run from -1 to 1 across the image: a box is a scale, and a shift of the centre.
+    matrix = torch.zeros(len(x), 2, 3, device=x.device)
+    matrix[:, 0, 0] = torch.where(flip, -width, width)
+    matrix[:, 0, 2] = 2 * left + width - 1
+    matrix[:, 1, 1] = height
+    matrix[:, 1, 2] = 2 * top + height - 1
+    grid = F.affine_grid(matrix, list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
