@@ -12,10 +12,13 @@ from fbsearch.costs import AdditiveCost, Cost, build_cost
 from fbsearch.data import Data, load_data
 from fbsearch.derive import Candidate, derive
 from fbsearch.errors import Interrupted, SearchError
+from fbsearch.evaluate import Evaluation, evaluate
+from fbsearch.recipe import Recipe
+from fbsearch.record import TrainingRecord
 from fbsearch.search import Search
 from fbsearch.select import reachable
 from fbsearch.settings import TARGET_SHARE, Settings
-from fbsearch.train import Trained, train
+from fbsearch.train import train
 from fbspace.architecture import Architecture, Predicted, load_architecture
 from fbspace.space import Space, load_space
 from fbspace.weights import save_weights
@@ -92,7 +95,9 @@ def _search(space: Space, lut: Lut, lut_name: str, data: Data, settings: Setting
     search.run(folder)
     ranked = derive(search)
     chosen = Architecture(name=folder.path.resolve().name, space=settings.space, choices=ranked[0].choices)
-    trained = train(chosen, space, data, settings, folder)
+    recipe = _final_recipe(settings)
+    trained = train(chosen, space, data, recipe, folder, lr_option="--train-lr")
+    tested = evaluate(trained.network, data, data.test, settings.batch)
     save_weights(trained.network, folder.path / "weights.pt")
     prediction = lut.predict(chosen.specs(space))
     predicted = Predicted(
@@ -103,12 +108,27 @@ def _search(space: Space, lut: Lut, lut_name: str, data: Data, settings: Setting
         device=lut.metadata.device,
         runtime=lut.metadata.runtime,
     )
-    provenance = _provenance(space, data, settings, ranked, trained)
+    provenance = _provenance(space, data, settings, ranked, tested)
+    provenance["training"] = TrainingRecord.of(data, recipe, trained).model_dump(mode="json")
     chosen.model_copy(update={"predicted": predicted, "provenance": provenance}).save(folder.path / "arch.json")
 
 
+def _final_recipe(settings: Settings) -> Recipe:
+    """Return how the network that was found is trained."""
+    return Recipe(
+        epochs=settings.train_epochs,
+        batch=settings.batch,
+        lr=settings.train_lr,
+        momentum=settings.momentum,
+        weight_decay=settings.train_weight_decay,
+        seed=settings.seed,
+        limit=settings.limit,
+        steps=settings.steps,
+    )
+
+
 def _provenance(
-    space: Space, data: Data, settings: Settings, ranked: list[Candidate], trained: Trained
+    space: Space, data: Data, settings: Settings, ranked: list[Candidate], tested: Evaluation
 ) -> dict[str, object]:
     best = ranked[0]
     skips = sum(layer.candidates[name].kind == "skip" for layer, name in zip(space.layers, best.choices, strict=True))
@@ -123,7 +143,6 @@ def _provenance(
         "test_images": len(data.test),
         "skip_layers": skips,
         "theta_accuracy_percent": round(best.accuracy_percent, 3),
-        "train_accuracy_percent": round(trained.train_accuracy_percent, 3),
-        "test_accuracy_percent": round(trained.test_accuracy_percent, 3),
+        "test_accuracy_percent": round(tested.top1_percent, 3),
         "candidates": [dataclasses.asdict(candidate) for candidate in ranked],
     }

@@ -94,10 +94,6 @@ class Settings:
         """Return the learning rate of w: cosine from `lr` down to zero after the last epoch."""
         return cosine(self.lr, epoch, self.epochs)
 
-    def train_lr_at(self, epoch: int) -> float:
-        """Return the learning rate of the final training: cosine from `train_lr`."""
-        return cosine(self.train_lr, epoch, self.train_epochs)
-
 
 def cosine(highest: float, epoch: int, epochs: int) -> float:
     """Return ½ · highest · (1 + cos(π · epoch / epochs))."""

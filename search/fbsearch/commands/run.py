@@ -119,7 +119,7 @@ def _report(architecture: "Architecture", space: "Space", lut: "Lut", output: Pa
         f"{_target(found['settings']['target_ms'], predicted.latency_us)}"
         f"skip layers        {found['skip_layers']} of {len(architecture.choices)}\n"
         f"θ split accuracy   {found['theta_accuracy_percent']:.1f} % with the supernet's weights\n"
-        f"training accuracy  {found['train_accuracy_percent']:.1f} % from scratch\n"
+        f"training accuracy  {found['training']['train_accuracy_percent']:.1f} % from scratch\n"
         f"test accuracy      {found['test_accuracy_percent']:.1f} % of {found['test_images']} images held out\n"
         f"written            {output / 'arch.json'}, {output / 'weights.pt'}, {output / 'metrics.jsonl'}, "
         f"{output / 'tensorboard'}\n"
