@@ -73,7 +73,12 @@ class RunFolder:
 
 def hash_text(text: str) -> str:
     """Return a hash by which a run knows what it read."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hash_bytes(text.encode())
+
+
+def hash_bytes(content: bytes) -> str:
+    """Return a hash of a file's content."""
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:

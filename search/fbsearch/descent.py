@@ -1,4 +1,4 @@
-"""One step of gradient descent, which the search and the final training share."""
+"""One step of gradient descent of the search."""
 
 import math
 from collections.abc import Callable

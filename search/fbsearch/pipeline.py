@@ -11,15 +11,18 @@ from fbbase.files import write_text
 from fblut.check import space_name
 from fblut.table import Lut
 from fblut.writing import format_lut
-from fbsearch.checkpoint import SEARCH, RunFolder, hash_text
+from fbsearch.checkpoint import FILES, SEARCH, TRAIN, RunFolder, hash_text
 from fbsearch.compute import Compute
 from fbsearch.costs import AdditiveCost, Cost, build_cost
 from fbsearch.data import load_data
 from fbsearch.derive import Candidate, derive
 from fbsearch.errors import Interrupted, SearchError
+from fbsearch.evaluate import evaluate
 from fbsearch.losses import load_loss
 from fbsearch.objective import Objective
 from fbsearch.ranks import Ranks
+from fbsearch.recipe import Recipe
+from fbsearch.record import TrainingRecord
 from fbsearch.search import Search
 from fbsearch.select import reachable
 from fbsearch.settings import TARGET_SHARE, Settings
@@ -130,9 +133,11 @@ def arch_paths(settings: Settings, path: Path) -> dict[str, Path]:
 
 def clear(folder: RunFolder) -> None:
     """Remove what an earlier search left in the folder, and nothing else."""
-    left = [*folder.path.glob("arch-*.json"), *folder.path.glob("*.ckpt"), *folder.path.glob("weights*.pt")]
-    left += (folder.path / TABLES).glob("*.csv")
-    folder.clear([*(str(each.relative_to(folder.path)) for each in left), "arch.json", "metrics.jsonl"])
+    left = [*folder.path.glob("arch-*.json"), *(folder.path / TABLES).glob("*.csv")]
+    folder.clear([*FILES, *(str(each.relative_to(folder.path)) for each in left)])
+    for home in folder.path.glob("*"):
+        if (home / TRAIN).exists():
+            dataclasses.replace(folder, path=home).clear()
 
 
 def check_tables(luts: Mapping[str, Lut], space: Space) -> None:
@@ -182,15 +187,32 @@ def _conclude(search: Search, objective: Objective, table: str, lut: Lut, path: 
     settings, suffix = search.settings, path.stem.removeprefix("arch")
     ranked = derive(search, objective, settings.samples + 1)
     chosen = Architecture(name=path.parent.resolve().name + suffix, space=settings.space, choices=ranked[0].choices)
-    accuracy: dict[str, float] = {}
+    provenance = describe(search, objective, ranked)
     if settings.train_epochs:
-        trained = train(chosen, search.space, search.data, settings, folder, suffix)
-        save_weights(trained.network, path.parent / f"weights{suffix}.pt")
-        accuracy["train_accuracy_percent"] = round(trained.train_accuracy_percent, 3)
-        accuracy["test_accuracy_percent"] = round(trained.test_accuracy_percent, 3)
-    provenance = describe(search, objective, table, ranked) | accuracy
+        home = folder if not suffix else dataclasses.replace(folder, path=folder.path / objective.name)
+        recipe = final_recipe(settings)
+        trained = train(chosen, search.space, search.data, recipe, home, search.compute, lr_option="--train-lr")
+        save_weights(trained.network, home.path / "weights.pt")
+        tested = evaluate(trained.network, search.data, search.data.test, settings.batch, search.compute)
+        provenance["training"] = TrainingRecord.of(search.data, recipe, trained).model_dump(mode="json")
+        provenance["test_accuracy_percent"] = round(tested.top1_percent, 3)
     predicted = predict(chosen, search.space, lut, table)
     chosen.model_copy(update={"predicted": predicted, "provenance": provenance}).save(path)
+
+
+def final_recipe(settings: Settings) -> Recipe:
+    """Return how a network that was found is trained."""
+    return Recipe(
+        epochs=settings.train_epochs,
+        batch=settings.batch,
+        lr=settings.train_lr,
+        momentum=settings.momentum,
+        weight_decay=settings.train_weight_decay,
+        augment=settings.augment,
+        seed=settings.seed,
+        limit=settings.limit,
+        steps=settings.steps,
+    )
 
 
 def predict(architecture: Architecture, space: Space, lut: Lut, table: str) -> Predicted:
@@ -206,7 +228,7 @@ def predict(architecture: Architecture, space: Space, lut: Lut, table: str) -> P
     )
 
 
-def describe(search: Search, objective: Objective, table: str, ranked: list[Candidate]) -> dict[str, Any]:
+def describe(search: Search, objective: Objective, ranked: list[Candidate]) -> dict[str, Any]:
     """Return where a network came from: settings, data, and the networks it was chosen from."""
     best, data, space = ranked[0], search.data, search.space
     skips = sum(layer.candidates[name].kind == "skip" for layer, name in zip(space.layers, best.choices, strict=True))

@@ -17,6 +17,7 @@ from fbsearch.costs import build_cost
 from fbsearch.data import Data
 from fbsearch.derive import derive
 from fbsearch.errors import DivergedError, SearchError
+from fbsearch.pipeline import search_folder
 from fbsearch.search import Search, epoch_generator
 from fbsearch.settings import Settings
 from fbspace.space import Space
@@ -35,7 +36,7 @@ def make(micro: Space, micro_lut: Lut, digits: Data) -> Make:
 
 @pytest.fixture
 def folder(tmp_path: Path, micro: Space, micro_lut: Lut, digits: Data) -> RunFolder:
-    return RunFolder.of(tmp_path, SETTINGS, micro, micro_lut, digits)
+    return search_folder(tmp_path, SETTINGS, micro, micro_lut, digits)
 
 
 def theta(search: Search) -> list[list[float]]:
@@ -89,7 +90,7 @@ def test_two_searches_of_one_seed_agree_bit_for_bit_and_another_seed_does_not(
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         settings = Settings(space="micro", data="digits", epochs=2, batch=40, limit=200, seed=seed)
         search = make(settings)
-        search.run(RunFolder.of(tmp_path / name, settings, micro, micro_lut, digits))
+        search.run(search_folder(tmp_path / name, settings, micro, micro_lut, digits))
         found.append((theta(search), derive(search)))
     assert found[0] == found[1]
     assert found[0] != found[2]
@@ -105,7 +106,7 @@ def test_a_search_killed_in_an_epoch_resumes_to_the_same_bits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     whole = make()
-    whole.run(RunFolder.of(tmp_path / "whole", SETTINGS, micro, micro_lut, digits))
+    whole.run(search_folder(tmp_path / "whole", SETTINGS, micro, micro_lut, digits))
 
     killed = make()
     step, steps = killed.theta_step, []
@@ -136,10 +137,10 @@ def test_another_searchs_folder_is_refused(
     make().run(folder)
     other = Settings(space="micro", data="digits", epochs=3, batch=40, limit=200, seed=7)
     with pytest.raises(SearchError, match=r"other settings \(seed: 0 then, 7 now\).*--fresh"):
-        RunFolder.of(folder.path, other, micro, micro_lut, digits).load(SEARCH)
+        search_folder(folder.path, other, micro, micro_lut, digits).load(SEARCH)
     elsewhere = Lut(micro_lut.metadata.model_copy(update={"device": "another"}), micro_lut.rows)
     with pytest.raises(SearchError, match="another latency table"):
-        RunFolder.of(folder.path, SETTINGS, micro, elsewhere, digits).load(SEARCH)
+        search_folder(folder.path, SETTINGS, micro, elsewhere, digits).load(SEARCH)
     folder.clear()
     assert [path for path in folder.path.rglob("*") if path.is_file()] == []
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from fblut.table import Lut
-from fbsearch.checkpoint import RunFolder
 from fbsearch.costs import build_cost
 from fbsearch.data import Data
+from fbsearch.pipeline import search_folder
 from fbsearch.search import Search, epoch_generator, one_hot
 from fbsearch.settings import Settings
 from fbsearch.strategies import load_strategy, single_path
@@ -125,7 +125,7 @@ def test_a_w_step_touches_the_candidates_drawn_and_no_other(micro: Space, micro_
 
 def test_a_search_resumes_to_the_same_bits(micro: Space, micro_lut: Lut, digits: Data, tmp_path: object) -> None:
     make = partial(Search, micro, build_cost("lut", micro, micro_lut), digits, SETTINGS)
-    folder = partial(RunFolder.of, settings=SETTINGS, space=micro, lut=micro_lut, data=digits)
+    folder = partial(search_folder, settings=SETTINGS, space=micro, lut=micro_lut, data=digits)
     whole, interrupted, resumed = make(), make(), make()
     whole.run(folder(tmp_path / "whole"))  # type: ignore[operator]
     step, steps = interrupted.w_step, []

@@ -218,7 +218,7 @@ def _report(found: "Found", space: "Space", lut: "Lut", lut_file: Path, output: 
         lines.insert(1, f"target               {target_ms:g} ms; the network takes {share:.1f} % of it")
     if "test_accuracy_percent" in provenance:
         lines += [
-            f"training accuracy    {provenance['train_accuracy_percent']:.1f} % from scratch",
+            f"training accuracy    {provenance['training']['train_accuracy_percent']:.1f} % from scratch",
             f"test accuracy        {provenance['test_accuracy_percent']:.1f} % of {provenance['test_images']} images "
             "held out",
         ]

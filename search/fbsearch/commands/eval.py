@@ -1,0 +1,76 @@
+"""fbsearch eval: the accuracy of a trained network on images that it was not trained on."""
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command(short_help="Measure a trained network's accuracy on held-out images.")
+@click.argument("arch")
+@click.option("--weights", type=click.Path(path_type=Path), required=True, help="The trained weights.")
+@click.option("--data", default="digits", show_default=True, help="Images: a name, a file or a folder; as for train.")
+@click.option(
+    "--split",
+    type=click.Choice(["test", "validation"]),
+    default="test",
+    show_default=True,
+    help="Which of the images held out.",
+)
+@click.option("--limit", type=click.IntRange(2), help="Use at most so many test images.")
+@click.option("--batch", type=click.IntRange(1), default=256, show_default=True, help="Images at a time.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1.")
+@click.option(
+    "--amp", type=click.Choice(["none", "bf16", "fp16"]), default="none", show_default=True, help="Mixed precision."
+)
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def command(
+    arch: str,
+    weights: Path,
+    data: str,
+    split: str,
+    limit: int | None,
+    batch: int,
+    device: str,
+    amp: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    r"""Measure a trained network's accuracy and cross-entropy on images that it was not trained on.
+
+    ARCH is the arch.json that fbsearch train or run wrote beside the weights: it says which images took part in the
+    training and how images were normalised, so that the same is done here, whatever --limit is. DATA without test
+    images of its own is split as in the training. Of at least ten classes the top-5 accuracy is given too.
+
+    \b
+    Example:
+      fbsearch eval runs/first-trained/arch.json --weights runs/first-trained/weights.pt --data cifar10.npz
+      fbsearch eval arch.json --weights weights.pt --data cifar10.npz --split validation --json
+    """
+    import dataclasses
+
+    import torch
+
+    from fbsearch.compute import Compute
+    from fbsearch.evaluate import evaluate
+    from fbsearch.record import check_classes, held_out
+    from fbspace.architecture import load_architecture
+    from fbspace.weights import load_network
+
+    compute = Compute.choose(device, amp)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    architecture = load_architecture(arch)
+    network = load_network(architecture, weights)
+    images, chosen = held_out(architecture, data, split, limit, compute.device)
+    check_classes(network, images)
+    result = evaluate(compute.place(network), images, chosen, batch, compute)
+    if as_json:
+        about = {"architecture": arch, "weights": str(weights), "data": data, "split": split}
+        click.echo(json.dumps({**about, **dataclasses.asdict(result)}, indent=2, ensure_ascii=False))
+        return
+    click.echo(f"top-1 accuracy  {result.top1_percent:.2f} % of {result.images} {split} images")
+    if result.top5_percent is not None:
+        click.echo(f"top-5 accuracy  {result.top5_percent:.2f} %")
+    click.echo(f"cross-entropy   {result.cross_entropy:.4f}")

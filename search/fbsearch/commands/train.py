@@ -1,0 +1,146 @@
+"""fbsearch train: train a network, from scratch or from given weights, and write it down."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+_Command = Callable[..., Any]
+
+if TYPE_CHECKING:
+    from fbsearch.train import Trained
+    from fbspace.architecture import Architecture
+
+
+def _milestones(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+    try:
+        return None if value is None else tuple(float(share) for share in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a list of shares such as 0.25,0.5,0.75") from None
+
+
+@click.command(short_help="Train a network and write its weights.")
+@click.argument("arch")
+@click.option("--data", default="digits", show_default=True, help="Images: a name, a file or a folder; as for run.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder.  [default: runs/NAME-trained]")
+@click.option("--init", type=click.Path(path_type=Path), help="Weights to begin with, instead of random ones.")
+@click.option(
+    "--preset",
+    type=click.Choice(["quick", "paper"]),
+    default="quick",
+    show_default=True,
+    help="A recipe; the options below change it.",
+)
+@click.option("--epochs", type=int, help="Passes over the training images.  [quick 15, paper 360]")
+@click.option("--batch", type=int, help="Images per step.  [quick 64, paper 256]")
+@click.option("--optimizer", type=click.Choice(["sgd", "adamw"]), help="Of all parameters.  [sgd]")
+@click.option("--lr", type=float, help="Highest learning rate.  [sgd 0.1, adamw 0.001]")
+@click.option("--schedule", type=click.Choice(["cosine", "steps"]), help="How --lr falls.  [quick cosine, paper steps]")
+@click.option("--milestones", callback=_milestones, help="Shares of --epochs where steps divide --lr by 10.  [¼, ½, ¾]")
+@click.option("--warmup", type=int, help="First epochs, in which the learning rate rises from zero.  [0]")
+@click.option("--momentum", type=float, help="Of sgd.  [0.9]")
+@click.option("--nesterov/--no-nesterov", default=None, help="Of sgd.  [quick yes, paper no]")
+@click.option("--weight-decay", type=float, help="On all parameters.  [sgd 4e-5, adamw 0.05]")
+@click.option("--label-smoothing", type=float, help="Share of every label spread over all classes.  [0]")
+@click.option("--mixup", type=float, help="α of Beta(α, α), by which images are mixed in pairs.  [0: off]")
+@click.option("--cutout", type=float, help="Side of a square left out, as a share of the image's.  [0: off]")
+@click.option("--ema", type=float, help="Decay per step of an average of the weights, which then counts.  [0: off]")
+@click.option("--augment", help="none, crop, flip, crop-flip or resized-crop.  [none]")
+@click.option("--seed", type=int, help="Seed of everything random.  [0]")
+@click.option("--limit", type=int, help="Use at most so many training images.")
+@click.option("--steps", type=int, help="End every epoch after so many steps, for a trial.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1.")
+@click.option(
+    "--amp", type=click.Choice(["none", "bf16", "fp16"]), default="none", show_default=True, help="Mixed precision."
+)
+@click.option("--compile", "compile_network", is_flag=True, help="Compile the network; minutes at first, faster after.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
+@click.option("--fresh", is_flag=True, help="Start over in a folder that holds an earlier training.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def command(
+    arch: str,
+    data: str,
+    output: Path | None,
+    init: Path | None,
+    preset: str,
+    device: str,
+    amp: str,
+    compile_network: bool,
+    threads: int | None,
+    fresh: bool,
+    as_json: bool,
+    **recipe: Any,
+) -> None:
+    r"""Train a network on all training images; a share of them is held out for validation after every epoch.
+
+    ARCH is an architecture file or a published network (fbsearch zoo). OUTPUT receives weights.pt, arch.json (the
+    network and how it was trained), metrics.jsonl and tensorboard/. The test images are left to fbsearch eval.
+
+    A training that was stopped (Ctrl-C, SIGTERM, a crash) goes on when the same command is given again, on the CPU to
+    the same bits. Ctrl-C and SIGTERM (exit code 4) write a checkpoint first.
+
+    Options that are not given are the preset's. paper is FBNet's final training on ImageNet: SGD at 0.1, a tenth of
+    it from epochs 90, 180 and 270 of 360 on each, batch 256, momentum 0.9, weight decay 4e-5.
+
+    \b
+    Example:
+      fbsearch train runs/first/arch.json -o runs/first-trained
+      fbsearch train fbnet-a --data imagenet/ --preset paper --augment resized-crop --amp bf16 -o runs/fbnet-a
+      fbsearch train arch.json --data cifar10.npz --epochs 100 --mixup 0.2 --label-smoothing 0.1 --ema 0.999
+      fbsearch train arch.json --data cifar10.npz --optimizer adamw --warmup 2
+      fbsearch train arch.json --data cifar10.npz --limit 500 --steps 2 --epochs 2 -o runs/trial
+    """
+    import os
+
+    # Threads that spin while they wait make two busy programs on one machine 20 times slower; read when torch loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    import torch
+
+    from fbsearch.compute import Compute
+    from fbsearch.recipe import make_recipe
+    from fbsearch.training_folder import train_network
+    from fbspace.architecture import load_architecture
+
+    compute = Compute.choose(device, amp, compile_network)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    architecture = load_architecture(arch)
+    output = output or Path("runs") / f"{architecture.name.replace('/', '-')}-trained"
+    written, trained = train_network(architecture, data, make_recipe(preset, **recipe), output, compute, init, fresh)
+    if as_json:
+        click.echo(json.dumps(_as_dict(written, trained, output), indent=2, ensure_ascii=False))
+    else:
+        _print(written, trained, output, data)
+
+
+def _as_dict(architecture: "Architecture", trained: "Trained", output: Path) -> dict[str, Any]:
+    import dataclasses
+
+    return {
+        "architecture": str(output / "arch.json"),
+        "weights": str(output / "weights.pt"),
+        "train_accuracy_percent": trained.train_accuracy_percent,
+        "validation": dataclasses.asdict(trained.validation),
+        "seconds": trained.seconds,
+        "waited_s": trained.waited_s,
+        "training": architecture.provenance["training"],
+    }
+
+
+def _print(architecture: "Architecture", trained: "Trained", output: Path, data: str) -> None:
+    validation, record = trained.validation, architecture.provenance["training"]
+    table = architecture.predicted.lut if architecture.predicted else "TABLE"
+    file, weights = output / "arch.json", output / "weights.pt"
+    waited_percent = 100 * trained.waited_s / trained.seconds if trained.seconds else 0.0
+    click.echo(
+        f"training accuracy    {trained.train_accuracy_percent:.1f} % in the last of {record['recipe']['epochs']} "
+        f"epochs over {record['train_images']} images\n"
+        f"validation accuracy  {validation.top1_percent:.1f} % of {validation.images} images held out, "
+        f"cross-entropy {validation.cross_entropy:.3f}\n"
+        f"time                 {trained.seconds:.1f} s, {waited_percent:.0f} % of it waiting for images\n"
+        f"written              {file}, {weights}, {output / 'metrics.jsonl'}, {output / 'tensorboard'}\n"
+        f"next                 fbsearch eval {file} --weights {weights} --data {data}\n"
+        f"                     fbprof verify {file} --lut {table}"
+    )

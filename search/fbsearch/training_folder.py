@@ -1,0 +1,65 @@
+"""What `fbsearch train` does with its folder: train or go on, then write the weights and how they came about."""
+
+import dataclasses
+from pathlib import Path
+
+from torch import Tensor
+
+from fbsearch.checkpoint import SEARCH, TRAIN, RunFolder, hash_bytes, hash_text
+from fbsearch.compute import Compute
+from fbsearch.data import load_data
+from fbsearch.errors import Interrupted, SearchError
+from fbsearch.recipe import Recipe
+from fbsearch.record import TrainingRecord
+from fbsearch.train import Trained, train
+from fbspace.architecture import Architecture
+from fbspace.weights import load_network, save_weights
+
+CLASSIFIER = (".fc.weight", ".fc.bias")
+
+
+def train_network(
+    architecture: Architecture,
+    data_name: str,
+    recipe: Recipe,
+    path: Path,
+    compute: Compute,
+    init: Path | None = None,
+    fresh: bool = False,
+) -> tuple[Architecture, Trained]:
+    """Train or go on in the folder `path`; returns the architecture as written to arch.json, and the training.
+
+    `init` is a file of weights to begin with; its classifier is left out where it has another number of classes.
+    Raises SearchError for a folder of another training or of a search, DataError, DivergedError, and Interrupted on
+    Ctrl-C or Terminated on SIGTERM, with a checkpoint.
+    """
+    if path.exists() and not path.is_dir():
+        raise SearchError(f"{path} is a file; -o names a folder")
+    if (path / SEARCH).exists():
+        raise SearchError(f"{path} holds a search, whose weights a training would overwrite; choose another with -o")
+    space = architecture.load_space()
+    data = load_data(data_name, space.input_shape, recipe.seed, recipe.limit, device=compute.device)
+    initial = None if init is None else _initial(architecture, init, len(data.classes))
+    inputs = {
+        "network": hash_text(repr(architecture.specs(space))),
+        "images": data.fingerprint,
+        "initial weights": "" if init is None else hash_bytes(init.read_bytes()),
+    }
+    folder = RunFolder(path, dataclasses.asdict(recipe), inputs)
+    if fresh:
+        folder.clear((TRAIN, "weights.pt", "metrics.jsonl"))
+    try:
+        trained = train(architecture, space, data, recipe, folder, compute, initial)
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; the same command continues from the last checkpoint in {path}") from None
+    save_weights(trained.network, path / "weights.pt")
+    record = TrainingRecord.of(data, recipe, trained).model_dump(mode="json")
+    written = architecture.model_copy(update={"provenance": architecture.provenance | {"training": record}})
+    written.save(path / "arch.json")
+    return written, trained
+
+
+def _initial(architecture: Architecture, weights: Path, classes: int) -> dict[str, Tensor]:
+    """Return the weights of a file that fit the network. Raises FbError where they are another network's."""
+    state = load_network(architecture, weights).state_dict()
+    return {name: x for name, x in state.items() if not name.endswith(CLASSIFIER) or len(x) == classes}
