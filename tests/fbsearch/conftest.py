@@ -1,5 +1,6 @@
 """A space of two layers and its table, small enough that a whole search takes a second."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,18 @@ import torch
 
 from fblut.table import Lut, Metadata, Row
 from fblut.writing import write_lut
+from fbsearch.checkpoint import RunFolder
+from fbsearch.costs import build_cost
 from fbsearch.data import Data, load_data
+from fbsearch.losses import load_loss
+from fbsearch.objective import Objective
+from fbsearch.search import Search
+from fbsearch.settings import Settings
+from fbsearch.supernet import SuperNet
 from fbspace.network import count_spec
 from fbspace.space import Space, load_space
+
+MakeSearch = Callable[..., Search]
 
 MICRO = """
 description = "two layers of three candidates"
@@ -67,6 +77,32 @@ def micro_lut_file(micro_lut: Lut, tmp_path_factory: pytest.TempPathFactory) -> 
     path = tmp_path_factory.mktemp("lut") / "micro.csv"
     write_lut(micro_lut, path)
     return path
+
+
+def objective(
+    space: Space, lut: Lut, settings: Settings, name: str = "made-up", target: float | None = None
+) -> Objective:
+    """The objective of a table and a target in µs."""
+    skips = [[spec.kind == "skip" for spec in layer.candidates.values()] for layer in space.layers]
+    cost = build_cost(settings.cost, space, lut)
+    return Objective.of(name, cost, target, load_loss(settings.loss), skips, settings)
+
+
+@pytest.fixture
+def make(micro: Space, micro_lut: Lut, digits: Data) -> MakeSearch:
+    """Makes a search of the micro space and its table under given settings, with a target in µs."""
+
+    def search(settings: Settings, target: float | None = None) -> Search:
+        net = SuperNet.of(micro, len(digits.classes), settings.seed)
+        return Search(net, [objective(micro, micro_lut, settings, target=target)], micro, digits, settings)
+
+    return search
+
+
+@pytest.fixture(scope="session")
+def folder_of() -> Callable[[Path, Settings], RunFolder]:
+    """Describes the folder of a search with these settings."""
+    return lambda path, settings: RunFolder(path, settings.as_dict(), {"latency table made-up": "1"})
 
 
 @pytest.fixture(scope="session")

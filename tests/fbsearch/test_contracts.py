@@ -6,17 +6,16 @@ from torch import nn
 
 from fblut.table import Lut
 from fbsearch.costs import COSTS, build_cost
-from fbsearch.losses import LOSSES, load_loss
+from fbsearch.losses import LOSSES, Weighing, load_loss
 from fbsearch.search import one_hot
-from fbsearch.settings import Settings
 from fbsearch.strategies import STRATEGIES, load_strategy
 from fbspace.space import Space
 
-SETTINGS = Settings(space="micro", data="digits", target_ms=0.4)
+WEIGHING = Weighing(target=400.0)
 
 
 def test_the_published_names_are_found() -> None:
-    assert {"mixture", "single-path", "darts"} <= set(STRATEGIES.names())
+    assert {"mixture", "single-path", "darts", "random", "evolution"} <= set(STRATEGIES.names())
     assert {"lut", "macs", "params"} <= set(COSTS.names())
     assert {"paper", "product", "additive", "target"} <= set(LOSSES.names())
 
@@ -74,7 +73,7 @@ class TestLoss:
         loss = load_loss(name).loss
         cross_entropy = torch.tensor(1.5, requires_grad=True)
         cost = torch.tensor(500.0, dtype=torch.float64, requires_grad=True)
-        value = loss(cross_entropy, cost, SETTINGS)
+        value = loss(cross_entropy, cost, WEIGHING)
         assert value.ndim == 0
         value.backward()
         assert cross_entropy.grad is not None

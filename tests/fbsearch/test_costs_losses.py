@@ -7,9 +7,8 @@ import torch
 
 from fblut.table import Lut
 from fbsearch.costs import build_cost
-from fbsearch.losses import load_loss
+from fbsearch.losses import Weighing, load_loss
 from fbsearch.search import one_hot
-from fbsearch.settings import Settings
 from fbspace.architecture import Architecture
 from fbspace.network import count_architecture
 from fbspace.space import Space
@@ -54,10 +53,10 @@ def test_macs_are_those_of_the_network(micro: Space, micro_lut: Lut, micro_file:
 
 
 def test_the_papers_loss() -> None:
-    settings = Settings(space="x", data="digits")
+    weighing = Weighing()
     cross_entropy = torch.tensor(2.3, dtype=torch.float64, requires_grad=True)
     cost = torch.tensor(20_000.0, dtype=torch.float64, requires_grad=True)
-    value = load_loss("paper").loss(cross_entropy, cost, settings)
+    value = load_loss("paper").loss(cross_entropy, cost, weighing)
     assert value.item() == pytest.approx(2.3 * 0.2 * math.log(20_000) ** 0.6, rel=1e-12)
     value.backward()
     # d/dLAT of CE α log(LAT)^β = CE α β log(LAT)^(β−1) / LAT
@@ -68,8 +67,8 @@ def test_the_papers_loss() -> None:
 
 
 def test_the_product_loss() -> None:
-    settings = Settings(space="x", data="digits", alpha=0.3, beta=0.5)
-    value = load_loss("product").loss(torch.tensor(2.0), torch.tensor(math.e**7, dtype=torch.float64), settings)
+    weighing = Weighing(alpha=0.3, beta=0.5)
+    value = load_loss("product").loss(torch.tensor(2.0), torch.tensor(math.e**7, dtype=torch.float64), weighing)
     assert value.item() == pytest.approx(2 * 0.3 * 0.5 * 7)
 
 
@@ -80,17 +79,17 @@ def test_parameters_are_those_of_the_network(micro: Space, micro_lut: Lut, micro
 
 
 def test_the_additive_loss() -> None:
-    settings = Settings(space="x", data="digits", target_ms=20, latency_weight=0.5)
-    value = load_loss("additive").loss(torch.tensor(2.0), torch.tensor(30_000.0, dtype=torch.float64), settings)
+    weighing = Weighing(target=20_000.0, latency_weight=0.5)
+    value = load_loss("additive").loss(torch.tensor(2.0), torch.tensor(30_000.0, dtype=torch.float64), weighing)
     assert value.item() == pytest.approx(2 + 0.5 * 1.5)
 
 
 @pytest.mark.parametrize(("latency_us", "sign"), [(10_000, -1), (40_000, 1)])
 def test_the_target_loss_pushes_up_as_well_as_down(latency_us: float, sign: int) -> None:
-    settings = Settings(space="x", data="digits", target_ms=20, latency_weight=0.5)
+    weighing = Weighing(target=20_000.0, latency_weight=0.5)
     cost = torch.tensor(latency_us, dtype=torch.float64, requires_grad=True)
-    value = load_loss("target").loss(torch.tensor(2.0), cost, settings)
-    assert value.item() == pytest.approx(2 + 0.5 * math.log(2))
+    value = load_loss("target").loss(torch.tensor(2.0), cost, weighing)
+    assert value.item() == pytest.approx(2 + 0.5 * math.log(2) ** 2)
     value.backward()
     assert cost.grad is not None
-    assert cost.grad.item() == pytest.approx(sign * 0.5 / latency_us)
+    assert cost.grad.item() == pytest.approx(sign * 0.5 * 2 * math.log(2) / latency_us)

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from fblut.table import Lut
+from fbsearch.losses import Weighing
 from fbsearch.search import one_hot
-from fbsearch.settings import Settings
 from fbspace.opspec import OpSpec
 from fbspace.space import Space, load_space
 
@@ -47,8 +47,8 @@ def test_cost(micro: Space, micro_lut: Lut) -> None:
 
 
 def test_loss() -> None:
-    settings = Settings(space="x", data="digits", alpha=0.5)
-    value = module("loss").loss(torch.tensor(2.0), torch.tensor(3000.0, dtype=torch.float64), settings)
+    weighing = Weighing(alpha=0.5)
+    value = module("loss").loss(torch.tensor(2.0), torch.tensor(3000.0, dtype=torch.float64), weighing)
     assert value.item() == pytest.approx(2 + 0.5 * 3)
 
 

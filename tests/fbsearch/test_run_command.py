@@ -20,7 +20,20 @@ from fbspace.architecture import load_architecture
 from fbspace.space import Space
 from fbspace.weights import load_network
 
-QUICK = ["--threads", "1", "--epochs", "2", "--train-epochs", "2", "--batch", "40", "--limit", "200"]
+QUICK = [
+    "--threads",
+    "1",
+    "--epochs",
+    "2",
+    "--train-epochs",
+    "2",
+    "--batch",
+    "40",
+    "--limit",
+    "200",
+    "--theta-lr",
+    "0.4",
+]
 
 
 @pytest.fixture
@@ -81,9 +94,9 @@ def test_most_layers_skipped_is_a_warning(
     from fbsearch import pipeline
 
     real = pipeline.derive
-    monkeypatch.setattr(pipeline, "derive", lambda search: [c for c in real(search) if c.choices == ("skip", "skip")])
+    monkeypatch.setattr(pipeline, "derive", lambda *given: [c for c in real(*given) if c.choices == ("skip", "skip")])
     assert run(fbsearch, [*arguments, "--samples", "8"]) == 0
-    assert "warning: 2 of 2 layers are skip" in capsys.readouterr().err
+    assert "warning: 2 of 2 layers of the network for micro are skip" in capsys.readouterr().err
 
 
 def test_a_target_is_hit_and_reported(
@@ -112,7 +125,7 @@ def test_a_target_out_of_reach_is_refused_before_any_training_with_the_range(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_run_continues_to_the_same_result(
     sent: signal.Signals, arguments: list[str], tmp_path: Path
 ) -> None:
@@ -124,8 +137,8 @@ def test_an_interrupted_run_continues_to_the_same_result(
             time.sleep(0.02)
         process.send_signal(sent)
         _, err = process.communicate(timeout=60)
-    if sent is signal.SIGINT:
-        assert process.returncode == 130
+    if sent is not signal.SIGKILL:
+        assert process.returncode == (130 if sent is signal.SIGINT else 4)
         assert "the same command continues" in err
     assert not (tmp_path / "run" / "arch.json").exists()
     assert run(fbsearch, command[3:]) == 0
@@ -178,10 +191,11 @@ def test_all_missing_operators_are_listed_with_the_remedy(
 
 
 def test_only_the_default_head_has_to_be_in_the_table(micro: Space, micro_lut: Lut) -> None:
-    from fbsearch.pipeline import check_table
+    from fbsearch.pipeline import check_tables
 
     narrow = {spec.key() for spec in micro.heads[8]}
-    check_table(Lut(micro_lut.metadata, {key: row for key, row in micro_lut.rows.items() if key not in narrow}), micro)
+    rows = {key: row for key, row in micro_lut.rows.items() if key not in narrow}
+    check_tables({"micro": Lut(micro_lut.metadata, rows)}, micro)
 
 
 @pytest.mark.parametrize(
@@ -191,8 +205,8 @@ def test_only_the_default_head_has_to_be_in_the_table(micro: Space, micro_lut: L
         (["--strategy", "mixtur"], "Did you mean 'mixture'"),
         (["--cost", "watts"], "unknown cost 'watts'"),
         (["--loss", "pape"], "Did you mean 'paper'"),
-        (["--loss", "target"], "loss 'target' needs a target latency: give --target-ms"),
-        (["--loss", "additive"], "loss 'additive' needs a target latency"),
+        (["--loss", "target"], "this loss needs a target latency: give --target-ms"),
+        (["--loss", "additive"], "this loss needs a target latency"),
         (["--target-ms", "0.1", "--cost", "macs"], "--target-ms is a latency, but the cost is in MACs"),
         (["--target-ms", "0"], "--target-ms must be a positive number"),
         (["--epochs", "0"], "--epochs must be at least 1"),

@@ -1,16 +1,13 @@
 """single-path against sums over all paths written out, and what it leaves alone."""
 
-from functools import partial
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from fblut.table import Lut
-from fbsearch.costs import build_cost
 from fbsearch.data import Data
-from fbsearch.pipeline import search_folder
-from fbsearch.search import Search, epoch_generator, one_hot
+from fbsearch.search import Search, generator_of, one_hot
 from fbsearch.settings import Settings
 from fbsearch.strategies import load_strategy, single_path
 from fbsearch.supernet import SuperNet
@@ -76,12 +73,14 @@ def test_draws_have_the_probabilities_of_softmax() -> None:
 
 
 def test_forward_is_the_path_drawn_bit_for_bit(micro: Space) -> None:
-    torch.manual_seed(0)
-    net = SuperNet(micro, 10, load_strategy("single-path"))
-    x = torch.randn(6, 3, 8, 8)
+    net, strategy = SuperNet.of(micro, 10, seed=0), load_strategy("single-path")
+    x = torch.randn(6, 3, 8, 8).to(memory_format=torch.channels_last)
     for seed in range(4):
-        m = net.strategy.sample(list(net.theta), 1.0, torch.Generator().manual_seed(seed))
-        assert torch.equal(net(x, m), net.path(x, [int(m_l.argmax()) for m_l in m]))
+        m = strategy.sample([torch.zeros(3, requires_grad=True)] * 2, 1.0, torch.Generator().manual_seed(seed))
+        y = net.stem(x)
+        for layer, m_l in zip(net.layers, m, strict=True):
+            y = layer[int(m_l.argmax())](y)  # type: ignore[index]
+        assert torch.equal(net(x, m, strategy), net.head(y))
 
 
 def test_a_layer_before_batch_normalisation_has_a_gradient_though_scale_is_nothing_to_it(
@@ -108,38 +107,16 @@ def test_a_layer_before_batch_normalisation_has_a_gradient_though_scale_is_nothi
     assert contrast.abs() > 0.1
 
 
-def test_a_w_step_touches_the_candidates_drawn_and_no_other(micro: Space, micro_lut: Lut, digits: Data) -> None:
-    search = Search(micro, build_cost("lut", micro, micro_lut), digits, SETTINGS)
-    before = [[[p.clone() for p in b.parameters()] for b in layer] for layer in search.net.layers]
-    m = search.strategy.sample(search.theta, 5.0, epoch_generator(0, "x", 0))
+def test_a_w_step_touches_the_candidates_drawn_and_no_other(make: Callable[..., Search], digits: Data) -> None:
+    search = make(SETTINGS)
+    before = [[[p.clone() for p in b.parameters()] for b in layer] for layer in search.net.layers]  # type: ignore[union-attr]
+    m = search.strategy.sample(list(search.objectives[0].theta), 5.0, generator_of(0, "x"))
     x, y = next(digits.batches(digits.w, 16))
-    search.w_step(x, y, 5.0, epoch_generator(0, "x", 0))
+    search.w_step(x, y, 5.0, generator_of(0, "x"))
     for layer, before_l, m_l in zip(search.net.layers, before, m, strict=True):
         changed = [
             any(not torch.equal(p, q) for p, q in zip(b.parameters(), before_b, strict=True))
-            for b, before_b in zip(layer, before_l, strict=True)
+            for b, before_b in zip(layer, before_l, strict=True)  # type: ignore[call-overload]
         ]
         trainable = [bool(before_b) for before_b in before_l]
         assert changed == [bool(m_i) and some for m_i, some in zip(m_l, trainable, strict=True)]
-
-
-def test_a_search_resumes_to_the_same_bits(micro: Space, micro_lut: Lut, digits: Data, tmp_path: object) -> None:
-    make = partial(Search, micro, build_cost("lut", micro, micro_lut), digits, SETTINGS)
-    folder = partial(search_folder, settings=SETTINGS, space=micro, lut=micro_lut, data=digits)
-    whole, interrupted, resumed = make(), make(), make()
-    whole.run(folder(tmp_path / "whole"))  # type: ignore[operator]
-    step, steps = interrupted.w_step, []
-
-    def dying_step(*arguments: object) -> object:
-        steps.append(1)
-        if len(steps) == 6:  # in the second epoch
-            raise KeyboardInterrupt
-        return step(*arguments)  # type: ignore[arg-type]
-
-    interrupted.w_step = dying_step  # type: ignore[method-assign,assignment]
-    with pytest.raises(KeyboardInterrupt):
-        interrupted.run(folder(tmp_path / "part"))  # type: ignore[operator]
-    resumed.run(folder(tmp_path / "part"))  # type: ignore[operator]
-    for name, value in whole.net.state_dict().items():
-        assert torch.equal(value, resumed.net.state_dict()[name]), name
-    assert len(steps) == 6

@@ -10,13 +10,13 @@ from fbspace.architecture import Architecture
 from fbspace.network import build_network
 from fbspace.space import Space
 
+MIXTURE = load_strategy("mixture")
 X = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture
 def net(micro: Space) -> SuperNet:
-    torch.manual_seed(0)
-    return SuperNet(micro, 10, load_strategy("mixture"))
+    return SuperNet.of(micro, 10, seed=0)
 
 
 def test_a_mixture_is_the_weighted_sum_of_its_candidates(net: SuperNet) -> None:
@@ -24,18 +24,18 @@ def test_a_mixture_is_the_weighted_sum_of_its_candidates(net: SuperNet) -> None:
     x = net.stem(X)
     x = 0.2 * net.layers[0][0](x) + 0.5 * net.layers[0][1](x) + 0.3 * net.layers[0][2](x)
     x = 0.6 * net.layers[1][0](x) + 0.1 * net.layers[1][1](x) + 0.3 * net.layers[1][2](x)
-    torch.testing.assert_close(net(X, m), net.head(x))
+    torch.testing.assert_close(net(X, m, MIXTURE), net.head(x))
 
 
 def test_a_mixture_and_its_gradients_are_those_of_the_plain_way(net: SuperNet, micro: Space) -> None:
-    plain = SuperNet(micro, 10, net.strategy).to(memory_format=torch.contiguous_format)
+    plain = SuperNet.of(micro, 10, seed=1).to(memory_format=torch.contiguous_format)
     plain.load_state_dict(net.state_dict())
     labels = torch.tensor([0, 1, 2, 3, 4, 5])
     logits = []
     for of in (net, plain):
-        m = of.strategy.sample(list(of.theta), 5.0, torch.Generator().manual_seed(0))
+        m = MIXTURE.sample([torch.zeros(3, requires_grad=True)] * 2, 5.0, torch.Generator().manual_seed(0))
         if of is net:
-            y = of(X, m)
+            y = of(X, m, MIXTURE)
         else:
             y = of.stem(X)
             for candidates, m_l in zip(of.layers, m, strict=True):
@@ -49,21 +49,29 @@ def test_a_mixture_and_its_gradients_are_those_of_the_plain_way(net: SuperNet, m
 
 
 @pytest.mark.parametrize("choices", [(0, 0), (1, 2), (2, 1)])
-def test_a_path_is_the_mixture_with_one_hot_weights(net: SuperNet, choices: tuple[int, int]) -> None:
-    torch.testing.assert_close(net.path(X, choices), net(X, [one_hot(choice, 3) for choice in choices]))
+def test_a_single_path_is_the_mixture_with_one_hot_weights(net: SuperNet, choices: tuple[int, int]) -> None:
+    m = [one_hot(choice, 3) for choice in choices]
+    torch.testing.assert_close(net(X, m, load_strategy("single-path")), net(X, m, MIXTURE))
 
 
-def test_a_path_is_the_network_that_it_stands_for(net: SuperNet, micro: Space, micro_file: object) -> None:
+def test_a_network_taken_out_is_the_one_that_it_stands_for(net: SuperNet, micro: Space, micro_file: object) -> None:
+    """In training mode it would have the batch's statistics; in eval mode, those of the batches it was shown."""
     architecture = Architecture(name="x", space=str(micro_file), choices=("k5_e3", "k3_e1"))
-    network = build_network(architecture, micro, classes=10).train()
-    parts = [*net.stem, net.layers[0][1], net.layers[1][0], *net.head]
+    network = build_network(architecture, micro, classes=10)
+    parts = [*net.stem, net.layers[0][1], net.layers[1][0], *net.head]  # type: ignore[index, misc]
     for target, part in zip(network, parts, strict=True):
         target.load_state_dict(part.state_dict(), strict=False)  # the supernet keeps no running statistics
-    torch.testing.assert_close(net.path(X, (1, 0)), network(X))
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = None
+    m = [one_hot(1, 3), one_hot(0, 3)]
+    torch.testing.assert_close(net(X, m, MIXTURE), network.train()(X))
+    network(2 * X + 1)
+    taken = net.network((1, 0), [X, 2 * X + 1])
+    torch.testing.assert_close(taken(X), network.eval()(X))
+    torch.testing.assert_close(taken(X[:1]), network(X)[:1])
+    torch.testing.assert_close(net(X, m, MIXTURE), net(X.clone(), m, MIXTURE))  # and the supernet is as it was
 
 
-def test_classes_follow_the_data_and_theta_starts_uniform(micro: Space) -> None:
-    net = SuperNet(micro, 7, load_strategy("mixture"))
-    assert net.path(X, (0, 0)).shape == (6, 7)
-    assert [p.tolist() for p in net.probabilities()] == [pytest.approx([1 / 3] * 3)] * 2
-    assert len(net.weights()) + 2 == len(list(net.parameters()))
+def test_classes_follow_the_data(micro: Space) -> None:
+    assert SuperNet.of(micro, 7, seed=0)(X, [one_hot(0, 3)] * 2, MIXTURE).shape == (6, 7)

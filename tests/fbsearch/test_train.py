@@ -149,7 +149,7 @@ def test_it_learns_in_full_and_in_mixed_precision(
 def test_weights_are_those_of_a_plain_loop(
     architecture: Architecture, micro: Space, digits: Data, tmp_path: Path
 ) -> None:
-    from fbsearch.search import epoch_generator
+    from fbsearch.search import generator_of
     from fbspace.network import build_network
 
     recipe = Recipe(epochs=2, batch=40, warmup=1, seed=3, lr=0.01)
@@ -158,7 +158,7 @@ def test_weights_are_those_of_a_plain_loop(
     network = build_network(architecture, micro, classes=10).train()
     optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9, nesterov=True, weight_decay=4e-5)
     for epoch in range(2):
-        batches = list(digits.batches(digits.training, 40, epoch_generator(3, "train", epoch)))
+        batches = list(digits.batches(digits.training, 40, generator_of(3, f"train/{epoch}")))
         for step, (x, y) in enumerate(batches):
             t = step / len(batches)
             optimizer.param_groups[0]["lr"] = 0.01 * t if epoch == 0 else 0.005 * (1 + math.cos(math.pi * t))
