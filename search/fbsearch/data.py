@@ -13,9 +13,8 @@ from torch import Tensor
 
 from fbsearch.augment import Draw, augment, check_augmentation, draw
 from fbsearch.errors import DataError
-from fbsearch.pool import Pool, build_pool, size_bytes
-from fbsearch.sources import open_source
-from fbsearch.sources._source import Indices
+from fbsearch.pool import Pool, build_pool, size_bytes, watched
+from fbsearch.sources import Indices, open_source
 from fbsearch.split import Cut, Split
 
 W_SHARE = 0.8
@@ -210,11 +209,13 @@ def _spread(indices: Tensor, count: int) -> Tensor:
 def _statistics(pool: Pool, indices: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation per channel, each 1, C, 1, 1; in chunks, since the pixels stay uint8."""
     totals, squares, count = [], [], 0
-    for images in pool.read(torch.split(indices, 256)):
-        values = images.double()
-        totals.append(values.sum((0, 2, 3), keepdim=True))
-        squares.append((values**2).sum((0, 2, 3), keepdim=True))
-        count += images.numel() // images.shape[1]
+    with watched("mean and deviation", len(indices)) as advance:
+        for images in pool.read(torch.split(indices, 256)):
+            values = images.double()
+            totals.append(values.sum((0, 2, 3), keepdim=True))
+            squares.append((values**2).sum((0, 2, 3), keepdim=True))
+            count += images.numel() // images.shape[1]
+            advance(len(images))
     mean = torch.stack(totals).sum(0) / count
     std = (torch.stack(squares).sum(0) / count - mean**2).clamp(min=1e-12).sqrt()
     return mean.float(), std.float()

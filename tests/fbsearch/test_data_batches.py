@@ -18,7 +18,7 @@ from fbsearch.augment import AUGMENTATIONS
 from fbsearch.data import Data, batch_count, load_data
 from fbsearch.errors import DataError
 from fbsearch.pool import AHEAD, Streamed
-from fbsearch.sources._source import Source
+from fbsearch.sources import Source
 from fbsearch.split import Split
 
 SHAPE = (1, 3, 8, 8)
