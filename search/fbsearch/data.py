@@ -122,9 +122,13 @@ class Data:
         self, split: Split, parts: list[Tensor], name: str, drawn: Iterator[Draw]
     ) -> Iterator[tuple[Tensor, Tensor]]:
         asked = time.perf_counter()
+        if not parts:
+            return
+        # To the device in one piece: a copy per batch would hold up a GPU.
+        labels = split.labels[torch.cat(parts).to(self.device)].split_with_sizes([len(part) for part in parts])
         with contextlib.closing(split.pool.read([split.indices[part] for part in parts])) as read:
-            for part, images, numbers in zip(parts, read, drawn, strict=True):
-                batch = augment(name, self._prepare(images), numbers), split.labels[part.to(self.device)]
+            for images, y, numbers in zip(read, labels, drawn, strict=True):
+                batch = augment(name, self._prepare(images), numbers), y
                 self.waiting.seconds += time.perf_counter() - asked
                 yield batch
                 asked = time.perf_counter()

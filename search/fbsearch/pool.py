@@ -51,8 +51,9 @@ class Held:
 
     def read(self, batches: Sequence[Tensor]) -> Generator[Tensor, None, None]:
         """Yield the images of each list of indices."""
-        for indices in batches:
-            yield self.images[indices.to(self.images.device)]
+        places = torch.cat(list(batches)).to(self.images.device)
+        for indices in places.split_with_sizes([len(batch) for batch in batches]):
+            yield self.images[indices]
 
 
 @dataclass(frozen=True, slots=True)
