@@ -66,7 +66,10 @@ def open_source(name: str, size: int) -> tuple[Source, Source | None]:
                 "what the `datasets` library reads is called hf:NAME"
             )
     opener: Opener = SOURCES.load(kind)  # a module that has the function
-    return opener.open_source(rest, size)
+    try:
+        return opener.open_source(rest, size)
+    except OSError as error:
+        raise DataError(f"cannot read {error.filename or name}: {error.strerror or error}") from None
 
 
 def _kind_of(path: Path) -> str:
