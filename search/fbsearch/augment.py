@@ -87,9 +87,8 @@ def _crop(x: Tensor, box: Tensor, flip: Tensor) -> Tensor:
     rows = box[:, :1] + torch.arange(height, device=x.device)
     columns = box[:, 1:] + across
     padded = F.pad(x, (_pad(width), _pad(width), _pad(height), _pad(height)))
-    image = torch.arange(count, device=x.device)[:, None, None, None]
-    channel = torch.arange(channels, device=x.device)[:, None, None]
-    return padded[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
+    place = (rows[:, :, None] * padded.shape[3] + columns[:, None, :]).view(count, 1, -1).expand(-1, channels, -1)
+    return padded.flatten(2).gather(2, place).view_as(x)
 
 
 def _boxes(count: int, image_ratio: float, generator: torch.Generator) -> Tensor:

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from fbsearch.augment import Draw, augment, check_augmentation, draw
 from fbsearch.errors import DataError
-from fbsearch.pool import Pool, build_pool, size_bytes
-from fbsearch.sources import open_source
-from fbsearch.sources._source import Indices
+from fbsearch.pool import Pool, build_pool, size_bytes, watched
+from fbsearch.sources import Indices, open_source
 from fbsearch.split import Cut, Split
 
 W_SHARE = 0.8
@@ -123,9 +122,13 @@ class Data:
         self, split: Split, parts: list[Tensor], name: str, drawn: Iterator[Draw]
     ) -> Iterator[tuple[Tensor, Tensor]]:
         asked = time.perf_counter()
+        if not parts:
+            return
+        # To the device in one piece: a copy per batch would hold up a GPU.
+        labels = split.labels[torch.cat(parts).to(self.device)].split_with_sizes([len(part) for part in parts])
         with contextlib.closing(split.pool.read([split.indices[part] for part in parts])) as read:
-            for part, images, numbers in zip(parts, read, drawn, strict=True):
-                batch = augment(name, self._prepare(images), numbers), split.labels[part.to(self.device)]
+            for images, y, numbers in zip(read, labels, drawn, strict=True):
+                batch = augment(name, self._prepare(images), numbers), y
                 self.waiting.seconds += time.perf_counter() - asked
                 yield batch
                 asked = time.perf_counter()
@@ -210,11 +213,13 @@ def _spread(indices: Tensor, count: int) -> Tensor:
 def _statistics(pool: Pool, indices: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation per channel, each 1, C, 1, 1; in chunks, since the pixels stay uint8."""
     totals, squares, count = [], [], 0
-    for images in pool.read(torch.split(indices, 256)):
-        values = images.double()
-        totals.append(values.sum((0, 2, 3), keepdim=True))
-        squares.append((values**2).sum((0, 2, 3), keepdim=True))
-        count += images.numel() // images.shape[1]
+    with watched("mean and deviation", len(indices)) as advance:
+        for images in pool.read(torch.split(indices, 256)):
+            values = images.double()
+            totals.append(values.sum((0, 2, 3), keepdim=True))
+            squares.append((values**2).sum((0, 2, 3), keepdim=True))
+            count += images.numel() // images.shape[1]
+            advance(len(images))
     mean = torch.stack(totals).sum(0) / count
     std = (torch.stack(squares).sum(0) / count - mean**2).clamp(min=1e-12).sqrt()
     return mean.float(), std.float()

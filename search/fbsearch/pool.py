@@ -13,10 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fbsearch.sources._source import Array, Indices, Source
+from fbbase.progress import Advance, progress
+from fbsearch.sources import Array, Indices, Source
 
 CHUNK = 16
 """Images that a thread decodes at a time: all threads work on the batch that is needed next."""
+
+MANY = 5_000
+"""Images whose decoding takes long enough to be watched."""
 
 AHEAD = 4
 """Batches of a streamed set that are decoded before they are asked for."""
@@ -47,8 +51,9 @@ class Held:
 
     def read(self, batches: Sequence[Tensor]) -> Generator[Tensor, None, None]:
         """Yield the images of each list of indices."""
-        for indices in batches:
-            yield self.images[indices.to(self.images.device)]
+        places = torch.cat(list(batches)).to(self.images.device)
+        for indices in places.split_with_sizes([len(batch) for batch in batches]):
+            yield self.images[indices]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +96,16 @@ def build_pool(source: Source, indices: Indices, held: bool, device: torch.devic
     if not held:
         return Streamed(source, indices, first.shape, first.dtype, device, source.identity())
     images = np.empty((len(indices), *first.shape), first.dtype)
-    with _decoders() as threads:
-        for part in _submit(threads, source, indices, images):
+    with _decoders() as threads, watched("decode", len(indices)) as advance:
+        for i, part in enumerate(_submit(threads, source, indices, images)):
             part.result()
+            advance(min(CHUNK, len(indices) - CHUNK * i))
     return Held(torch.from_numpy(images).to(device), hashlib.sha256(images.data).hexdigest())
+
+
+def watched(title: str, images: int) -> contextlib.AbstractContextManager[Advance]:
+    """Show progress over so many images, unless they are few."""
+    return progress(title, images) if images >= MANY else contextlib.nullcontext(lambda steps=1, note="": None)
 
 
 def size_bytes(source: Source, count: int) -> int:

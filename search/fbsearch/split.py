@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fbsearch.errors import DataError
 from fbsearch.pool import Pool
-from fbsearch.sources._source import Indices, Source
+from fbsearch.sources import Indices, Source
 
 TEST_SHARE = 0.2
 """Share of the images set apart for the test where the data bring no test images of their own."""

@@ -1,13 +1,18 @@
-"""What every strategy, cost and loss must do, for every name found."""
+"""What every strategy, cost, loss and data source must do, for every name found."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from fblut.table import Lut
 from fbsearch.costs import COSTS, build_cost
 from fbsearch.losses import LOSSES, Weighing, load_loss
 from fbsearch.search import one_hot
+from fbsearch.sources import SOURCES, open_source
 from fbsearch.strategies import STRATEGIES, load_strategy
 from fbspace.space import Space
 
@@ -18,6 +23,7 @@ def test_the_published_names_are_found() -> None:
     assert {"mixture", "single-path", "darts", "random", "evolution"} <= set(STRATEGIES.names())
     assert {"lut", "macs", "params"} <= set(COSTS.names())
     assert {"paper", "product", "additive", "target"} <= set(LOSSES.names())
+    assert {"cifar", "digits", "folders", "hf", "npz"} <= set(SOURCES.names())
 
 
 @pytest.mark.parametrize("name", STRATEGIES.names())
@@ -80,3 +86,43 @@ class TestLoss:
         assert cross_entropy.grad > 0
         assert cost.grad is not None
         assert torch.isfinite(cost.grad)
+
+
+def make_set(kind: str, path: Path) -> str:
+    """Write a small set in a form that the kind reads; a new kind has its own here. Returns what follows the colon."""
+    if kind == "digits":
+        return ""
+    if kind == "cifar":
+        for name, count in (("train.bin", 20), ("test.bin", 6)):
+            (path / name).write_bytes(b"".join(bytes([0, i % 2]) + bytes([i]) * 3072 for i in range(count)))
+        (path / "fine_label_names.txt").write_bytes(b"a\nb\n")
+        return str(path)
+    if kind == "npz":
+        np.savez(path / "set.npz", x_train=np.zeros((20, 9, 9, 3), np.float64), y_train=np.arange(20) % 2)
+        return str(path / "set.npz")
+    assert kind in ("folders", "hf"), f"write a small set of kind {kind!r} here"
+    for i in range(20):
+        folder = path / "train" / "ab"[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (9 + i, 30 - i), i).save(folder / f"{i}.png")
+    return str(path)
+
+
+@pytest.mark.parametrize("name", SOURCES.names())
+def test_source(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name == "hf":
+        datasets = pytest.importorskip("datasets")
+        monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+        datasets.disable_progress_bars()
+    (tmp_path / "set").mkdir()
+    rest = make_set(name, tmp_path / "set")
+    for source in filter(None, open_source(f"{name}:{rest}", 16)):
+        assert source.labels.dtype == np.int64
+        assert set(source.labels.tolist()) == set(range(len(source.classes)))
+        images = [source.decode(i) for i in range(min(20, len(source.labels)))]
+        assert {(image.shape, image.dtype) for image in images} == {(images[0].shape, images[0].dtype)}
+        assert images[0].dtype in (np.uint8, np.float32)
+        assert images[0].ndim == 3
+        assert images[0].shape[0] in (1, 3)
+        assert np.array_equal(source.decode(3), images[3])
+        assert source.identity() == source.identity() != ""

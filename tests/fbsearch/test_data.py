@@ -237,6 +237,8 @@ Y = np.arange(10) % 2
     [
         (lambda path: str(path / "no.npz"), "neither `digits` nor an existing"),
         (lambda path: str(path), "0 class folders"),
+        (lambda path: f"folders:{path / 'no'}", "cannot read .*/no: No such file"),
+        (lambda path: "nosuch:x", "what the `datasets` library reads is called hf:NAME"),
         (_one_class, "1 class folder; it needs"),
         (_empty_class, "has no images"),
         (_broken_image, r"[ab]/\d.png: not a readable image"),

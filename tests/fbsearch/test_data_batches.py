@@ -18,7 +18,7 @@ from fbsearch.augment import AUGMENTATIONS
 from fbsearch.data import Data, batch_count, load_data
 from fbsearch.errors import DataError
 from fbsearch.pool import AHEAD, Streamed
-from fbsearch.sources._source import Source
+from fbsearch.sources import Source
 from fbsearch.split import Split
 
 SHAPE = (1, 3, 8, 8)
@@ -66,15 +66,20 @@ def test_start_limit_and_ranks_take_their_part_of_one_stream(
     start, limit = data.draw(st.integers(0, count), "start"), data.draw(st.integers(0, count + 1), "limit")
     world = data.draw(st.integers(1, 3), "world")
     drawn, plain = generator(seed), generator(seed)
-    parts = [
-        list(images.batches(images.w, size, drawn, limit, start=start, augment=augment, ranks=(rank, world)))
-        for rank in range(world)
-        if drawn.manual_seed(seed)
-    ]
-    for rank, part in enumerate(parts):
-        assert equal(part, [(x[rank::world], y[rank::world]) for x, y in whole[start:limit]])
-    held.batches(held.w, size, plain)
-    assert torch.equal(drawn.get_state(), plain.get_state())
+    for rank in range(world):
+        drawn, plain = generator(seed), generator(seed)
+        part = images.batches(images.w, size, drawn, limit, start=start, augment=augment, ranks=(rank, world))
+        assert equal(list(part), [(x[rank::world], y[rank::world]) for x, y in whole[start:limit]])
+        held.batches(held.w, size, plain)
+        assert torch.equal(drawn.get_state(), plain.get_state())
+
+
+def test_ranks_hold_the_pixels_of_one_rank_where_images_are_resized() -> None:
+    data = load_data("digits", (1, 3, 13, 11), seed=0, limit=100)
+    whole = list(data.batches(data.w, 21, generator(), augment="resized-crop"))
+    for rank in range(3):
+        part = data.batches(data.w, 21, generator(), augment="resized-crop", ranks=(rank, 3))
+        assert equal(list(part), [(x[rank::3], y[rank::3]) for x, y in whole])
 
 
 def test_draws_are_made_at_the_call(held: Data) -> None:

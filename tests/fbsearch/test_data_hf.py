@@ -162,7 +162,7 @@ def test_a_name_on_a_hub_that_is_not_reached_and_a_file_of_another_kind(tmp_path
     (tmp_path / "a.zip").write_bytes(b"")
     with pytest.raises(DataError, match=r"a file must be a \.parquet file"):
         load_data(f"hf:{tmp_path / 'a.zip'}", SHAPE, seed=0)
-    with pytest.raises(DataError, match="hf: needs a path or name"):
+    with pytest.raises(DataError, match="hf: needs a path or a name"):
         load_data("hf:", SHAPE, seed=0)
 
 

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -61,3 +62,14 @@ def test_space(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(block("space", "toml"), encoding="utf-8")
     space = load_space(str(tmp_path / "mine.toml"))
     assert (len(space.layers), list(space.layers[0].candidates)) == (5, ["k3_e3", "k5_e6_se", "skip"])
+
+
+def test_source(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    sets = {"train": rng.integers(0, 256, (60, 784)), "t10k": rng.integers(0, 256, (20, 784))}
+    for part, pixels in sets.items():
+        (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(bytes(16) + pixels.astype(np.uint8).tobytes())
+        (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(bytes(8) + bytes(i % 10 for i in range(len(pixels))))
+    for source, pixels in zip(module("source").open_source(str(tmp_path), 32), sets.values(), strict=True):
+        assert source.labels.tolist() == [i % 10 for i in range(len(pixels))]
+        assert np.array_equal([source.decode(i).reshape(784) for i in range(len(pixels))], pixels)

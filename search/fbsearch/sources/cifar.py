@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from fbsearch.errors import DataError
+from fbsearch.sources import Array, Indices, Source, array_source
 from fbsearch.sources._cifar_pickle import load_cifar_pickle
-from fbsearch.sources._source import Array, Indices, Source, array_source
 
 PIXELS = 3 * 32 * 32
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fbsearch.sources._source import Source, array_source
+from fbsearch.sources import Source, array_source
 
 
 def open_source(rest: str, size: int) -> tuple[Source, None]:

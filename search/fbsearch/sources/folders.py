@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from fbsearch.errors import DataError
-from fbsearch.sources._source import Array, Indices, Source, decode_image
+from fbsearch.sources import Array, Indices, Source
+from fbsearch.sources._decoding import decode_image
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".webp")
 TEST_FOLDERS = ("test", "val", "validation")

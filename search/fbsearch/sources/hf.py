@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from fbsearch.errors import DataError
-from fbsearch.sources._source import Array, Indices, Source, decode_image
+from fbsearch.sources import Array, Indices, Source
+from fbsearch.sources._decoding import decode_image
 
 TEST_SPLITS = ("test", "validation", "valid", "val")
 """Names of the split to test with; the first that exists and has labels is used."""
@@ -17,6 +18,8 @@ TEST_SPLITS = ("test", "validation", "valid", "val")
 
 def open_source(rest: str, size: int) -> tuple[Source, Source | None]:
     """Read NAME, NAME:CONFIG or PATH; each image is brought to `size` when it is decoded."""
+    if not rest:
+        raise DataError("hf: needs a path or a name, hf:NAME")
     splits = _load(rest)
     title = "train" if "train" in splits or len(splits) != 1 else next(iter(splits))
     if title not in splits:

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from fbsearch.errors import DataError
-from fbsearch.sources._source import Array, Indices, Source, array_source, as_labels, decode_image
+from fbsearch.sources import Array, Indices, Source, array_source
+from fbsearch.sources._decoding import as_labels, decode_image
 
 
 def open_source(rest: str, size: int) -> tuple[Source, Source | None]:

@@ -1,37 +1,11 @@
-"""Source: labels, and a function that decodes one image; every kind of image set becomes one or two of these."""
+"""What several kinds of image sets need: decoding an image file, checking labels."""
 
 import io
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fbsearch.errors import DataError
-
-Array = npt.NDArray[Any]
-Indices = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Images that belong together: those to train with, or those to test with.
-
-    `labels` are 0 … len(classes) − 1. `decode` returns image i as C, H, W, uint8 or float32, the same shape for every
-    i, and is called by several threads at once. `identity` says cheaply which images these are (names and sizes): by it
-    a resumed run knows a set that is too large to be hashed pixel by pixel.
-    """
-
-    labels: Indices
-    classes: tuple[str, ...]
-    decode: Callable[[int], Array]
-    identity: Callable[[], str]
-
-
-def array_source(images: Array, labels: Indices, classes: tuple[str, ...], identity: str) -> Source:
-    """Return the source of images that are in memory already, N, C, H, W."""
-    return Source(labels, classes, lambda i: images[i], lambda: f"{identity} {images.dtype} {images.shape}")
+from fbsearch.sources import Array, Indices
 
 
 def decode_image(content: bytes, what: str, size: int | None = None) -> Array:
