@@ -1,7 +1,9 @@
 """Compute: where and in what precision a network is trained: device, mixed precision, compilation."""
 
 import contextlib
+import os
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -47,6 +49,8 @@ class Compute:
             raise SearchError(f"--device {device}: there are {torch.cuda.device_count()} GPUs, counted from cuda:0")
         if amp == "fp16" and chosen.type != "cuda":
             raise SearchError("--amp fp16 needs a GPU; on a CPU use --amp bf16 or none")
+        if compile and not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))):
+            raise SearchError("--compile needs a C++ compiler (g++ or clang++), and none is found; leave it away")
         return cls(chosen, amp, compile)
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:

@@ -110,16 +110,17 @@ class TrainingRecord(pydantic.BaseModel):
 
 
 def held_out(
-    architecture: Architecture, name: str, split: str, limit: int | None, device: str | torch.device = "cpu"
+    architecture: Architecture, name: str | None, split: str, limit: int | None, device: str | torch.device = "cpu"
 ) -> tuple[Data, Split]:
     """Return the images `test` or `validation` of a data set, as they were held out of the network's training.
 
-    An architecture file that records no training gets the split of seed 0 and the data's own normalisation, with a
-    warning. Raises DataError for other classes, and for validation images of other data: theirs would have been
-    trained on in part.
+    Without a name it is the training's own. An architecture file that records no training gets the split of seed 0 and
+    the data's own normalisation, with a warning. Raises DataError for other classes, and for validation images of
+    other data: nothing was held out of those.
     """
     space = architecture.load_space()
     record = TrainingRecord.read(architecture)
+    name = name or (record.data if record else "digits")
     if split == "validation":
         if record is None:
             raise DataError(f"network {architecture.name!r} records no training that images were held out of; use test")

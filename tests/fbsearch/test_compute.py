@@ -28,6 +28,12 @@ def test_a_gpu_that_is_not_there_is_refused_and_auto_takes_the_cpu() -> None:
     assert Compute.choose("auto").device.type == "cpu"
 
 
+def test_compiling_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(SearchError, match=r"--compile needs a C\+\+ compiler"):
+        Compute.choose("cpu", compile=True)
+
+
 @pytest.mark.parametrize(("amp", "dtype"), [("none", torch.float32), ("bf16", torch.bfloat16)])
 def test_products_have_the_precision_asked_for_and_weights_stay_float32(amp: str, dtype: torch.dtype) -> None:
     compute = Compute.choose("cpu", amp)

@@ -92,13 +92,13 @@ def test_training_writes_weights_record_and_metrics_and_eval_agrees(
 
 
 def test_stopped_again_and_again_the_same_command_ends_in_the_same_bits(arguments: list[str], tmp_path: Path) -> None:
-    options = [*arguments, "--epochs", "20", "--batch", "8", "--mixup", "0.2", "--ema", "0.9", "--augment", "flip"]
+    options = [*arguments, "--epochs", "12", "--batch", "8", "--mixup", "0.2", "--ema", "0.9", "--augment", "flip"]
     command = [sys.executable, "-c", "from fbsearch.cli import main; main()", *options]
     metrics = tmp_path / "out" / "metrics.jsonl"
     for sent, epochs, code, words in (
-        (signal.SIGKILL, 2, -9, ""),
-        (signal.SIGTERM, 5, 4, "stopped by SIGTERM; the same command continues"),
-        (signal.SIGINT, 8, 130, "the same command continues from the last checkpoint"),
+        (signal.SIGKILL, 1, -9, ""),
+        (signal.SIGTERM, 3, 4, "stopped by SIGTERM; the same command continues"),
+        (signal.SIGINT, 5, 130, "the same command continues from the last checkpoint"),
     ):
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             deadline = time.monotonic() + 60
@@ -126,7 +126,8 @@ def test_eval_normalises_as_the_training_did_whatever_the_images(
     known = npz(tmp_path / "known.npz")
     options = [*arguments, "--epochs", "12", "--batch", "20", "--data", str(known)]
     assert run(fbsearch, options) == 0
-    assert evaluated(folder, "--data", str(known))["top1_percent"] == 100
+    assert evaluated(folder, "--data", str(known)) == evaluated(folder)  # the training's own, unless told otherwise
+    assert evaluated(folder)["top1_percent"] == 100
     assert "top5_percent" not in capsys.readouterr().out
     dark = npz(tmp_path / "dark.npz", test_value=10)  # all of class 0 to this network
     assert evaluated(folder, "--data", str(dark))["top1_percent"] == 25
@@ -146,6 +147,7 @@ def test_eval_refuses_other_classes_other_validation_images_and_other_networks(
     for extra, message in (
         (["--data", str(five)], "other classes than the network was trained on; missing: none; new: 4"),
         (["--data", str(other), "--split", "validation"], "is not the data of the training"),
+        (["--data", "digits"], "digits has other classes than the network was trained on; missing: none; new: 4, 5"),
         (["--split", "validation", "--limit", "5"], "--limit is for test images"),
         (["--device", "gpu"], "--device is auto, cpu, cuda"),
     ):
@@ -191,6 +193,16 @@ def test_mistakes_are_one_message_and_exit_code_2(
 ) -> None:
     assert run(fbsearch, [*arguments, *extra]) == 2
     assert message in capsys.readouterr().err
+    assert not (tmp_path / "out" / "arch.json").exists()
+
+
+def test_a_training_that_diverges_ends_with_exit_code_1(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(fbsearch, [*arguments, "--lr", "1e30"]) == 1
+    err = capsys.readouterr().err
+    assert "(epoch 1, step 2 of 5, learning rate" in err
+    assert "lower --lr and --fresh" in err
     assert not (tmp_path / "out" / "arch.json").exists()
 
 

@@ -9,7 +9,7 @@ import click
 @click.command(short_help="Measure a trained network's accuracy on held-out images.")
 @click.argument("arch")
 @click.option("--weights", type=click.Path(path_type=Path), required=True, help="The trained weights.")
-@click.option("--data", default="digits", show_default=True, help="Images: a name, a file or a folder; as for train.")
+@click.option("--data", help="Images: a name, a file or a folder, as for train.  [default: the training's]")
 @click.option(
     "--split",
     type=click.Choice(["test", "validation"]),
@@ -28,7 +28,7 @@ import click
 def command(
     arch: str,
     weights: Path,
-    data: str,
+    data: str | None,
     split: str,
     limit: int | None,
     batch: int,
@@ -67,7 +67,7 @@ def command(
     check_classes(network, images)
     result = evaluate(compute.place(network), images, chosen, batch, compute)
     if as_json:
-        about = {"architecture": arch, "weights": str(weights), "data": data, "split": split}
+        about = {"architecture": arch, "weights": str(weights), "data": images.name, "split": split}
         click.echo(json.dumps({**about, **dataclasses.asdict(result)}, indent=2, ensure_ascii=False))
         return
     click.echo(f"top-1 accuracy  {result.top1_percent:.2f} % of {result.images} {split} images")
