@@ -76,7 +76,8 @@ def _figures(sources: tuple[str, ...]) -> dict[str, "Figure"]:
                 known = ", ".join(ZOO.names())
                 raise SearchError(f"{source} is no folder, no architecture file and no published network ({known})")
         found = {source.removesuffix(".json"): load_architecture(source) for source in sources}
-        return {Path(sources[0]).stem if len(found) == 1 else "networks": draw_networks(found)}
+        folders = {source.removesuffix(".json"): Path(source).parent for source in sources}
+        return {Path(sources[0]).stem if len(found) == 1 else "networks": draw_networks(found, folders)}
     record = read_record(Path(sources[0]))
     several = len(record.objectives) > 1
     figures = {f"theta-{name}" if several else "theta": draw_theta(record, name) for name in record.objectives}
@@ -84,7 +85,7 @@ def _figures(sources: tuple[str, ...]) -> dict[str, "Figure"]:
     if record.ranked:
         figures["tradeoff"] = draw_tradeoff(record)
     if record.networks:
-        figures["network"] = draw_networks(record.networks)
+        figures["network"] = draw_networks(record.networks, dict.fromkeys(record.networks, Path(sources[0])))
     else:
         click.echo("tradeoff and network are drawn once the search has ended and its arch.json is there", err=True)
     return figures

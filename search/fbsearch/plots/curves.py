@@ -29,7 +29,7 @@ def draw_curves(record: Record) -> Figure:
             if record.warmup < len(record.epochs):
                 axes.plot(record.numbers, record.theta_phase(name, key), color=colour, label=f"θ, {name}")
         axes.set(title="search", ylabel=label)
-        axes.legend(frameon=False)
+        axes.legend(framealpha=0.8, edgecolor="none")
         finish_epochs(record, axes)
     for name in record.objectives:
         axes = panels.pop(0)
@@ -41,5 +41,5 @@ def draw_curves(record: Record) -> Figure:
             axes.plot([e.epoch + 1 for e in epochs], [getattr(e, key) for e in epochs], color=colour, label=stage)
         axes.set(title="final training, from scratch", xlabel="epoch", ylabel=label)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.legend(frameon=False)
+        axes.legend(framealpha=0.8, edgecolor="none")
     return figure

@@ -23,22 +23,27 @@ STAGE_GAP = 0.5  # in columns
 COLUMN_INCHES, UNIT_INCHES, LETTER_UNITS = 0.4, 0.15, 0.42
 
 
-def latency_shares(architecture: Architecture, specs: list[OpSpec]) -> list[float] | None:
+def latency_shares(architecture: Architecture, specs: list[OpSpec], folder: Path | None) -> list[float] | None:
     """Return every operator's share of the predicted latency in percent, by the table that the file names.
 
-    None where it names none, or where that table is not there any more or lacks an operator.
+    That is one that the run's folder keeps in tables/, or a path. None where the file names none, or where that table
+    is not there any more or lacks an operator.
     """
     if architecture.predicted is None:
         return None
     try:
-        lut = read_lut(Path(architecture.predicted.lut))
+        kept = (folder or Path()) / "tables" / f"{architecture.predicted.lut}.csv"
+        lut = read_lut(kept if kept.exists() else Path(architecture.predicted.lut))
         return [100 * lut.latency_us(spec) / architecture.predicted.latency_us for spec in specs]
     except FbError:
         return None
 
 
-def draw_networks(networks: Mapping[str, Architecture]) -> Figure:
-    """Draw networks of one space, a row each, the same layer of all of them in one column. Raises SearchError."""
+def draw_networks(networks: Mapping[str, Architecture], folders: Mapping[str, Path] | None = None) -> Figure:
+    """Draw networks of one space, a row each, the same layer of all of them in one column.
+
+    `folders` are those of the runs that found them. Raises SearchError for several spaces.
+    """
     spaces = sorted({network.space for network in networks.values()})
     if len(spaces) > 1:
         raise SearchError(f"only networks of one space can be compared, not of {' and '.join(spaces)}")
@@ -56,7 +61,8 @@ def draw_networks(networks: Mapping[str, Architecture]) -> Figure:
     for axes, (name, network) in zip(rows, networks.items(), strict=True):
         axes.set_title(_title(name, network), loc="left")
         axes.set_ylim(limits)
-        _draw_row(axes, network, space, specs[name], max(spec.kernel for spec in every), numbers_at)
+        shares = latency_shares(network, specs[name], (folders or {}).get(name))
+        _draw_row(axes, network, space, specs[name], shares, max(spec.kernel for spec in every), numbers_at)
     kernels = sorted({spec.kernel for spec in every if not spec.is_identity})
     keys = [Patch(facecolor=_colour(kernel), edgecolor="k", label=f"kernel {kernel}") for kernel in kernels]
     keys.append(Patch(**GROUPED, facecolor="w", edgecolor="k", label="grouped 1x1"))
@@ -66,7 +72,13 @@ def draw_networks(networks: Mapping[str, Architecture]) -> Figure:
 
 
 def _draw_row(
-    axes: Axes, network: Architecture, space: Space, specs: list[OpSpec], widest: int, numbers_at: float
+    axes: Axes,
+    network: Architecture,
+    space: Space,
+    specs: list[OpSpec],
+    shares: list[float] | None,
+    widest: int,
+    numbers_at: float,
 ) -> None:
     head = specs[len(space.stem) + len(space.layers) :]
     stages = [0] * len(space.stem) + [layer.stage for layer in space.layers]
@@ -74,7 +86,7 @@ def _draw_row(
     names = ["stem"] * len(space.stem) + list(network.choices) + [spec.kind for spec in head]
     x = [column + STAGE_GAP * stage for column, stage in enumerate(stages)]
     numbers = {"channels": [str(spec.out_channels) for spec in specs], "output size": [_size(spec) for spec in specs]}
-    if (shares := latency_shares(network, specs)) is not None:
+    if shares is not None:
         numbers["latency (%)"] = [f"{share:.1f}" for share in shares]
     for i, (spec, name) in enumerate(zip(specs, names, strict=True)):
         width = 0.5 if spec.is_identity else 0.8 * spec.kernel / widest

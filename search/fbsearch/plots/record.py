@@ -46,7 +46,7 @@ class TrainEpoch(pydantic.BaseModel):
 
 
 class Ranked(pydantic.BaseModel):
-    """One of the networks that were compared at the end, judged on the θ split."""
+    """One of the networks that were compared at the end, judged with the supernet's weights."""
 
     choices: tuple[str, ...]
     cost: float

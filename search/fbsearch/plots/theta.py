@@ -68,7 +68,7 @@ def draw_cost(record: Record, name: str, axes: Axes) -> None:
     if objective.target is not None:
         target = factor * objective.target
         axes.axhline(target, color=COLOURS[1], linestyle="--", label=f"target {target:.4g}")
-        axes.legend(frameon=False)
+        axes.legend(framealpha=0.8, edgecolor="none")
     axes.set_ylabel(f"expected {label}")
     finish_epochs(record, axes)
 

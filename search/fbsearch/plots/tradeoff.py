@@ -21,7 +21,7 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, flo
 
 
 def draw_tradeoff(record: Record) -> Figure:
-    """Draw a panel per objective; accuracy is that on the θ split with the supernet's w."""
+    """Draw a panel per objective; accuracy is that of the supernet's weights, by which networks are ranked."""
     columns = min(COLUMNS, len(record.ranked))
     rows = math.ceil(len(record.ranked) / columns)
     figure = Figure(figsize=(0.6 + 3.9 * columns, 0.5 + 3.4 * rows), layout="constrained")
@@ -41,6 +41,6 @@ def draw_tradeoff(record: Record) -> Figure:
         if target is not None:
             axes.axvline(factor * target, color="k", linestyle="--", linewidth=1, label=f"target {factor * target:.4g}")
         axes.margins(0.12)
-        axes.set(title=name, xlabel=label, ylabel="accuracy on the θ split (%)")
-        axes.legend(frameon=False)
+        axes.set(title=name, xlabel=label, ylabel="accuracy, supernet's weights (%)")
+        axes.legend(framealpha=0.8, edgecolor="none")
     return figure
