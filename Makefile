@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 demo: $(VENV)/.installed
 	$(BIN)/fbprof measure --device local --space fbnet-tiny --runtime litert -o $(DEMO)/local.csv
-	$(BIN)/fbsearch run --lut $(DEMO)/local.csv --data digits -o $(DEMO)/search
+	$(BIN)/fbsearch run --lut $(DEMO)/local.csv --data digits --preset quick -o $(DEMO)/search
 	$(BIN)/fbprof verify $(DEMO)/search/arch.json --lut $(DEMO)/local.csv --device local
 
 test: lint

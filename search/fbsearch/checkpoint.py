@@ -13,7 +13,7 @@ from fbbase.files import storage_errors, write_bytes
 from fbsearch.errors import SearchError
 from fbspace.weights import UNREADABLE
 
-FORMAT = "fbnet-lab checkpoint 1"
+FORMAT = "fbnet-lab checkpoint 2"
 SEARCH, TRAIN = "search.ckpt", "train.ckpt"
 FILES = (SEARCH, TRAIN, "arch.json", "weights.pt", "metrics.jsonl")
 
@@ -44,13 +44,7 @@ class RunFolder:
         path = self.path / name
         if not path.exists():
             return None
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-            known = isinstance(content, dict) and content.get("format") == FORMAT
-        except UNREADABLE:
-            known = False
-        if not known:
-            raise SearchError(f"{path} is not a checkpoint of this version; start over with --fresh")
+        content = _read(path)
         differences = _differences(content["settings"], self.settings)
         inputs = content["inputs"]
         differences += [f"another {what}" for what in self.inputs if self.inputs[what] != inputs.get(what)]
@@ -62,6 +56,14 @@ class RunFolder:
         state: dict[str, Any] = content["state"]
         return state
 
+    @staticmethod
+    def settings_of(path: Path, name: str) -> dict[str, Any]:
+        """Return the settings of the run in the folder `path`. Raises SearchError where there is none."""
+        if not (path / name).exists():
+            raise SearchError(f"{path} is not the folder of a search: it has no {name}")
+        settings: dict[str, Any] = _read(path / name)["settings"]
+        return settings
+
     def clear(self, names: Iterable[str] = FILES) -> None:
         """Remove what an earlier run left in the folder under these names, its TensorBoard events, and nothing else."""
         with storage_errors(self.path):
@@ -69,6 +71,17 @@ class RunFolder:
                 (self.path / name).unlink(missing_ok=True)
             for events in (self.path / "tensorboard").rglob("events.out.tfevents.*"):
                 events.unlink()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return a checkpoint's content. Executes no code from the file; raises SearchError where it is damaged."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except UNREADABLE:
+        content = None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise SearchError(f"{path} is not a checkpoint of this version; start over with --fresh")
+    return content
 
 
 def hash_text(text: str) -> str:

@@ -79,13 +79,11 @@ def micro_lut_file(micro_lut: Lut, tmp_path_factory: pytest.TempPathFactory) -> 
     return path
 
 
-def objective(
-    space: Space, lut: Lut, settings: Settings, name: str = "made-up", target: float | None = None
-) -> Objective:
+def objective(space: Space, lut: Lut, settings: Settings, target: float | None) -> Objective:
     """The objective of a table and a target in µs."""
     skips = [[spec.kind == "skip" for spec in layer.candidates.values()] for layer in space.layers]
     cost = build_cost(settings.cost, space, lut)
-    return Objective.of(name, cost, target, load_loss(settings.loss), skips, settings)
+    return Objective.of("made-up", cost, target, load_loss(settings.loss), skips, settings)
 
 
 @pytest.fixture
@@ -94,7 +92,7 @@ def make(micro: Space, micro_lut: Lut, digits: Data) -> MakeSearch:
 
     def search(settings: Settings, target: float | None = None) -> Search:
         net = SuperNet.of(micro, len(digits.classes), settings.seed)
-        return Search(net, [objective(micro, micro_lut, settings, target=target)], micro, digits, settings)
+        return Search(net, [objective(micro, micro_lut, settings, target)], micro, digits, settings)
 
     return search
 
