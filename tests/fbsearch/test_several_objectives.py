@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fbbase.commandline import run
+from fblut.reading import read_lut
 from fblut.table import Lut
 from fblut.writing import write_lut
 from fbsearch.cli import fbsearch
@@ -35,8 +36,6 @@ def target_ms(lut: Lut, space: Space, *choices: str) -> float:
 def test_two_devices_have_a_network_each_and_a_cross_table_of_predictions(
     tables: list[str], micro_file: Path, micro: Space, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from fblut.reading import read_lut
-
     luts = {Path(table).stem: read_lut(Path(table)) for table in tables}
     first = target_ms(luts["s8"], micro, "k3_e1", "k5_e3")
     second = target_ms(luts["iphonex"], micro, "k5_e3", "k3_e1")
@@ -125,7 +124,7 @@ def test_samples_are_distinct_ranked_near_the_target_and_follow_from_the_seed(
     assert run(fbsearch, arguments) == 0
     capsys.readouterr()
     assert run(fbsearch, ["sample", str(run_folder), "-n", "4", "--json"]) == 0
-    sampled = json.loads(capsys.readouterr().out)
+    sampled, lut = json.loads(capsys.readouterr().out), read_lut(Path(tables[0]))
     assert len({tuple(each["choices"]) for each in sampled}) == 4
     assert [each["loss"] for each in sampled] == sorted(each["loss"] for each in sampled)
     for rank, each in enumerate(sampled, start=1):
@@ -134,7 +133,7 @@ def test_samples_are_distinct_ranked_near_the_target_and_follow_from_the_seed(
         architecture = load_architecture(str(file))
         assert list(architecture.choices) == each["choices"]
         assert architecture.predicted is not None
-        assert architecture.predicted.latency_us == pytest.approx(micro_lut.predict_us(architecture.specs(micro)))
+        assert architecture.predicted.latency_us == pytest.approx(lut.predict_us(architecture.specs(micro)))
     assert run(fbsearch, ["sample", str(run_folder), "-n", "4", "--json", "-o", str(tmp_path / "again")]) == 0
     again = json.loads(capsys.readouterr().out)
     assert [each["choices"] for each in again] == [each["choices"] for each in sampled]
