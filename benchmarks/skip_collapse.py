@@ -73,7 +73,7 @@ def plan(
                         continue  # no θ that skip could take over
                     values: dict[str, Any] = PRESETS["quick"] | {
                         "strategy": strategy,
-                        "epochs": (3 if quick else 9) if strategy in ALL_RUN else (9 if quick else 20),
+                        "epochs": (5 if quick else 9) if strategy in ALL_RUN else (9 if quick else 20),
                         "limit": 600 if quick else 2000,
                         "evaluations": 20 if quick else 100,
                         "train_epochs": 0,

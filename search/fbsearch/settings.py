@@ -17,7 +17,6 @@ PRESETS: dict[str, dict[str, str | float]] = {
     "quick": {
         "strategy": "single-path",
         "epochs": 20,
-        "warmup": 6,
         "batch": 16,
         "lr": 0.03,
         "theta_lr": 0.1,
