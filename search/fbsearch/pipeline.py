@@ -109,7 +109,7 @@ def open_search(
         w_share=settings.w_share,
         validation_share=settings.validation_share,
     )
-    net = SuperNet.of(space, len(data.classes), settings.seed)
+    net = SuperNet.of(space, len(data.classes), settings.seed, settings.w_start == "alike")
     inputs = {f"latency table {name}": hash_text(format_lut(lut)) for name, lut in luts.items()}
     inputs["search space"] = hash_text(repr((space.stem, space.layers, space.heads)))
     inputs["images"] = data.fingerprint

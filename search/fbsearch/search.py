@@ -22,9 +22,10 @@ from fbsearch.errors import DivergedError, SearchError
 from fbsearch.metrics import Metrics
 from fbsearch.objective import Objective
 from fbsearch.ranks import Ranks
+from fbsearch.score import with_score
 from fbsearch.settings import Settings
 from fbsearch.split import Split
-from fbsearch.strategies import learns_theta, load_strategy
+from fbsearch.strategies import learns_theta, load_strategy, networks_compared
 from fbsearch.supernet import SuperNet
 from fbspace.space import Space
 
@@ -131,11 +132,23 @@ class Search:
         """Take one step of θ: min_θ E_{a ~ P_θ} L(a, w); no gradient of w is computed.
 
         Cross-entropy and latency see the same sample m, unless the loss takes the expected latency under softmax(θ).
+        Where several networks are compared, the logits returned are those of the last.
         """
         self._require_gradients(w=False)
-        m = self.strategy.sample(list(objective.theta), temperature, generator)
-        logits, cross_entropy = self._forward(x, y, m)
-        loss = objective.weigh(cross_entropy, m)
+        count = networks_compared(self.strategy)
+        samples = [self.strategy.sample(list(objective.theta), temperature, generator) for _ in range(count or 1)]
+        if count:
+            with torch.no_grad():
+                forwards = [self._forward(x, y, m) for m in samples]
+            losses = [
+                objective.weigh(cross_entropy, [m_l.detach() for m_l in m])
+                for (_, cross_entropy), m in zip(forwards, samples, strict=True)
+            ]
+            loss, logits = with_score(losses, samples), forwards[-1][0]
+            cross_entropy = torch.stack([cross_entropy for _, cross_entropy in forwards]).mean()
+        else:
+            logits, cross_entropy = self._forward(x, y, samples[0])
+            loss = objective.weigh(cross_entropy, samples[0])
         with objective.holding_skip(self.position.epoch < self.settings.skip_epochs):
             self._descend(loss, len(y), objective.optimizer, "--theta-lr")
         objective.control(self._theta_progress())

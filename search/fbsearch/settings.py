@@ -14,7 +14,16 @@ TARGET_SHARE = 0.97
 
 PRESETS: dict[str, dict[str, str | float]] = {
     "paper": {},
-    "quick": {"strategy": "single-path", "epochs": 30, "batch": 64, "theta_lr": 0.1, "train_epochs": 15},
+    "quick": {
+        "strategy": "single-path",
+        "epochs": 20,
+        "batch": 16,
+        "lr": 0.03,
+        "theta_lr": 0.1,
+        "evaluations": 100,
+        "train_epochs": 10,
+        "train_lr": 0.05,
+    },
 }
 """What `--preset` sets: `paper` is the published recipe, `quick` one of minutes for a small data set, with a θ rate
 that covers in tens of θ steps what the paper's covers in thousands, and a network trained at the end."""
@@ -52,6 +61,7 @@ class Settings:
     theta_weight_decay: float = 5e-4
     temperature: float = 5.0
     temperature_decay: float = 0.045
+    w_start: str = "alike"
     w_sampling: str = "theta"
     skip_delay: float = 0.5
     w_share: float = 0.8
@@ -94,6 +104,7 @@ class Settings:
         for _, target_ms in self.objectives:
             if target_ms is not None and not 0 < target_ms < math.inf:
                 raise SearchError(f"--target-ms must be a positive number, not {target_ms}")
+        self._require("w_start", self.w_start in ("alike", "random"), "alike or random")
         self._require("w_sampling", self.w_sampling in ("theta", "uniform"), "theta or uniform")
 
     @property

@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from fbsearch.alike import agree
 from fbsearch.strategies import Strategy
 from fbspace.blocks import build_block
 from fbspace.space import Space
@@ -30,8 +31,8 @@ class SuperNet(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # 0.42x the time on a CPU
 
     @classmethod
-    def of(cls, space: Space, classes: int, seed: int) -> "SuperNet":
-        """Build the supernet of a space.
+    def of(cls, space: Space, classes: int, seed: int, alike: bool = True) -> "SuperNet":
+        """Build the supernet of a space; with `alike` the candidates of a layer start as one (`fbsearch.alike`).
 
         The classifier has as many classes as the data, whereas costs use the space's own operators: searching on a
         proxy task for the network of the real one is the paper's practice (FBNet searched on 100 of ImageNet's
@@ -42,6 +43,8 @@ class SuperNet(nn.Module):
             torch.manual_seed(seed)
             stem = nn.Sequential(*map(build_block, space.stem))
             layers = [[build_block(spec) for spec in layer.candidates.values()] for layer in space.layers]
+            for candidates in layers if alike else []:
+                agree(candidates)
             return cls(
                 stem, layers, nn.Sequential(*map(build_block, [*head, replace(classifier, out_channels=classes)]))
             )

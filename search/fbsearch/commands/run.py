@@ -91,6 +91,7 @@ class _Numbers(click.ParamType[tuple[float, ...]]):
 @_option("--theta-weight-decay", "Weight decay of θ.")
 @_option("--temperature", "τ at the start.")
 @_option("--temperature-decay", "Decay of τ in one of 90 epochs; at the end it is exp(-90 · decay) of the start.")
+@_option("--w-start", "Candidates of a layer begin alike, all near skip, or each at random.")
 @_option("--w-sampling", "Networks that train w: theta (drawn from P_θ, the paper) or uniform.")
 @_option("--skip-delay", "Share of the epochs with θ steps in which skip neither gains nor loses.")
 @_option("--w-share", "Share of the images that trains w; the rest trains θ.")

@@ -2,6 +2,9 @@
 
 A strategy is a module with the two functions of `Strategy`. One that finds its networks otherwise than by learning θ
 also has the function of `Finder`; its supernet is then trained on networks drawn from the θ of the start, uniformly.
+
+Where it says `NETWORKS = 4`, samples are one-hot with the gradient of log P_θ, and a step of θ compares so many of them
+(`fbsearch.score`); otherwise the gradient of the cross-entropy reaches θ through `layer`.
 """
 
 from collections.abc import Callable, Sequence
@@ -52,6 +55,11 @@ class Finder(Protocol):
 def learns_theta(strategy: Strategy) -> bool:
     """Whether θ is learned; otherwise the strategy is a `Finder`."""
     return not isinstance(strategy, Finder)
+
+
+def networks_compared(strategy: Strategy) -> int:
+    """Return how many networks a step of θ compares; 0 where θ's gradient comes through the network."""
+    return int(getattr(strategy, "NETWORKS", 0))
 
 
 def load_strategy(name: str) -> Strategy:

@@ -1,0 +1,116 @@
+"""What keeps skip from taking over: a start at which candidates agree, P(skip) that is held, and the warning."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fblut.table import Lut
+from fbsearch.alike import agree
+from fbsearch.commands.run import _warn
+from fbsearch.costs import build_cost
+from fbsearch.losses import load_loss
+from fbsearch.objective import Objective
+from fbsearch.pipeline import Found
+from fbsearch.settings import Settings
+from fbsearch.supernet import SuperNet
+from fbspace.architecture import Architecture
+from fbspace.blocks import build_block
+from fbspace.space import Space, load_space
+
+
+def objective_of(space: Space, lut: Lut) -> Objective:
+    skips = [[spec.kind == "skip" for spec in layer.candidates.values()] for layer in space.layers]
+    settings = Settings(space=space.name, data="digits", theta_lr=0.3)
+    return Objective.of("x", build_cost("lut", space, lut), None, load_loss("paper"), skips, settings)
+
+
+def test_holding_skip_keeps_its_probability_and_moves_the_others(micro: Space, micro_lut: Lut) -> None:
+    objective, generator = objective_of(micro, micro_lut), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for theta_l in objective.theta:
+            theta_l.copy_(torch.randn(3, generator=generator))
+    before = objective.probabilities()
+    for _ in range(20):
+        for theta_l in objective.theta:
+            theta_l.grad = torch.randn(3, generator=generator) + torch.tensor([1.0, 0.0, -3.0])  # skip should gain
+        with objective.holding_skip(True):
+            objective.optimizer.step()
+    for old, new in zip(before, objective.probabilities(), strict=True):
+        assert new[2].item() == pytest.approx(old[2].item(), rel=1e-4)
+        assert (new[:2] - old[:2]).abs().min() > 0.05
+
+
+def test_skip_moves_once_it_is_not_held(micro: Space, micro_lut: Lut) -> None:
+    objective = objective_of(micro, micro_lut)
+    for theta_l in objective.theta:
+        theta_l.grad = torch.tensor([0.0, 0.0, -1.0])
+    with objective.holding_skip(False):
+        objective.optimizer.step()
+    for p in objective.probabilities():
+        # Adam's first step is the rate, 0.3, whatever the gradient's size.
+        assert p[2].item() == pytest.approx(torch.softmax(torch.tensor([0.0, 0.0, 0.3]), 0)[2].item(), rel=1e-3)
+
+
+def candidates_of(layer: int, seed: int = 0) -> tuple[list[nn.Module], Tensor]:
+    """Return a layer of fbnet-tiny, in agreement, and an input as it sees it."""
+    torch.manual_seed(seed)
+    specs = load_space("fbnet-tiny").layers[layer].candidates.values()
+    candidates = [build_block(spec) for spec in specs]
+    agree(candidates)
+    return candidates, torch.randn(8, *next(iter(specs)).input_shape[1:])
+
+
+def test_where_the_shape_is_kept_all_candidates_start_as_the_identity() -> None:
+    candidates, x = candidates_of(2)
+    assert x.shape[1:] == candidates[0](x).shape[1:]
+    assert all(torch.equal(candidate(x), x) for candidate in candidates)
+
+
+@pytest.mark.parametrize("layer", [1, 5])
+def test_where_it_changes_all_candidates_start_near_one_function(layer: int) -> None:
+    def likeness(candidates: list[nn.Module], x: Tensor) -> Tensor:
+        outputs = torch.stack([candidate(x) for candidate in candidates])
+        outputs = outputs - outputs.mean((1, 3, 4), keepdim=True)
+        return torch.corrcoef(outputs.flatten(1).detach())
+
+    alike, x = candidates_of(layer)
+    assert likeness(alike, x).min() > 0.65
+    assert not any(torch.equal(alike[0](x), other(x)) for other in alike[1:])
+    specs = load_space("fbnet-tiny").layers[layer].candidates.values()
+    random = likeness([build_block(spec) for spec in specs], x)
+    assert random.fill_diagonal_(0).abs().max() < 0.5
+
+
+def test_gradients_reach_every_weight_of_a_block_that_starts_at_zero_in_two_steps() -> None:
+    candidates, x = candidates_of(2)
+    block, target = candidates[3], torch.randn(8, *x.shape[1:])
+    optimizer = torch.optim.SGD(block.parameters(), 0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        ((block(x) - target) ** 2).mean().backward()
+        optimizer.step()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in block.parameters())
+
+
+def test_a_random_start_leaves_the_blocks_as_torch_draws_them(micro: Space) -> None:
+    nets = [SuperNet.of(micro, 10, 3, alike) for alike in (False, True)]
+    torch.manual_seed(3)
+    drawn = [build_block(spec) for spec in micro.stem]
+    drawn += [build_block(spec) for layer in micro.layers for spec in layer.candidates.values()]
+    parameters = [p for block in drawn for p in block.parameters()]
+    plain, alike = ([*net.stem.parameters(), *net.layers.parameters()] for net in nets)
+    assert all(torch.equal(p, q) for p, q in zip(parameters, plain, strict=True))
+    assert not all(torch.equal(p, q) for p, q in zip(plain, alike, strict=True))
+
+
+@pytest.mark.parametrize(("skips", "warns"), [(4, False), (5, True)])
+def test_more_skip_than_half_is_warned_of(skips: int, warns: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    choices = ("skip",) * skips + ("k3_e3",) * (8 - skips)
+    provenance = {"skip_layers": skips, "settings": {"target_ms": None}}
+    architecture = Architecture(name="x", space="fbnet-tiny", choices=choices, provenance=provenance)
+    _warn(Found("a", "a", architecture, Path("arch.json")))
+    warning = capsys.readouterr().err
+    assert ("warning: 5 of 8 layers of the network for a are skip" in warning) == warns
+    assert ("docs/skip.md" in warning) == warns
