@@ -91,7 +91,7 @@ def make(micro: Space, micro_lut: Lut, digits: Data) -> MakeSearch:
     """Makes a search of the micro space and its table under given settings, with a target in µs."""
 
     def search(settings: Settings, target: float | None = None) -> Search:
-        net = SuperNet.of(micro, len(digits.classes), settings.seed)
+        net = SuperNet.of(micro, len(digits.classes), settings.seed, settings.w_start == "alike")
         return Search(net, [objective(micro, micro_lut, settings, target)], micro, digits, settings)
 
     return search

@@ -47,7 +47,7 @@ def copies(parameters: list[torch.nn.Parameter]) -> list[torch.Tensor]:
 def test_a_step_changes_its_own_parameters_and_computes_no_gradient_of_the_others(
     make: Make, digits: Data, kind: str
 ) -> None:
-    search = make(replace(SETTINGS, skip_delay=0))
+    search = make(replace(SETTINGS, skip_delay=0, w_start="random"))
     objective = search.objectives[0]
     w, arch = search.w, list(objective.theta)
     own, others = (w, arch) if kind == "w" else (arch, w)
