@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from fbagents import discovery
+from fbagents.pieces import Content
 from fbagents.profile import load_profile
 from fbagents.transports._adb_phones import Attached
 from fbbase.commandline import run
@@ -264,7 +265,7 @@ def test_model_files_are_written_once_for_all_threads_and_networks_do_not_pile_u
     problems: list[BaseException] = []
 
     class Counting(ModelFiles):
-        def _write(self, subject: object) -> Path:
+        def _write(self, subject: object) -> Content:
             written.append(subject.key)  # type: ignore[attr-defined]
             return super()._write(subject)  # type: ignore[arg-type]
 
@@ -272,8 +273,8 @@ def test_model_files_are_written_once_for_all_threads_and_networks_do_not_pile_u
         try:
             for subject in plan.subjects:
                 together.wait(30)
-                with files.opened(subject) as path:
-                    assert path.stat().st_size > 0
+                with files.opened(subject) as content:
+                    assert content.path.stat().st_size > 0
         except BaseException as error:
             problems.append(error)
             together.abort()
@@ -286,8 +287,8 @@ def test_model_files_are_written_once_for_all_threads_and_networks_do_not_pile_u
         for thread in threads:
             thread.join()
         folder = Path(files._folder.name)
-        with files.opened(operator(plan.operators[0])) as path:
-            assert path.read_bytes() == export_spec(plan.operators[0], "tflite")
+        with files.opened(operator(plan.operators[0])) as content:
+            assert content.path.read_bytes() == export_spec(plan.operators[0], "tflite")
         left = len(list(folder.iterdir()))
     assert problems == []
     assert sorted(written) == sorted(subject.key for subject in plan.subjects)
@@ -298,12 +299,12 @@ def test_model_files_are_written_once_for_all_threads_and_networks_do_not_pile_u
 def test_a_bug_in_one_device_is_told_after_the_others_finished(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from fbagents.transports import replay
 
-    def broken(self: object, path: Path) -> str:
+    def broken(self: object, content: Content, write: object) -> str:
         if threading.current_thread().name == "b":
             raise ZeroDivisionError
-        return str(path)
+        return str(content.path)
 
-    monkeypatch.setattr(replay.ReplayTransport, "push", broken)
+    monkeypatch.setattr(replay.ReplayTransport, "send", broken)
     with pytest.raises(ZeroDivisionError):
         measure("a", "b", "c")
     assert (here / "a.csv").exists()
