@@ -1,5 +1,6 @@
 """Several devices at once are as good as one after the other, and one's failure is nobody else's."""
 
+import hashlib
 import json
 import lzma
 import re
@@ -294,6 +295,18 @@ def test_model_files_are_written_once_for_all_threads_and_networks_do_not_pile_u
     assert sorted(written) == sorted(subject.key for subject in plan.subjects)
     assert left == len(plan.operators) + KEPT_NETWORKS
     assert not folder.exists()
+
+
+def test_what_devices_that_get_copies_need_to_know_is_found_out_before_they_ask(here: Path) -> None:
+    plan = plan_of("replay.toml", networks=0)
+    with ModelFiles(plan) as files:
+        files.are_copied = True
+        with files.opened(operator(plan.operators[0])) as content:
+            assert "known" in vars(content)
+            data = content.path.read_bytes()
+            digest, stretches = content.known
+    assert digest == hashlib.sha256(data).hexdigest()
+    assert sum(stretch.length for stretch in stretches) == len(data)
 
 
 def test_a_bug_in_one_device_is_told_after_the_others_finished(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

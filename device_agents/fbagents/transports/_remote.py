@@ -165,21 +165,17 @@ class RemoteTransport:
 
     def send(self, content: Content, write: Write) -> str:
         """Have the agent write a file under the hash of its content, unless it is there whole."""
-        digest, stretches = content.known
-        remote = self._name(content.path, digest)
+        remote = self._name(content.path, content.known[0])
         connection = self._prepare()
         if self._there.get(remote) != connection:
-            pieces = self._places.pieces(stretches)
             try:
-                write(remote, digest, pieces, content.sent(pieces))
+                self._write(content, remote, write)
             except AgentReplyError:
-                self._places.forget()  # what is there is not what it was: send all of it
-                pieces = self._places.pieces(stretches)
+                self._places.forget()  # what is there may not be what it was: send all of it
                 try:
-                    write(remote, digest, pieces, content.sent(pieces))
+                    self._write(content, remote, write)
                 except AgentReplyError as error:
                     raise self._cannot_write(content.path, error) from error
-            self._places.add(remote, stretches)
             self._there[remote] = connection
         return remote
 
@@ -247,6 +243,12 @@ class RemoteTransport:
     def _name(self, path: Path, digest: str) -> str:
         suffix = path.suffix if re.fullmatch(r"\.[a-z0-9]{1,12}", path.suffix) else ""
         return f"{self._folder}/{digest}{suffix}"
+
+    def _write(self, content: Content, remote: str, write: Write) -> None:
+        digest, stretches = content.known
+        pieces = self._places.pieces(stretches)
+        write(remote, digest, pieces, content.sent(pieces))
+        self._places.add(remote, stretches)
 
     def _upload(self, path: Path, remote: str, digest: str, mode: str = "600") -> None:
         timeout_s = COMMAND_TIMEOUT_S + path.stat().st_size / SLOWEST_BYTES_PER_S
