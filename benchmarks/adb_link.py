@@ -4,6 +4,7 @@ usage: python benchmarks/adb_link.py [--quick] [--space NAME]
 
 The adbd is the tests' own (tests/fbagents/peers/adbd.py), which takes root on Debian x86-64; elsewhere there are no
 figures, and `missing` says why. A push is all of `Transport.push`: hash here, send, write, hash there, rename.
+Models of a run go by `Transport.send` instead, which leaves out what the device has; both count as its pushes.
 
 A second run starts with the native agent's bundle on the device (--keep), checked again by its hashes: from connecting
 to the first samples.
