@@ -4,6 +4,7 @@ usage: python benchmarks/adb_link.py [--quick] [--space NAME]
 
 The adbd is the tests' own (tests/fbagents/peers/adbd.py), which takes root on Debian x86-64; elsewhere there are no
 figures, and `missing` says why. A push is all of `Transport.push`: hash here, send, write, hash there, rename.
+Models of a run go by `Transport.send` instead, which leaves out what the device has; both count as its pushes.
 
 A second run starts with the native agent's bundle on the device (--keep), checked again by its hashes: from connecting
 to the first samples.
@@ -34,6 +35,7 @@ from _report import Figure, report
 
 import fbprof.measure
 from fbagents.agent import AgentClient, Planned
+from fbagents.pieces import Content, Write
 from fbagents.profile import Profile, load_profile
 from fbagents.transports import Channel, Transport, connect
 from fbagents.transports._adb_keys import signer
@@ -57,14 +59,19 @@ class Clock:
     def __init__(self) -> None:
         self.calls_s = dict.fromkeys(("push", "start", "send", "receive", "close"), 0.0)
         self.busy_s = 0.0
+        self._is_in_call = False
 
     def timed(self, name: str, call: Callable[..., _T], *arguments: Any) -> _T:
-        """Call, and add the time it took."""
+        """Call, and add the time it took; a call within another is part of that one."""
+        if self._is_in_call:
+            return call(*arguments)
+        self._is_in_call = True
         start = time.perf_counter()
         try:
             return call(*arguments)
         finally:
             self.calls_s[name] += time.perf_counter() - start
+            self._is_in_call = False
 
     def listen(self, line: bytes) -> bytes:
         """Add what a reply of the agent tells of its own time."""
@@ -79,9 +86,9 @@ class TimedChannel:
     def __init__(self, channel: Channel, clock: Clock) -> None:
         self._channel, self._clock = channel, clock
 
-    def send(self, line: bytes) -> None:
-        """Send one line."""
-        self._clock.timed("send", self._channel.send, line)
+    def send(self, line: bytes, following: bytes = b"") -> None:
+        """Send one line, and bytes that follow it."""
+        self._clock.timed("send", self._channel.send, line, following)
 
     def receive(self, timeout_s: float) -> bytes:
         """Return the next line."""
@@ -97,10 +104,15 @@ class TimedTransport:
 
     def __init__(self, transport: Transport, clock: Clock) -> None:
         self._transport, self._clock = transport, clock
+        self.copies = transport.copies
 
     def push(self, path: Path) -> str:
         """Push a file."""
         return self._clock.timed("push", self._transport.push, path)
+
+    def send(self, content: Content, write: Write) -> str:
+        """Push a file by the agent."""
+        return self._clock.timed("push", self._transport.send, content, write)
 
     def start(self, options: Sequence[str]) -> TimedChannel:
         """Start the agent."""

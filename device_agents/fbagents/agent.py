@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from fbagents.errors import AgentReplyError
+from fbagents.pieces import Piece
 from fbagents.protocol import (
     Bye,
     Done,
@@ -17,6 +18,7 @@ from fbagents.protocol import (
     State,
     Unloaded,
     Visit,
+    Written,
     check_version,
     parse_reply,
 )
@@ -69,6 +71,15 @@ class AgentClient:
         finally:
             self._channel.close()
 
+    def write(self, path: str, sha256: str, pieces: Sequence[Piece], following: bytes) -> None:
+        """Have a file written from pieces of files that are there and from bytes that follow the request.
+
+        Raises AgentReplyError where it cannot be written, or gets another content than the hash's.
+        """
+        parts = [piece.length if piece.path is None else piece for piece in pieces]
+        number = self._ask("write", following, path=path, sha256=sha256, pieces=parts, bytes=len(following))
+        self._expect(Written, number, LOAD_TIMEOUT_S)
+
     def load(self, model: str, path: str, runtime: str, input_shape: Sequence[int]) -> Loaded:
         """Load a model file under a name; `input_shape` is N, C, H, W. Raises AgentReplyError."""
         number = self._ask("load", model=model, path=path, runtime=runtime, input_shape=list(input_shape))
@@ -95,10 +106,10 @@ class AgentClient:
             yield visit
         self._expect(Done, number, VISIT_TIMEOUT_S)
 
-    def _ask(self, operation: str, **arguments: object) -> int:
+    def _ask(self, operation: str, following: bytes = b"", **arguments: object) -> int:
         self._number += 1
         request = {"id": self._number, "op": operation, **arguments}
-        self._channel.send(json.dumps(request, separators=(",", ":")).encode())
+        self._channel.send(json.dumps(request, separators=(",", ":")).encode(), following)
         return self._number
 
     def _expect(self, kind: type[_R], number: int | None, timeout_s: float) -> _R:

@@ -6,7 +6,7 @@ import pydantic
 
 from fbagents.errors import AgentReplyError, DeviceError
 
-PROTOCOL = 1
+PROTOCOL = 2
 MAX_LINE_BYTES = 4 << 20
 MAX_CORES = 1024
 
@@ -66,6 +66,12 @@ class Loaded(_Reply):
     outputs: int
     output_sum: float
     output_abs_sum: float
+
+
+class Written(_Reply):
+    """A file is written and has the content that was meant."""
+
+    event: Literal["written"]
 
 
 class Visit(_Reply):
@@ -131,7 +137,7 @@ class Bye(_Reply):
     event: Literal["bye"]
 
 
-Reply = Hello | Loaded | State | Visit | Done | Unloaded | Error | Bye
+Reply = Hello | Written | Loaded | State | Visit | Done | Unloaded | Error | Bye
 _ADAPTER: pydantic.TypeAdapter[Reply] = pydantic.TypeAdapter(Annotated[Reply, pydantic.Field(discriminator="event")])
 
 

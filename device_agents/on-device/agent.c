@@ -62,36 +62,59 @@ static void start_deadline(void) {
   setitimer(ITIMER_REAL, &timer, NULL);
 }
 
+/* What has been read of the input and not been taken yet. */
+static struct {
+  char *buffer;
+  size_t start, end;
+} input;
+
+/* Reads more of the input to `out`; 0 where it ended. */
+static size_t read_input(void *out, size_t bytes) {
+  ssize_t got;
+  do got = read(0, out, bytes);
+  while (got < 0 && errno == EINTR);
+  return got > 0 ? (size_t)got : 0;
+}
+
+bool read_following(void *out, size_t bytes) {
+  size_t held = input.end - input.start < bytes ? input.end - input.start : bytes;
+  memcpy(out, input.buffer + input.start, held);
+  input.start += held;
+  for (size_t got; held < bytes; held += got) {
+    if (!(got = read_input((char *)out + held, bytes - held))) return fail("the input ended");
+  }
+  return true;
+}
+
 /* Answers line after line; a line that is too long is answered by an error and skipped. */
 static void answer_all(void) {
-  char *buffer = malloc(MAX_LINE_BYTES + 1);
-  size_t held = 0;
-  bool skipping = false, more = buffer != NULL;
-  while (more) {
-    ssize_t got = read(0, buffer + held, MAX_LINE_BYTES - held);
-    if (got < 0 && errno == EINTR) continue;
-    size_t start = 0, scanned = held;
-    if (got > 0) held += (size_t)got;
-    else more = false;
-    for (char *newline; (newline = memchr(buffer + scanned, '\n', held - scanned));) {
+  bool skipping = false;
+  if (!(input.buffer = malloc(MAX_LINE_BYTES + 1))) return;
+  for (;;) {
+    char *line = input.buffer + input.start;
+    size_t held = input.end - input.start, got;
+    char *newline = memchr(line, '\n', held);
+    if (newline) {
       *newline = '\0';
-      size_t bytes = (size_t)(newline - buffer) - start;
-      if (!skipping && !answer(buffer + start, bytes)) return;
+      input.start += (size_t)(newline - line) + 1;
+      if (!skipping && !answer(line, (size_t)(newline - line))) return;
       skipping = false;
-      start = scanned = start + bytes + 1;
+      continue;
     }
-    held -= start;
-    memmove(buffer, buffer + start, held);
+    memmove(input.buffer, line, held);
     if (held == MAX_LINE_BYTES && !skipping) {
       fail("not a request: longer than %d bytes", MAX_LINE_BYTES);
       reply_error(NULL);
       skipping = true;
     }
-    if (skipping) held = 0;
+    input.start = 0;
+    input.end = skipping ? 0 : held;
+    if (!(got = read_input(input.buffer + input.end, MAX_LINE_BYTES - input.end))) break;
+    input.end += got;
   }
-  if (held) {
-    buffer[held] = '\0';
-    answer(buffer, held);
+  if (input.end) {
+    input.buffer[input.end] = '\0';
+    answer(input.buffer, input.end);
   }
 }
 
@@ -101,6 +124,7 @@ int main(int count, char **options) {
   agent.replies = fdopen(dup(1), "w");
   if (!agent.replies || dup2(2, 1) < 0) _exit(3);
   signal(SIGPIPE, SIG_IGN);
+  signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an answer */
   start_deadline();
   if (agent.cores_wanted && !bind_to_cores(agent.cores_wanted)) {
     reply_error(NULL);

@@ -1,6 +1,6 @@
-/* What the parts of the native agent share: agent.c is the process, requests.c answers, json.c reads and writes JSON,
- * runtimes.c opens the runtimes' libraries, litert.c and ort.c run models, cores.c knows the cores, system.c asks the
- * rest of the system.                                                                                                */
+/* What the parts of the native agent share: agent.c is the process, requests.c answers, files.c writes files, json.c
+ * reads and writes JSON, runtimes.c opens the runtimes' libraries, litert.c and ort.c run models, cores.c knows the
+ * cores, system.c asks the rest of the system.                                                                       */
 #ifndef AGENT_H
 #define AGENT_H
 
@@ -83,9 +83,18 @@ typedef struct {
 
 extern Agent agent;
 
+/* ---- agent.c ---- */
+
+bool read_following(void *out, size_t bytes); /* the bytes that follow a request; false after fail() at their end */
+
+/* ---- files.c ---- */
+
+bool write_file(const Json *request); /* from pieces of files and the bytes that follow, all of which are read */
+
 /* ---- requests.c ---- */
 
 void hello(const char *own_path);
+const Json *text_member(const Json *request, const char *key); /* NULL after fail() */
 void reply_error(const Json *id);      /* with the failure's message */
 bool answer(char *line, size_t bytes); /* one line, which it changes; false after the last request */
 
@@ -106,6 +115,18 @@ int64_t available_bytes(void);
 void write_state(FILE *out, const char *sys); /* the fields of a state, from affinity to denied */
 void write_processor_name(FILE *out);
 bool read_number(const char *path, long *value, bool *denied); /* sets `denied` where it may not be read */
+
+/* ---- sha256.c ---- */
+
+typedef struct {
+  uint32_t state[8];
+  uint8_t block[64];
+  uint64_t bytes;
+} Sha256;
+
+void sha256_begin(Sha256 *hash);
+void sha256_add(Sha256 *hash, const void *data, size_t bytes);
+void sha256_end(Sha256 *hash, char hex[65]);
 bool file_sha256(const char *path, char hex[65]);
 
 /* ---- cores.c ---- */

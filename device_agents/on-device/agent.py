@@ -14,12 +14,16 @@ import json
 import os
 import platform
 import re
+import stat
 import sys
 import threading
 import time
 
-PROTOCOL = 1
+PROTOCOL = 2
 MAX_LINE_BYTES = 4 << 20
+MAX_FILE_BYTES = 1 << 40
+MAX_PIECES = 10_000
+BLOCK_BYTES = 1 << 20
 MAX_CORES = 1024
 
 # Must be set before the library is loaded: ONNX Runtime >= 1.29 otherwise writes telemetry outside our folders.
@@ -126,14 +130,16 @@ def test_input(shape):
 
 
 class Agent:
-    """Answers one request after the other."""
+    """Answers one request after the other; `read` takes the bytes that follow one."""
 
-    def __init__(self, threads, cores, memory_bytes, sys_folder, reply):
+    def __init__(self, threads, cores, memory_bytes, sys_folder, reply, read):
         self.threads = threads
         self.cores = cores
         self.memory_bytes = memory_bytes
         self.sys_folder = sys_folder
         self.reply = reply
+        self.read = read
+        self.following = 0
         self.models = {}
         self.libc = ctypes.CDLL(None)
 
@@ -160,7 +166,7 @@ class Agent:
         if operation == "bye":
             self.reply(id=number, event="bye")
             return False
-        handlers = {"load": self.load, "run": self.run, "unload": self.unload, "state": self.state}
+        handlers = {"write": self.write, "load": self.load, "run": self.run, "unload": self.unload, "state": self.state}
         handler = handlers.get(operation)
         if handler is None:
             known = ", ".join([*handlers, "bye"])
@@ -171,6 +177,44 @@ class Agent:
         except Exception as error:  # whatever a runtime throws is an answer, not the agent's end
             self.reply(id=number, event="error", message=f"{type(error).__name__}: {error}"[:2000])
         return True
+
+    def write(self, number, request):
+        """Write a file from pieces of files that are here and from the bytes that follow, checked by its hash."""
+        self.following = checked_bytes(request["bytes"])
+        try:
+            write_file(request["path"], request["sha256"], self.blocks(request["pieces"]))
+        finally:
+            while self.following:  # so that the next line is one
+                self.take(BLOCK_BYTES)
+        self.reply(id=number, event="written")
+
+    def blocks(self, pieces):
+        """Yield the content of pieces in order: as many of the bytes that follow, or path, offset, how many."""
+        if not isinstance(pieces, list) or len(pieces) > MAX_PIECES:
+            raise ValueError(f"pieces are a list of at most {MAX_PIECES}")
+        for piece in pieces:
+            if isinstance(piece, list):
+                path, offset, count = piece
+                yield from file_blocks(path, checked_bytes(offset), checked_bytes(count))
+            else:
+                left = checked_bytes(piece)
+                if left > self.following:
+                    raise ValueError("the pieces take more bytes than follow the request")
+                while left:
+                    block = self.take(left)
+                    left -= len(block)
+                    yield block
+        if self.following:
+            raise ValueError("more bytes follow the request than the pieces take")
+
+    def take(self, count):
+        """Return some of the bytes that follow the request, at most so many."""
+        block = self.read(min(count, self.following, BLOCK_BYTES))
+        if not block:
+            self.following = 0
+            raise EOFError("the input ended")
+        self.following -= len(block)
+        return block
 
     def load(self, number, request):
         """Load a model, run it once, and say what came out."""
@@ -264,6 +308,50 @@ class Agent:
     def current_core(self):
         """Return the core this thread runs on, None where the C library does not tell."""
         return self.libc.sched_getcpu() if hasattr(self.libc, "sched_getcpu") else None
+
+
+def checked_bytes(value):
+    """Return a number of bytes that a host sent."""
+    if type(value) is not int or not 0 <= value <= MAX_FILE_BYTES:
+        raise ValueError(f"{value!r:.100} is no number of bytes")
+    return value
+
+
+def file_blocks(path, offset, count):
+    """Yield so many bytes of a file from an offset on."""
+    if type(path) is not str:  # a number would be one of this process's own files
+        raise ValueError(f"{path!r:.100} is no path")
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError(f"{path} is no file")
+        file.seek(offset)
+        while count:
+            block = file.read(min(count, BLOCK_BYTES))
+            if not block:
+                raise EOFError(f"{path}: a piece is beyond its end")
+            count -= len(block)
+            yield block
+
+
+def write_file(path, sha256, blocks):
+    """Write a file that only its owner may read; it gets its name when its content has this hash."""
+    if type(path) is not str:
+        raise ValueError(f"{path!r:.100} is no path")
+    part = f"{path}.part"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK
+    handle = os.open(part, flags, 0o600)
+    try:
+        content = hashlib.sha256()
+        with open(handle, "wb") as file:
+            for block in blocks:
+                content.update(block)
+                file.write(block)
+        if content.hexdigest() != sha256:
+            raise ValueError(f"its SHA-256 is {content.hexdigest()}: a piece is damaged")
+        os.replace(part, path)
+    except BaseException:
+        os.unlink(part)
+        raise
 
 
 def installed_version(packages):
@@ -496,7 +584,7 @@ def main():
     except ValueError as error:
         reply(event="error", message=str(error))
         return 3
-    agent = Agent(options.threads, cores, options.memory_bytes, options.sys, reply)
+    agent = Agent(options.threads, cores, options.memory_bytes, options.sys, reply, sys.stdin.buffer.read)
     agent.hello()
     for line in read_lines(sys.stdin.buffer):
         try:

@@ -13,7 +13,7 @@
 #define AGENT_VERSION "unversioned"
 #endif
 
-enum { PROTOCOL = 1, MAX_VISITS = 100000, MAX_RUNS = 100000, EMPTY_SAMPLES = 1001 };
+enum { PROTOCOL = 2, MAX_VISITS = 100000, MAX_RUNS = 100000, EMPTY_SAMPLES = 1001 };
 
 static struct {
   Model **all;
@@ -141,7 +141,7 @@ void hello(const char *own_path) {
   end();
 }
 
-static const Json *text_member(const Json *request, const char *key) {
+const Json *text_member(const Json *request, const char *key) {
   const Json *value = json_member(request, key);
   if (value && value->type == JSON_STRING && (strcmp(key, "model") == 0 || strlen(value->text) == value->text_bytes)) {
     return value;
@@ -289,12 +289,19 @@ static bool state(const Json *request) {
   return true;
 }
 
+static bool write_here(const Json *request) {
+  if (!write_file(request)) return false;
+  begin(json_member(request, "id"), "written");
+  end();
+  return true;
+}
+
 /* Answers one line; false after the last request. */
 bool answer(char *line, size_t bytes) {
   static const struct {
     const char *name;
     bool (*handle)(const Json *request);
-  } operations[] = {{"load", load}, {"run", run}, {"unload", unload}, {"state", state}};
+  } operations[] = {{"write", write_here}, {"load", load}, {"run", run}, {"unload", unload}, {"state", state}};
   int64_t number;
   const Json *request = json_parse(line, bytes);
   if (!request || request->type != JSON_OBJECT) {
@@ -320,7 +327,7 @@ bool answer(char *line, size_t bytes) {
     if (!operations[i].handle(request)) reply_error(id);
     return true;
   }
-  fail("unknown operation '%.200s'; known: load, run, unload, state, bye", name);
+  fail("unknown operation '%.200s'; known: write, load, run, unload, state, bye", name);
   reply_error(id);
   return true;
 }

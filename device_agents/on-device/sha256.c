@@ -1,4 +1,4 @@
-/* SHA-256 of a file (FIPS 180-4), so that a table tells which agent and which library timed it. */
+/* SHA-256 (FIPS 180-4): of what is written here, and of files, so that a table tells which agent and library timed it. */
 #include "agent.h"
 
 #include <string.h>
@@ -15,49 +15,80 @@ static const uint32_t K[64] = {
 
 static uint32_t rotate(uint32_t x, int bits) { return x >> bits | x << (32 - bits); }
 
-static void add_block(uint32_t state[8], const uint8_t block[64]) {
-  uint32_t w[64], s[8];
+/* One round; the names turn from call to call, so that nothing has to be moved. */
+#define ROUND(a, b, c, d, e, f, g, h, i)                                                                               \
+  h += (rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25)) + ((e & f) ^ (~e & g)) + K[i] + w[i];                            \
+  d += h;                                                                                                              \
+  h += (rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
+
+static void add_block(uint32_t state[8], const uint8_t *block) {
+  uint32_t w[64];
   for (int i = 0; i < 16; i++) {
-    const uint8_t *b = block + 4 * i;
-    w[i] = (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3];
+    const uint8_t *x = block + 4 * i;
+    w[i] = (uint32_t)x[0] << 24 | (uint32_t)x[1] << 16 | (uint32_t)x[2] << 8 | x[3];
   }
   for (int i = 16; i < 64; i++) {
     uint32_t s0 = rotate(w[i - 15], 7) ^ rotate(w[i - 15], 18) ^ w[i - 15] >> 3;
     uint32_t s1 = rotate(w[i - 2], 17) ^ rotate(w[i - 2], 19) ^ w[i - 2] >> 10;
     w[i] = w[i - 16] + s0 + w[i - 7] + s1;
   }
-  memcpy(s, state, sizeof s);
-  for (int i = 0; i < 64; i++) {
-    uint32_t s1 = rotate(s[4], 6) ^ rotate(s[4], 11) ^ rotate(s[4], 25);
-    uint32_t first = s[7] + s1 + ((s[4] & s[5]) ^ (~s[4] & s[6])) + K[i] + w[i];
-    uint32_t s0 = rotate(s[0], 2) ^ rotate(s[0], 13) ^ rotate(s[0], 22);
-    uint32_t second = s0 + ((s[0] & s[1]) ^ (s[0] & s[2]) ^ (s[1] & s[2]));
-    memmove(s + 1, s, 7 * sizeof *s);
-    s[4] += first;
-    s[0] = first + second;
+  uint32_t a = state[0], b = state[1], c = state[2], d = state[3];
+  uint32_t e = state[4], f = state[5], g = state[6], h = state[7];
+  for (int i = 0; i < 64; i += 8) {
+    ROUND(a, b, c, d, e, f, g, h, i)
+    ROUND(h, a, b, c, d, e, f, g, i + 1)
+    ROUND(g, h, a, b, c, d, e, f, i + 2)
+    ROUND(f, g, h, a, b, c, d, e, i + 3)
+    ROUND(e, f, g, h, a, b, c, d, i + 4)
+    ROUND(d, e, f, g, h, a, b, c, i + 5)
+    ROUND(c, d, e, f, g, h, a, b, i + 6)
+    ROUND(b, c, d, e, f, g, h, a, i + 7)
   }
-  for (int i = 0; i < 8; i++) state[i] += s[i];
+  uint32_t added[8] = {a, b, c, d, e, f, g, h};
+  for (int i = 0; i < 8; i++) state[i] += added[i];
+}
+
+void sha256_begin(Sha256 *hash) {
+  static const uint32_t first[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+                                    0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+  memcpy(hash->state, first, sizeof first);
+  hash->bytes = 0;
+}
+
+void sha256_add(Sha256 *hash, const void *data, size_t bytes) {
+  const uint8_t *at = data;
+  size_t held = hash->bytes % 64;
+  hash->bytes += bytes;
+  if (held && held + bytes >= 64) {
+    memcpy(hash->block + held, at, 64 - held);
+    add_block(hash->state, hash->block);
+    at += 64 - held;
+    bytes -= 64 - held;
+    held = 0;
+  }
+  for (; bytes >= 64; at += 64, bytes -= 64) add_block(hash->state, at);
+  memcpy(hash->block + held, at, bytes);
+}
+
+void sha256_end(Sha256 *hash, char hex[65]) {
+  static const uint8_t padding[64] = {0x80};
+  uint64_t bits = hash->bytes * 8;
+  uint8_t length[8];
+  for (int i = 0; i < 8; i++) length[i] = (uint8_t)(bits >> (56 - 8 * i));
+  sha256_add(hash, padding, 1 + (119 - hash->bytes % 64) % 64);
+  sha256_add(hash, length, sizeof length);
+  for (int i = 0; i < 8; i++) snprintf(hex + 8 * i, 9, "%08x", (unsigned)hash->state[i]);
 }
 
 bool file_sha256(const char *path, char hex[65]) {
-  uint32_t state[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
-  uint8_t block[128];
-  uint64_t bytes = 0;
+  uint8_t data[1 << 14];
+  Sha256 hash;
   FILE *file = fopen(path, "rb");
   if (!file) return false;
-  size_t read;
-  while ((read = fread(block, 1, 64, file)) == 64) {
-    add_block(state, block);
-    bytes += 64;
-  }
+  sha256_begin(&hash);
+  for (size_t read; (read = fread(data, 1, sizeof data, file));) sha256_add(&hash, data, read);
   bool complete = !ferror(file);
   fclose(file);
-  bytes += read;
-  size_t end = read < 56 ? 64 : 128;
-  memset(block + read, 0, sizeof block - read);
-  block[read] = 0x80;
-  for (int i = 0; i < 8; i++) block[end - 1 - (size_t)i] = (uint8_t)(bytes * 8 >> 8 * i);
-  for (size_t at = 0; at < end; at += 64) add_block(state, block + at);
-  for (int i = 0; i < 8; i++) snprintf(hex + 8 * i, 9, "%08x", (unsigned)state[i]);
+  sha256_end(&hash, hex);
   return complete;
 }

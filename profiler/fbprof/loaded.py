@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from fbagents.agent import AgentClient
+from fbagents.pieces import Content
 from fbagents.protocol import Loaded
 from fbagents.transports import Transport
 from fbbase.files import write_bytes
@@ -43,9 +44,11 @@ class ModelFiles:
         self._format = format_of(plan.runtime)
         self._suffix = load_format(self._format).SUFFIX
         self._lock = threading.Lock()
-        self._written: dict[str, Future[Path]] = {}
+        self._written: dict[str, Future[Content]] = {}
         self._in_use: Counter[str] = Counter()
         self._loaded_networks: dict[str, None] = {}  # the one loaded last is the last
+        self.are_copied = False
+        """Whether a device gets copies: the writer then finds out what `Content` tells, and no device waits for it."""
 
     def __enter__(self) -> Self:
         self._folder = tempfile.TemporaryDirectory(prefix="fbprof-")
@@ -66,7 +69,7 @@ class ModelFiles:
                 self._begin(subject)
 
     @contextlib.contextmanager
-    def opened(self, subject: Subject) -> Iterator[Path]:
+    def opened(self, subject: Subject) -> Iterator[Content]:
         """Wait for a subject's file, and keep it as long as it is used. Raises ExportError, StorageError."""
         with self._lock:
             written = self._begin(subject)
@@ -81,7 +84,7 @@ class ModelFiles:
                     self._loaded_networks[subject.key] = None
                     self._delete_networks()
 
-    def _begin(self, subject: Subject) -> Future[Path]:
+    def _begin(self, subject: Subject) -> Future[Content]:
         if subject.key not in self._written:
             self._written[subject.key] = self._writer.submit(self._write, subject)
         return self._written[subject.key]
@@ -93,12 +96,15 @@ class ModelFiles:
             del self._loaded_networks[key]
             written = self._written.pop(key)
             if not written.exception():
-                written.result().unlink()
+                written.result().path.unlink()
 
-    def _write(self, subject: Subject) -> Path:
+    def _write(self, subject: Subject) -> Content:
         path = Path(self._folder.name) / f"{hashlib.sha256(subject.key.encode()).hexdigest()[:16]}{self._suffix}"
         write_bytes(path, subject.export(self._format, self._plan.precision, self._plan.seed))
-        return path
+        content = Content(path)
+        if self.are_copied:
+            content.known  # noqa: B018 - kept
+        return content
 
 
 class LoadedModels:
@@ -106,6 +112,7 @@ class LoadedModels:
 
     def __init__(self, agent: AgentClient, transport: Transport, plan: Plan, files: ModelFiles) -> None:
         self._agent, self._transport, self._plan, self._files = agent, transport, plan, files
+        files.are_copied |= transport.copies
         self._bytes: dict[str, int] = {}
         available = agent.state().memory_available_bytes
         free = UNKNOWN_MEMORY_BYTES if available is None else int(FREE_SHARE * available)
@@ -127,9 +134,9 @@ class LoadedModels:
 
     def load(self, subject: Subject) -> Loaded:
         """Load a subject's model, anew if it is there. Raises ExportError, AgentReplyError; the agent may be lost."""
-        with self._files.opened(subject) as path:
-            size = path.stat().st_size
-            remote = self._transport.push(path)
+        with self._files.opened(subject) as content:
+            size = content.path.stat().st_size
+            remote = self._transport.send(content, self._agent.write)
             reply = self._agent.load(subject.key, remote, self._plan.runtime, subject.input_shape)
         self._bytes[subject.key] = max(reply.memory_bytes or 0, FILE_FACTOR * size, self._bytes.get(subject.key, 0))
         self.keys.add(subject.key)

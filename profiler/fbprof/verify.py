@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fbagents.agent import AgentClient, Planned
 from fbagents.cores import check_cores
+from fbagents.pieces import Content
 from fbagents.profile import Profile, with_agent_for
 from fbagents.transports import connect
 from fbbase.files import write_bytes
@@ -88,7 +89,7 @@ def verify(architecture: Architecture, lut: Lut, profile: Profile, rounds: int, 
         for number, (key, model) in enumerate(models.items()):
             path = Path(folder) / f"{number:04d}{suffix}"
             write_bytes(path, model)
-            agent.load(key, transport.push(path), metadata.runtime, shapes[key])
+            agent.load(key, transport.send(Content(path), agent.write), metadata.runtime, shapes[key])
         medians = _visit_medians(agent, list(models), rounds, *timing_of(metadata), seed)
         soc = agent.hello.soc
     now = {key: statistics.median(values) for key, values in medians.items()}

@@ -1,5 +1,6 @@
 """The adb transport against Debian's real adbd: outputs, shell v2, hostile names, keys, and connections that break."""
 
+import contextlib
 import io
 import os
 import re
@@ -17,11 +18,12 @@ from typing import Any
 
 import adbd as peer
 import pytest
-from common import HOSTILE, SPACE, SPEC, counted, loaded_sums, sums, wait_until, write_profile
+from common import HOSTILE, SPACE, SPEC, check_pieces, counted, loaded_sums, sums, wait_until, write_profile
 from unavailable import unavailable
 
 from fbagents.agent import AgentClient, Planned
 from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError, DeviceError, ProfileError
+from fbagents.pieces import Content
 from fbagents.profile import Profile, check_address, load_profile
 from fbagents.transports import Transport, _adb_open, _remote, connect
 from fbagents.transports._adb_address import Address
@@ -252,6 +254,48 @@ def test_a_truncated_push_is_noticed_sent_again_and_never_under_the_files_name(
     with pytest.raises(DeviceError, match=r"other\.tflite arrived damaged .* twice"):
         transport.push(other)
     transport.close()
+
+
+def test_a_network_is_sent_as_what_its_operators_lack_and_pieces_that_are_damaged_are_sent_again(
+    phone: Phone, tmp_path: Path
+) -> None:
+    with contextlib.closing(connect(phone.profile())) as transport:
+        check_pieces(transport, tmp_path)
+
+
+def test_pieces_that_are_gone_after_a_restart_are_sent_again(phone: Phone, tmp_path: Path) -> None:
+    model = tmp_path / "m.tflite"
+    model.write_bytes(os.urandom(300_000))
+    with contextlib.closing(connect(phone.profile())) as transport:
+        with AgentClient(transport) as agent:
+            remote = Path(transport.send(Content(model), agent.write))
+        phone.stop()
+        phone.start()
+        with AgentClient(transport) as agent:
+            assert transport.send(Content(model), agent.write) == str(remote)
+            assert remote.read_bytes() == model.read_bytes()
+        phone.stop()
+        shutil.rmtree(remote.parent)
+        phone.start()
+        with AgentClient(transport) as agent:
+            assert transport.send(Content(model), agent.write) == str(remote)
+        assert remote.read_bytes() == model.read_bytes()
+
+
+def test_an_agent_that_has_no_room_for_a_file_is_told_and_leaves_nothing(phone: Phone, tmp_path: Path) -> None:
+    model = tmp_path / "m.tflite"
+    model.write_bytes(bytes(2_000_000))
+    with contextlib.closing(connect(phone.profile())) as transport, AgentClient(transport) as agent:
+        there = set(phone.device.rglob("*"))
+        resource.prlimit(agent_pid(phone), resource.RLIMIT_FSIZE, (16384, 16384))
+        with pytest.raises(DeviceError, match=r"m\.tflite cannot be written to .*device.*File too large.*Make room"):
+            transport.send(Content(model), agent.write)
+        assert set(phone.device.rglob("*")) == there
+
+
+def agent_pid(phone: Phone) -> int:
+    (file,) = phone.device.rglob("agent.pid")
+    return int(file.read_text())
 
 
 def test_a_full_disk_on_the_phone_is_told_and_leaves_nothing(phone: Phone, tmp_path: Path) -> None:

@@ -156,8 +156,8 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
     max_leaves=12,
 )
-keys = st.sampled_from(["id", "op", "model", "path", "runtime", "schedule", "runs"])
-words = st.sampled_from(["load", "run", "unload", "state", "litert", "onnxruntime", "/dev", "/dev/null", "m"])
+keys = st.sampled_from(["id", "op", "model", "path", "runtime", "schedule", "runs", "pieces", "sha256"])
+words = st.sampled_from(["write", "load", "run", "unload", "state", "litert", "onnxruntime", "/dev", "/dev/null", "m"])
 requests = st.dictionaries(keys, words | st.integers() | json_values, max_size=7)
 
 
@@ -192,6 +192,45 @@ def test_every_line_is_answered_by_replies_and_hurts_nobody(fuzzed: ProcessChann
         if reply.id == 777777 and answers > 0:
             return
     pytest.fail(f"too many answers to {line!r}")
+
+
+other = st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5)
+numbers = st.integers(-2, 40) | st.sampled_from([1 << 40, (1 << 40) + 1, 1 << 62, -1 << 62, 0.5, 1e300])
+paths = st.sampled_from(["THERE", "THERE/", "/dev/zero", "/no/file", "", "/", "a\0b", "x" * 5000]) | other
+pieces = st.lists(numbers | st.lists(paths | numbers, max_size=4) | other, max_size=6) | other
+good = st.lists(st.integers(0, 9) | st.tuples(st.just("THERE"), st.integers(0, 20), st.integers(0, 20)), max_size=6)
+
+
+def joined(pieces: object, following: bytes) -> bytes:
+    """Join pieces as far as they are any."""
+    content = b""
+    for piece in pieces if isinstance(pieces, list) else []:
+        if isinstance(piece, int) and 0 <= piece <= 40:
+            content, following = content + following[:piece], following[piece:]
+        elif isinstance(piece, tuple):
+            content += bytes(range(16))[piece[1] : piece[1] + piece[2]]
+    return content
+
+
+targets = st.sampled_from(["TARGET", "TARGET", "TARGET/x", "THERE", "/", "a\0b", "x" * 5000, None, 5, ["TARGET"]])
+
+
+@needs_compiler
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(path=targets, pieces=pieces | good, hash=st.sampled_from(["right", "", 5]), following=st.binary(max_size=40))
+def test_whatever_is_to_be_written_the_next_request_is_read(
+    fuzzed: ProcessChannel, tmp_path: Path, path: object, pieces: object, hash: object, following: bytes
+) -> None:
+    there = tmp_path / "there"
+    there.write_bytes(bytes(range(16)))
+    if hash == "right":
+        hash = hashlib.sha256(joined(pieces, following)).hexdigest()
+    request = {"id": 1, "op": "write", "path": path, "pieces": pieces, "sha256": hash, "bytes": len(following)}
+    text = json.dumps(request).replace("THERE", str(there)).replace("TARGET", str(tmp_path / "target"))
+    fuzzed.send(text.encode(), following)
+    assert parse_reply(fuzzed.receive(30)).event in ("error", "written")
+    assert ask(fuzzed, id=2, op="state")["event"] == "state"
+    assert not list(tmp_path.rglob("*.part"))
 
 
 @needs_compiler

@@ -1,5 +1,6 @@
 """Several devices at once are as good as one after the other, and one's failure is nobody else's."""
 
+import hashlib
 import json
 import lzma
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from fbagents import discovery
+from fbagents.pieces import Content
 from fbagents.profile import load_profile
 from fbagents.transports._adb_phones import Attached
 from fbbase.commandline import run
@@ -264,7 +266,7 @@ def test_model_files_are_written_once_for_all_threads_and_networks_do_not_pile_u
     problems: list[BaseException] = []
 
     class Counting(ModelFiles):
-        def _write(self, subject: object) -> Path:
+        def _write(self, subject: object) -> Content:
             written.append(subject.key)  # type: ignore[attr-defined]
             return super()._write(subject)  # type: ignore[arg-type]
 
@@ -272,8 +274,8 @@ def test_model_files_are_written_once_for_all_threads_and_networks_do_not_pile_u
         try:
             for subject in plan.subjects:
                 together.wait(30)
-                with files.opened(subject) as path:
-                    assert path.stat().st_size > 0
+                with files.opened(subject) as content:
+                    assert content.path.stat().st_size > 0
         except BaseException as error:
             problems.append(error)
             together.abort()
@@ -286,8 +288,8 @@ def test_model_files_are_written_once_for_all_threads_and_networks_do_not_pile_u
         for thread in threads:
             thread.join()
         folder = Path(files._folder.name)
-        with files.opened(operator(plan.operators[0])) as path:
-            assert path.read_bytes() == export_spec(plan.operators[0], "tflite")
+        with files.opened(operator(plan.operators[0])) as content:
+            assert content.path.read_bytes() == export_spec(plan.operators[0], "tflite")
         left = len(list(folder.iterdir()))
     assert problems == []
     assert sorted(written) == sorted(subject.key for subject in plan.subjects)
@@ -295,15 +297,27 @@ def test_model_files_are_written_once_for_all_threads_and_networks_do_not_pile_u
     assert not folder.exists()
 
 
+def test_what_devices_that_get_copies_need_to_know_is_found_out_before_they_ask(here: Path) -> None:
+    plan = plan_of("replay.toml", networks=0)
+    with ModelFiles(plan) as files:
+        files.are_copied = True
+        with files.opened(operator(plan.operators[0])) as content:
+            assert "known" in vars(content)
+            data = content.path.read_bytes()
+            digest, stretches = content.known
+    assert digest == hashlib.sha256(data).hexdigest()
+    assert sum(stretch.length for stretch in stretches) == len(data)
+
+
 def test_a_bug_in_one_device_is_told_after_the_others_finished(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from fbagents.transports import replay
 
-    def broken(self: object, path: Path) -> str:
+    def broken(self: object, content: Content, write: object) -> str:
         if threading.current_thread().name == "b":
             raise ZeroDivisionError
-        return str(path)
+        return str(content.path)
 
-    monkeypatch.setattr(replay.ReplayTransport, "push", broken)
+    monkeypatch.setattr(replay.ReplayTransport, "send", broken)
     with pytest.raises(ZeroDivisionError):
         measure("a", "b", "c")
     assert (here / "a.csv").exists()

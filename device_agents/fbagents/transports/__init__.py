@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from fbagents.pieces import Content, Write
 from fbbase.plugins import PluginFolder
 
 if TYPE_CHECKING:
@@ -15,8 +16,8 @@ TRANSPORTS = PluginFolder("transport", "fbagents.transports")
 class Channel(Protocol):
     """The standard streams of an agent's process."""
 
-    def send(self, line: bytes) -> None:
-        """Send one line. Raises AgentLostError."""
+    def send(self, line: bytes, following: bytes = b"") -> None:
+        """Send one line, and bytes that follow it. Raises AgentLostError."""
         ...
 
     def receive(self, timeout_s: float) -> bytes:
@@ -29,10 +30,16 @@ class Channel(Protocol):
 
 
 class Transport(Protocol):
-    """A connection to one device."""
+    """A connection to one device; `copies` is False where the agent opens this machine's files."""
+
+    copies: bool
 
     def push(self, path: Path) -> str:
         """Make a file available on the device and return the path by which the agent opens it. Raises DeviceError."""
+        ...
+
+    def send(self, content: Content, write: Write) -> str:
+        """Do the same by a running agent, sending it what the device lacks. Raises DeviceError and as `write` does."""
         ...
 
     def start(self, options: Sequence[str]) -> Channel:

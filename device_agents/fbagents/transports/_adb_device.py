@@ -89,10 +89,10 @@ class AdbChannel:
         self._connection = connection
         self._shell = shell
 
-    def send(self, line: bytes) -> None:
-        """Send one line."""
+    def send(self, line: bytes, following: bytes = b"") -> None:
+        """Send one line, and bytes that follow it."""
         try:
-            self._shell.write(line + b"\n")
+            self._shell.write(line + b"\n" + following)
         except LinkError as error:
             raise self._connection.lost(error) from None
         if self._shell.has_ended:

@@ -11,7 +11,7 @@ import pydantic
 
 from fbagents.cores import check_cores
 from fbagents.errors import DeviceError, ProfileError
-from fbagents.protocol import MAX_LINE_BYTES, Hello, Loaded, State, Visit
+from fbagents.protocol import MAX_LINE_BYTES, PROTOCOL, Hello, Loaded, State, Visit
 
 MAX_BYTES = 1 << 30
 """A journal of hours is smaller; what a few bytes of .xz may unpack to is not bounded otherwise."""
@@ -157,6 +157,7 @@ def _replayed(hello: Hello, runtime: str, name: str, started_at: str) -> dict[st
         "soc": f"replay of {hello.soc}",
         "system": f"replay of {name[:200]}: {hello.system}",
         "runtimes": {runtime: hello.runtimes[runtime]},
+        "protocol": PROTOCOL,
         "recorded_at": hello.recorded_at or started_at,
     }
     for field_name in ("agent", "soc", "system"):

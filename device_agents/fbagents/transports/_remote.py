@@ -10,7 +10,8 @@ from typing import IO, NamedTuple, Protocol
 
 from fbagents import bundle
 from fbagents.bundle import Bundle
-from fbagents.errors import DeviceError, ProfileError, UnreachableError
+from fbagents.errors import AgentReplyError, DeviceError, ProfileError, UnreachableError
+from fbagents.pieces import Content, Places, Write
 from fbagents.profile import Profile
 from fbagents.transports import Channel
 from fbagents.transports.local import agent_script
@@ -132,6 +133,8 @@ class RemoteTransport:
     The native agent's bundle lies beside it under a name of its own hash, so that what is there already is not sent.
     """
 
+    copies = True
+
     def __init__(
         self, profile: Profile, connection: Connection, default_folder: str, preparation: Preparation | None = None
     ) -> None:
@@ -145,18 +148,34 @@ class RemoteTransport:
         self._prepared_in = 0
         self._system = ("", "")
         self._there: dict[str, int] = {}
+        self._places = Places()
 
     def push(self, path: Path) -> str:
         """Copy a file under the hash of its content, unless it is there whole."""
         with Path(path).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        suffix = path.suffix if re.fullmatch(r"\.[a-z0-9]{1,12}", path.suffix) else ""
-        remote = f"{self._folder}/{digest}{suffix}"
+        remote = self._name(path, digest)
         connection = self._prepare()
         if self._there.get(remote) != connection:
             known = remote in self._there and self._run(CHECK, remote, digest).code == 0
             if not known:
                 self._upload(path, remote, digest)
+            self._there[remote] = connection
+        return remote
+
+    def send(self, content: Content, write: Write) -> str:
+        """Have the agent write a file under the hash of its content, unless it is there whole."""
+        remote = self._name(content.path, content.known[0])
+        connection = self._prepare()
+        if self._there.get(remote) != connection:
+            try:
+                self._write(content, remote, write)
+            except AgentReplyError:
+                self._places.forget()  # what is there may not be what it was: send all of it
+                try:
+                    self._write(content, remote, write)
+                except AgentReplyError as error:
+                    raise self._cannot_write(content.path, error) from error
             self._there[remote] = connection
         return remote
 
@@ -221,6 +240,16 @@ class RemoteTransport:
             self._prepared_in = connection
         return connection
 
+    def _name(self, path: Path, digest: str) -> str:
+        suffix = path.suffix if re.fullmatch(r"\.[a-z0-9]{1,12}", path.suffix) else ""
+        return f"{self._folder}/{digest}{suffix}"
+
+    def _write(self, content: Content, remote: str, write: Write) -> None:
+        digest, stretches = content.known
+        pieces = self._places.pieces(stretches)
+        write(remote, digest, pieces, content.sent(pieces))
+        self._places.add(remote, stretches)
+
     def _upload(self, path: Path, remote: str, digest: str, mode: str = "600") -> None:
         timeout_s = COMMAND_TIMEOUT_S + path.stat().st_size / SLOWEST_BYTES_PER_S
         for _ in range(2):
@@ -231,10 +260,13 @@ class RemoteTransport:
         if done.code == DAMAGED:
             raise DeviceError(f"{path.name} arrived damaged on {self._connection} twice {done.words}".rstrip())
         if done.code != 0:
-            raise DeviceError(
-                f"{path.name} cannot be written to {self._parent!r} on {self._connection}: {done.words or done.code}. "
-                "Make room there, or set folder in the profile; the same command continues"
-            )
+            raise self._cannot_write(path, done.words or done.code)
+
+    def _cannot_write(self, path: Path, reason: object) -> DeviceError:
+        return DeviceError(
+            f"{path.name} cannot be written to {self._parent!r} on {self._connection}: {reason}. "
+            "Make room there, or set folder in the profile; the same command continues"
+        )
 
     def _run(self, script: str, *arguments: str) -> Finished:
         return self._connection.run(script, *arguments, timeout_s=COMMAND_TIMEOUT_S)

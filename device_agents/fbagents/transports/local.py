@@ -13,6 +13,7 @@ from pathlib import Path
 import fbagents
 from fbagents import native
 from fbagents.errors import AgentLostError, AgentTimeoutError, DeviceError
+from fbagents.pieces import Content, Write
 from fbagents.profile import Profile
 from fbagents.protocol import MAX_LINE_BYTES
 
@@ -27,12 +28,18 @@ def connect(profile: Profile) -> "LocalTransport":
 class LocalTransport:
     """Starts the Python agent with this Python or the one the profile names, or builds and starts the native one."""
 
+    copies = False
+
     def __init__(self, profile: Profile) -> None:
         self._profile = profile
 
     def push(self, path: Path) -> str:
         """Return the path itself."""
         return str(Path(path).resolve())
+
+    def send(self, content: Content, write: Write) -> str:
+        """Return the path itself."""
+        return self.push(content.path)
 
     def start(self, options: Sequence[str]) -> "ProcessChannel":
         """Start the agent."""
@@ -77,11 +84,13 @@ class ProcessChannel:
             raise DeviceError(f"cannot start the agent with {argv[0]}: {error.strerror}") from error
         self._buffer = b""
 
-    def send(self, line: bytes) -> None:
-        """Send one line."""
+    def send(self, line: bytes, following: bytes = b"") -> None:
+        """Send one line, and bytes that follow it."""
         assert self._process.stdin is not None
+        left = memoryview(line + b"\n" + following)
         try:
-            self._process.stdin.write(line + b"\n")
+            while left:
+                left = left[self._process.stdin.write(left) :]
         except OSError:
             raise self._lost() from None
 

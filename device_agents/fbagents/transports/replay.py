@@ -10,6 +10,7 @@ from typing import Annotated, Any, NamedTuple
 import pydantic
 
 from fbagents.errors import AgentLostError, AgentTimeoutError
+from fbagents.pieces import Content, Write
 from fbagents.profile import Profile, check_address
 from fbagents.protocol import MAX_LINE_BYTES
 from fbagents.transports._recording import RecordedVisit, Recording, read_recording
@@ -33,6 +34,8 @@ def connect(profile: Profile) -> "ReplayTransport":
 class ReplayTransport:
     """Plays the device of a recording; a second agent goes on where the first one was."""
 
+    copies = False
+
     def __init__(self, recording: Recording, speed: float) -> None:
         self._device = _Device(recording)
         self._speed = speed
@@ -40,6 +43,10 @@ class ReplayTransport:
     def push(self, path: Path) -> str:
         """Return the path; nobody opens it."""
         return str(path)
+
+    def send(self, content: Content, write: Write) -> str:
+        """Return the path; nobody opens it."""
+        return str(content.path)
 
     def start(self, options: Sequence[str]) -> "ReplayChannel":
         """Start an agent of the recording."""
@@ -67,7 +74,7 @@ class ReplayChannel:
         self._next: _Reply | None = None
         self._has_ended = False
 
-    def send(self, line: bytes) -> None:
+    def send(self, line: bytes, following: bytes = b"") -> None:
         """Ask the agent something."""
         if self._has_ended:
             raise AgentLostError("the replay has ended")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from common import SPEC
+from common import SPEC, check_pieces
 
 from fbagents import bundle, native
 from fbagents.agent import AgentClient
@@ -61,6 +61,11 @@ def test_its_outputs_are_those_of_this_machine(sshd: Any, local: Transport, mode
             local_sum = here.load("m", str(models[runtime]), runtime, SPEC.input_shape)
             assert there.outputs == local_sum.outputs
             assert there.output_sum == pytest.approx(local_sum.output_sum, abs=1e-9 * local_sum.output_abs_sum)
+
+
+def test_a_network_is_sent_as_what_its_operators_lack(sshd: Any, tmp_path: Path) -> None:
+    with contextlib.closing(connect(sshd.profile(agent="native"))) as transport:
+        check_pieces(transport, tmp_path)
 
 
 def test_it_is_sent_once_and_only_what_is_missing_or_damaged_again(

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from common import HOSTILE, SPEC, loaded_sums
+from common import HOSTILE, SPEC, check_pieces, loaded_sums
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fbagents.agent import AgentClient, Planned
 from fbagents.errors import AgentReplyError, DeviceError, ProfileError
 from fbagents.profile import Profile, load_profile
+from fbagents.protocol import PROTOCOL
 from fbagents.transports import Transport, connect
 from fbagents.transports._openssh import Address, OpenSsh
 from fbagents.transports._remote import START, folder_argument
@@ -84,6 +85,11 @@ def test_files_are_private_written_once_and_removed_in_the_end(sshd: Any, tmp_pa
     assert [path.name for path in device.rglob("*")] == ["others.txt"]
 
 
+def test_a_network_is_sent_as_what_its_operators_lack(sshd: Any, tmp_path: Path) -> None:
+    with contextlib.closing(connect(sshd.profile())) as transport:
+        check_pieces(transport, tmp_path)
+
+
 def test_folders_that_killed_runs_left_behind_go_after_a_week(sshd: Any) -> None:
     names = {"fbnet-lab-0123456789abcdef": 8, "fbnet-lab-0123456789abcdee": 1, "fbnet-lab-mine": 8}
     for name, days in names.items():
@@ -147,7 +153,7 @@ def test_the_clients_own_configuration_and_a_jump_host_are_used(new_sshd: Callab
     profile = board.profile(address={"host": "board", "jump": "gate", "config_file": str(config)})
     transport = connect(profile)
     with AgentClient(transport) as agent:
-        assert agent.hello.protocol == 1
+        assert agent.hello.protocol == PROTOCOL
     transport.close()
     assert (board.logins(), gate.logins()) == (1, 1)
 

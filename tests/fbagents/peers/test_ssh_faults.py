@@ -18,6 +18,7 @@ from common import SPACE, SPEC, counted, sums, wait_until, write_profile
 from fbagents.agent import AgentClient, Planned
 from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError, DeviceError
 from fbagents.profile import Profile, load_profile
+from fbagents.protocol import PROTOCOL
 from fbagents.transports import Transport, _remote, connect
 from fbbase.commandline import run
 from fblut.reading import read_lut
@@ -135,7 +136,7 @@ def test_a_frozen_server_is_noticed_within_seconds(sshd: Any, models: dict[str, 
         assert time.monotonic() - start < 15
         agent._channel.close()
         with AgentClient(transport) as second:  # by another connection, and the old agent is ended
-            assert second.hello.protocol == 1
+            assert second.hello.protocol == PROTOCOL
         sshd.signal_sessions(signal.SIGKILL)
 
 
