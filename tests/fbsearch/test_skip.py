@@ -10,6 +10,7 @@ from fblut.table import Lut
 from fbsearch.alike import agree
 from fbsearch.commands.run import _warn
 from fbsearch.costs import build_cost
+from fbsearch.errors import SearchError
 from fbsearch.losses import load_loss
 from fbsearch.objective import Objective
 from fbsearch.pipeline import Found
@@ -103,6 +104,11 @@ def test_a_random_start_leaves_the_blocks_as_torch_draws_them(micro: Space) -> N
     plain, alike = ([*net.stem.parameters(), *net.layers.parameters()] for net in nets)
     assert all(torch.equal(p, q) for p, q in zip(parameters, plain, strict=True))
     assert not all(torch.equal(p, q) for p, q in zip(plain, alike, strict=True))
+
+
+def test_another_start_is_refused() -> None:
+    with pytest.raises(SearchError, match=r"--w-start must be alike or random, not same"):
+        Settings(space="micro", data="digits", w_start="same")
 
 
 @pytest.mark.parametrize(("skips", "warns"), [(4, False), (5, True)])

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from fbsearch.gumbel import gumbel_max
 
-NETWORKS = 4
-"""Networks that are compared in a step of θ (`fbsearch.score`); it runs them forwards only, so it is a step's work.
+NETWORKS = 2
+"""Networks that are compared in a step of θ (`fbsearch.score`); it runs them forwards only, so that is a step's work.
 
 A gradient straight through the candidate that ran, ⟨∂L/∂y, b_k(x)⟩, takes one network, but is blind before convolution
 → batch normalisation, to which the scale of y is nothing: layers that change the shape would see the latency alone.
