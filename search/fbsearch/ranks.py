@@ -162,8 +162,8 @@ class Ranks:
             raise SearchError(
                 f"rank {os.environ['RANK']} of {world} did not find the others at {os.environ.get('MASTER_ADDR')}:"
                 f"{os.environ.get('MASTER_PORT')} ({_first_line(error)}). Start the command on every host with the "
-                "same torchrun --nnodes and --rdzv-endpoint; where a host has several networks, name the one between "
-                "the hosts in GLOO_SOCKET_IFNAME (and NCCL_SOCKET_IFNAME)"
+                "same --nnodes, --master-addr and --master-port of torchrun; where a host has several networks, name "
+                "the one between the hosts in GLOO_SOCKET_IFNAME (and NCCL_SOCKET_IFNAME)"
             ) from None
         try:
             yield cls(dist.get_rank(), world, group)

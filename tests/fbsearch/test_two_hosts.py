@@ -53,14 +53,25 @@ def test_two_hosts_find_what_one_process_finds(
     options = ["run", "--lut", str(micro_lut_file), "--space", str(micro_file), "--threads", "1", "--samples", "2"]
     options += ["--strategy", "single-path", "--epochs", "2", "--warmup", "1", "--batch", "41", "--limit", "200"]
     launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
-    launch += ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"{ADDRESSES[0]}:29400"]
+    launch += ["--master-addr", ADDRESSES[0], "--master-port", "29400"]
     launchers = []
     try:
-        for name, address in zip(hosts, ADDRESSES, strict=True):
+        for number, name in enumerate(hosts):
             folder = tmp_path / name
             folder.mkdir()
             with (folder / "output").open("wb") as output:
-                command = [str(IP), "netns", "exec", name, *launch, "--local-addr", address, "-m", "fbsearch", *options]
+                command = [
+                    str(IP),
+                    "netns",
+                    "exec",
+                    name,
+                    *launch,
+                    "--node-rank",
+                    str(number),
+                    "-m",
+                    "fbsearch",
+                    *options,
+                ]
                 command += ["-o", str(folder / "run")]
                 environment = os.environ | {"GLOO_SOCKET_IFNAME": "cable"}
                 launchers.append(subprocess.Popen(command, stdout=output, stderr=output, env=environment))
@@ -72,10 +83,11 @@ def test_two_hosts_find_what_one_process_finds(
             launcher.wait(timeout=40)
     outputs = [(tmp_path / name / "output").read_text() for name in hosts]
     assert codes == [0, 0], "\n".join(outputs)
-    [folder] = [tmp_path / name / "run" for name in hosts if (tmp_path / name / "run").exists()]
-    assert sum("network for micro" in output for output in outputs) == 1
+    assert ["network for micro" in output for output in outputs] == [True, False]
+    assert not (tmp_path / hosts[1] / "run").exists()
     found, expected = (
-        torch.load(each / "search.ckpt", weights_only=True)["state"] for each in (folder, tmp_path / "alone")
+        torch.load(each / "search.ckpt", weights_only=True)["state"]
+        for each in (tmp_path / hosts[0] / "run", tmp_path / "alone")
     )
     for name, value in expected["net"].items():
         torch.testing.assert_close(found["net"][name], value, rtol=0, atol=1e-4)
