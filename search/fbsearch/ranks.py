@@ -157,7 +157,7 @@ class Ranks:
             torch.cuda.set_device(compute.device)
         try:
             dist.init_process_group(backend, timeout=MEET)
-            group = dist.new_group(timeout=WAIT)
+            group = dist.new_group(backend=backend, timeout=WAIT)
         except (RuntimeError, ValueError) as error:
             raise SearchError(
                 f"rank {os.environ['RANK']} of {world} did not find the others at {os.environ.get('MASTER_ADDR')}:"

@@ -180,10 +180,11 @@ def test_a_rank_that_is_killed_ends_the_other_at_once(inputs: list[str], started
     assert state(tmp_path / "run")["position"][0] >= 1
 
 
-def test_a_launcher_that_is_stopped_leaves_a_checkpoint_in_mid_epoch(
+def test_a_launcher_that_is_stopped_leaves_a_checkpoint_from_which_one_process_goes_on(
     inputs: list[str], started: Started, tmp_path: Path
 ) -> None:
-    launcher = started.torchrun([*inputs, "--epochs", "50", "-o", str(tmp_path / "run")])
+    options = [*inputs, *LONGER, "-o", str(tmp_path / "run")]
+    launcher = started.torchrun(options)
     await_epochs(tmp_path / "run", 1, launcher)
     launcher.terminate()
     assert started.wait(launcher) != [0]
@@ -191,6 +192,8 @@ def test_a_launcher_that_is_stopped_leaves_a_checkpoint_in_mid_epoch(
     epoch, phase, step = state(tmp_path / "run")["position"]
     assert epoch >= 1
     assert phase or step
+    assert run(fbsearch, ["run", *options]) == 0
+    assert [line["epoch"] for line in lines(tmp_path / "run")] == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_rank_with_another_command_is_refused_and_said_once(
