@@ -1,13 +1,46 @@
-"""One step of gradient descent of the search, and the scale that keeps float16's small gradients from becoming zero."""
+"""One step of gradient descent of the search, the look at its loss, and the scale that float16 needs."""
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from fbsearch.errors import DivergedError
+
 GROWTH_STEPS = 2000
 START = 2.0**16
+
+
+UNCHECKED_STEPS = 16
+"""Steps on a GPU between two looks at the losses; a look at every one would keep it waiting."""
+
+
+@dataclass(slots=True)
+class Losses:
+    """Losses not yet looked at, each with its step in words, its learning rate and the option that sets this."""
+
+    unchecked: list[tuple[Tensor, str, float, str]] = field(default_factory=list)
+
+    def add(self, loss: Tensor, where: str, lr: float, option: str) -> None:
+        """Add one; look at it now where that waits for nothing. Raises DivergedError."""
+        self.unchecked.append((loss, where, lr, option))
+        if loss.device.type == "cpu" or len(self.unchecked) >= UNCHECKED_STEPS:
+            self.look()
+
+    def look(self) -> None:
+        """Raise DivergedError for the first loss that is not finite, of those not looked at so far."""
+        unchecked, self.unchecked = self.unchecked, []
+        if not unchecked:
+            return
+        losses = torch.stack([loss.to(unchecked[0][0]) for loss, *_ in unchecked]).tolist()
+        for loss, (_, where, lr, option) in zip(losses, unchecked, strict=True):
+            if not math.isfinite(loss):
+                raise DivergedError(
+                    f"the loss became {loss} in {where} at learning rate {lr:.3g}; "
+                    f"start over with a lower {option} and --fresh"
+                )
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from fbbase.errors import FbError, PartialError
+from fbbase.interrupt import Terminated
 from fbsearch.compute import Compute
 from fbsearch.errors import SearchError
 
@@ -19,6 +20,9 @@ MEET = datetime.timedelta(minutes=10)
 """Time for all processes to find each other."""
 WAIT = datetime.timedelta(days=30)
 """Time to wait for the other ranks, of which the first may train a network. A rank that dies is noticed at once."""
+
+STOPS: tuple[Callable[[], BaseException], ...] = (Terminated, KeyboardInterrupt)
+"""What ends a search between two steps."""
 
 T = TypeVar("T")
 
@@ -110,6 +114,19 @@ class Ranks:
             with torch.no_grad():
                 for tensor, value in zip(tensors, torch.split(flat, [t.numel() for t in tensors]), strict=True):
                     tensor.copy_(value.view_as(tensor))
+
+    def agree(self, check_interrupt: Callable[[], None], due: bool) -> tuple[BaseException | None, bool]:
+        """Return to all what ends them after this step, if one of them is interrupted, and whether it is due there.
+
+        Something is due when it is on the first rank.
+        """
+        asked = 0
+        try:
+            check_interrupt()
+        except (Terminated, KeyboardInterrupt) as stop:
+            asked = 1 + STOPS.index(type(stop))
+        stop_code, is_due = self.most(torch.tensor([asked, int(due and self.is_first)])).tolist()
+        return (STOPS[stop_code - 1]() if stop_code else None), bool(is_due)
 
     def end(self, error: BaseException) -> NoReturn:
         """Raise an error that all ranks have met: it is the first one's to tell."""

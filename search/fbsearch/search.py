@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fbbase.interrupt import Terminated, interrupt_between_steps
+from fbbase.interrupt import interrupt_between_steps
 from fbbase.progress import Advance, progress
 from fbsearch.checkpoint import SEARCH, RunFolder
 from fbsearch.compute import Compute
 from fbsearch.data import Data, batch_count
-from fbsearch.descent import LossScale, descend
+from fbsearch.descent import Losses, LossScale, descend
 from fbsearch.errors import DivergedError, SearchError
 from fbsearch.metrics import Metrics
 from fbsearch.norm import share_norms
@@ -32,8 +32,6 @@ from fbspace.space import Space
 
 CHECKPOINT_S = 600
 """Seconds after which an epoch that is still running is saved."""
-UNCHECKED_STEPS = 16
-"""Steps on a GPU between two looks at the losses; a look at every one would keep it waiting."""
 
 
 @dataclass(slots=True)
@@ -72,16 +70,6 @@ class Position:
     means: list[Mean] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
-    """A loss that has not been looked at yet, where it is from, and what may be the cause if it is not finite."""
-
-    loss: Tensor
-    where: str
-    lr: float
-    option: str
-
-
 Step = Callable[[Tensor, Tensor, float, torch.Generator], tuple[Tensor, Tensor, Tensor]]
 
 
@@ -116,7 +104,7 @@ class Search:
         )
         self.scale = LossScale.of(self.compute.amp)
         self.position = Position()
-        self.unchecked: list[Look] = []
+        self.losses = Losses()
         self._check_costs()
 
     @property
@@ -194,13 +182,12 @@ class Search:
 
             def after_step() -> None:
                 nonlocal saved_at
-                due = int(first and time.monotonic() > saved_at + CHECKPOINT_S)
-                stop, due = self.ranks.most(torch.tensor([_stop_asked(check_interrupt), due])).tolist()
+                stop, due = self.ranks.agree(check_interrupt, time.monotonic() > saved_at + CHECKPOINT_S)
                 if stop or due:
                     self._save(folder)
                     saved_at = time.monotonic()
                 if stop:
-                    self.ranks.end(STOPS[stop - 1]())
+                    self.ranks.end(stop)
 
             while self.position.epoch < self.settings.epochs:
                 try:
@@ -239,7 +226,7 @@ class Search:
             objective.load_state(state["objectives"][objective.name])
 
     def _save(self, folder: RunFolder) -> dict[str, Any]:
-        self._look()
+        self.losses.look()
         state = self.state()
         if self.ranks.is_first:
             folder.save(SEARCH, state)
@@ -280,7 +267,7 @@ class Search:
                 advance(note=f"epoch {at.epoch + 1}/{settings.epochs} {name}")
                 after_step()
             at.phase, at.step = at.phase + 1, 0
-        self._look()
+        self.losses.look()
         waited = self.data.wait_s() / max(time.monotonic() - started, 1e-9)
         means = [Mean(self.ranks.add(mean.sums)).values() for mean in at.means]
         values = {"temperature": temperature, "lr": settings.lr_at(at.epoch), "data_wait_share": round(waited, 4)}
@@ -319,25 +306,9 @@ class Search:
         loss = loss * self.ranks.share(images)
 
         def prepare() -> None:
-            whole = self.ranks.add_gradients(parameters, loss.detach())
-            self.unchecked.append(Look(whole, where, lr, option))
-            if whole.device.type == "cpu" or len(self.unchecked) >= UNCHECKED_STEPS:
-                self._look()
+            self.losses.add(self.ranks.add_gradients(parameters, loss.detach()), where, lr, option)
 
         descend(loss, optimizer, self.scale, prepare)
-
-    def _look(self) -> None:
-        """Raise DivergedError for the first loss that is not finite, of those not looked at so far."""
-        losses = (
-            torch.stack([look.loss.to(self.unchecked[0].loss) for look in self.unchecked]) if self.unchecked else ()
-        )
-        for look, loss in zip(self.unchecked, map(float, losses), strict=True):
-            if not math.isfinite(loss):
-                raise DivergedError(
-                    f"the loss became {loss} in {look.where} at learning rate {look.lr:.3g}; "
-                    f"start over with a lower {look.option} and --fresh"
-                )
-        self.unchecked.clear()
 
     def _compiled(self) -> Callable[..., Tensor]:
         """Return what to call in the supernet's place: itself, or a compiled form of it."""
@@ -385,19 +356,6 @@ class Search:
                     f"loss {self.settings.loss!r} is not defined for an expected cost of {cost.item():.3g} "
                     f"{objective.cost.unit}; check the table's units (µs) or choose another --loss or --cost"
                 )
-
-
-STOPS: tuple[Callable[[], BaseException], ...] = (Terminated, KeyboardInterrupt)
-"""What ends a search between two steps."""
-
-
-def _stop_asked(check_interrupt: Callable[[], None]) -> int:
-    """Return 0, or which of STOPS is asked for, counted from one."""
-    try:
-        check_interrupt()
-    except (Terminated, KeyboardInterrupt) as stop:
-        return 1 + STOPS.index(type(stop))
-    return 0
 
 
 def _in_silence(steps: int = 1, note: str = "") -> None:

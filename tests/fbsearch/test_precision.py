@@ -13,7 +13,7 @@ from fbsearch.descent import GROWTH_STEPS, LossScale, descend
 from fbsearch.errors import DivergedError, SearchError
 from fbsearch.pipeline import open_search
 from fbsearch.ranks import Ranks
-from fbsearch.search import Look, Search
+from fbsearch.search import Search
 from fbsearch.settings import Settings
 
 
@@ -105,9 +105,8 @@ def test_a_compiled_mixture_is_called_in_the_supernets_place(make: Any, monkeypa
 
 def test_a_loss_that_is_not_finite_is_found_later_on_a_gpu_and_still_names_its_step(make: Any) -> None:
     search = make("single-path")
-    looks = search.unchecked
     for step, loss in enumerate([1.0, float("nan"), float("inf")]):
         search.position.step = step
-        looks.append(Look(torch.tensor(loss), search.where, 0.1, "--lr"))
+        search.losses.unchecked.append((torch.tensor(loss), search.where, 0.1, "--lr"))
     with pytest.raises(DivergedError, match=r"nan in epoch 1, phase w, step 2 at learning rate 0\.1"):
-        search._look()
+        search.losses.look()
