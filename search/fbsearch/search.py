@@ -176,7 +176,7 @@ class Search:
         with (
             Metrics(folder.path, "search", self.position.epoch) if first else contextlib.nullcontext() as metrics,
             progress("search", *steps) if first else contextlib.nullcontext(_in_silence) as advance,
-            interrupt_between_steps(terminate=True, quiet=not first) as check_interrupt,
+            interrupt_between_steps(True) if first else interrupt_between_steps(True, quiet=True) as check_interrupt,
         ):
             saved_at = time.monotonic()
 

@@ -19,7 +19,7 @@ from fbsearch.cli import fbsearch
 
 # 140 images train w and 40 θ: batches of 35, of which one rank has one image more than the other, and of 40
 OPTIONS = ["--threads", "1", "--epochs", "3", "--warmup", "1", "--batch", "41", "--limit", "200", "--samples", "2"]
-LONGER = ["--epochs", "6", "--batch", "20"]
+LONGER = ["--epochs", "6", "--batch", "20", "--strategy", "single-path"]
 FBSEARCH = ["-m", "fbsearch", "run"]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
@@ -172,7 +172,7 @@ def test_ranks_end_together_and_go_on_to_the_same_bits(inputs: list[str], starte
 
 
 def test_a_rank_that_is_killed_ends_the_other_at_once(inputs: list[str], started: Started, tmp_path: Path) -> None:
-    ranks = started.ranks(*[[*inputs, "--epochs", "500", "-o", str(tmp_path / "run")]] * 2)
+    ranks = started.ranks(*[[*inputs, *LONGER, "--epochs", "500", "-o", str(tmp_path / "run")]] * 2)
     await_epochs(tmp_path / "run", 1, *ranks)
     ranks[1].kill()
     assert started.wait(*ranks, timeout=20) == [4, -9]

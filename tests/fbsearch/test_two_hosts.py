@@ -51,7 +51,7 @@ def test_two_hosts_find_what_one_process_finds(
     hosts: list[str], micro_file: Path, micro_lut_file: Path, tmp_path: Path
 ) -> None:
     options = ["run", "--lut", str(micro_lut_file), "--space", str(micro_file), "--threads", "1", "--samples", "2"]
-    options += ["--strategy", "single-path", "--epochs", "2", "--warmup", "1", "--batch", "41", "--limit", "200"]
+    options += ["--epochs", "3", "--warmup", "1", "--batch", "41", "--limit", "200"]
     launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
     launch += ["--master-addr", ADDRESSES[0], "--master-port", "29400"]
     launchers = []
