@@ -19,12 +19,12 @@ class Terminated(PartialError):  # noqa: N818  # an event, not a mistake
 
 
 @contextlib.contextmanager
-def interrupt_between_steps(terminate: bool = False) -> Iterator[Callable[[], None]]:
+def interrupt_between_steps(terminate: bool = False, quiet: bool = False) -> Iterator[Callable[[], None]]:
     """Yield a function that raises KeyboardInterrupt if Ctrl-C was pressed since; call it between steps.
 
     With `terminate` it raises Terminated after SIGTERM, which a job scheduler sends before it kills. A second signal
-    of a kind acts at once. Outside the main thread, and for a signal that whoever started this process had ignored
-    (Ctrl-C for a job in the background), nothing changes.
+    of a kind acts at once; with `quiet`, no message says so. Outside the main thread, and for a signal that whoever
+    started this process had ignored (Ctrl-C for a job in the background), nothing changes.
     """
     errors: dict[int, Callable[[], BaseException]] = {signal.SIGINT: KeyboardInterrupt}
     if terminate:
@@ -40,7 +40,8 @@ def interrupt_between_steps(terminate: bool = False) -> Iterator[Callable[[], No
         received.append(number)
         signal.signal(number, before[number])
         again = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
-        click.echo(f"stopping after this step; {again} again stops at once", err=True)
+        if not quiet:
+            click.echo(f"stopping after this step; {again} again stops at once", err=True)
 
     def check() -> None:
         if received:

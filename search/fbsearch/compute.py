@@ -30,9 +30,12 @@ class Compute:
     compile: bool = False
 
     @classmethod
-    def choose(cls, device: str = "auto", amp: str = "none", compile: bool = False) -> "Compute":
+    def choose(
+        cls, device: str = "auto", amp: str = "none", compile: bool = False, local_rank: int | None = None
+    ) -> "Compute":
         """Return the device `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:1`.
 
+        With `local_rank`, the number of this process on its host, `auto` and `cuda` mean the GPU of that number.
         Raises SearchError where the device or its precision is not there.
         """
         if amp not in AMP:
@@ -41,12 +44,18 @@ class Compute:
         name = ("cuda" if there else "cpu") if device == "auto" else device
         if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
             raise SearchError(f"--device is auto, cpu, cuda, or one of several GPUs (cuda:1), not {device!r}")
+        if local_rank is not None and name != "cpu":
+            if name != "cuda":
+                raise SearchError(
+                    f"--device {device} with torchrun: each process takes the GPU of its number; use cuda"
+                )
+            name = f"cuda:{local_rank}"
         chosen = torch.device(name)
         if chosen.type == "cuda" and not there:
             build = "this torch is for CPUs only" if torch.version.cuda is None else "torch finds no GPU"
             raise SearchError(f"--device {device}: {build}. Use --device cpu or auto, or install torch with CUDA")
         if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-            raise SearchError(f"--device {device}: there are {torch.cuda.device_count()} GPUs, counted from cuda:0")
+            raise SearchError(f"there is no {name}: there are {torch.cuda.device_count()} GPUs, counted from cuda:0")
         if amp == "fp16" and chosen.type != "cuda":
             raise SearchError("--amp fp16 needs a GPU; on a CPU use --amp bf16 or none")
         if compile and not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))):

@@ -1,32 +1,90 @@
-"""One step of gradient descent of the search."""
+"""One step of gradient descent of the search, the look at its loss, and the scale that float16 needs."""
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from fbsearch.errors import DivergedError
 
+GROWTH_STEPS = 2000
+START = 2.0**16
 
-def descend(
-    loss: Tensor,
-    optimizer: torch.optim.Optimizer,
-    where: str,
-    option: str,
-    prepare: Callable[[], None] = lambda: None,
-) -> None:
-    """Take one step and leave no gradients behind; `prepare` may change the gradients before it.
 
-    Raises DivergedError for a loss that is not finite, naming the step (`where`) and the option to lower.
+UNCHECKED_STEPS = 16
+"""Steps on a GPU between two looks at the losses; a look at every one would keep it waiting."""
+
+
+@dataclass(slots=True)
+class Losses:
+    """Losses not yet looked at, each with its step in words, its learning rate and the option that sets this."""
+
+    unchecked: list[tuple[Tensor, str, float, str]] = field(default_factory=list)
+
+    def add(self, loss: Tensor, where: str, lr: float, option: str) -> None:
+        """Add one; look at it now where that waits for nothing. Raises DivergedError."""
+        self.unchecked.append((loss, where, lr, option))
+        if loss.device.type == "cpu" or len(self.unchecked) >= UNCHECKED_STEPS:
+            self.look()
+
+    def look(self) -> None:
+        """Raise DivergedError for the first loss that is not finite, of those not looked at so far."""
+        unchecked, self.unchecked = self.unchecked, []
+        if not unchecked:
+            return
+        losses = torch.stack([loss.to(unchecked[0][0]) for loss, *_ in unchecked]).tolist()
+        for loss, (_, where, lr, option) in zip(losses, unchecked, strict=True):
+            if not math.isfinite(loss):
+                raise DivergedError(
+                    f"the loss became {loss} in {where} at learning rate {lr:.3g}; "
+                    f"start over with a lower {option} and --fresh"
+                )
+
+
+@dataclass(slots=True)
+class LossScale:
+    """What a loss is multiplied by before its gradients are computed in float16 (Micikevicius et al., ICLR'18).
+
+    A step whose gradients overflow is left out, and halves the scale; GROWTH_STEPS good ones in turn double it. In
+    other precisions it is one and stays so. (torch's GradScaler wants all parameters on the GPU, and θ is on the CPU.)
     """
-    if not math.isfinite(loss.item()):
-        raise DivergedError(
-            f"the loss became {loss.item()} in {where} at learning rate "
-            f"{optimizer.param_groups[0]['lr']:.3g}; start over with a lower {option} and --fresh"
-        )
+
+    value: float = 1.0
+    good_steps: int = 0
+    adapts: bool = False
+
+    @classmethod
+    def of(cls, amp: str) -> "LossScale":
+        """Return the scale for a precision."""
+        return cls(START, adapts=True) if amp == "fp16" else cls()
+
+    def divide(self, gradients: list[Tensor]) -> bool:
+        """Take the scale out of gradients, and return whether they are finite."""
+        if not self.adapts:
+            return True
+        norms = torch.stack([norm.float() for norm in torch._foreach_norm(gradients, float("inf"))])
+        finite = bool(norms.isfinite().all())
+        for gradient in gradients:
+            gradient /= self.value
+        self.good_steps = self.good_steps + 1 if finite else 0
+        if not finite:
+            self.value /= 2
+        elif self.good_steps == GROWTH_STEPS:
+            self.value, self.good_steps = 2 * self.value, 0
+        return finite
+
+
+def descend(loss: Tensor, optimizer: torch.optim.Optimizer, scale: LossScale, prepare: Callable[[], None]) -> None:
+    """Take one step and leave no gradients behind.
+
+    `prepare` is called when the gradients are there, and may change them, or raise: then no step is taken.
+    """
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    (loss * scale.value if scale.adapts else loss).backward()  # type: ignore[no-untyped-call]
     prepare()
-    optimizer.step()
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    if scale.divide(gradients):
+        optimizer.step()
     optimizer.zero_grad(set_to_none=True)

@@ -1,6 +1,7 @@
 """From latency tables to architecture files: check, search, derive, train, write."""
 
 import dataclasses
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,30 +60,42 @@ def run_search(
 ) -> list[Found]:
     """Run or continue the search in the folder `path`; a finished one is only read. Returns one network an objective.
 
+    The folder is the first rank's; the others read and write no files, and return no networks.
+
     `luts` are the tables by name, as the settings' objectives name them. Raises SearchError for tables of another
     space, a folder of another search or a target out of reach, LutError for a table that lacks operators, DataError,
     and Interrupted on Ctrl-C.
     """
     ranks = ranks or Ranks()
-    if path.exists() and not path.is_dir():
-        raise SearchError(f"{path} is a file; -o names a folder")
-    check_tables(luts, load_space(settings.space))
-    search, folder = open_search(luts, settings, path, compute, ranks)
-    if fresh and ranks.is_first:
-        clear(folder)
     paths = arch_paths(settings, path)
-    finished = folder.load(SEARCH) is not None and all(each.exists() for each in paths.values())
+    with ranks.together():
+        if ranks.is_first and path.exists() and not path.is_dir():
+            raise SearchError(f"{path} is a file; -o names a folder")
+        check_tables(luts, load_space(settings.space))
+        search, folder = open_search(luts, settings, path, compute, ranks)
+    check_alike(folder, ranks)
+
+    def prepare() -> bool:
+        """Return whether the folder holds a finished search; make it ready for this one if not."""
+        if fresh:
+            clear(folder)
+        if folder.load(SEARCH) is not None and all(each.exists() for each in paths.values()):
+            return True
+        for name, lut in luts.items():
+            write_text(path / TABLES / f"{name}.csv", format_lut(lut))
+        return False
+
     try:
-        if not finished:
-            for name, lut in luts.items():
-                if ranks.is_first:
-                    write_text(path / TABLES / f"{name}.csv", format_lut(lut))
+        if not ranks.from_first(prepare):
             search.run(folder)
-            if ranks.is_first:
+            with ranks.together():
                 for objective, (table, _) in zip(search.objectives, settings.objectives, strict=True):
-                    _conclude(search, objective, table, luts[table], paths[objective.name], folder)
+                    if ranks.is_first:
+                        _conclude(search, objective, table, luts[table], paths[objective.name], folder)
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; the same command continues where {path} was saved last") from None
+    if not ranks.is_first:
+        return []
     tables = dict(zip(paths, (table for table, _ in settings.objectives), strict=True))
     return [Found(name, tables[name], load_architecture(str(each)), each) for name, each in paths.items()]
 
@@ -164,6 +177,19 @@ def check_tables(luts: Mapping[str, Lut], space: Space) -> None:
                 f"(fbprof measure --space {space.name}) or leave --space away"
             )
         lut.require(specs, f"space {space.name}")
+
+
+def check_alike(folder: RunFolder, ranks: Ranks) -> None:
+    """Refuse processes that were given another command, other tables or other images than the first."""
+    mine = folder.settings | folder.inputs
+    firsts = ranks.from_first(lambda: mine)
+    with ranks.together():
+        other = [name for name in mine if mine[name] != firsts.get(name)]
+        if other:
+            raise SearchError(
+                f"rank {ranks.rank} on {socket.gethostname()} has another {', another '.join(other)} than rank 0; "
+                "give every host the same command, tables and images"
+            )
 
 
 def check_target(target_us: float, cost: Cost, table: str) -> None:

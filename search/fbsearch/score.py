@@ -20,4 +20,5 @@ def with_score(losses: Sequence[Tensor], samples: Sequence[Sequence[Tensor]]) ->
     values = torch.stack([loss.detach() for loss in losses])
     baseline = (values.sum() - values) / (len(values) - 1)
     chosen = torch.stack([torch.stack([m_l.sum() for m_l in m]).sum() for m in samples])  # ∇ chosen = ∇ log P_θ(a)
+    chosen = chosen.to(values.device)  # θ is on the CPU
     return torch.stack(list(losses)).mean() + ((values - baseline) * (chosen - chosen.detach())).mean()

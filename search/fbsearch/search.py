@@ -17,15 +17,16 @@ from fbbase.progress import Advance, progress
 from fbsearch.checkpoint import SEARCH, RunFolder
 from fbsearch.compute import Compute
 from fbsearch.data import Data, batch_count
-from fbsearch.descent import descend
+from fbsearch.descent import Losses, LossScale, descend
 from fbsearch.errors import DivergedError, SearchError
 from fbsearch.metrics import Metrics
+from fbsearch.norm import share_norms
 from fbsearch.objective import Objective
 from fbsearch.ranks import Ranks
 from fbsearch.score import with_score
 from fbsearch.settings import Settings
 from fbsearch.split import Split
-from fbsearch.strategies import learns_theta, load_strategy, networks_compared
+from fbsearch.strategies import learns_theta, load_strategy, networks_compared, runs_one_path
 from fbsearch.supernet import SuperNet
 from fbspace.space import Space
 
@@ -35,39 +36,38 @@ CHECKPOINT_S = 600
 
 @dataclass(slots=True)
 class Mean:
-    """Running sums of loss, cross-entropy and accuracy over the images of a phase."""
+    """Running sums of loss, cross-entropy and accuracy over the images of a phase.
 
-    images: float = 0.0
-    loss: float = 0.0
-    cross_entropy: float = 0.0
-    correct: float = 0.0
+    They are kept where the batches are: to read one waits for a GPU, and to add does not.
+    """
 
+    sums: Tensor = field(default_factory=lambda: torch.zeros(4, dtype=torch.float64))
+    """Images, loss, cross-entropy, right answers."""
+
+    @torch.no_grad()
     def add(self, loss: Tensor, cross_entropy: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Add one batch."""
-        count = len(labels)
-        self.images += count
-        self.loss += loss.item() * count
-        self.cross_entropy += cross_entropy.item() * count
-        self.correct += int((logits.argmax(1) == labels).sum())
+        count, correct = len(labels), (logits.argmax(1) == labels).sum()
+        batch = [loss.double() * count, cross_entropy.double() * count, correct.double()]
+        self.sums = self.sums.to(correct.device)
+        self.sums[0] += count
+        self.sums[1:] += torch.stack([value.to(correct.device) for value in batch])
 
     def values(self) -> dict[str, float]:
         """Return the means, accuracy in percent."""
-        count = max(self.images, 1)
-        return {
-            "loss": self.loss / count,
-            "cross_entropy": self.cross_entropy / count,
-            "accuracy_percent": 100 * self.correct / count,
-        }
+        images, loss, cross_entropy, correct = self.sums.tolist()
+        count = max(images, 1)
+        return {"loss": loss / count, "cross_entropy": cross_entropy / count, "accuracy_percent": 100 * correct / count}
 
 
 @dataclass(slots=True)
 class Position:
-    """Where a search stands: epochs done, phases of the epoch done, steps of the phase done, sums of each phase."""
+    """Where a search stands: epochs done, phases of the epoch done, steps of the phase done, means of each phase."""
 
     epoch: int = 0
     phase: int = 0
     step: int = 0
-    sums: list[list[float]] = field(default_factory=list)
+    means: list[Mean] = field(default_factory=list)
 
 
 Step = Callable[[Tensor, Tensor, float, torch.Generator], tuple[Tensor, Tensor, Tensor]]
@@ -93,14 +93,19 @@ class Search:
         self.space, self.data, self.settings = space, data, settings
         self.compute, self.ranks = compute or Compute(), ranks or Ranks()
         self.strategy = load_strategy(settings.strategy)
+        if self.ranks.world > 1:
+            share_norms(net, self.ranks)
         self.net = self.compute.place(net)
+        self.forward = self._compiled()
         self.objectives = list(objectives)
         self.w = list(self.net.parameters())
         self.w_optimizer = torch.optim.SGD(
             self.w, settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
         )
+        self.scale = LossScale.of(self.compute.amp)
         self.position = Position()
-        self._check_losses()
+        self.losses = Losses()
+        self._check_costs()
 
     @property
     def where(self) -> str:
@@ -152,53 +157,57 @@ class Search:
         with objective.holding_skip(self.position.epoch < self.settings.skip_epochs):
             self._descend(loss, len(y), objective.optimizer, "--theta-lr")
         objective.control(self._theta_progress())
+        self.ranks.copy_from_first(objective.theta)  # hosts of two kinds may round the same step to two results
         return loss.detach(), cross_entropy.detach(), logits.detach()
 
     def run(self, folder: RunFolder) -> None:
         """Search until the last epoch, from the folder's checkpoint if it has one.
 
-        Raises DivergedError, and what an interrupt raises once the step that was being taken is saved.
+        Raises DivergedError, and what an interrupt raises once the step that was being taken is saved. All ranks start
+        from what the first one has, and stop after the same step, whichever of them is interrupted.
         """
-        state = folder.load(SEARCH)
-        if state is not None:
-            self.load_state(state)
         first = self.ranks.is_first
+        saved = self.ranks.from_first(lambda: folder.load(SEARCH))
+        if saved is None:
+            self.ranks.copy_from_first(self.w)
+        else:
+            self.load_state(saved)
+        steps = self._steps_until(self.settings.epochs), self._steps_done()
         with (
             Metrics(folder.path, "search", self.position.epoch) if first else contextlib.nullcontext() as metrics,
-            progress("search", self._steps_until(self.settings.epochs), self._steps_done()) as advance,
-            interrupt_between_steps(terminate=True) as check_interrupt,
+            progress("search", *steps) if first else contextlib.nullcontext(_in_silence) as advance,
+            interrupt_between_steps(True) if first else interrupt_between_steps(True, quiet=True) as check_interrupt,
         ):
             saved_at = time.monotonic()
 
             def after_step() -> None:
                 nonlocal saved_at
-                try:
-                    check_interrupt()
-                except BaseException:
-                    self._save(folder)
-                    raise
-                if time.monotonic() > saved_at + CHECKPOINT_S:
+                stop, due = self.ranks.agree(check_interrupt, time.monotonic() > saved_at + CHECKPOINT_S)
+                if stop or due:
                     self._save(folder)
                     saved_at = time.monotonic()
+                if stop:
+                    self.ranks.end(stop)
 
             while self.position.epoch < self.settings.epochs:
                 try:
                     values = self._epoch(advance, after_step)
                 except DivergedError as error:
-                    good = f"the last good state is in {folder.path / SEARCH}" if state else "nothing was saved yet"
-                    raise DivergedError(f"{error}; {good}") from None
+                    good = f"the last good state is in {folder.path / SEARCH}" if saved else "nothing was saved yet"
+                    self.ranks.end(DivergedError(f"{error}; {good}"))
                 if metrics is not None:
                     metrics.write(self.position.epoch, values)
                 self.position = Position(self.position.epoch + 1)
-                state = self._save(folder)
+                saved = self._save(folder)
                 saved_at = time.monotonic()
 
     def state(self) -> dict[str, Any]:
-        """Return everything the next step depends on."""
+        """Return everything the next step depends on, with the means over all ranks: all call it."""
         at = self.position
         return {
             "position": [at.epoch, at.phase, at.step],
-            "sums": [list(sums) for sums in at.sums],
+            "sums": [self.ranks.add(mean.sums.clone()).tolist() for mean in at.means],
+            "scale": [self.scale.value, self.scale.good_steps],
             "net": self.net.state_dict(),
             "w_optimizer": self.w_optimizer.state_dict(),
             "objectives": {objective.name: objective.state() for objective in self.objectives},
@@ -207,13 +216,17 @@ class Search:
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from what `state` returned."""
         epoch, phase, step = state["position"]
-        self.position = Position(epoch, phase, step, [list(sums) for sums in state["sums"]])
+        sums = [torch.tensor(sums, dtype=torch.float64) * self.ranks.is_first for sums in state["sums"]]
+        self.position = Position(epoch, phase, step, [Mean(each) for each in sums])
+        if self.scale.adapts:
+            self.scale.value, self.scale.good_steps = state["scale"]
         self.net.load_state_dict(state["net"])
         self.w_optimizer.load_state_dict(state["w_optimizer"])
         for objective in self.objectives:
             objective.load_state(state["objectives"][objective.name])
 
     def _save(self, folder: RunFolder) -> dict[str, Any]:
+        self.losses.look()
         state = self.state()
         if self.ranks.is_first:
             folder.save(SEARCH, state)
@@ -237,12 +250,12 @@ class Search:
         for group in self.w_optimizer.param_groups:
             group["lr"] = settings.lr_at(at.epoch)
         phases = self._phases()
-        at.sums = at.sums or [[0.0] * 4 for _ in phases]
+        at.means = at.means or [Mean() for _ in phases]
         started, waited = time.monotonic(), 0.0
         self.data.wait_s()
         while at.phase < len(phases):
             name, split, step = phases[at.phase]
-            mean = Mean(*at.sums[at.phase])
+            mean = at.means[at.phase]
             order = self._generator("order")
             augment = settings.augment if at.phase == 0 else "none"
             ranks = (self.ranks.rank, self.ranks.world)
@@ -251,12 +264,12 @@ class Search:
             ):
                 mean.add(*step(x, y, temperature, self._generator(str(at.step))), y)
                 at.step += 1
-                at.sums[at.phase] = [mean.images, mean.loss, mean.cross_entropy, mean.correct]
                 advance(note=f"epoch {at.epoch + 1}/{settings.epochs} {name}")
                 after_step()
             at.phase, at.step = at.phase + 1, 0
+        self.losses.look()
         waited = self.data.wait_s() / max(time.monotonic() - started, 1e-9)
-        means = [Mean(*self.ranks.add(torch.tensor(sums, dtype=torch.float64)).tolist()).values() for sums in at.sums]
+        means = [Mean(self.ranks.add(mean.sums)).values() for mean in at.means]
         values = {"temperature": temperature, "lr": settings.lr_at(at.epoch), "data_wait_share": round(waited, 4)}
         return (
             values
@@ -284,19 +297,28 @@ class Search:
 
     def _forward(self, x: Tensor, y: Tensor, m: list[Tensor]) -> tuple[Tensor, Tensor]:
         with self.compute.autocast():
-            logits = self.net(x, m, self.strategy)
+            logits = self.forward(x, m, self.strategy)
         return logits, F.cross_entropy(logits.float(), y)
 
-    def _descend(
-        self,
-        loss: Tensor,
-        images: int,
-        optimizer: torch.optim.Optimizer,
-        option: str,
-    ) -> None:
-        parameters = (p for group in optimizer.param_groups for p in group["params"])
+    def _descend(self, loss: Tensor, images: int, optimizer: torch.optim.Optimizer, option: str) -> None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        where, lr = self.where, optimizer.param_groups[0]["lr"]
         loss = loss * self.ranks.share(images)
-        descend(loss, optimizer, self.where, option, lambda: self.ranks.add_gradients(parameters))
+
+        def prepare() -> None:
+            self.losses.add(self.ranks.add_gradients(parameters, loss.detach()), where, lr, option)
+
+        descend(loss, optimizer, self.scale, prepare)
+
+    def _compiled(self) -> Callable[..., Tensor]:
+        """Return what to call in the supernet's place: itself, or a compiled form of it."""
+        if self.compute.compile and (runs_one_path(self.strategy) or self.ranks.world > 1):
+            why = "many processes" if self.ranks.world > 1 else f"--strategy {self.settings.strategy}"
+            raise SearchError(
+                f"--compile does not go with {why}: it compiles a supernet that runs all candidates in every step, in "
+                "one process; leave it away"
+            )
+        return self.compute.compiled(self.net)
 
     def _generator(self, purpose: str) -> torch.Generator:
         at = self.position
@@ -325,7 +347,7 @@ class Search:
         for parameter in self.w:
             parameter.requires_grad_(w)
 
-    def _check_losses(self) -> None:
+    def _check_costs(self) -> None:
         """Refuse a table whose latencies the loss cannot take, such as log(LAT) of less than a microsecond."""
         for objective in self.objectives:
             cost = objective.cost(objective.probabilities())
@@ -334,6 +356,10 @@ class Search:
                     f"loss {self.settings.loss!r} is not defined for an expected cost of {cost.item():.3g} "
                     f"{objective.cost.unit}; check the table's units (µs) or choose another --loss or --cost"
                 )
+
+
+def _in_silence(steps: int = 1, note: str = "") -> None:
+    """Advance no bar."""
 
 
 def one_hot(choice: int, count: int) -> Tensor:

@@ -128,7 +128,8 @@ def command(
 
     A supernet of all candidates is trained with the table's latency in the loss (FBNet, CVPR'19). Defaults are the
     paper's; --preset quick is a search of minutes that also trains and tests the network. Several tables or targets
-    share one training of the weights and have one θ and one network each. OUTPUT receives arch.json (or one
+    share one training of the weights and have one θ and one network each. Started by torchrun, it takes many GPUs or
+    hosts (docs/scale.md). OUTPUT receives arch.json (or one
     arch-NAME.json for each network), weights.pt, metrics.jsonl and tensorboard/. A run that was interrupted continues
     when the same command is given again.
 
@@ -147,23 +148,34 @@ def command(
     from fblut.reading import read_lut
     from fbsearch.compute import Compute
     from fbsearch.pipeline import cross_table, run_search
+    from fbsearch.ranks import EndedElsewhere, Ranks, local_rank
     from fbspace.space import load_space
 
     if threads is not None:
         torch.set_num_threads(threads)
-    luts = {file.stem: read_lut(file) for file in lut_files}
-    if len(luts) < len(lut_files):
-        raise SearchError("two tables have the same file name; rename one, as networks are named after their table")
     for name, value in PRESETS[preset].items():
         if context.get_parameter_source(name) is click.core.ParameterSource.DEFAULT:
             options[name] = value
-    objectives = pair(list(luts), target_ms, targets or ())
-    with_target = any(target is not None for _, target in objectives)
-    options["loss"] = options["loss"] or ("target" if with_target else "paper")
-    first = next(iter(luts.values()))
-    settings = Settings(space=space or first.metadata.space, data=data, objectives=objectives, **options)
-    output = output or Path("runs") / "-".join(luts)
-    found = run_search(luts, settings, output, fresh, Compute.choose(device, settings.amp, compiled))
+    compute = Compute.choose(device, options["amp"], compiled, local_rank())
+    try:
+        with Ranks.joined(compute) as ranks:
+            with ranks.together():
+                luts = {file.stem: read_lut(file) for file in lut_files}
+                if len(luts) < len(lut_files):
+                    raise SearchError(
+                        "two tables have the same file name; rename one, as networks are named after their table"
+                    )
+                objectives = pair(list(luts), target_ms, targets or ())
+                with_target = any(target is not None for _, target in objectives)
+                options["loss"] = options["loss"] or ("target" if with_target else "paper")
+                space = space or next(iter(luts.values())).metadata.space
+                settings = Settings(space=space, data=data, objectives=objectives, **options)
+            output = output or Path("runs") / "-".join(luts)
+            found = run_search(luts, settings, output, fresh, compute, ranks)
+    except EndedElsewhere as ended:
+        context.exit(ended.exit_code)
+    if not ranks.is_first:
+        return
     searched_space = load_space(settings.space)
     table = cross_table(found, luts, searched_space)
     if as_json:

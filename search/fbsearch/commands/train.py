@@ -99,10 +99,14 @@ def command(
     import torch
 
     from fbsearch.compute import Compute
+    from fbsearch.errors import SearchError
+    from fbsearch.ranks import world_size
     from fbsearch.recipe import make_recipe
     from fbsearch.training_folder import train_network
     from fbspace.architecture import load_architecture
 
+    if world_size() > 1:
+        raise SearchError("fbsearch train runs in one process, on one GPU; start it without torchrun")
     compute = Compute.choose(device, amp, compile_network)
     if threads is not None:
         torch.set_num_threads(threads)

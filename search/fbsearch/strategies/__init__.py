@@ -2,6 +2,7 @@
 
 A strategy is a module with the two functions of `Strategy`. One that finds its networks otherwise than by learning θ
 also has the function of `Finder`; its supernet is then trained on networks drawn from the θ of the start, uniformly.
+One that runs one candidate of a layer in a step says `ONE_PATH = True`.
 
 Where it says `NETWORKS = 2`, samples are one-hot with the gradient of log P_θ, and a step of θ compares so many of them
 (`fbsearch.score`); otherwise the gradient of the cross-entropy reaches θ through `layer`.
@@ -60,6 +61,11 @@ def learns_theta(strategy: Strategy) -> bool:
 def networks_compared(strategy: Strategy) -> int:
     """Return how many networks a step of θ compares; 0 where θ's gradient comes through the network."""
     return int(getattr(strategy, "NETWORKS", 0))
+
+
+def runs_one_path(strategy: Strategy) -> bool:
+    """Whether one candidate of a layer is run in a step, and which one differs from step to step."""
+    return bool(getattr(strategy, "ONE_PATH", False))
 
 
 def load_strategy(name: str) -> Strategy:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from fbsearch.strategies import Choices, Draw
+from fbsearch.strategies.single_path import ONE_PATH as ONE_PATH
 from fbsearch.strategies.single_path import layer as layer
 from fbsearch.strategies.single_path import sample as sample
 

@@ -16,6 +16,6 @@ def sample(theta: Sequence[Tensor], temperature: float, generator: torch.Generat
 def layer(candidates: nn.ModuleList, x: Tensor, m: Tensor) -> Tensor:
     """Return y = Σ_i m_i · b_i(x) (FBNet, section 3.3)."""
     y = torch.zeros(())
-    for m_i, b_i in zip(m, candidates, strict=True):
+    for m_i, b_i in zip(m.to(x.device), candidates, strict=True):
         y = y + m_i * b_i(x)
     return y

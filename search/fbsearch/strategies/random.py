@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from fbsearch.strategies import Choices, Draw
+from fbsearch.strategies.single_path import ONE_PATH as ONE_PATH
 from fbsearch.strategies.single_path import layer as layer
 from fbsearch.strategies.single_path import sample as sample
 

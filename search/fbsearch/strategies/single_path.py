@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from fbsearch.gumbel import gumbel_max
 
+ONE_PATH = True
+
 NETWORKS = 2
 """Networks that are compared in a step of θ (`fbsearch.score`); it runs them forwards only, so that is a step's work.
 
