@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from fblut.table import Lut, Metadata, Row
 from fbsearch.costs import build_cost
 from fbsearch.data import Data, load_data
+from fbsearch.depthwise import DepthwiseConv2d
 from fbsearch.gumbel import gumbel_softmax
 from fbsearch.losses import load_loss
 from fbsearch.objective import Objective
@@ -78,7 +79,10 @@ class PlainSearch(Search):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.net.to(memory_format=torch.contiguous_format)
+        self.net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        for module in self.net.modules():
+            if isinstance(module, DepthwiseConv2d):
+                module.__class__ = nn.Conv2d  # as torch has it
 
     def forward(self, x: Tensor, m: Sequence[Tensor]) -> Tensor:
         """Return the logits."""
