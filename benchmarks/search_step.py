@@ -83,6 +83,8 @@ class PlainSearch(Search):
         for module in self.net.modules():
             if isinstance(module, DepthwiseConv2d):
                 module.__class__ = nn.Conv2d  # as torch has it
+            if isinstance(module, nn.ReLU):
+                module.inplace = False
 
     def forward(self, x: Tensor, m: Sequence[Tensor]) -> Tensor:
         """Return the logits."""
