@@ -9,6 +9,7 @@ and of each one's steps the median counts. single-path warms up longer, until ne
 """
 
 import argparse
+import functools
 import json
 import resource
 import statistics
@@ -28,9 +29,13 @@ from torch import Tensor, nn
 from fblut.table import Lut, Metadata, Row
 from fbsearch.costs import build_cost
 from fbsearch.data import Data, load_data
+from fbsearch.depthwise import DepthwiseConv2d
 from fbsearch.gumbel import gumbel_softmax
+from fbsearch.losses import load_loss
+from fbsearch.objective import Objective
 from fbsearch.search import Search
 from fbsearch.settings import Settings
+from fbsearch.supernet import SuperNet
 from fbspace.network import count_spec
 from fbspace.space import Space, load_space
 
@@ -74,7 +79,12 @@ class PlainSearch(Search):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.net.to(memory_format=torch.contiguous_format)
+        self.net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        for module in self.net.modules():
+            if isinstance(module, DepthwiseConv2d):
+                module.__class__ = nn.Conv2d  # as torch has it
+            if isinstance(module, nn.ReLU):
+                module.inplace = False
 
     def forward(self, x: Tensor, m: Sequence[Tensor]) -> Tensor:
         """Return the logits."""
@@ -86,23 +96,29 @@ class PlainSearch(Search):
         return logits
 
     def plain_step(
-        self, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, temperature: float, generator: torch.Generator
+        self,
+        optimizer: torch.optim.Optimizer,
+        objective: Objective,
+        x: Tensor,
+        y: Tensor,
+        temperature: float,
+        generator: torch.Generator,
     ) -> None:
         """Compute the gradients of everything and take the optimiser's step."""
-        m = [gumbel_softmax(theta_l, temperature, generator) for theta_l in self.theta]
-        cross_entropy = F.cross_entropy(self.forward(x, m), y)
-        loss = self.loss(cross_entropy, self.cost(m), self.settings)
+        m = [gumbel_softmax(theta_l, temperature, generator) for theta_l in objective.theta]
+        loss = objective.weigh(F.cross_entropy(self.forward(x, m), y), m)
         self.net.zero_grad()
+        objective.theta.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     def w_step(self, *arguments: Any) -> Any:
         """Take a step of w."""
-        self.plain_step(self.w_optimizer, *arguments)
+        self.plain_step(self.w_optimizer, self.objectives[0], *arguments)
 
-    def theta_step(self, *arguments: Any) -> Any:
+    def theta_step(self, objective: Objective, *arguments: Any) -> Any:
         """Take a step of θ."""
-        self.plain_step(self.theta_optimizer, *arguments)
+        self.plain_step(objective.optimizer, objective, *arguments)
 
 
 def load() -> tuple[Space, Data]:
@@ -117,7 +133,10 @@ def build_search(name: str, space: Space, data: Data) -> Search:
     """Return the search of a strategy, or the plain way's."""
     settings = Settings(space=space.name, data="digits", strategy="mixture" if name == "plain" else name, limit=200)
     make = PlainSearch if name == "plain" else Search
-    return make(space, build_cost("lut", space, made_up_table(space)), data, settings)
+    skips = [[spec.kind == "skip" for spec in layer.candidates.values()] for layer in space.layers]
+    cost = build_cost("lut", space, made_up_table(space))
+    objective = Objective.of("made-up", cost, None, load_loss(settings.loss), skips, settings)
+    return make(SuperNet.of(space, len(data.classes), settings.seed), [objective], space, data, settings)
 
 
 def made_up_table(space: Space) -> Lut:
@@ -139,7 +158,8 @@ def measure(name: str, warmup: int, steps: int, threads: int) -> dict[str, Any]:
     x = torch.randn(BATCH, 3, 32, 32, generator=generator)
     y = torch.randint(0, 10, (BATCH,), generator=generator)
     times: dict[str, Any] = {}
-    for kind, step in (("w", search.w_step), ("theta", search.theta_step)):
+    theta_step = functools.partial(search.theta_step, search.objectives[0])
+    for kind, step in (("w", search.w_step), ("theta", theta_step)):
         times[kind] = [one_step_s(step, x, y, generator) for _ in range(warmup + steps)][warmup:]
     return times | {"memory_mb": peak_mb() - idle_mb}
 

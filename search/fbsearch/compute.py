@@ -11,6 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from fbsearch.depthwise import use_fast_depthwise
 from fbsearch.errors import SearchError
 
 AMP = {"none": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -73,7 +74,9 @@ class Compute:
         return torch.amp.GradScaler(self.device.type, enabled=self.amp == "fp16")
 
     def place(self, module: M) -> M:
-        """Move a module to the device, in the memory layout that convolutions are fast in."""
+        """Move a module to the device, in the memory layout and form that convolutions are fast in."""
+        if self.device.type == "cpu":
+            use_fast_depthwise(module)
         return module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
     def batch(self, x: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """SuperNet: every network of a space in one module that shares weights."""
 
 import copy
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -28,6 +29,7 @@ class SuperNet(nn.Module):
         for norm in _norms(self):
             norm.track_running_stats = False
             norm.running_mean = norm.running_var = norm.num_batches_tracked = None
+        _activate_in_place(self)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # 0.42x the time on a CPU
 
     @classmethod
@@ -81,3 +83,12 @@ def channels_last(x: Tensor) -> Tensor:
 
 def _norms(module: nn.Module) -> list[nn.BatchNorm2d]:
     return [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
+
+
+def _activate_in_place(module: nn.Module) -> None:
+    """Let each ReLU after batch normalisation overwrite its input, which no gradient needs: less memory and time."""
+    for sequence in module.modules():
+        if isinstance(sequence, nn.Sequential):
+            for before, activation in itertools.pairwise(sequence):
+                if isinstance(before, nn.BatchNorm2d) and isinstance(activation, nn.ReLU):
+                    activation.inplace = True
