@@ -117,6 +117,8 @@ def figures(runs: list[dict[str, Any]]) -> list[Figure]:
     if plain:
         result.append(Figure("largest_skip_share_plain", max(run["skip_layers"] for run in plain) / layers, "share"))
     for kind, rows in (("default", default), ("plain", plain)):
+        if rows:
+            result.append(Figure(f"largest_p_skip_{kind}", max(run["skip_probability"] for run in rows), "probability"))
         for name in dict.fromkeys(run["strategy"] for run in rows):
             of = [run for run in rows if run["strategy"] == name]
             result.append(Figure(f"{name}_skip_share_{kind}", max(r["skip_layers"] for r in of) / layers, "share"))
