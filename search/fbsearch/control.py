@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from fbsearch.costs import Cost
 
@@ -22,26 +23,35 @@ TOLERANCE = 1e-6
 
 
 def tilt(theta: Sequence[Tensor], cost: Cost, target: float) -> float:
-    """Change θ in place so that the expected cost is the target, and return λ · target; as near as θ can come."""
+    """Change θ in place so that the expected cost is the target, and return λ · target; as near as θ can come.
+
+    The cost is linear in the probabilities, as all are that have a target.
+    """
     from scipy.optimize import brentq
 
     p = [torch.softmax(theta_l.detach(), dim=-1).requires_grad_() for theta_l in theta]
-    slopes = [slope.detach() for slope in torch.autograd.grad(cost(p), p)]
+    here = cost(p)
     # What a layer costs at least changes nothing: subtracting it keeps θ from drifting.
-    slopes = [(slope - slope.min()) / target for slope in slopes]
+    slopes = [(slope - slope.min()) / target for slope in torch.autograd.grad(here, p)]
+    # All layers at once, as rows: E[cost] is linear in P_θ, so P_θ times the slopes is all of it that changes.
+    rows = pad_sequence([theta_l.detach().double() for theta_l in theta], True, -math.inf)
+    slope_rows = pad_sequence([slope.double() for slope in slopes], True)
 
-    @torch.no_grad()
+    def changing(multiplier: float) -> float:
+        return float((torch.softmax(rows - multiplier * slope_rows, dim=-1) * slope_rows).sum())
+
+    constant = here.item() / target - changing(0.0)
+
     def error(multiplier: float) -> float:
-        tilted = [torch.softmax(t - multiplier * c, dim=-1) for t, c in zip(theta, slopes, strict=True)]
-        return math.log(float(cost(tilted)) / target)
+        return math.log(constant + changing(multiplier))
 
     multiplier = 0.0
-    here = error(0.0)
-    if abs(here) > TOLERANCE:
-        end = math.copysign(1.0, here)
-        while error(end) * here > 0 and abs(end) < MAX_TILT:
+    excess = error(0.0)
+    if abs(excess) > TOLERANCE:
+        end = math.copysign(1.0, excess)
+        while error(end) * excess > 0 and abs(end) < MAX_TILT:
             end *= 4
-        multiplier = end if error(end) * here > 0 else float(brentq(error, *sorted((0.0, end)), xtol=1e-9, rtol=1e-9))
+        multiplier = end if error(end) * excess > 0 else float(brentq(error, *sorted((0.0, end)), xtol=1e-9, rtol=1e-9))
         with torch.no_grad():
             for theta_l, slope in zip(theta, slopes, strict=True):
                 theta_l -= multiplier * slope
