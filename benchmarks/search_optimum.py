@@ -22,6 +22,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,8 +45,8 @@ from fbspace.space import Space, load_space
 SEEDS = 20
 NEEDED = 18
 SHARE = 0.99
-IMAGES = 1024
-SETTINGS = {
+IMAGES = 4096
+SETTINGS: dict[str, Any] = {
     "epochs": 60,
     "batch": 64,
     "theta_lr": 0.05,
@@ -113,6 +114,7 @@ class Candidate(nn.Module):
 
     def __init__(self, value: float, noise: float) -> None:
         super().__init__()
+        self.matrix: Tensor
         self.register_buffer("matrix", torch.tensor([[1, value, 0], [0, 1, 0], [0, noise, 1]]))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -143,7 +145,7 @@ def make_data(seed: int, folder: Path) -> Data:
     path, half = folder / f"{seed}.npz", IMAGES
     x = pixels.astype(np.uint8)
     np.savez(path, x_train=x[:half], y_train=labels[:half], x_test=x[half:], y_test=labels[half:])
-    return load_data(f"npz:{path}", (1, 3, 2, 2), seed, w_share=float(SETTINGS["w_share"]))
+    return load_data(f"npz:{path}", (1, 3, 2, 2), seed, w_share=SETTINGS["w_share"])
 
 
 def build(space: Space, task: Task, data: Data, settings: Settings) -> Search:
@@ -172,7 +174,7 @@ def run_one(strategy: str, seed: int, epochs: int, evaluations: int) -> dict[str
     space = load_space("fbnet")
     task = Task.draw(skips_of(space), seed)
     chosen = SETTINGS | {"epochs": epochs, "evaluations": evaluations}
-    settings = Settings(space="fbnet", data="made-up", strategy=strategy, seed=seed, **chosen)  # type: ignore[arg-type]
+    settings = Settings(space="fbnet", data="made-up", strategy=strategy, seed=seed, **chosen)
     with tempfile.TemporaryDirectory() as folder:
         data = make_data(seed, Path(folder))
         search = build(space, task, data, settings)
@@ -206,7 +208,7 @@ def main() -> None:
     figures = []
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         for name in arguments.strategy or STRATEGIES.names():
-            jobs = [pool.submit(run_one, name, seed, int(epochs), int(evaluations)) for seed in range(seeds)]
+            jobs = [pool.submit(run_one, name, seed, epochs, evaluations) for seed in range(seeds)]
             results = [job.result() for job in jobs]
             near = sum(result["value_share"] >= SHARE for result in results)
             hit = sum(TARGET_SHARE <= result["target_share"] <= 1 for result in results)
