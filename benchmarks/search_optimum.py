@@ -47,12 +47,12 @@ NEEDED = 18
 SHARE = 0.99
 IMAGES = 4096
 SETTINGS: dict[str, Any] = {
-    "epochs": 60,
+    "epochs": 20,
     "batch": 64,
-    "theta_lr": 0.05,
+    "theta_lr": 0.02,
     "lr": 0.01,
     "w_share": 0.25,
-    "evaluations": 600,
+    "evaluations": 300,
     "loss": "target",
 }
 Array = npt.NDArray[np.float64]

@@ -86,7 +86,7 @@ class PlainSearch(Search):
             if isinstance(module, nn.ReLU):
                 module.inplace = False
 
-    def forward(self, x: Tensor, m: Sequence[Tensor]) -> Tensor:
+    def plain_forward(self, x: Tensor, m: Sequence[Tensor]) -> Tensor:
         """Return the logits."""
         x = self.net.stem(x)
         for candidates, m_l in zip(self.net.layers, m, strict=True):
@@ -106,7 +106,7 @@ class PlainSearch(Search):
     ) -> None:
         """Compute the gradients of everything and take the optimiser's step."""
         m = [gumbel_softmax(theta_l, temperature, generator) for theta_l in objective.theta]
-        loss = objective.weigh(F.cross_entropy(self.forward(x, m), y), m)
+        loss = objective.weigh(F.cross_entropy(self.plain_forward(x, m), y), m)
         self.net.zero_grad()
         objective.theta.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

@@ -17,12 +17,18 @@ APPROACH = 0.5
 """Share of the steps of θ in which the expected cost goes from that of uniform P_θ to the target, geometrically."""
 
 
+PRICE_RATE = 0.05
+"""Share of a step's estimate in the average of the multiplier."""
+SMALLEST = 1e-30
+"""Keeps the estimate finite where P_θ is one network and no gradient is left."""
+
+
 @dataclass(slots=True)
 class Objective:
     """The architecture parameters θ of one cost and target, with their optimiser.
 
     θ holds one vector of logits per layer, zero at first (uniform P_θ); P_θ = softmax(θ). `skips` marks each layer's
-    candidates that are skip. `multiplier` is the controller's last λ · target.
+    candidates that are skip. `multiplier` is the controller's last λ · target, `price` the λ that θ's gradient holds.
     """
 
     name: str
@@ -35,6 +41,7 @@ class Objective:
     settings: Settings
     start: float
     multiplier: float = 0.0
+    price: float = 0.0
 
     @classmethod
     def of(
@@ -44,12 +51,36 @@ class Objective:
         theta = nn.ParameterList(torch.zeros(len(layer)) for layer in skips)
         adam = torch.optim.Adam(theta, settings.theta_lr, weight_decay=settings.theta_weight_decay)
         start = float(cost([torch.softmax(theta_l.detach(), dim=-1) for theta_l in theta]))
-        return cls(name, cost, target, loss, theta, adam, [torch.tensor(layer) for layer in skips], settings, start)
+        objective = cls(
+            name, cost, target, loss, theta, adam, [torch.tensor(layer) for layer in skips], settings, start
+        )
+        adam.register_step_pre_hook(lambda *_: objective.charge())
+        return objective
 
     def weigh(self, cross_entropy: Tensor, m: list[Tensor]) -> Tensor:
         """Return the loss of a step: of the sample m, or of the expected cost under softmax(θ) where it asks for it."""
         priced = [torch.softmax(theta_l, dim=-1) for theta_l in self.theta] if takes_expected_cost(self.loss) else m
         return self.loss.loss(cross_entropy, self.cost(priced), self.weighing)
+
+    def charge(self) -> None:
+        """Make the gradient that of the Lagrangian, L + λ · E[cost] / target, where the cost is held at the target.
+
+        λ is the least-squares estimate of the multiplier, that which leaves least of the gradient along the
+        constraint (Nocedal and Wright, Numerical Optimization, equation 18.21), averaged over steps. Adam scales each
+        element of the gradient by itself: were loss and latency weighed after it, as the controller does alone, what
+        a layer is worth would be lost and only its latency count.
+        """
+        if self.target is None or not is_controlled(self.loss):
+            return
+        theta = list(self.theta)
+        expected = self.cost([torch.softmax(theta_l, dim=-1) for theta_l in theta]) / self.target
+        slopes = torch.autograd.grad(expected, theta)
+        gradients = [theta_l.grad for theta_l in theta if theta_l.grad is not None]
+        along = sum(float((g * c).sum()) for g, c in zip(gradients, slopes, strict=True))
+        length = sum(float((c * c).sum()) for c in slopes)
+        self.price += PRICE_RATE * (-along / max(length, SMALLEST) - self.price)
+        for g, c in zip(gradients, slopes, strict=True):
+            g += self.price * c
 
     @property
     def weighing(self) -> Weighing:
@@ -86,7 +117,12 @@ class Objective:
     def state(self) -> dict[str, Any]:
         """Return everything the next step depends on."""
         theta = [theta_l.detach().clone() for theta_l in self.theta]
-        return {"theta": theta, "optimizer": self.optimizer.state_dict(), "multiplier": self.multiplier}
+        return {
+            "theta": theta,
+            "optimizer": self.optimizer.state_dict(),
+            "multiplier": self.multiplier,
+            "price": self.price,
+        }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from what `state` returned."""
@@ -95,3 +131,4 @@ class Objective:
                 theta_l.copy_(value)
         self.optimizer.load_state_dict(state["optimizer"])
         self.multiplier = state["multiplier"]
+        self.price = state["price"]
