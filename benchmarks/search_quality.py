@@ -22,8 +22,6 @@ from typing import Any
 
 import torch
 from _report import Figure, report
-from fbsearch.evaluate import evaluate
-from fbsearch.recipe import Recipe
 
 from fbbase.files import write_text
 from fblut.reading import read_lut
@@ -33,8 +31,10 @@ from fbsearch.compute import Compute
 from fbsearch.costs import AdditiveCost, build_cost
 from fbsearch.data import Data, load_data
 from fbsearch.derive import Networks, derive
+from fbsearch.evaluate import evaluate
 from fbsearch.losses import load_loss
 from fbsearch.objective import Objective
+from fbsearch.recipe import Recipe
 from fbsearch.search import Search, generator_of
 from fbsearch.select import reachable
 from fbsearch.settings import Settings
