@@ -352,7 +352,7 @@ def test_usbs_transfers_carry_a_session_with_adbd(usb1: Any, phone: Any, tmp_pat
     assert link.is_open()
     phone.stop()
     with pytest.raises(LinkError, match="left USB: the cable was pulled"):
-        link.pump(5)
+        all(link.pump(5) for _ in range(9))  # what adbd had sent before comes first
 
 
 class Scripted(Bulk):

@@ -2,6 +2,7 @@
 
 import json
 import lzma
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -127,16 +128,17 @@ def test_garbage_is_answered_and_the_end_is_the_end() -> None:
 
 
 def test_speed_1_takes_the_recorded_time_and_2_5_less() -> None:
-    took_s = {}
-    for speed in (1, 2.5):
+    took_s = {1: math.inf, 2.5: math.inf}
+    for speed in (1, 2.5) * 3:  # the best of three: other work on the machine makes one longer, and none shorter
         with AgentClient(connect(replay_of(JOURNAL, speed=speed))) as client:
             client.load(KEY, "unused", "litert", SHAPE)
             client.state()
             start = time.monotonic()
             visits = list(client.run([Planned(KEY, 3)] * 1000))
-            took_s[speed] = time.monotonic() - start
+            took = time.monotonic() - start
+        took_s[speed] = min(took, took_s[speed])
         recorded_s = sum(sum(visit.wall_ns) for visit in visits) / 1e9
-        assert took_s[speed] >= recorded_s / speed
+        assert took >= recorded_s / speed
     assert took_s[2.5] < took_s[1]
 
 

@@ -126,7 +126,8 @@ def test_measuring_the_phone_gives_a_whole_table_and_the_hosts_outputs(
     runtime: str,
 ) -> None:
     table = tmp_path / "phone.csv"
-    assert measure(board(transport), runtime, table, "--rounds", "2") == 0
+    # on a busy machine a sample in seven is preempted: more than the two rounds that would do for the outputs
+    assert measure(board(transport), runtime, table, "--rounds", "5") == 0
     lut = read_lut(table)
     assert lut.missing(load_space("fbnet-tiny").operators()) == []
     assert {row.status for row in lut.rows.values()} == {"ok"}
