@@ -251,8 +251,8 @@ class Search:
             group["lr"] = settings.lr_at(at.epoch)
         phases = self._phases()
         at.means = at.means or [Mean() for _ in phases]
-        started, waited = time.monotonic(), 0.0
-        self.data.wait_s()
+        started = time.monotonic()
+        self.data.wait_s()  # what was waited before is not this epoch's
         while at.phase < len(phases):
             name, split, step = phases[at.phase]
             mean = at.means[at.phase]
@@ -268,9 +268,9 @@ class Search:
                 after_step()
             at.phase, at.step = at.phase + 1, 0
         self.losses.look()
-        waited = self.data.wait_s() / max(time.monotonic() - started, 1e-9)
+        wait_share = self.data.wait_s() / max(time.monotonic() - started, 1e-9)
         means = [Mean(self.ranks.add(mean.sums)).values() for mean in at.means]
-        values = {"temperature": temperature, "lr": settings.lr_at(at.epoch), "data_wait_share": round(waited, 4)}
+        values = {"temperature": temperature, "lr": settings.lr_at(at.epoch), "data_wait_share": round(wait_share, 4)}
         return (
             values
             | {f"w_{key}": value for key, value in means[0].items()}
