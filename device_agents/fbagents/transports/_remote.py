@@ -35,9 +35,14 @@ find "$1" -maxdepth 1 -type d -name 'fbnet-lab-????????????????' -mtime +6 -exec
 uname -s; uname -m
 """
 _HASH = """
-hash() { if command -v sha256sum >/dev/null; then sha256sum; else shasum -a 256; fi; }
+hash() {
+  if command -v openssl >/dev/null; then openssl dgst -sha256 -r
+  elif command -v sha256sum >/dev/null; then sha256sum
+  else shasum -a 256; fi
+}
 has_hash() { case $(hash <"$1") in "$2 "*) ;; *) false ;; esac }
 """
+"""OpenSSL has the processor's own SHA-256; the `sha256sum` of a Linux board may take ten times as long."""
 CHECK = _HASH + '[ -f "$1" ] && has_hash "$1" "$2"'
 UPLOAD = (
     _HASH
