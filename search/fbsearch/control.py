@@ -11,11 +11,12 @@ candidates that cost more are pushed as readily as those that cost less. Among n
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from fbsearch.costs import Cost
+from fbsearch.rows import in_rows, softmax
 
 MAX_TILT = 1e3
 """λ times the target at most: beyond, θ decides on the cheapest (or dearest) candidate everywhere."""
@@ -29,16 +30,18 @@ def tilt(theta: Sequence[Tensor], cost: Cost, target: float) -> float:
     """
     from scipy.optimize import brentq
 
-    p = [torch.softmax(theta_l.detach(), dim=-1).requires_grad_() for theta_l in theta]
+    p = [p_l.requires_grad_() for p_l in softmax([theta_l.detach() for theta_l in theta])]
     here = cost(p)
     # What a layer costs at least changes nothing: subtracting it keeps θ from drifting.
     slopes = [(slope - slope.min()) / target for slope in torch.autograd.grad(here, p)]
     # All layers at once, as rows: E[cost] is linear in P_θ, so P_θ times the slopes is all of it that changes.
-    rows = pad_sequence([theta_l.detach().double() for theta_l in theta], True, -math.inf)
-    slope_rows = pad_sequence([slope.double() for slope in slopes], True)
+    rows = in_rows([theta_l.detach() for theta_l in theta]).double().numpy()
+    slope_rows = in_rows(slopes, 0.0).double().numpy()
 
     def changing(multiplier: float) -> float:
-        return float((torch.softmax(rows - multiplier * slope_rows, dim=-1) * slope_rows).sum())
+        tilted = rows - multiplier * slope_rows
+        p = np.exp(tilted - tilted.max(axis=1, keepdims=True))
+        return float(((p * slope_rows).sum(axis=1) / p.sum(axis=1)).sum())
 
     constant = here.item() / target - changing(0.0)
 

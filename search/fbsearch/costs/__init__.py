@@ -46,8 +46,7 @@ class AdditiveCost:
 
     def __call__(self, m: Sequence[Tensor]) -> Tensor:
         """Return the expected cost under the weights m."""
-        per_layer = [(m_l.double() * cost_l).sum() for m_l, cost_l in zip(m, self.layers, strict=True)]
-        return self.fixed + torch.stack(per_layer).sum()
+        return self.fixed + (torch.cat(list(m)).double() * torch.cat(self.layers)).sum()
 
 
 def build_cost(name: str, space: Space, lut: Lut) -> Cost:

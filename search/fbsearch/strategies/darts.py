@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fbsearch.rows import softmax
 from fbsearch.strategies.mixture import layer as layer
 
 
 def sample(theta: Sequence[Tensor], temperature: float, generator: torch.Generator) -> list[Tensor]:
     """Return m_l = softmax(θ_l) for every layer l (DARTS, ICLR'19, equation 2)."""
-    return [torch.softmax(theta_l, dim=-1) for theta_l in theta]
+    return softmax(theta)

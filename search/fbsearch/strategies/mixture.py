@@ -6,11 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from fbsearch.gumbel import gumbel_softmax
+from fbsearch.rows import in_rows, per_layer
 
 
 def sample(theta: Sequence[Tensor], temperature: float, generator: torch.Generator) -> list[Tensor]:
     """Draw m_l ~ GumbelSoftmax(θ_l, τ) for every layer l."""
-    return [gumbel_softmax(theta_l, temperature, generator) for theta_l in theta]
+    return per_layer(gumbel_softmax(in_rows(theta), temperature, generator), theta)
 
 
 def layer(candidates: nn.ModuleList, x: Tensor, m: Tensor) -> Tensor:
