@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from fbsearch.costs import AdditiveCost
 
-BUCKETS = 1 << 16
+BUCKETS = 1 << 14
 """Steps that the bound divides the costs into. More make it tighter, never another answer."""
 
 Costs = list[list[int]]

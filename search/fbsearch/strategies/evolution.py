@@ -11,10 +11,10 @@ from fbsearch.strategies.single_path import ONE_PATH as ONE_PATH
 from fbsearch.strategies.single_path import layer as layer
 from fbsearch.strategies.single_path import sample as sample
 
-POPULATION_SHARE = 0.25
-"""Share of the evaluations that are the first, random population, and the number of networks that live."""
-PARENTS_SHARE = 0.2
-"""Share of the living, the best, that have children."""
+POPULATION_SHARE = 0.05
+"""Share of the evaluations that are the first, random population (Single Path One-Shot, section 4: 50 of 1,000)."""
+PARENTS_SHARE = 0.01
+"""Share of all networks judged so far, the best, that have children (10 of 1,000 at the end)."""
 MUTATION = 0.1
 """Probability, about, that a layer's candidate is not that of a parent (Single Path One-Shot, ECCV'20: 0.1)."""
 
@@ -41,7 +41,7 @@ def find(
 
 def _child(ranked: list[Choices], layers: Sequence[int], generator: random.Random) -> list[Tensor]:
     """Return θ with which both parents' candidates are likely and the others together have probability MUTATION."""
-    parents = ranked[: max(2, round(PARENTS_SHARE * POPULATION_SHARE * len(ranked)))]
+    parents = ranked[: max(2, round(PARENTS_SHARE * len(ranked)))]
     mother, father = generator.choice(parents), generator.choice(parents)
     theta = []
     for count, pair in zip(layers, zip(mother, father, strict=True), strict=True):
