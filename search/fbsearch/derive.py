@@ -35,8 +35,9 @@ class Candidate:
 def derive(search: Search, objective: Objective, count: int, seed_name: str = "derive") -> list[Candidate]:
     """Return `count` distinct networks for an objective, best first; fewer where there are no more.
 
-    The most probable one and draws from P_θ, or what a strategy without θ finds on the θ split; with a target, only
-    networks of 97 to 100 % of it, or below it where there are none. The paper trains every draw from scratch; here
+    The most probable one and draws from P_θ, with the one that loses least by the estimate where a strategy compares
+    networks; or what a strategy without θ finds on the θ split. With a target, only networks of 97 to 100 % of it, or
+    below it where there are none. The paper trains every draw from scratch; here
     the supernet's weights rank them by the loss of the search.
     """
     networks = Networks(search, objective, generator_of(search.settings.seed, f"{seed_name}/{objective.name}"))
@@ -48,7 +49,9 @@ def derive(search: Search, objective: Objective, count: int, seed_name: str = "d
 
         found = search.strategy.find(networks.draw, loss, layers, settings.evaluations, settings.seed)[:count]
     else:
-        found = networks.likely(list(objective.theta), count)
+        estimate = objective.estimate
+        estimated = [] if estimate is None else networks.likely([-v_l for v_l in estimate.per_layer()], 1)
+        found = list(dict.fromkeys([*estimated, *networks.likely(list(objective.theta), count)]))[:count]
     judged = [judge(search, objective, choices, search.data.validation) for choices in found]
     return sorted(judged, key=lambda candidate: candidate.loss)
 

@@ -1,17 +1,22 @@
 """Objective: what one θ is learned for, a cost (of one device) and perhaps a target; weights w are shared by all."""
 
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from fbsearch.control import tilt
 from fbsearch.costs import Cost
 from fbsearch.losses import Loss, Weighing, is_controlled, takes_expected_cost
+from fbsearch.rows import in_rows, softmax
+from fbsearch.score import Estimate
 from fbsearch.settings import Settings
+from fbsearch.strategies import load_strategy, networks_compared
 
 APPROACH = 0.5
 """Share of the steps of θ in which the expected cost goes from that of uniform P_θ to the target, geometrically."""
@@ -29,6 +34,7 @@ class Objective:
 
     θ holds one vector of logits per layer, zero at first (uniform P_θ); P_θ = softmax(θ). `skips` marks each layer's
     candidates that are skip. `multiplier` is the controller's last λ · target, `price` the λ that θ's gradient holds.
+    `estimate` is there where a strategy compares networks.
     """
 
     name: str
@@ -42,6 +48,7 @@ class Objective:
     start: float
     multiplier: float = 0.0
     price: float = 0.0
+    estimate: Estimate | None = None
 
     @classmethod
     def of(
@@ -50,16 +57,27 @@ class Objective:
         """Make the objective of a space whose layers have the candidates that `skips` marks."""
         theta = nn.ParameterList(torch.zeros(len(layer)) for layer in skips)
         adam = torch.optim.Adam(theta, settings.theta_lr, weight_decay=settings.theta_weight_decay)
-        start = float(cost([torch.softmax(theta_l.detach(), dim=-1) for theta_l in theta]))
+        start = float(cost(softmax([theta_l.detach() for theta_l in theta])))
+        compares = networks_compared(load_strategy(settings.strategy)) > 0
+        estimate = Estimate([len(layer) for layer in skips]) if compares else None
         objective = cls(
-            name, cost, target, loss, theta, adam, [torch.tensor(layer) for layer in skips], settings, start
+            name,
+            cost,
+            target,
+            loss,
+            theta,
+            adam,
+            [torch.tensor(layer) for layer in skips],
+            settings,
+            start,
+            estimate=estimate,
         )
         adam.register_step_pre_hook(lambda *_: objective.charge())
         return objective
 
     def weigh(self, cross_entropy: Tensor, m: list[Tensor]) -> Tensor:
         """Return the loss of a step: of the sample m, or of the expected cost under softmax(θ) where it asks for it."""
-        priced = [torch.softmax(theta_l, dim=-1) for theta_l in self.theta] if takes_expected_cost(self.loss) else m
+        priced = softmax(list(self.theta)) if takes_expected_cost(self.loss) else m
         return self.loss.loss(cross_entropy, self.cost(priced), self.weighing)
 
     def charge(self) -> None:
@@ -73,11 +91,10 @@ class Objective:
         if self.target is None or not is_controlled(self.loss):
             return
         theta = list(self.theta)
-        expected = self.cost([torch.softmax(theta_l, dim=-1) for theta_l in theta]) / self.target
-        slopes = torch.autograd.grad(expected, theta)
+        slopes = torch.autograd.grad(self.cost(softmax(theta)) / self.target, theta)
         gradients = [theta_l.grad for theta_l in theta if theta_l.grad is not None]
-        along = sum(float((g * c).sum()) for g, c in zip(gradients, slopes, strict=True))
-        length = sum(float((c * c).sum()) for c in slopes)
+        all_slopes = torch.cat(slopes)
+        along, length = float(torch.cat(gradients) @ all_slopes), float(all_slopes @ all_slopes)
         self.price += PRICE_RATE * (-along / max(length, SMALLEST) - self.price)
         for g, c in zip(gradients, slopes, strict=True):
             g += self.price * c
@@ -90,23 +107,22 @@ class Objective:
 
     def probabilities(self) -> list[Tensor]:
         """Return P_θ per layer, softmax(θ_l), without gradient."""
-        return [torch.softmax(theta_l.detach(), dim=-1) for theta_l in self.theta]
+        return softmax([theta_l.detach() for theta_l in self.theta])
 
     @contextlib.contextmanager
     def holding_skip(self, hold: bool) -> Iterator[None]:
         """Take a step of θ that, with `hold`, leaves P_θ(skip) as it is and moves the other candidates alone."""
-        before = self._odds() if hold else []
+        before = self._odds() if hold else None
         yield
-        with torch.no_grad():
-            for theta_l, skip, old, new in zip(self.theta, self.skips, before, self._odds(), strict=False):
-                theta_l[skip] += new - old
+        if before is not None:
+            with torch.no_grad():
+                for theta_l, skip, shift in zip(self.theta, self.skips, (self._odds() - before).unbind(), strict=True):
+                    theta_l[skip] += shift
 
-    def _odds(self) -> list[Tensor]:
+    def _odds(self) -> Tensor:
         """Return log (P(others) / P(skip)) of every layer; what is not finite where a layer has only one of the two."""
-        return [
-            torch.logsumexp(theta_l.detach()[~skip], 0) - torch.logsumexp(theta_l.detach()[skip], 0)
-            for theta_l, skip in zip(self.theta, self.skips, strict=True)
-        ]
+        rows, skips = in_rows([theta_l.detach() for theta_l in self.theta]), pad_sequence(self.skips, batch_first=True)
+        return torch.where(skips, -math.inf, rows).logsumexp(1) - torch.where(skips, rows, -math.inf).logsumexp(1)
 
     def control(self, progress: float) -> None:
         """Put θ where E[cost] is the target, where the loss asks for that; `progress` 0 … 1 is how much is done."""
@@ -122,7 +138,7 @@ class Objective:
             "optimizer": self.optimizer.state_dict(),
             "multiplier": self.multiplier,
             "price": self.price,
-        }
+        } | ({} if self.estimate is None else {"estimate": self.estimate.state()})
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from what `state` returned."""
@@ -132,3 +148,5 @@ class Objective:
         self.optimizer.load_state_dict(state["optimizer"])
         self.multiplier = state["multiplier"]
         self.price = state["price"]
+        if self.estimate is not None:
+            self.estimate.load_state(state["estimate"])

@@ -23,6 +23,7 @@ from fbsearch.metrics import Metrics
 from fbsearch.norm import share_norms
 from fbsearch.objective import Objective
 from fbsearch.ranks import Ranks
+from fbsearch.rows import softmax
 from fbsearch.score import with_score
 from fbsearch.settings import Settings
 from fbsearch.split import Split
@@ -142,14 +143,17 @@ class Search:
         self._require_gradients(w=False)
         count = networks_compared(self.strategy)
         samples = [self.strategy.sample(list(objective.theta), temperature, generator) for _ in range(count or 1)]
-        if count:
+        estimate = objective.estimate
+        if estimate is not None:
             with torch.no_grad():
                 forwards = [self._forward(x, y, m) for m in samples]
             losses = [
                 objective.weigh(cross_entropy, [m_l.detach() for m_l in m])
                 for (_, cross_entropy), m in zip(forwards, samples, strict=True)
             ]
-            loss, logits = with_score(losses, samples), forwards[-1][0]
+            loss, logits = with_score(losses, samples, softmax(list(objective.theta)), estimate), forwards[-1][0]
+            values = torch.stack([each.detach() for each in losses]).cpu() * self.ranks.share(len(y))
+            estimate.learn(self.ranks.add(values), samples)
             cross_entropy = torch.stack([cross_entropy for _, cross_entropy in forwards]).mean()
         else:
             logits, cross_entropy = self._forward(x, y, samples[0])

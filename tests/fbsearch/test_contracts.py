@@ -11,7 +11,8 @@ from torch import nn
 from fblut.table import Lut
 from fbsearch.costs import COSTS, build_cost
 from fbsearch.losses import LOSSES, Weighing, load_loss
-from fbsearch.score import with_score
+from fbsearch.rows import softmax
+from fbsearch.score import Estimate, with_score
 from fbsearch.search import one_hot
 from fbsearch.sources import SOURCES, open_source
 from fbsearch.strategies import STRATEGIES, learns_theta, load_strategy, networks_compared
@@ -49,7 +50,9 @@ class TestStrategy:
         for _ in range(9):  # a strategy that runs one candidate learns nothing from some draws
             samples = [strategy.sample(theta, 1.0, generator) for _ in range(networks_compared(strategy) or 1)]
             losses = [(strategy.layer(scales, torch.tensor([[-2.0, 2.0]]), m[0]) ** 2).sum() for m in samples]
-            (with_score(losses, samples) if networks_compared(strategy) else losses[0]).backward()
+            if networks_compared(strategy):
+                losses = [with_score(losses, samples, softmax(theta), Estimate([3]))]
+            losses[0].backward()
         assert theta[0].grad is not None
         assert theta[0].grad.abs().sum() > 0
 

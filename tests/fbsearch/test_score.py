@@ -1,11 +1,12 @@
-"""The score-function gradient against the gradient of the expectation, summed over all pairs of networks."""
+"""The score-function gradient against the gradient of the expectation, over all pairs; what an estimate learns."""
 
 import itertools
 
 import pytest
 import torch
 
-from fbsearch.score import with_score
+from fbsearch.rows import softmax
+from fbsearch.score import RIDGE, Estimate, with_score
 from fbsearch.search import one_hot
 from fbsearch.strategies import single_path
 
@@ -19,22 +20,34 @@ def leaves() -> list[torch.Tensor]:
 
 def draw(theta: list[torch.Tensor], a: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
     """Return the sample whose draw is the network a."""
-    choices = iter(a)
-    monkeypatch.setattr(single_path, "gumbel_max", lambda *_: torch.tensor(next(choices)))
+    monkeypatch.setattr(single_path, "gumbel_max", lambda *_: torch.tensor(a))
     return single_path.sample(theta, 1.0, torch.Generator())
 
 
+def estimate_of(values: list[list[float]]) -> Estimate:
+    """Return an estimate that holds such values."""
+    estimate = Estimate([len(v_l) for v_l in values])
+    v = torch.tensor(values, dtype=torch.float64).flatten()
+    estimate.load_state(estimate.state() | {"v": v})
+    return estimate
+
+
+KNOWING_NOTHING = [[0.0] * 3] * 2
+
+
 @pytest.mark.parametrize("offset", [0.0, 100.0])
+@pytest.mark.parametrize("v", [KNOWING_NOTHING, [[3.0, -1.0, 0.5], [-2.0, 0.0, 7.0]]])
 def test_its_expectation_over_all_pairs_is_the_gradient_of_the_expected_loss(
-    offset: float, monkeypatch: pytest.MonkeyPatch
+    offset: float, v: list[list[float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    estimate = estimate_of(v)
     p = [torch.softmax(theta_l, 0).detach() for theta_l in leaves()]
     theta, total = leaves(), torch.zeros((), dtype=torch.float64)
     networks = list(itertools.product(range(3), repeat=2))
     for pair in itertools.product(networks, repeat=2):
         samples = [draw(theta, a, monkeypatch) for a in pair]
         chance = torch.stack([p[0][a[0]] * p[1][a[1]] for a in pair]).prod()
-        total = total + chance * with_score([LOSSES[a] + offset for a in pair], samples)
+        total = total + chance * with_score([LOSSES[a] + offset for a in pair], samples, softmax(theta), estimate)
     total.backward()  # type: ignore[no-untyped-call]
     truth = leaves()
     expected = torch.softmax(truth[0], 0) @ (LOSSES + offset) @ torch.softmax(truth[1], 0)
@@ -47,7 +60,10 @@ def test_its_expectation_over_all_pairs_is_the_gradient_of_the_expected_loss(
 def test_losses_that_are_equal_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     theta = leaves()
     samples = [draw(theta, a, monkeypatch) for a in ((0, 1), (2, 2), (1, 0))]
-    with_score([torch.tensor(7.0, dtype=torch.float64)] * 3, samples).backward()  # type: ignore[no-untyped-call]
+    loss = with_score(
+        [torch.tensor(7.0, dtype=torch.float64)] * 3, samples, softmax(theta), estimate_of(KNOWING_NOTHING)
+    )
+    loss.backward()  # type: ignore[no-untyped-call]
     assert all(theta_l.grad is not None and theta_l.grad.abs().max() < 1e-12 for theta_l in theta)
 
 
@@ -55,7 +71,7 @@ def test_a_gradient_that_the_loss_has_already_is_kept(monkeypatch: pytest.Monkey
     theta = leaves()
     samples = [draw(theta, a, monkeypatch) for a in ((0, 1), (2, 2))]
     direct = theta[0][1] * 3
-    with_score([direct, direct], samples).backward()  # type: ignore[no-untyped-call]
+    with_score([direct, direct], samples, softmax(theta), estimate_of(KNOWING_NOTHING)).backward()  # type: ignore[no-untyped-call]
     assert theta[0].grad is not None
     torch.testing.assert_close(theta[0].grad, torch.tensor([0.0, 3.0, 0.0], dtype=torch.float64))
 
@@ -67,3 +83,43 @@ def test_the_gradient_of_a_draw_is_that_of_its_log_probability(monkeypatch: pyte
         assert torch.equal(m, one_hot(k, 3).double())
         m[k].backward()  # type: ignore[no-untyped-call]
         torch.testing.assert_close(theta[0].grad, one_hot(k, 3).double() - torch.softmax(theta[0].detach(), 0))
+
+
+def test_an_estimate_finds_what_the_candidates_of_a_sum_are_worth() -> None:
+    counts, generator = (3, 4, 2), torch.Generator().manual_seed(0)
+    worth = [torch.randn(count, generator=generator, dtype=torch.float64) for count in counts]
+    estimate, steps = Estimate(counts), 500
+    for step in range(steps):
+        networks = [[int(torch.randint(count, (), generator=generator)) for count in counts] for _ in range(3)]
+        losses = torch.stack([sum((w[i] for w, i in zip(worth, a, strict=True)), torch.zeros(())) for a in networks])
+        samples = [[one_hot(i, count) for i, count in zip(a, counts, strict=True)] for a in networks]
+        estimate.learn(losses + 10 * step, samples)  # images that are harder make no difference
+    for v_l, w_l in zip(estimate.per_layer(), worth, strict=True):
+        torch.testing.assert_close(v_l - v_l.mean(), w_l - w_l.mean(), atol=0.02 * RIDGE, rtol=0)
+
+
+def test_an_estimate_is_that_of_the_closed_form() -> None:
+    estimate = Estimate([2])
+    estimate.learn(torch.tensor([1.0, 4.0]), [[one_hot(0, 2)], [one_hot(1, 2)]])
+    # ±1/2 for each of the two networks: (XᵀX + RIDGE) v = Xᵀy with XᵀX = [[1, -1], [-1, 1]] / 2, Xᵀy = [-3, 3] / 2
+    torch.testing.assert_close(estimate.per_layer()[0], torch.tensor([-1.5, 1.5]).double() / (1 + RIDGE))
+
+
+def test_an_estimate_learns_nothing_from_losses_that_are_not_numbers() -> None:
+    estimate = estimate_of([[1.0, 2.0]])
+    estimate.learn(torch.tensor([1.0, torch.nan]), [[one_hot(0, 2)], [one_hot(1, 2)]])
+    assert estimate.per_layer()[0].tolist() == [1.0, 2.0]
+
+
+def test_an_estimate_that_knows_the_losses_leaves_no_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64)
+    estimate, gradients = estimate_of([losses.tolist(), [0.0] * 3]), []
+    for pair in ((0, 1), (2, 0), (1, 2)):
+        theta = leaves()
+        samples = [draw(theta, (k, k), monkeypatch) for k in pair]
+        loss = with_score([losses[k] for k in pair], samples, softmax(theta), estimate)
+        loss.backward()  # type: ignore[no-untyped-call]
+        gradients.append(theta[0].grad)
+    expected = torch.autograd.grad(torch.softmax(t := leaves()[0], 0) @ losses, t)[0]
+    for gradient in gradients:
+        torch.testing.assert_close(gradient, expected)

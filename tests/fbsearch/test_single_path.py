@@ -5,7 +5,8 @@ from collections.abc import Callable
 import torch
 
 from fbsearch.data import Data
-from fbsearch.search import Search, generator_of
+from fbsearch.derive import derive
+from fbsearch.search import Search, generator_of, one_hot
 from fbsearch.settings import Settings
 from fbsearch.strategies import load_strategy, single_path
 from fbsearch.supernet import SuperNet
@@ -46,3 +47,17 @@ def test_a_w_step_touches_the_candidates_drawn_and_no_other(make: Callable[..., 
         ]
         trainable = [bool(before_b) for before_b in before_l]
         assert changed == [bool(m_i) and some for m_i, some in zip(m_l, trainable, strict=True)]
+
+
+def test_the_network_that_the_estimate_says_loses_least_is_judged(make: Callable[..., Search], micro: Space) -> None:
+    search = make(SETTINGS)
+    objective = search.objectives[0]
+    assert objective.estimate is not None
+    with torch.no_grad():
+        for theta_l in objective.theta:
+            theta_l[2] = 50.0  # P_θ draws one network only
+    likely = tuple(list(layer.candidates)[2] for layer in micro.layers)
+    first = tuple(list(layer.candidates)[0] for layer in micro.layers)
+    samples = [[one_hot(i, 3)] * 2 for i in (0, 2)]
+    objective.estimate.learn(torch.tensor([1.0, 5.0]), samples)
+    assert {candidate.choices for candidate in derive(search, objective, 2)} == {first, likely}

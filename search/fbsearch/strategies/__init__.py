@@ -4,7 +4,7 @@ A strategy is a module with the two functions of `Strategy`. One that finds its 
 also has the function of `Finder`; its supernet is then trained on networks drawn from the θ of the start, uniformly.
 One that runs one candidate of a layer in a step says `ONE_PATH = True`.
 
-Where it says `NETWORKS = 2`, samples are one-hot with the gradient of log P_θ, and a step of θ compares so many of them
+Where it says `NETWORKS = 3`, samples are one-hot with the gradient of log P_θ, and a step of θ compares so many of them
 (`fbsearch.score`); otherwise the gradient of the cross-entropy reaches θ through `layer`.
 """
 

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fbsearch.gumbel import gumbel_max
+from fbsearch.rows import in_rows, per_layer
 
 ONE_PATH = True
 
-NETWORKS = 2
+NETWORKS = 3
 """Networks that are compared in a step of θ (`fbsearch.score`); it runs them forwards only, so that is a step's work.
 
 A gradient straight through the candidate that ran, ⟨∂L/∂y, b_k(x)⟩, takes one network, but is blind before convolution
@@ -25,13 +25,11 @@ def sample(theta: Sequence[Tensor], temperature: float, generator: torch.Generat
 
     Draws are those of P_θ at every τ.
     """
-    return [_draw(theta_l, generator) for theta_l in theta]
-
-
-def _draw(theta_l: Tensor, generator: torch.Generator) -> Tensor:
-    one_hot = F.one_hot(gumbel_max(theta_l, generator), len(theta_l)).to(theta_l)
-    log_p = torch.log_softmax(theta_l, dim=-1)
-    return one_hot * (1 + log_p - log_p.detach())
+    rows = in_rows(theta)
+    chosen = gumbel_max(rows, generator)[:, None]
+    log_p = torch.log_softmax(rows, dim=-1).gather(1, chosen)
+    one_hot = torch.zeros_like(rows).scatter(1, chosen, 1.0)
+    return per_layer(one_hot * (1 + log_p - log_p.detach()), theta)
 
 
 def layer(candidates: nn.ModuleList, x: Tensor, m: Tensor) -> Tensor:
