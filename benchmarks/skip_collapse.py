@@ -1,6 +1,6 @@
 """How many layers a search leaves out: every strategy and data set, with and without what keeps skip from taking over.
 
-usage: python benchmarks/skip_collapse.py [--quick] [--strategy NAME]… [--data NAME]… [--cifar FILE.npz]
+usage: python benchmarks/skip_collapse.py [--quick] [--strategy NAME]… [--data NAME]… [--remedies default|plain]
 
 The space is fbnet-tiny (8 layers, 9 candidates), the table is made up (1 µs, and 20 ps per multiply-accumulate), one
 seed. Data: scikit-learn's digits; glyphs, digits in 12 fonts as MNIST's in size; CIFAR-10 where --cifar names a file.
@@ -33,6 +33,7 @@ from fbspace.space import Space, load_space
 SPACE = "fbnet-tiny"
 STRATEGIES = ("single-path", "mixture", "darts", "random", "evolution")
 ALL_RUN = ("mixture", "darts")
+REMEDIES = ("default", "plain")
 PLAIN = {"w_start": "random", "skip_delay": 0.0, "w_sampling": "theta"}
 MOST_SKIP = 0.5
 """Above this share of skip layers `fbsearch run` warns of a collapse."""
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer images and epochs")
     parser.add_argument("--strategy", action="append", choices=STRATEGIES, help="only these")
     parser.add_argument("--data", action="append", choices=["digits", "glyphs", "cifar"], help="only these")
+    parser.add_argument("--remedies", action="append", choices=REMEDIES, help="only with these settings")
     parser.add_argument("--cifar", type=Path, default=Path("../shared/data/cifar10_jpegs.npz"), help="CIFAR-10, .npz")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
@@ -56,6 +58,8 @@ def main() -> None:
         chosen = {name: source for name, source in sources.items() if name in (arguments.data or sources)}
         runs: list[dict[str, Any]] = []
         for settings, row in plan(chosen, arguments.strategy or STRATEGIES, middle_ms(space, table), arguments.quick):
+            if row["remedies"] not in (arguments.remedies or REMEDIES):
+                continue
             runs.append(row | search(settings, table, Path(folder) / str(len(runs))))
             print(json.dumps(runs[-1]), file=sys.stderr, flush=True)
     report("skip_collapse", figures(runs), quick=arguments.quick, data=list(chosen), runs=runs)
@@ -68,7 +72,7 @@ def plan(
     for strategy in strategies:
         for name, source in sources.items():
             for target in (None, target_ms):
-                for remedies in ("default", "plain"):
+                for remedies in REMEDIES:
                     if remedies == "plain" and strategy in ("random", "evolution"):
                         continue  # no θ that skip could take over
                     values: dict[str, Any] = PRESETS["quick"] | {
