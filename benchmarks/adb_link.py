@@ -39,6 +39,7 @@ from fbagents.pieces import Content, Write
 from fbagents.profile import Profile, load_profile
 from fbagents.transports import Channel, Transport, connect
 from fbagents.transports._adb_keys import signer
+from fbagents.transports._remote import HASH
 from fbbase.commandline import run
 from fbprof.cli import fbprof as command
 from fbprof.export import export_spec
@@ -207,7 +208,7 @@ def measured(folder: Path, quick: bool, space: str) -> tuple[list[Figure], dict[
     with phone(folder) as profile:
         transport = connect(profile)
         pushes = push_seconds(transport, folder, 3 if quick else 15)
-        hashes = command_seconds(transport, 'sha256sum <"$1" >/dev/null', str(folder / "pushed.bin"), 3)
+        hashes = command_seconds(transport, HASH + 'hash <"$1" >/dev/null', str(folder / "pushed.bin"), 3)
         commands = command_seconds(transport, "exit 0", "", 30 if quick else 300)
         transport.close()
         starts = start_seconds(profile, folder, 1 if quick else 5)

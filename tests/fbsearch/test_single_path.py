@@ -56,8 +56,7 @@ def test_the_network_that_the_estimate_says_loses_least_is_judged(make: Callable
     with torch.no_grad():
         for theta_l in objective.theta:
             theta_l[2] = 50.0  # P_θ draws one network only
-    likely = tuple(list(layer.candidates)[2] for layer in micro.layers)
-    first = tuple(list(layer.candidates)[0] for layer in micro.layers)
+    first, _, likely = zip(*(layer.candidates for layer in micro.layers), strict=True)
     samples = [[one_hot(i, 3)] * 2 for i in (0, 2)]
     objective.estimate.learn(torch.tensor([1.0, 5.0]), samples)
     assert {candidate.choices for candidate in derive(search, objective, 2)} == {first, likely}

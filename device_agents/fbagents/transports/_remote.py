@@ -34,7 +34,7 @@ find "$1" -maxdepth 1 -type d -name 'fbnet-lab-????????????????' -mtime +6 -exec
 [ -d "$2" ] || mkdir -m 700 -- "$2" || exit
 uname -s; uname -m
 """
-_HASH = """
+HASH = """
 hash() {
   if command -v openssl >/dev/null; then openssl dgst -sha256 -r
   elif command -v sha256sum >/dev/null; then sha256sum
@@ -43,9 +43,9 @@ hash() {
 has_hash() { case $(hash <"$1") in "$2 "*) ;; *) false ;; esac }
 """
 """OpenSSL has the processor's own SHA-256; the `sha256sum` of a Linux board may take ten times as long."""
-CHECK = _HASH + '[ -f "$1" ] && has_hash "$1" "$2"'
+CHECK = HASH + '[ -f "$1" ] && has_hash "$1" "$2"'
 UPLOAD = (
-    _HASH
+    HASH
     + """
 umask 077
 part=$1.$$.part
@@ -56,7 +56,7 @@ has_hash "$part" "$2" || { rm -f -- "$part"; exit 4; }
 )
 DAMAGED = 4
 MISSING = (
-    _HASH
+    HASH
     + """
 umask 077
 folder=$1; shift
