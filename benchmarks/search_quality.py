@@ -3,7 +3,7 @@
 usage: python benchmarks/search_quality.py [--preset gpu] [--quick] [--data FILE] [--lut TABLE.csv] [--out FOLDER]
 
 CIFAR-10, the space fbnet-tiny, three seeds. Each seed searches with single-path and with mixture, for the same target,
-and draws two random networks that take 97 to 100 % of it as well. On a CPU single-path has 16 epochs and mixture 10.
+and draws two random networks that take 97 to 100 % of it as well. On a CPU both have 10 epochs.
 Every network is trained from scratch by one recipe and looks at the test images once. Latencies come from a table
 linear in multiply-accumulates unless one is given; the target is half-way between the fastest and the slowest network.
 Reported: test accuracies by seed, means and standard deviations over seeds (of random networks: over all), differences,
@@ -65,7 +65,7 @@ class Preset:
 
 
 PRESETS = {
-    "cpu": Preset(6000, {"single-path": 16, "mixture": 10}, 32, 0.05, 0.05, train_epochs=15, train_batch=64),
+    "cpu": Preset(6000, {"single-path": 10, "mixture": 10}, 32, 0.05, 0.05, train_epochs=15, train_batch=64),
     "gpu": Preset(None, {"single-path": 90, "mixture": 90}, 192, 0.1, 0.01, train_epochs=90, train_batch=128),
     "quick": Preset(300, {"single-path": 2, "mixture": 2}, 32, 0.05, 0.05, 1, 32, seeds=1, steps=2),
 }
