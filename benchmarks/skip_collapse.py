@@ -1,6 +1,7 @@
 """How many layers a search leaves out: every strategy and data set, with and without what keeps skip from taking over.
 
 usage: python benchmarks/skip_collapse.py [--quick] [--strategy NAME]… [--data NAME]… [--remedies default|plain]
+           [--cifar FILE.npz]
 
 The space is fbnet-tiny (8 layers, 9 candidates), the table is made up (1 µs, and 20 ps per multiply-accumulate), one
 seed. Data: scikit-learn's digits; glyphs, digits in 12 fonts as MNIST's in size; CIFAR-10 where --cifar names a file.
@@ -14,7 +15,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,23 +58,22 @@ def main() -> None:
             sources["cifar"] = str(arguments.cifar)
         chosen = {name: source for name, source in sources.items() if name in (arguments.data or sources)}
         runs: list[dict[str, Any]] = []
-        for settings, row in plan(chosen, arguments.strategy or STRATEGIES, middle_ms(space, table), arguments.quick):
-            if row["remedies"] not in (arguments.remedies or REMEDIES):
-                continue
+        strategies, remedies = arguments.strategy or STRATEGIES, arguments.remedies or REMEDIES
+        for settings, row in plan(chosen, strategies, remedies, middle_ms(space, table), arguments.quick):
             runs.append(row | search(settings, table, Path(folder) / str(len(runs))))
             print(json.dumps(runs[-1]), file=sys.stderr, flush=True)
     report("skip_collapse", figures(runs), quick=arguments.quick, data=list(chosen), runs=runs)
 
 
 def plan(
-    sources: dict[str, str], strategies: Iterable[str], target_ms: float, quick: bool
+    sources: dict[str, str], strategies: Iterable[str], remedies: Sequence[str], target_ms: float, quick: bool
 ) -> Iterable[tuple[Settings, dict[str, Any]]]:
     """Yield the settings of every run and what tells it from the others."""
     for strategy in strategies:
         for name, source in sources.items():
             for target in (None, target_ms):
-                for remedies in REMEDIES:
-                    if remedies == "plain" and strategy in ("random", "evolution"):
+                for used in remedies:
+                    if used == "plain" and strategy in ("random", "evolution"):
                         continue  # no θ that skip could take over
                     values: dict[str, Any] = PRESETS["quick"] | {
                         "strategy": strategy,
@@ -82,9 +82,9 @@ def plan(
                         "evaluations": 20 if quick else 100,
                         "train_epochs": 0,
                     }
-                    values |= PLAIN if remedies == "plain" else {}
+                    values |= PLAIN if used == "plain" else {}
                     values |= {"objectives": (("made-up", target),), "loss": "target" if target else "paper"}
-                    row = {"strategy": strategy, "data": name, "target": target is not None, "remedies": remedies}
+                    row = {"strategy": strategy, "data": name, "target": target is not None, "remedies": used}
                     yield Settings(space=SPACE, data=source, **values), row
 
 
