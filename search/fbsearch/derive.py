@@ -37,8 +37,8 @@ def derive(search: Search, objective: Objective, count: int, seed_name: str = "d
 
     The most probable one and draws from P_θ, with the one that loses least by the estimate where a strategy compares
     networks; or what a strategy without θ finds on the θ split. With a target, only networks of 97 to 100 % of it, or
-    below it where there are none. The paper trains every draw from scratch; here
-    the supernet's weights rank them by the loss of the search.
+    below it where there are none. The paper trains every draw from scratch; here the supernet's weights rank them by
+    the loss of the search.
     """
     networks = Networks(search, objective, generator_of(search.settings.seed, f"{seed_name}/{objective.name}"))
     if isinstance(search.strategy, Finder):

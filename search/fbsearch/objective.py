@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 from fbsearch.control import tilt
 from fbsearch.costs import Cost
@@ -121,7 +120,7 @@ class Objective:
 
     def _odds(self) -> Tensor:
         """Return log (P(others) / P(skip)) of every layer; what is not finite where a layer has only one of the two."""
-        rows, skips = in_rows([theta_l.detach() for theta_l in self.theta]), pad_sequence(self.skips, batch_first=True)
+        rows, skips = in_rows([theta_l.detach() for theta_l in self.theta]), in_rows(self.skips, fill=False)
         return torch.where(skips, -math.inf, rows).logsumexp(1) - torch.where(skips, rows, -math.inf).logsumexp(1)
 
     def control(self, progress: float) -> None:

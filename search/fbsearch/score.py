@@ -61,17 +61,15 @@ class Estimate:
         self._v, self._moments, self._products = (state[name].clone() for name in ("v", "moments", "products"))
 
 
-def with_score(
-    losses: Sequence[Tensor], samples: Sequence[Sequence[Tensor]], p: Sequence[Tensor], estimate: Estimate
-) -> Tensor:
+def with_score(losses: Tensor, samples: Sequence[Sequence[Tensor]], p: Sequence[Tensor], estimate: Estimate) -> Tensor:
     """Return the mean loss of two networks or more, with that gradient added to the one it has.
 
     The samples are one-hot and carry the gradient of log P_θ, as `single-path` draws them; p is P_θ.
     """
-    values = torch.stack([loss.detach() for loss in losses]).cpu()  # θ is on the CPU
+    values = losses.detach().cpu()  # θ is on the CPU
     chosen = torch.stack([torch.cat(list(m)).sum() for m in samples])  # ∇ chosen = ∇ log P_θ(a)
     unknown = values - torch.stack([estimate(m).detach() for m in samples])
     baseline = (unknown.sum() - unknown) / (len(values) - 1)
     score = ((unknown - baseline) * chosen).mean() + estimate(p)
-    loss = torch.stack(list(losses)).mean()
+    loss = losses.mean()
     return loss + (score - score.detach()).to(loss)

@@ -147,13 +147,13 @@ class Search:
         if estimate is not None:
             with torch.no_grad():
                 forwards = [self._forward(x, y, m) for m in samples]
-            losses = [
+            weighed = [
                 objective.weigh(cross_entropy, [m_l.detach() for m_l in m])
                 for (_, cross_entropy), m in zip(forwards, samples, strict=True)
             ]
+            losses = torch.stack(weighed)
             loss, logits = with_score(losses, samples, softmax(list(objective.theta)), estimate), forwards[-1][0]
-            values = torch.stack([each.detach() for each in losses]).cpu() * self.ranks.share(len(y))
-            estimate.learn(self.ranks.add(values), samples)
+            estimate.learn(self.ranks.add(losses.detach().cpu() * self.ranks.share(len(y))), samples)
             cross_entropy = torch.stack([cross_entropy for _, cross_entropy in forwards]).mean()
         else:
             logits, cross_entropy = self._forward(x, y, samples[0])

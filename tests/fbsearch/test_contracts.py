@@ -51,7 +51,7 @@ class TestStrategy:
             samples = [strategy.sample(theta, 1.0, generator) for _ in range(networks_compared(strategy) or 1)]
             losses = [(strategy.layer(scales, torch.tensor([[-2.0, 2.0]]), m[0]) ** 2).sum() for m in samples]
             if networks_compared(strategy):
-                losses = [with_score(losses, samples, softmax(theta), Estimate([3]))]
+                losses = [with_score(torch.stack(losses), samples, softmax(theta), Estimate([3]))]
             losses[0].backward()
         assert theta[0].grad is not None
         assert theta[0].grad.abs().sum() > 0

@@ -47,7 +47,9 @@ def test_its_expectation_over_all_pairs_is_the_gradient_of_the_expected_loss(
     for pair in itertools.product(networks, repeat=2):
         samples = [draw(theta, a, monkeypatch) for a in pair]
         chance = torch.stack([p[0][a[0]] * p[1][a[1]] for a in pair]).prod()
-        total = total + chance * with_score([LOSSES[a] + offset for a in pair], samples, softmax(theta), estimate)
+        total = total + chance * with_score(
+            torch.stack([LOSSES[a] + offset for a in pair]), samples, softmax(theta), estimate
+        )
     total.backward()  # type: ignore[no-untyped-call]
     truth = leaves()
     expected = torch.softmax(truth[0], 0) @ (LOSSES + offset) @ torch.softmax(truth[1], 0)
@@ -60,9 +62,7 @@ def test_its_expectation_over_all_pairs_is_the_gradient_of_the_expected_loss(
 def test_losses_that_are_equal_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     theta = leaves()
     samples = [draw(theta, a, monkeypatch) for a in ((0, 1), (2, 2), (1, 0))]
-    loss = with_score(
-        [torch.tensor(7.0, dtype=torch.float64)] * 3, samples, softmax(theta), estimate_of(KNOWING_NOTHING)
-    )
+    loss = with_score(torch.full((3,), 7.0, dtype=torch.float64), samples, softmax(theta), estimate_of(KNOWING_NOTHING))
     loss.backward()  # type: ignore[no-untyped-call]
     assert all(theta_l.grad is not None and theta_l.grad.abs().max() < 1e-12 for theta_l in theta)
 
@@ -71,7 +71,7 @@ def test_a_gradient_that_the_loss_has_already_is_kept(monkeypatch: pytest.Monkey
     theta = leaves()
     samples = [draw(theta, a, monkeypatch) for a in ((0, 1), (2, 2))]
     direct = theta[0][1] * 3
-    with_score([direct, direct], samples, softmax(theta), estimate_of(KNOWING_NOTHING)).backward()  # type: ignore[no-untyped-call]
+    with_score(torch.stack([direct, direct]), samples, softmax(theta), estimate_of(KNOWING_NOTHING)).backward()  # type: ignore[no-untyped-call]
     assert theta[0].grad is not None
     torch.testing.assert_close(theta[0].grad, torch.tensor([0.0, 3.0, 0.0], dtype=torch.float64))
 
@@ -117,7 +117,7 @@ def test_an_estimate_that_knows_the_losses_leaves_no_noise(monkeypatch: pytest.M
     for pair in ((0, 1), (2, 0), (1, 2)):
         theta = leaves()
         samples = [draw(theta, (k, k), monkeypatch) for k in pair]
-        loss = with_score([losses[k] for k in pair], samples, softmax(theta), estimate)
+        loss = with_score(losses[list(pair)], samples, softmax(theta), estimate)
         loss.backward()  # type: ignore[no-untyped-call]
         gradients.append(theta[0].grad)
     expected = torch.autograd.grad(torch.softmax(t := leaves()[0], 0) @ losses, t)[0]
