@@ -121,7 +121,12 @@ def references(operators: Sequence[OpSpec], count: int = REFERENCES) -> list[OpS
 
 
 def calibration_networks(space: Space, count: int, seed: int) -> tuple[Subject, ...]:
-    """Return the random networks that put a table into context: the same for the same seed, none of the zoo."""
+    """Return the random networks that put a table into context: the same for the same seed, none of the zoo.
+
+    A space of one network has none.
+    """
+    if all(len(layer.candidates) == 1 for layer in space.layers):
+        return ()
     drawn = draw_networks(space, count, f"calibration/{seed}", zoo_choices(space))
     return tuple(network(space, choices) for choices in drawn)
 

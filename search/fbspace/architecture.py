@@ -2,15 +2,16 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
 
 from fbbase.files import read_text, write_text
 from fbbase.plugins import PluginFolder
-from fbspace.errors import ArchitectureError
+from fbspace.errors import ArchitectureError, SpaceError, SpecError
+from fbspace.listing import Listing
 from fbspace.opspec import OpSpec
-from fbspace.space import Space, load_space
+from fbspace.space import SPACES, Space, load_space
 
 ZOO = PluginFolder("published network", "fbspace.zoo", suffix=".json")
 
@@ -31,22 +32,37 @@ class Predicted(pydantic.BaseModel):
 class Architecture(pydantic.BaseModel):
     """A network: the space, the candidate chosen in each layer, the head's width, and where it came from.
 
-    `provenance` is free-form: the search's settings, accuracies, a citation.
+    One that is of no space, having widths of its own, holds its operators as `network` in place of space and choices;
+    it is then the only network of a space that has its name. `provenance` is free-form: the search's settings,
+    accuracies, a citation.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     format: Literal["fbnet-lab architecture 1"] = "fbnet-lab architecture 1"
     name: str
-    space: str
-    choices: tuple[str, ...]
+    space: str = ""
+    choices: tuple[str, ...] = ()
     head_channels: int | None = None
+    network: Listing | None = None
     predicted: Predicted | None = None
     provenance: dict[str, Any] = {}
 
+    @pydantic.model_validator(mode="after")
+    def _fill(self) -> Self:
+        if self.network is None:
+            if not self.space:
+                raise ValueError("it names no space, and lists no operators as its network either")
+            return self
+        for name, filled in (("space", self.name), ("choices", self.network.choices)):
+            if getattr(self, name) not in (type(filled)(), filled):
+                raise ValueError(f"{name} and network exclude each other")
+            object.__setattr__(self, name, filled)
+        return self
+
     def load_space(self) -> Space:
         """Return the space this network belongs to."""
-        return load_space(self.space)
+        return self.network.space(self.name) if self.network is not None else load_space(self.space)
 
     def specs(self, space: Space | None = None) -> list[OpSpec]:
         """Return the network's operators, stem to classifier. Raises ArchitectureError where it does not fit."""
@@ -54,7 +70,10 @@ class Architecture(pydantic.BaseModel):
 
     def save(self, path: Path) -> None:
         """Write the file in one step."""
-        content = self.model_dump(mode="json", exclude_none=True)
+        filled = set() if self.network is None else {"space", "choices", "network"}
+        content = self.model_dump(mode="json", exclude_none=True, exclude=filled)
+        if self.network is not None:
+            content["network"] = self.network.model_dump(mode="json", exclude_defaults=True)
         write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -74,6 +93,16 @@ def load_architecture(name: str) -> Architecture:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "file"
         raise ArchitectureError(f"{path}: {where}: {first['msg']}") from None
-    except ArchitectureError as error:
+    except (ArchitectureError, SpaceError, SpecError) as error:
         raise ArchitectureError(f"{path}: {error}") from None
     return architecture
+
+
+def load_space_of(name: str) -> Space:
+    """Return a search space by name or .toml file, or that of one network: published, or in a .json file.
+
+    Raises SpaceError, UnknownNameError, ArchitectureError.
+    """
+    if name.endswith(".json") or (name in ZOO.names() and name not in SPACES.names()):
+        return load_architecture(name).load_space()
+    return load_space(name)

@@ -2,7 +2,12 @@
 
 from torch import Tensor, nn
 
-_ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "hswish": nn.Hardswish}
+ACTIVATION_LAYERS: dict[str, type[nn.Module]] = {
+    "none": nn.Identity,
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "hswish": nn.Hardswish,
+}
 
 
 def conv_bn(
@@ -19,7 +24,7 @@ def conv_bn(
         nn.BatchNorm2d(out_channels),
     ]
     if activation != "none":
-        layers.append(_ACTIVATIONS[activation]())
+        layers.append(ACTIVATION_LAYERS[activation]())
     return nn.Sequential(*layers)
 
 

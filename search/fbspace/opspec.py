@@ -5,12 +5,15 @@ from dataclasses import dataclass
 
 from fbspace.errors import SpecError
 
-ACTIVATIONS = ("none", "relu", "hswish")
+ACTIVATIONS = ("none", "relu", "relu6", "hswish")
 """Activation functions a block may use."""
+
+POOLING = ("pool", "classifier")
+"""Kinds of blocks that average over all pixels."""
 
 _KEY = re.compile(
     r"(?P<kind>[a-z][a-z0-9]*)_in(?P<cin>\d+)x(?P<h>\d+)x(?P<w>\d+)_out(?P<cout>\d+)"
-    r"_k(?P<k>\d+)_s(?P<s>\d+)_e(?P<e>\d+(?:\.\d+)?)_g(?P<g>\d+)_(?P<act>[a-z]+)(?P<se>_se)?"
+    r"_k(?P<k>\d+)_s(?P<s>\d+)_e(?P<e>\d+(?:\.\d+)?)_g(?P<g>\d+)_(?P<act>[a-z]+\d?)(?P<se>_se)?"
 )
 
 
@@ -99,8 +102,8 @@ class OpSpec:
 
     @property
     def output_size(self) -> tuple[int, int]:
-        """Height and width of the output: classifiers end in 1x1, everything else divides by the stride, rounded up."""
-        if self.kind == "classifier":
+        """Height and width of the output: pooling ends in 1x1, everything else divides by the stride, rounded up."""
+        if self.kind in POOLING:
             return 1, 1
         return -(-self.height // self.stride), -(-self.width // self.stride)
 

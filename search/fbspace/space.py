@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import pydantic
 
@@ -12,6 +12,7 @@ from fbbase.errors import FbError
 from fbbase.files import read_text
 from fbbase.plugins import PluginFolder
 from fbspace.errors import ArchitectureError, SpaceError
+from fbspace.operators import Count, Cursor, Input, Operator, PlacedOperator, Strict
 from fbspace.opspec import OpSpec
 
 SPACES = PluginFolder("space", "fbspace.spaces", suffix=".toml")
@@ -81,69 +82,23 @@ class Space:
         return [spec for spec in dict.fromkeys(every) if not spec.is_identity]
 
 
-class _Strict(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
-
-
-_Count = Annotated[int, pydantic.Field(ge=1)]
 _Name = Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$")]
 
 
-class _Input(_Strict):
-    channels: _Count
-    size: _Count
+class _Stage(Strict):
+    channels: Count
+    repeats: Count
+    stride: Count
 
 
-class _Operator(_Strict):
-    kind: str
-    kernel: _Count = 1
-    expansion: Annotated[float, pydantic.Field(gt=0)] = 1
-    groups: _Count = 1
-    activation: str = "relu"
-    squeeze_excite: bool = False
-
-
-class _StemOperator(_Operator):
-    channels: _Count
-    stride: _Count = 1
-
-
-class _Stage(_Strict):
-    channels: _Count
-    repeats: _Count
-    stride: _Count
-
-
-class _SpaceFile(_Strict):
+class _SpaceFile(Strict):
     description: str
-    input: _Input
+    input: Input
     classes: Annotated[int, pydantic.Field(ge=2)]
-    head_channels: Annotated[list[_Count], pydantic.Field(min_length=1)]
-    stem: Annotated[list[_StemOperator], pydantic.Field(min_length=1)]
+    head_channels: Annotated[list[Count], pydantic.Field(min_length=1)]
+    stem: Annotated[list[PlacedOperator], pydantic.Field(min_length=1)]
     stages: Annotated[list[_Stage], pydantic.Field(min_length=1)]
-    candidates: Annotated[dict[_Name, _Operator], pydantic.Field(min_length=1)]
-
-
-class _Cursor:
-    """Walks through the network and gives each operator the shape that reaches it."""
-
-    def __init__(self, channels: int, size: int) -> None:
-        self.channels, self.height, self.width = channels, size, size
-
-    def spec(self, operator: _Operator, channels: int, stride: int) -> OpSpec:
-        fields: dict[str, Any] = operator.model_dump(exclude={"channels", "stride"})
-        return OpSpec(
-            **fields,
-            in_channels=self.channels,
-            out_channels=channels,
-            height=self.height,
-            width=self.width,
-            stride=stride,
-        )
-
-    def advance(self, spec: OpSpec) -> OpSpec:
-        self.channels, (self.height, self.width) = spec.out_channels, spec.output_size
-        return spec
+    candidates: Annotated[dict[_Name, Operator], pydantic.Field(min_length=1)]
 
 
 def load_space(name: str) -> Space:
@@ -163,14 +118,14 @@ def load_space(name: str) -> Space:
 
 
 def _build(name: str, content: _SpaceFile) -> Space:
-    cursor = _Cursor(content.input.channels, content.input.size)
-    stem = tuple(cursor.advance(cursor.spec(op, op.channels, op.stride)) for op in content.stem)
+    cursor = Cursor(content.input.channels, content.input.size)
+    stem = tuple(cursor.place(op) for op in content.stem)
     layers = tuple(_layers(content, cursor))
     heads: dict[int, tuple[OpSpec, ...]] = {}
     for channels in content.head_channels:
-        head = _Cursor(cursor.channels, cursor.height)
-        last = head.advance(head.spec(_Operator(kind="conv"), channels, 1))
-        fc = head.spec(_Operator(kind="classifier", activation="none"), content.classes, 1)
+        head = Cursor(cursor.channels, cursor.height)
+        last = head.advance(head.spec(Operator(kind="conv"), channels, 1))
+        fc = head.spec(Operator(kind="classifier", activation="none"), content.classes, 1)
         heads[channels] = (last, fc)
     return Space(
         name=name,
@@ -184,7 +139,7 @@ def _build(name: str, content: _SpaceFile) -> Space:
     )
 
 
-def _layers(content: _SpaceFile, cursor: _Cursor) -> Iterator[Layer]:
+def _layers(content: _SpaceFile, cursor: Cursor) -> Iterator[Layer]:
     index = 0
     for stage_number, stage in enumerate(content.stages, start=1):
         for repeat in range(stage.repeats):

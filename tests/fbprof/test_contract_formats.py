@@ -98,10 +98,10 @@ def test_published_networks_equal_torch(name, network, assert_equals_torch):
 
 @st.composite
 def specs(draw):
-    groups = draw(st.sampled_from([1, 1, 2, 4]))
+    kind = draw(st.sampled_from(["ir", "ir", "mbconv", "conv", "skip", "pool", "classifier"]))
+    groups = 1 if kind == "mbconv" else draw(st.sampled_from([1, 1, 2, 4]))
     channels = st.integers(1, 6).map(lambda n: n * groups)
     size = st.integers(1, 12)
-    kind = draw(st.sampled_from(["ir", "ir", "conv", "skip", "classifier"]))
     spec = OpSpec(
         kind,
         draw(channels),
@@ -112,7 +112,7 @@ def specs(draw):
         stride=draw(st.integers(1, 3)),
         expansion=draw(st.sampled_from([1, 3, 6])),
         groups=groups,
-        activation=draw(st.sampled_from(["relu", "hswish"])),
+        activation=draw(st.sampled_from(["relu", "relu6", "hswish"])),
         squeeze_excite=draw(st.booleans()),
     )
     return replace(spec, out_channels=spec.out_channels + groups) if spec.is_identity else spec

@@ -1,11 +1,15 @@
 """fbsearch spaces and zoo: the numbers they print, against those of the paper."""
 
 import json
+from pathlib import Path
 
 import pytest
+import torch
 
 from fbbase.commandline import run
 from fbsearch.cli import fbsearch
+from fbspace.architecture import load_architecture
+from fbspace.network import build_network
 
 
 def test_spaces(capsys: pytest.CaptureFixture[str]) -> None:
@@ -29,16 +33,30 @@ def test_zoo(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_one_network_layer_by_layer_sums_to_its_total(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(fbsearch, ["zoo", "fbnet-a", "--json"]) == 0
+    assert run(fbsearch, ["zoo", "show", "fbnet-a", "--json"]) == 0
     network = json.loads(capsys.readouterr().out)
     assert len(network["layers"]) == 1 + 22 + 2
     assert sum(layer["macs"] for layer in network["layers"]) == network["macs"]
     assert sum(layer["parameters"] for layer in network["layers"]) == network["parameters"]
     assert [layer["choice"] for layer in network["layers"][1:4]] == ["skip", "k3_e3", "k3_e1"]
-    assert run(fbsearch, ["zoo", "fbnet-a"]) == 0
+    assert run(fbsearch, ["zoo", "show", "fbnet-a"]) == 0
     assert "249.9 M MACs, 4.32 M parameters" in capsys.readouterr().out
 
 
 def test_an_unknown_network_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(fbsearch, ["zoo", "fbnet-d"]) == 2
-    assert "Known: fbnet-a" in capsys.readouterr().err
+    assert run(fbsearch, ["zoo", "show", "fbnet-d"]) == 2
+    assert "Did you mean" in capsys.readouterr().err
+
+
+def test_a_network_is_shown_and_written_with_other_widths_and_size(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "small.json"
+    argv = ["zoo", "show", "fbnet-a", "--width", "0.35", "--size", "96", "-o", str(file), "--json"]
+    assert run(fbsearch, argv) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["name"], shown["input_size"]) == ("fbnet-a-96-0.35", 96)
+    assert run(fbsearch, ["zoo", "show", str(file), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == shown
+    assert build_network(load_architecture(str(file)))(torch.zeros(1, 3, 96, 96)).shape == (1, 1000)
+    assert run(fbsearch, ["zoo", "show", "fbnet-a", "--width", "0"]) == 2

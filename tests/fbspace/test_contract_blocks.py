@@ -5,6 +5,7 @@ import torch
 
 from fbbase.errors import UnknownNameError
 from fbspace.blocks import BLOCKS, build_block
+from fbspace.errors import SpecError
 from fbspace.opspec import OpSpec
 from fbspace.weights import randomize
 
@@ -26,14 +27,31 @@ def test_output_has_the_shape_of_the_spec(
     torch.testing.assert_close(module(x[:1]), y[:1])  # in eval mode, images do not see each other
 
 
-@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize(("kind", "groups"), [("ir", 1), ("ir", 2), ("mbconv", 1)])
 @pytest.mark.parametrize("squeeze_excite", [False, True])
-def test_inverted_residual_adds_its_input_where_shapes_allow(groups: int, squeeze_excite: bool) -> None:
-    spec = OpSpec("ir", 8, 8, 6, 6, kernel=3, expansion=3, groups=groups, squeeze_excite=squeeze_excite)
+def test_inverted_residual_adds_its_input_where_shapes_allow(kind: str, groups: int, squeeze_excite: bool) -> None:
+    spec = OpSpec(kind, 8, 8, 6, 6, kernel=3, expansion=3, groups=groups, squeeze_excite=squeeze_excite)
     module = build_block(spec).eval()
     x = torch.randn(1, 8, 6, 6)
     torch.nn.init.zeros_(module.project[1].weight)  # the last BN silenced: only the input is left
     assert torch.equal(module(x), x)
+
+
+def test_mbconv_rounds_its_middle_and_drops_the_first_convolution_at_expansion_1() -> None:
+    # F1's 24 · 4.7912 = 114.99 → 112; 16 · 1.0625 = 17 would lose over 5 % as 16 → 24
+    for in_channels, expansion, middle in ((24, 4.7912, 112), (16, 1.0625, 24), (24, 3.6667, 88)):
+        module = build_block(OpSpec("mbconv", in_channels, 8, 6, 6, kernel=3, expansion=expansion))
+        assert module.expand[0].out_channels == module.depthwise[0].groups == middle
+    assert isinstance(build_block(OpSpec("mbconv", 17, 8, 6, 6, kernel=3)).expand, torch.nn.Identity)
+    with pytest.raises(SpecError, match="no grouped 1x1"):
+        build_block(OpSpec("mbconv", 8, 8, 6, 6, groups=2))
+
+
+def test_pool_is_what_it_says() -> None:
+    module = randomize(build_block(OpSpec("pool", 8, 12, 6, 6, activation="hswish")), seed=0)
+    x = torch.randn(2, 8, 6, 6)
+    y = x.mean((2, 3)) @ module.conv.weight[:, :, 0, 0].T + module.conv.bias
+    torch.testing.assert_close(module(x), (y * (y + 3).clamp(0, 6) / 6)[:, :, None, None])
 
 
 def test_channel_shuffle_interleaves_groups() -> None:
@@ -50,5 +68,5 @@ def test_skip_is_the_identity_or_a_strided_convolution() -> None:
 
 
 def test_an_unknown_block_is_refused() -> None:
-    with pytest.raises(UnknownNameError, match="unknown block 'mbconv'"):
-        build_block(OpSpec("mbconv", 8, 8, 6, 6))
+    with pytest.raises(UnknownNameError, match="unknown block 'bottleneck'"):
+        build_block(OpSpec("bottleneck", 8, 8, 6, 6))

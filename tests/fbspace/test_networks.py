@@ -9,14 +9,23 @@ import torch
 from fbbase.errors import FbError, UnknownNameError
 from fbspace.architecture import ZOO, Architecture, load_architecture
 from fbspace.errors import ArchitectureError
+from fbspace.listing import scale
 from fbspace.network import build_network, count_architecture, count_spec
 from fbspace.opspec import OpSpec
+from fbspace.space import Space
 from fbspace.weights import load_network, load_weights, randomize, save_weights
 
+LISTED = {
+    "input": {"channels": 3, "size": 32},
+    "stem": [{"kind": "conv", "channels": 8}],
+    "layers": [{"kind": "skip", "channels": 8}],
+    "head": [{"kind": "classifier", "channels": 10}],
+}
+EVEN = {"kind": "mbconv", "channels": 8, "kernel": 2}
 TINY = Architecture(name="tiny", space="fbnet-tiny", choices=("k3_e1", "skip", "k5_e3", "k3_e1_g2") * 2)
 
 # millions of multiply-accumulates; counted from the paper's layer tables, published values within 1 %
-MACS = [
+FBNET_MACS = [
     ("fbnet-a", 1504, 249.9),
     ("fbnet-b", 1984, 296.6),
     ("fbnet-b", 1504, 287.9),
@@ -25,21 +34,96 @@ MACS = [
     ("fbnet-s8", 1504, 292.9),
     ("fbnet-iphonex", 1504, 321.8),
 ]
+FULLY_CONNECTED = 1280 * 1000
+# millions of multiply-accumulates and of parameters, as published (facebookresearch/mobile-vision; FBNetV2, CVPR'20)
+FBNETV2 = [
+    ("fbnetv2-f0", 65.2, 1.53, FULLY_CONNECTED),  # published without the last layer
+    ("fbnetv2-f1", 56.4, 6.00, 0),
+    ("fbnetv2-f2", 85.4, 6.00, 0),
+    ("fbnetv2-f3", 121.8, 6.90, 0),
+    ("fbnetv2-f4", 238.4, 6.99, 0),
+    ("fbnetv2-l2", 423.9, 8.50, 0),
+]
+# millions of multiply-accumulates as published, and the parameters of torchvision's networks of the same papers
+MOBILENETS = [
+    ("mobilenetv2", 300, 3_504_872),
+    ("mobilenetv3-large", 219, 5_483_032),
+    ("mobilenetv3-small", 56, 2_542_856),
+]
 
 
-@pytest.mark.parametrize(("name", "head", "macs"), MACS)
-def test_multiply_accumulates_of_published_networks(name: str, head: int, macs: float) -> None:
+@pytest.mark.parametrize(("name", "head", "macs"), FBNET_MACS)
+def test_multiply_accumulates_of_fbnet(name: str, head: int, macs: float) -> None:
     architecture = load_architecture(name).model_copy(update={"head_channels": head})
     assert count_architecture(architecture).macs / 1e6 == pytest.approx(macs, rel=0.005)
 
 
 @pytest.mark.parametrize(("name", "parameters"), [("fbnet-s8", 4.47), ("fbnet-iphonex", 4.51)])
-def test_parameters_of_published_networks(name: str, parameters: float) -> None:
+def test_parameters_of_fbnet(name: str, parameters: float) -> None:
     assert count_architecture(load_architecture(name)).parameters / 1e6 == pytest.approx(parameters, rel=0.005)
 
 
+@pytest.mark.parametrize(("name", "macs", "parameters", "without"), FBNETV2)
+def test_published_counts_of_fbnetv2(name: str, macs: float, parameters: float, without: int) -> None:
+    count = count_architecture(load_architecture(name))
+    assert (count.macs - without) / 1e6 == pytest.approx(macs, rel=0.006)
+    with torch.device("meta"):
+        layers = list(build_network(load_architecture(name)).modules())
+    norms = sum(p.numel() for layer in layers if isinstance(layer, torch.nn.BatchNorm2d) for p in layer.parameters())
+    biases = 1000 if without else 0
+    assert (count.parameters - without - biases) / 1e6 == pytest.approx(parameters, rel=0.01)
+    # what was published leaves out batch normalisation
+    assert (count.parameters - without - biases - norms) / 1e6 == pytest.approx(parameters, rel=0.003)
+
+
+def test_fbnetv2_l1_is_l2_on_smaller_images() -> None:
+    small, large = map(load_architecture, ("fbnetv2-l1", "fbnetv2-l2"))
+    assert small.choices == large.choices
+    assert count_architecture(small).parameters == count_architecture(large).parameters
+    assert count_architecture(small).macs / 1e6 == pytest.approx(325.0, rel=0.001)
+
+
+def test_fbnet_96_has_widths_of_its_own() -> None:
+    count = count_architecture(load_architecture("fbnet-96-0.35-1"))
+    assert count.macs / 1e6 == pytest.approx(12.9, abs=0.05)
+    assert count.parameters / 1e6 == pytest.approx(1.8, abs=0.05)
+
+
+@pytest.mark.parametrize(("name", "macs", "parameters"), MOBILENETS)
+def test_counts_of_mobilenets(name: str, macs: float, parameters: int) -> None:
+    count = count_architecture(load_architecture(name))
+    assert count.parameters == parameters
+    assert count.macs / 1e6 == pytest.approx(macs, rel=0.012)  # the paper of V3-Large says 1.1 % more than there is
+
+
+def test_mobilenetv2_is_scaled_as_its_authors_do() -> None:
+    wide, base = map(load_architecture, ("mobilenetv2-1.3", "mobilenetv2"))
+    assert count_architecture(wide).macs / 1e6 == pytest.approx(509, rel=0.006)  # FBNet's table 3
+    space = base.load_space()
+    assert scale(space, base.specs(space), width=1.3) == wide.network
+
+
+def test_scaling_changes_widths_and_size_and_nothing_else() -> None:
+    architecture = load_architecture("fbnet-c")
+    space = architecture.load_space()
+    same = scale(space, architecture.specs(space)).space("same")
+    assert same.specs(architecture_of(same)) == architecture.specs(space)
+    half = scale(space, architecture.specs(space), width=0.5, size=112).space("half")
+    pairs = list(zip(half.specs(architecture_of(half)), architecture.specs(space), strict=True))
+    assert all(narrow.height == -(-wide.height // 2) for narrow, wide in pairs[:-1])
+    assert [narrow.out_channels for narrow, _ in pairs[:3]] == [8, 8, 16]  # 24 / 2 = 12 rounds up
+    assert pairs[-1][0].out_channels == 1000
+    assert all(narrow.kernel == wide.kernel and narrow.expansion == wide.expansion for narrow, wide in pairs)
+
+
+def architecture_of(space: Space) -> tuple[str, ...]:
+    """Return the choices of the only network of a space."""
+    return tuple(next(iter(layer.candidates)) for layer in space.layers)
+
+
 def test_every_published_network_is_here_and_is_checked_above() -> None:
-    assert set(ZOO.names()) == {name for name, _, _ in MACS}
+    checked = {name for name, *_ in [*FBNET_MACS, *FBNETV2, *MOBILENETS]}
+    assert set(ZOO.names()) == checked | {"fbnetv2-l1", "fbnet-96-0.35-1", "mobilenetv2-1.3"}
 
 
 def test_one_convolution_counted_by_hand() -> None:
@@ -60,9 +144,10 @@ def test_a_network_maps_images_to_classes() -> None:
     assert torch.isfinite(y).all()
 
 
-def test_an_architecture_survives_its_file(tmp_path: Path) -> None:
-    TINY.save(tmp_path / "a.json")
-    assert load_architecture(str(tmp_path / "a.json")) == TINY
+@pytest.mark.parametrize("architecture", [TINY, load_architecture("mobilenetv3-small")])
+def test_an_architecture_survives_its_file(architecture: Architecture, tmp_path: Path) -> None:
+    architecture.save(tmp_path / "a.json")
+    assert load_architecture(str(tmp_path / "a.json")) == architecture
 
 
 @pytest.mark.parametrize(
@@ -70,7 +155,12 @@ def test_an_architecture_survives_its_file(tmp_path: Path) -> None:
     [
         ('{"name": "x",\n "space": }', r"a.json: line 2, column 11"),
         ("[]", r"a.json: file: .*valid dictionary"),
-        ({"name": "x", "space": "fbnet-tiny"}, r"a.json: choices: Field required"),
+        ({"name": "x", "space": "fbnet-tiny"}, r"a.json: space fbnet-tiny has 8 layers, but 0 are chosen"),
+        ({"name": "x"}, r"a.json: file: .*names no space"),
+        ({"name": "x", "space": "fbnet", "network": LISTED}, r"a.json: file: .*space and network exclude"),
+        ({"name": "x", "network": LISTED | {"head": LISTED["stem"]}}, r"a.json: network x ends in 'conv'"),
+        ({"name": "x", "network": LISTED | {"layers": [{"kind": "skip"}]}}, r"network.layers.0.channels: Field req"),
+        ({"name": "x", "network": LISTED | {"layers": [EVEN]}}, r"a.json: kernel must be odd, not 2"),
         ({**TINY.model_dump(), "colour": "red"}, r"a.json: colour: Extra inputs"),
         ({**TINY.model_dump(), "format": "other"}, r"a.json: format: .*fbnet-lab architecture 1"),
         ({**TINY.model_dump(), "choices": ["skip"]}, r"a.json: space fbnet-tiny has 8 layers, but 1 are chosen"),

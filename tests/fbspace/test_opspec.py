@@ -72,7 +72,7 @@ def test_a_bad_key_is_refused(key: str) -> None:
         ({"kernel": 4}, "kernel must be odd, not 4"),
         ({"stride": 0}, "stride must be at least 1, not 0"),
         ({"groups": 5}, "groups=5 must divide"),
-        ({"activation": "gelu"}, "one of none, relu, hswish"),
+        ({"activation": "gelu"}, "one of none, relu, relu6, hswish"),
         ({"expansion": 1.23456}, "at most 4 decimals"),
         ({"expansion": 0}, "expansion must be positive"),
     ],

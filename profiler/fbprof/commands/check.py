@@ -71,10 +71,10 @@ def _check(tables: tuple[Path, ...]) -> Found:
 
 
 def _space(lut: "Lut") -> "Space | None":
-    from fbspace.space import load_space
+    from fbspace.architecture import load_space_of
 
     try:
-        return load_space(lut.metadata.space)
+        return load_space_of(lut.metadata.space)
     except FbError:  # the table may come from a machine with other spaces; the check says so
         return None
 

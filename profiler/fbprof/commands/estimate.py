@@ -25,12 +25,12 @@ def command(journal: Path, output: Path, no_drift: bool) -> None:
     from fbprof.errors import JournalError
     from fbprof.estimate import estimate
     from fbprof.journal import read_journal
-    from fbspace.space import load_space
+    from fbspace.architecture import load_space_of
 
     content = read_journal(journal)
     if content is None or not content.visits:
         raise JournalError(f"{journal} holds no samples; fbprof measure writes them beside its table")
-    lut = estimate(content, load_space(content.start.identity["space"]), correct_drift=not no_drift)
+    lut = estimate(content, load_space_of(content.start.identity["space"]), correct_drift=not no_drift)
     write_lut(lut, output)
     drift = lut.metadata.drift_range_percent
     corrected = f"drift of {drift:.1f} % taken out" if drift is not None else "not corrected for drift"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option(
     "--all", "with_attached", is_flag=True, help="All phones that are attached, and any --device beside them."
 )
-@click.option("--space", default="fbnet-tiny", show_default=True, help="Search space: a known name or a .toml file.")
+@click.option("--space", default="fbnet-tiny", show_default=True, help="Search space by name or .toml file, or one network by name or .json file.")
 @click.option("--runtime", default="litert", show_default=True, help="litert, onnxruntime or torch.")
 @click.option("--precision", default="float32", show_default=True, help="Precision of the models.")
 @click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True)
@@ -123,7 +123,7 @@ def command(
     from fbprof.formats import check_precision, format_of
     from fbprof.plan import DEFAULT_NETWORKS, DEFAULT_ROUNDS, QUICK_ROUNDS, Plan, calibration_networks, describe
     from fbprof.report import plan_summary, print_plan
-    from fbspace.space import load_space
+    from fbspace.architecture import load_space_of
 
     if drop >= runs:
         raise click.BadParameter(f"--drop {drop} leaves nothing of --runs {runs}")
@@ -136,7 +136,7 @@ def command(
     tables = _tables(profiles, output)
     format_of(runtime)  # an unknown runtime or precision is told before anything is done
     check_precision(precision)
-    loaded_space = load_space(space)
+    loaded_space = load_space_of(space)
     if networks is None:
         networks = 0 if quick else DEFAULT_NETWORKS
     plan = Plan(

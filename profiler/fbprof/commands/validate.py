@@ -75,7 +75,7 @@ def command(
     from fbprof.networks_file import read_networks
     from fbprof.plot import check_plot_path, plot_results
     from fbprof.validate import draw_candidates, evaluate, validation_plan, write_validation
-    from fbspace.space import load_space
+    from fbspace.architecture import load_space_of
 
     if plot is not None:
         check_plot_path(plot)
@@ -83,7 +83,7 @@ def command(
     if output.resolve() == lut.resolve():
         raise FbError(f"-o {output} is the table itself, which would be lost; name another file")
     profile, table = load_profile(device), read_lut(lut)
-    space = load_space(table.metadata.space)
+    space = load_space_of(table.metadata.space)
     excluded = [measured.choices for measured in read_networks(exclude, space)] if exclude else []
     is_unseen = not is_fitted(table) or exclude is not None
     if not is_unseen:

@@ -1,47 +1,102 @@
 """fbsearch zoo: the published networks, counted here beside what was published."""
 
 import json
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+if TYPE_CHECKING:
+    from fbspace.architecture import Architecture
 
-@click.command()
-@click.argument("name", required=False)
+
+@click.group("zoo", invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(name: str | None, as_json: bool) -> None:
+@click.pass_context
+def command(context: click.Context, as_json: bool) -> None:
     r"""List the published networks, or show one layer by layer.
 
-    NAME is a published network or an architecture file. Multiply-accumulates (MACs) are those of convolutions and
-    fully connected layers.
+    Without a command, one line per network. Multiply-accumulates (MACs) are those of convolutions and fully connected
+    layers. A star marks what was published without the last fully connected layer.
 
     \b
     Example:
       fbsearch zoo
-      fbsearch zoo fbnet-c
-      fbsearch zoo runs/first/arch.json --json
+      fbsearch zoo show fbnet-c
+      fbsearch zoo show fbnet-a --width 0.35 --size 96 -o small.json
     """
-    from fbspace.architecture import ZOO
+    from fbspace.architecture import ZOO, load_architecture
 
-    result: Any = network(name) if name is not None else [summary(entry) for entry in ZOO.names()]
+    if context.invoked_subcommand is not None:
+        return
+    result = [summary(load_architecture(name)) for name in ZOO.names()]
     if as_json:
         click.echo(json.dumps(result, indent=2, ensure_ascii=False))
-    elif name is not None:
-        _print_network(result)
     else:
         _print_zoo(result)
 
 
-def summary(name: str) -> dict[str, Any]:
-    """Return a network's counts and what its file says was published."""
+@command.command("show")
+@click.argument("name")
+@click.option(
+    "--width",
+    type=click.FloatRange(0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Multiply all widths but the number of classes, rounded to multiples of 8.",
+)
+@click.option("--size", type=click.IntRange(1), help="Height and width of the images in pixels (default: its own).")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the network to an architecture file.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def show(name: str, width: float, size: int | None, output: Path | None, as_json: bool) -> None:
+    """Show a network operator by operator, as it is or with other widths and another input size.
+
+    NAME is a published network or an architecture file. What is written with -o can be exported, measured, verified
+    and trained like any network.
+
+    \b
+    Example:
+      fbsearch zoo show fbnet-c
+      fbsearch zoo show fbnet-a --width 0.35 --size 96 -o small.json
+      fbsearch zoo show runs/first/arch.json --json
+    """  # noqa: D301 - click's own mark; only the commands of a folder are spared it
     from fbspace.architecture import load_architecture
-    from fbspace.network import count_architecture
 
     architecture = load_architecture(name)
+    if width != 1 or size is not None:
+        architecture = scaled(architecture, width, size)
+    result = network(architecture)
+    if as_json:
+        click.echo(json.dumps(result, indent=2, ensure_ascii=False))
+    else:
+        _print_network(result)
+    if output is not None:
+        architecture.save(output)
+
+
+def scaled(architecture: "Architecture", width: float, size: int | None) -> "Architecture":
+    """Return a network with other widths and another input size, and what it was made of."""
+    from fbspace.architecture import Architecture
+    from fbspace.listing import scale
+
+    space = architecture.load_space()
+    listing = scale(space, architecture.specs(space), width, size)
+    return Architecture(
+        name=f"{architecture.name}-{listing.input.size}-{width:g}",
+        network=listing,
+        provenance={"source": f"{architecture.name}, widths times {width:g}, for {listing.input.size} pixels"},
+    )
+
+
+def summary(architecture: "Architecture") -> dict[str, Any]:
+    """Return a network's counts and what its file says was published."""
+    from fbspace.network import count_architecture
+
     count = count_architecture(architecture)
     return {
         "name": architecture.name,
-        "space": architecture.space,
+        "space": "" if architecture.network else architecture.space,
+        "input_size": architecture.load_space().input_size,
         "macs": count.macs,
         "parameters": count.parameters,
         "published": architecture.provenance.get("published", {}),
@@ -49,16 +104,14 @@ def summary(name: str) -> dict[str, Any]:
     }
 
 
-def network(name: str) -> dict[str, Any]:
+def network(architecture: "Architecture") -> dict[str, Any]:
     """Return a network's counts, operator by operator as well."""
-    from fbspace.architecture import load_architecture
-    from fbspace.network import count_spec
+    from fbspace.network import Complexity, count_spec
 
-    architecture = load_architecture(name)
     space = architecture.load_space()
     layers: list[dict[str, Any]] = []
     for number, spec in enumerate(architecture.specs(space), start=1 - len(space.stem)):
-        count = count_spec(spec)
+        count = Complexity(0, 0) if spec.is_identity else count_spec(spec)
         place = "stem" if number < 1 else str(number) if number <= len(space.layers) else "head"
         choice = architecture.choices[number - 1] if place.isdigit() else ""
         layers.append(
@@ -70,29 +123,32 @@ def network(name: str) -> dict[str, Any]:
                 "parameters": count.parameters,
             }
         )
-    return {**summary(name), "layers": layers}
+    return {**summary(architecture), "layers": layers}
 
 
 def _print_zoo(rows: list[dict[str, Any]]) -> None:
+    width = max(len(row["name"]) for row in rows)
     click.echo(
-        f"{'network':14}  {'space':10}  {'MACs':>9}  {'published':>9}  {'params':>7}  {'published':>9}  ImageNet"
+        f"{'network':{width}}  {'space':6}  {'input':>5}  {'MACs':>9}  {'published':>9}  {'params':>7}  "
+        f"{'published':>9}  ImageNet"
     )
     for row in rows:
         published = row["published"]
-        top1 = published.get("imagenet_top1_percent")
+        top1, star = published.get("imagenet_top1_percent"), "*" if published.get("without_classifier") else ""
         click.echo(
-            f"{row['name']:14}  {row['space']:10}  {row['macs'] / 1e6:7.1f} M  "
-            f"{_million(published.get('macs_million')):>9}  {row['parameters'] / 1e6:5.2f} M  "
-            f"{_million(published.get('parameters_million')):>9}  {'-' if top1 is None else f'{top1} %'}"
+            f"{row['name']:{width}}  {row['space'] or '-':6}  {row['input_size']:5}  {row['macs'] / 1e6:7.1f} M  "
+            f"{_million(published.get('macs_million'), star):>9}  {row['parameters'] / 1e6:5.2f} M  "
+            f"{_million(published.get('parameters_million'), star):>9}  {'-' if top1 is None else f'{top1} %'}"
         )
 
 
 def _print_network(result: dict[str, Any]) -> None:
     width = max(len(layer["operator"]) for layer in result["layers"])
-    click.echo(f"{'layer':5}  {'choice':10}  {'operator':{width}}  {'MACs':>9}  {'params':>8}")
+    choice = max(10, *(len(layer["choice"]) for layer in result["layers"]))
+    click.echo(f"{'layer':5}  {'choice':{choice}}  {'operator':{width}}  {'MACs':>9}  {'params':>8}")
     for layer in result["layers"]:
         click.echo(
-            f"{layer['layer']:5}  {layer['choice'] or '-':10}  {layer['operator']:{width}}  "
+            f"{layer['layer']:5}  {layer['choice'] or '-':{choice}}  {layer['operator']:{width}}  "
             f"{layer['macs'] / 1e6:7.2f} M  {layer['parameters'] / 1e3:6.1f} k"
         )
     click.echo(f"\n{result['name']}: {result['macs'] / 1e6:.1f} M MACs, {result['parameters'] / 1e6:.2f} M parameters")
@@ -100,5 +156,5 @@ def _print_network(result: dict[str, Any]) -> None:
         click.echo(result["source"])
 
 
-def _million(value: float | None) -> str:
-    return "-" if value is None else f"{value:g} M"
+def _million(value: float | None, star: str) -> str:
+    return "-" if value is None else f"{value:g} M{star}"

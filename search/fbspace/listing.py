@@ -1,0 +1,85 @@
+"""Listing: a network told operator by operator, such as one with widths of its own; it is a space of one network."""
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+import pydantic
+
+from fbspace.errors import SpaceError
+from fbspace.layers import round_channels
+from fbspace.operators import Cursor, Input, Operator, PlacedOperator, Strict
+from fbspace.opspec import OpSpec
+from fbspace.space import Layer, Space
+
+_Operators = Annotated[tuple[PlacedOperator, ...], pydantic.Field(min_length=1)]
+
+
+class Listing(Strict):
+    """A network's operators in order; the last of the head is the classifier."""
+
+    input: Input
+    stem: _Operators
+    layers: _Operators
+    head: _Operators
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """Names of the operators in `layers`, e.g. `k5_e4_se_hswish`."""
+        return tuple(_name(operator) for operator in self.layers)
+
+    def space(self, name: str, description: str = "") -> Space:
+        """Return the space of this network alone. Raises SpaceError without a classifier, SpecError."""
+        if self.head[-1].kind != "classifier":
+            raise SpaceError(f"network {name} ends in {self.head[-1].kind!r}; the last operator is a 'classifier'")
+        cursor = Cursor(self.input.channels, self.input.size)
+        stem = tuple(cursor.place(operator) for operator in self.stem)
+        layers = tuple(self._layers(cursor))
+        head = tuple(cursor.place(operator) for operator in self.head)
+        return Space(
+            name=name,
+            description=description,
+            input_channels=self.input.channels,
+            input_size=self.input.size,
+            classes=head[-1].out_channels,
+            stem=stem,
+            layers=layers,
+            heads={head[0].out_channels: head},
+        )
+
+    def _layers(self, cursor: Cursor) -> Iterator[Layer]:
+        stage = 1
+        for index, operator in enumerate(self.layers, start=1):
+            stage += operator.stride > 1
+            yield Layer(index, stage, {_name(operator): cursor.place(operator)})
+
+
+def scale(space: Space, specs: Sequence[OpSpec], width: float = 1.0, size: int | None = None) -> Listing:
+    """Return a network of a space with other widths and another input size.
+
+    Every width but the number of classes is multiplied by `width` and rounded to a multiple of 8 (`round_channels`).
+    """
+    operators = [PlacedOperator.of(spec) for spec in specs]
+    if width != 1:
+        operators = [
+            operator.model_copy(update={"channels": round_channels(width * operator.channels)})
+            if operator.kind != "classifier"
+            else operator
+            for operator in operators
+        ]
+    stem, layers = len(space.stem), len(space.stem) + len(space.layers)
+    return Listing(
+        input=Input(channels=space.input_channels, size=size or space.input_size),
+        stem=tuple(operators[:stem]),
+        layers=tuple(operators[stem:layers]),
+        head=tuple(operators[layers:]),
+    )
+
+
+def _name(operator: Operator) -> str:
+    if operator.kind == "skip":
+        return "skip"
+    parts = [f"k{operator.kernel}", f"e{operator.expansion:g}"]
+    parts += [f"g{operator.groups}"] if operator.groups > 1 else []
+    parts += ["se"] if operator.squeeze_excite else []
+    parts += [operator.activation] if operator.activation != "relu" else []
+    return "_".join(parts)

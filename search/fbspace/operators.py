@@ -1,0 +1,74 @@
+"""Operators as files tell them, without the shapes that reach them, and the cursor that gives them these."""
+
+from typing import Annotated, Any
+
+import pydantic
+
+from fbspace.opspec import OpSpec
+
+Count = Annotated[int, pydantic.Field(ge=1)]
+
+
+class Strict(pydantic.BaseModel):
+    """A table of a file in which no name is unknown."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+class Input(Strict):
+    """The images: channels, and the height and width in pixels."""
+
+    channels: Count
+    size: Count
+
+
+class Operator(Strict):
+    """An operator apart from its width and stride, e.g. a candidate."""
+
+    kind: str
+    kernel: Count = 1
+    expansion: Annotated[float, pydantic.Field(gt=0)] = 1
+    groups: Count = 1
+    activation: str = "relu"
+    squeeze_excite: bool = False
+
+
+class PlacedOperator(Operator):
+    """An operator in its place in a network: `channels` is the width of the output."""
+
+    channels: Count
+    stride: Count = 1
+
+    @classmethod
+    def of(cls, spec: OpSpec) -> "PlacedOperator":
+        """Return an operator as a file tells it."""
+        fields = {name: getattr(spec, name) for name in cls.model_fields if name != "channels"}
+        return cls(channels=spec.out_channels, **fields)
+
+
+class Cursor:
+    """Walks through a network and gives each operator the shape that reaches it."""
+
+    def __init__(self, channels: int, size: int) -> None:
+        self.channels, self.height, self.width = channels, size, size
+
+    def spec(self, operator: Operator, channels: int, stride: int) -> OpSpec:
+        """Return an operator here. Raises SpecError where it cannot be."""
+        fields: dict[str, Any] = operator.model_dump(exclude={"channels", "stride"})
+        return OpSpec(
+            **fields,
+            in_channels=self.channels,
+            out_channels=channels,
+            height=self.height,
+            width=self.width,
+            stride=stride,
+        )
+
+    def advance(self, spec: OpSpec) -> OpSpec:
+        """Go behind an operator, and return it."""
+        self.channels, (self.height, self.width) = spec.out_channels, spec.output_size
+        return spec
+
+    def place(self, operator: PlacedOperator) -> OpSpec:
+        """Return an operator here, and go behind it."""
+        return self.advance(self.spec(operator, operator.channels, operator.stride))
