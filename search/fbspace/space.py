@@ -1,19 +1,22 @@
 """Space: which networks may be built, read from a TOML table a person can read."""
 
+import contextlib
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import pydantic
 
-from fbbase.errors import FbError
+from fbbase.errors import FbError, UnknownNameError
 from fbbase.files import read_text
 from fbbase.plugins import PluginFolder
+from fbspace.blocks import BLOCKS, build_block
 from fbspace.errors import ArchitectureError, SpaceError
 from fbspace.operators import Count, Cursor, Input, Operator, PlacedOperator, Strict
 from fbspace.opspec import OpSpec
+from fbspace.toml_lines import line_of
 
 SPACES = PluginFolder("space", "fbspace.spaces", suffix=".toml")
 
@@ -101,26 +104,68 @@ class _SpaceFile(Strict):
     candidates: Annotated[dict[_Name, Operator], pydantic.Field(min_length=1)]
 
 
-def load_space(name: str) -> Space:
-    """Return a space by name, or from a file if `name` ends in .toml. Raises SpaceError, UnknownNameError."""
+def load_space(name: str, build: bool = False) -> Space:
+    """Return a space by name, or from a file if `name` ends in .toml; with `build` its blocks are built for a trial.
+
+    Raises SpaceError, which names the line, and UnknownNameError.
+    """
     path = Path(name) if name.endswith(".toml") else SPACES.path(name)
+    text = read_text(path, "search space")
     try:
-        content = _SpaceFile.model_validate(tomllib.loads(read_text(path, "search space")))
-        return _build(path.stem if name.endswith(".toml") else name, content)
+        content = _SpaceFile.model_validate(tomllib.loads(text))
+        return _build(path.stem if name.endswith(".toml") else name, content, _try_block if build else _accept)
     except tomllib.TOMLDecodeError as error:
         raise SpaceError(f"{path}: {error}") from None
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise SpaceError(f"{path}: {where}: {first['msg']}") from None
+        where, reason = first["loc"], first["msg"]
+    except _MisplacedError as error:
+        where, reason = error.where, str(error)
+    raise SpaceError(f"{path}: line {line_of(text, where)}: {'.'.join(map(str, where))}: {reason}")
+
+
+class _MisplacedError(Exception):
+    """An operator that cannot be where the file has it, at a path such as ("stages", 2)."""
+
+    def __init__(self, where: tuple[str | int, ...], reason: str) -> None:
+        super().__init__(reason)
+        self.where = where
+
+
+@contextlib.contextmanager
+def _at(*where: str | int) -> Iterator[None]:
+    """Say where the operators made here are told."""
+    try:
+        yield
     except FbError as error:
-        raise type(error)(f"{path}: {error}") if isinstance(error, SpaceError) else error from None
+        raise _MisplacedError(where, str(error)) from None
 
 
-def _build(name: str, content: _SpaceFile) -> Space:
+def _try_block(spec: OpSpec) -> None:
+    """Build a block without memory for its weights. Raises SpecError."""
+    import torch
+
+    with torch.device("meta"):
+        build_block(spec)
+
+
+def _accept(spec: OpSpec) -> None:
+    """Build nothing."""
+
+
+def _build(name: str, content: _SpaceFile, try_block: Callable[[OpSpec], None]) -> Space:
+    known = BLOCKS.names()
+    for where, operator in _operators(content):
+        with _at(*where, "kind"):
+            if operator.kind not in known:
+                raise UnknownNameError("block", operator.kind, known)
     cursor = Cursor(content.input.channels, content.input.size)
-    stem = tuple(cursor.place(op) for op in content.stem)
-    layers = tuple(_layers(content, cursor))
+    stem = []
+    for number, placed in enumerate(content.stem):
+        with _at("stem", number):
+            stem.append(cursor.place(placed))
+            try_block(stem[-1])
+    layers = tuple(_layers(content, cursor, try_block))
     heads: dict[int, tuple[OpSpec, ...]] = {}
     for channels in content.head_channels:
         head = Cursor(cursor.channels, cursor.height)
@@ -133,18 +178,28 @@ def _build(name: str, content: _SpaceFile) -> Space:
         input_channels=content.input.channels,
         input_size=content.input.size,
         classes=content.classes,
-        stem=stem,
+        stem=tuple(stem),
         layers=layers,
         heads=heads,
     )
 
 
-def _layers(content: _SpaceFile, cursor: Cursor) -> Iterator[Layer]:
+def _operators(content: _SpaceFile) -> Iterator[tuple[tuple[str | int, ...], Operator]]:
+    """Yield every operator that the file tells, with its place."""
+    yield from ((("stem", number), operator) for number, operator in enumerate(content.stem))
+    yield from ((("candidates", name), operator) for name, operator in content.candidates.items())
+
+
+def _layers(content: _SpaceFile, cursor: Cursor, try_block: Callable[[OpSpec], None]) -> Iterator[Layer]:
     index = 0
     for stage_number, stage in enumerate(content.stages, start=1):
         for repeat in range(stage.repeats):
             index += 1
             stride = stage.stride if repeat == 0 else 1
-            candidates = {name: cursor.spec(op, stage.channels, stride) for name, op in content.candidates.items()}
+            candidates = {}
+            for name, operator in content.candidates.items():
+                with _at("candidates", name):
+                    candidates[name] = cursor.spec(operator, stage.channels, stride)
+                    try_block(candidates[name])
             yield Layer(index, stage_number, candidates)
             cursor.advance(next(iter(candidates.values())))

@@ -23,6 +23,25 @@ def test_spaces(capsys: pytest.CaptureFixture[str]) -> None:
     assert "10^21.0" in capsys.readouterr().out
 
 
+def test_a_space_of_ones_own_is_begun_and_checked(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    assert run(fbsearch, ["spaces", "new", str(file), "--from", "fbnet-cifar"]) == 0
+    assert run(fbsearch, ["spaces", "new", str(file)]) == 2
+    assert run(fbsearch, ["spaces", "new", str(tmp_path / "mine")]) == 2
+    capsys.readouterr()
+    assert run(fbsearch, ["spaces", "check", str(file), "--json"]) == 0
+    (mine,) = json.loads(capsys.readouterr().out)
+    assert run(fbsearch, ["spaces", "check", "fbnet-cifar", "--json"]) == 0
+    (original,) = json.loads(capsys.readouterr().out)
+    assert mine == original | {"name": "mine"}
+    assert run(fbsearch, ["spaces", "check", str(file)]) == 0
+    text = file.read_text().replace('kind = "ir", kernel = 3, expansion = 1, groups', 'kind = "mbconv", groups')
+    file.write_text(text)
+    assert run(fbsearch, ["spaces", "check", str(file)]) == 2
+    line = 1 + text[: text.index("mbconv")].count("\n")
+    assert f"line {line}: candidates.k3_e1_g2: kind 'mbconv' has no grouped" in capsys.readouterr().err
+
+
 def test_zoo(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(fbsearch, ["zoo", "--json"]) == 0
     zoo = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}

@@ -1,6 +1,7 @@
 """Spaces: FBNet's exact shapes, and what a person gets wrong in a file."""
 
 import itertools
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from fbbase.errors import FbError, UnknownNameError
 from fbspace.errors import ArchitectureError
 from fbspace.space import SPACES, load_space
+from fbspace.toml_lines import line_of
 
 # layers, output channels, stride of the first, input size of the first (facts: FBNet, table 1)
 STAGES = [
@@ -100,11 +102,17 @@ def test_a_file_is_a_space_of_its_own_name(tmp_path: Path) -> None:
     ("old", "new", "message"),
     [
         ("classes = 2", "classes = ", r"mine.toml: .*line 4"),
-        ("classes = 2", "classes = 0", r"mine.toml: classes: .*greater than or equal to"),
+        ("classes = 2", "classes = 0", r"mine.toml: line 4: classes: .*greater than or equal to"),
         ("classes = 2", "clases = 2", r"mine.toml: .*(clases|classes)"),
-        ("kernel = 3, expansion", "kernel = 4, expansion", r"kernel must be odd"),
-        ("expansion = 1", "expansion = -1", r"candidates.a.expansion"),
-        ("repeats = 1", "repeats = 1.5", r"stages.0.repeats"),
+        ("kernel = 3, expansion", "kernel = 4, expansion", r"line 9: candidates.a: kernel must be odd"),
+        ("expansion = 1", "expansion = -1", r"line 9: candidates.a.expansion"),
+        ("repeats = 1", "repeats = 1.5", r"line 7: stages.0.repeats"),
+        ('"ir"', '"ri"', r"line 9: candidates.a.kind: unknown block 'ri'. Did you mean 'ir'"),
+        (
+            "channels = 8, kernel",
+            "channels = 8, kernel = 3 }, { kind = 'conv', kernel",
+            "line 6: stem.1.channels: Field",
+        ),
     ],
 )
 def test_mistakes_in_a_file_say_where(old: str, new: str, message: str, tmp_path: Path) -> None:
@@ -131,3 +139,44 @@ def test_an_unknown_space_suggests_the_nearest() -> None:
 def test_choices_that_do_not_fit_are_refused(choices: list[str], head: int | None, message: str) -> None:
     with pytest.raises(ArchitectureError, match=message):
         load_space("fbnet-tiny").specs(choices, head)
+
+
+@pytest.mark.parametrize("name", SPACES.names())
+def test_every_line_of_every_space_is_found(name: str) -> None:
+    text = SPACES.path(name).read_text(encoding="utf-8")
+    lines = text.splitlines()
+
+    def walk(content: object, path: tuple[str | int, ...]) -> None:
+        line = lines[line_of(text, path) - 1] if path else ""
+        if isinstance(content, dict):
+            for key, value in content.items():
+                walk(value, (*path, key))
+        elif isinstance(content, list):
+            for index, value in enumerate(content):
+                walk(value, (*path, index))
+        else:
+            assert str(content) in line, (path, line)
+            names = [part for part in path if isinstance(part, str)]
+            assert names[-1] in line
+
+    walk(tomllib.loads(text), ())
+
+
+def test_lines_are_found_past_comments_strings_and_tables() -> None:
+    text = """# stages = [1]
+text = "classes = 1 # no"
+'a b' = 1
+[[stages]]
+channels = 1
+[[stages]] # channels = 3
+channels = [
+  [1, 2], # one
+  [3],
+]
+"""
+    assert line_of(text, ("stages", 1, "channels")) == 7
+    assert line_of(text, ("stages", 1, "channels", 1)) == 9
+    assert line_of(text, ("stages", 0, "channels")) == 5
+    assert line_of(text, ("a b",)) == 3
+    assert line_of(text, ("stages", 1, "missing")) == 6
+    assert line_of(text, ("nothing",)) == 1

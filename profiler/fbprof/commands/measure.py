@@ -27,7 +27,12 @@ if TYPE_CHECKING:
 @click.option(
     "--all", "with_attached", is_flag=True, help="All phones that are attached, and any --device beside them."
 )
-@click.option("--space", default="fbnet-tiny", show_default=True, help="Search space by name or .toml file, or one network by name or .json file.")
+@click.option(
+    "--space",
+    default="fbnet-tiny",
+    show_default=True,
+    help="Search space by name or .toml file, or one network by name or .json file.",
+)
 @click.option("--runtime", default="litert", show_default=True, help="litert, onnxruntime or torch.")
 @click.option("--precision", default="float32", show_default=True, help="Precision of the models.")
 @click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -29,10 +30,11 @@ class SpaceSummary:
     largest: "Complexity"
 
 
-@click.command()
+@click.group("spaces", invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(as_json: bool) -> None:
-    r"""List the search spaces.
+@click.pass_context
+def command(context: click.Context, as_json: bool) -> None:
+    r"""List the search spaces, or begin and check one of your own.
 
     `operators` is the number of distinct operators to measure; smallest and largest are the networks with the fewest
     and the most multiply-accumulates, with the default head.
@@ -40,15 +42,60 @@ def command(as_json: bool) -> None:
     \b
     Example:
       fbsearch spaces
-      fbsearch spaces --json
+      fbsearch spaces new mine.toml --from fbnet-cifar
+      fbsearch spaces check mine.toml
     """
     from fbspace.space import SPACES, load_space
 
-    summaries = [summarize(load_space(name)) for name in SPACES.names()]
+    if context.invoked_subcommand is None:
+        _print([summarize(load_space(name)) for name in SPACES.names()], as_json)
+
+
+@command.command("new")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--from", "origin", default="fbnet-tiny", show_default=True, help="Space to begin with.")
+def new(file: Path, origin: str) -> None:
+    """Write FILE (.toml), a space to be changed by hand, with comments.
+
+    \b
+    Example:
+      fbsearch spaces new mine.toml
+      fbsearch spaces new mine.toml --from fbnet-cifar
+    """  # noqa: D301 - click's own mark; only the commands of a folder are spared it
+    from fbbase.errors import FbError
+    from fbbase.files import write_text
+    from fbspace.space import SPACES
+
+    if file.suffix != ".toml":
+        raise FbError(f"{file}: the file of a space ends in .toml; that is how --space tells it from a name")
+    if file.exists():
+        raise FbError(f"{file} exists; choose another name, or remove it")
+    write_text(file, SPACES.path(origin).read_text(encoding="utf-8"))
+    click.echo(f"{file}: change it, then\n  fbsearch spaces check {file}\n  fbprof measure --space {file} -o mine.csv")
+
+
+@command.command("check")
+@click.argument("file")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def check(file: str, as_json: bool) -> None:
+    """Check a space, FILE or the name of one: build every operator, and print its numbers.
+
+    Mistakes name the line; the exit code is then 2.
+
+    \b
+    Example:
+      fbsearch spaces check mine.toml
+    """  # noqa: D301 - as above
+    from fbspace.space import load_space
+
+    _print([summarize(load_space(file, build=True))], as_json)
+
+
+def _print(summaries: list[SpaceSummary], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(summary) for summary in summaries], indent=2, ensure_ascii=False))
         return
-    width = max(len(summary.name) for summary in summaries)
+    width = max(5, *(len(summary.name) for summary in summaries))
     click.echo(
         f"{'space':{width}}  {'input':>5}  layers  candidates  networks  operators  {'smallest':>20}  {'largest':>20}"
     )
