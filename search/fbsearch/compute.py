@@ -1,9 +1,11 @@
 """Compute: where and in what precision a network is trained: device, mixed precision, compilation."""
 
 import contextlib
+import ctypes
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -17,6 +19,10 @@ from fbsearch.errors import SearchError
 AMP = {"none": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 M = TypeVar("M", bound=nn.Module)
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""glibc's names (malloc.h) for the free bytes above which the heap shrinks, and those from which a block is mapped."""
+KEPT_BYTES, MAPPED_BYTES = 64 << 20, 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +92,16 @@ class Compute:
     def compiled(self, module: nn.Module) -> Callable[[Tensor], Tensor]:
         """Return what to call in the module's place: itself, or a compiled form that has the same weights."""
         return torch.compile(module) if self.compile else module
+
+
+def map_large_blocks() -> None:
+    """Let this process map large tensors one by one, and give each back when it is freed (glibc; nothing elsewhere).
+
+    Networks that differ from step to step leave gaps of all sizes in the heap, into which no aligned block of the same
+    size fits again: an eighth of a search's memory.
+    """
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+            mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES)

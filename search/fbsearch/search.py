@@ -15,7 +15,7 @@ from torch import Tensor
 from fbbase.interrupt import interrupt_between_steps
 from fbbase.progress import Advance, progress
 from fbsearch.checkpoint import SEARCH, RunFolder
-from fbsearch.compute import Compute
+from fbsearch.compute import Compute, map_large_blocks
 from fbsearch.data import Data, batch_count
 from fbsearch.descent import Losses, LossScale, descend
 from fbsearch.errors import DivergedError, SearchError
@@ -97,6 +97,9 @@ class Search:
         if self.ranks.world > 1:
             share_norms(net, self.ranks)
         self.net = self.compute.place(net)
+        if runs_one_path(self.strategy) and self.compute.device.type == "cpu" and self.ranks.world == 1:
+            self.net.saves_memory = True
+            map_large_blocks()
         self.forward = self._compiled()
         self.objectives = list(objectives)
         self.w = list(self.net.parameters())

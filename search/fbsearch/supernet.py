@@ -7,11 +7,15 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from fbsearch.alike import agree
 from fbsearch.strategies import Strategy
 from fbspace.blocks import build_block
 from fbspace.space import Space
+
+RUN_AGAIN_ELEMENTS = 1 << 17
+"""Elements of a batch from which a layer counts as one on large maps, which keeps most of all for its gradients."""
 
 
 class SuperNet(nn.Module):
@@ -19,7 +23,11 @@ class SuperNet(nn.Module):
 
     Batch normalisation always uses the statistics of the batch: running ones would average over random mixtures of
     candidates and fit no single network. A network taken out (`network`) gets statistics of its own.
+
+    With `saves_memory`, layers on large maps keep nothing for their gradients but run once more (Chen et al., 2016).
     """
+
+    saves_memory: bool = False
 
     def __init__(self, stem: nn.Module, layers: Sequence[Sequence[nn.Module]], head: nn.Module) -> None:
         super().__init__()
@@ -56,7 +64,10 @@ class SuperNet(nn.Module):
         x = self.stem(channels_last(x))
         for candidates, m_l in zip(self.layers, m, strict=True):
             assert isinstance(candidates, nn.ModuleList)
-            x = strategy.layer(candidates, x, m_l)
+            if self.saves_memory and torch.is_grad_enabled() and x.numel() > RUN_AGAIN_ELEMENTS:
+                x = checkpoint(strategy.layer, candidates, x, m_l, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x = strategy.layer(candidates, x, m_l)
         logits: Tensor = self.head(x)
         return logits
 

@@ -48,6 +48,30 @@ def test_a_mixture_and_its_gradients_are_those_of_the_plain_way(net: SuperNet, m
         torch.testing.assert_close(p.grad, q.grad, rtol=1e-4, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
 
 
+def count_runs(*blocks: torch.nn.Module) -> list[int]:
+    """Return a list to which every run of one of the blocks adds 1."""
+    runs: list[int] = []
+    for block in blocks:
+        block.register_forward_pre_hook(lambda module, inputs: runs.append(1))
+    return runs
+
+
+def test_what_is_run_again_to_save_memory_has_the_same_gradients(micro: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fbsearch.supernet.RUN_AGAIN_ELEMENTS", 0)
+    single_path, results = load_strategy("single-path"), []
+    for saves_memory in (False, True):
+        net = SuperNet.of(micro, 10, seed=0)
+        net.saves_memory = saves_memory
+        runs = count_runs(net.layers[0][1], net.layers[1][0])
+        logits = net(X, [one_hot(1, 3), one_hot(0, 3)], single_path)
+        torch.nn.functional.cross_entropy(logits, torch.arange(6)).backward()
+        results.append((sum(runs), logits, [p.grad for p in net.parameters()]))
+    (kept, *plain), (again, *saving) = results
+    assert (kept, again) == (2, 4)
+    assert torch.equal(plain[0], saving[0])
+    assert all(g is h is None or torch.equal(g, h) for g, h in zip(plain[1], saving[1], strict=True))
+
+
 @pytest.mark.parametrize("choices", [(0, 0), (1, 2), (2, 1)])
 def test_a_single_path_is_the_mixture_with_one_hot_weights(net: SuperNet, choices: tuple[int, int]) -> None:
     m = [one_hot(choice, 3) for choice in choices]
