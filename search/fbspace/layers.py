@@ -46,7 +46,7 @@ class SqueezeExcite(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        squeezed = round_channels(channels / 4)
+        squeezed = squeezed_channels(channels)
         self.reduce = nn.Conv2d(channels, squeezed, 1)
         self.activation = nn.ReLU()
         self.expand = nn.Conv2d(squeezed, channels, 1)
@@ -57,6 +57,11 @@ class SqueezeExcite(nn.Module):
         squeezed = self.activation(self.reduce(x.mean((2, 3), keepdim=True)))
         gated: Tensor = x * self.gate(self.expand(squeezed))
         return gated
+
+
+def squeezed_channels(channels: int) -> int:
+    """Return the width between the two convolutions of squeeze-excite."""
+    return round_channels(channels / 4)
 
 
 def round_channels(channels: float, multiple: int = 8) -> int:

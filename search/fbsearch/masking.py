@@ -1,0 +1,75 @@
+"""Masks: many widths in one convolution, many resolutions in one feature map (FBNetV2, CVPR'20, section 3).
+
+g is a Gumbel-softmax sample over the options of one decision, or one-hot; all is differentiable in it.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+
+def channel_mask(g: Tensor, widths: Sequence[int]) -> Tensor:
+    """Return Σ_i g_i 1_i, one number per channel, where 1_i is 1 in the first widths[i] channels and 0 in the rest.
+
+        Σ_i g_i b_i(x) = b(x) ∘ Σ_i g_i 1_i    (FBNetV2, equation 3)
+
+    where b_i has the first widths[i] of the filters of b: one run and one feature map for all widths. b has as many as
+    the largest.
+    """
+    ones = torch.arange(max(widths), device=g.device) < torch.tensor(widths, device=g.device)[:, None]
+    return g @ ones.to(g.dtype)
+
+
+def joint(*decisions: Tensor) -> Tensor:
+    """Return the weights of all combinations of independent decisions, the last one's options closest together."""
+    weights = decisions[0]
+    for g in decisions[1:]:
+        weights = torch.outer(weights, g).flatten()
+    return weights
+
+
+def expected(g: Tensor, values: Sequence[float]) -> Tensor:
+    """Return Σ_i g_i v_i, the effective width or side that flows into costs (FBNetV2, section 3.3)."""
+    return g @ torch.tensor(values, dtype=g.dtype, device=g.device)
+
+
+def equal(g: Tensor, widths: Sequence[int], h: Tensor, others: Sequence[int]) -> Tensor:
+    """Return Σ_{i,j: widths_i = others_j} g_i h_j, the weight of two decisions taking the same width."""
+    same = torch.tensor(widths)[:, None] == torch.tensor(others)
+    return (torch.outer(g, h) * same.to(g)).sum()
+
+
+def subsample(x: Tensor, side: int) -> Tensor:
+    """Return the pixels of N, C, H, H that nearest-neighbour sampling to `side` takes: N, C, side, side."""
+    at = _taken(x.shape[2], side, x.device)
+    return x[:, :, at[:, None], at]
+
+
+def intersperse(y: Tensor, side: int) -> Tensor:
+    """Put N, C, s, s back where `subsample` takes it from: N, C, side, side, zero elsewhere."""
+    at = _taken(side, y.shape[2], y.device)
+    spread = y.new_zeros(*y.shape[:2], side, side)
+    spread[:, :, at[:, None], at] = y
+    return spread
+
+
+def at_sides(run: Callable[[Tensor], Tensor], x: Tensor, g: Tensor, sides: Sequence[int], stride: int) -> Tensor:
+    """Return Σ_i g_i U(b(S_i(x))): subsample the map to every side, run b there, and put the results back.
+
+    To pad the smaller results at the edge would pair pixels of different places, and a b that ran on an interspersed
+    map would see zeros in place of neighbours (FBNetV2, figure 4). A side of weight zero is not run. b has that stride,
+    and the side of x is the largest.
+    """
+    out = -(-x.shape[2] // stride)
+    results = [
+        g_i * intersperse(run(subsample(x, side)), out)
+        for g_i, side, weight in zip(g, sides, g.tolist(), strict=True)
+        if weight
+    ]
+    return torch.stack(results).sum(0)
+
+
+def _taken(side: int, count: int, device: torch.device) -> Tensor:
+    """Return which of `side` rows nearest-neighbour sampling takes for `count` of them: ⌊i · side / count⌋."""
+    return torch.arange(count, device=device) * side // count
