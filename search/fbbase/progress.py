@@ -141,17 +141,20 @@ def _bar(title: str, total: int, done: int) -> Iterator[Advance]:
 
 
 def _lines(title: str, total: int, done: int) -> Iterator[Advance]:
-    start = last = time.monotonic()
-    count = done
+    last = time.monotonic()
+    count, first, first_at = done, -1, 0.0
 
     def advance(steps: int = 1, note: str = "") -> None:
-        nonlocal count, last
+        nonlocal count, last, first, first_at
         count += steps
         now = time.monotonic()
+        if first < 0:  # the rate counts from here: what came before the first step is no measure of one
+            first, first_at = count, now
         if now - last >= PLAIN_INTERVAL_S * len(_SCREEN.printing) or count >= total:
             last = now
-            left_s = (now - start) / max(count - done, 1) * (total - count)
-            click.echo(f"{title}: {count}/{total}, about {left_s:.0f} s left {note}".rstrip(), err=True)
+            left_s = (now - first_at) / max(count - first, 1) * (total - count)
+            left = f", about {left_s:.0f} s left" if count > first or count >= total else ""
+            click.echo(f"{title}: {count}/{total}{left} {note}".rstrip(), err=True)
 
     with _SCREEN.counted():
         yield advance

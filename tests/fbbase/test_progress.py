@@ -31,6 +31,17 @@ def test_elsewhere_every_line_begins_with_its_title(capsys: pytest.CaptureFixtur
     assert not module._SCREEN.printing
 
 
+def test_the_time_left_counts_from_the_first_step(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter([0.0, 600.0, 606.0, 612.0])  # the first step after ten minutes of loading
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(times))
+    with progress("measuring", 102) as advance:
+        for _ in range(3):
+            advance()
+    assert capsys.readouterr().err.splitlines() == ["measuring: 1/102", "measuring: 3/102, about 594 s left"]
+
+
 def test_on_a_terminal_each_thread_has_one_row_and_inner_work_gives_it_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", Terminal())
     rows: dict[str, list[tuple[str, float]]] = {}
