@@ -146,8 +146,12 @@ def server_behind(path: str, name: str) -> Server:
 
     def connect() -> socket.socket:
         connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(SERVER_TIMEOUT_S)
-        connection.connect(path)
+        try:
+            connection.settimeout(SERVER_TIMEOUT_S)
+            connection.connect(path)
+        except OSError:
+            connection.close()
+            raise
         return connection
 
     return Server(name, connect)
