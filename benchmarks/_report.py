@@ -3,6 +3,8 @@
 import json
 import os
 import platform
+import resource
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -49,6 +51,12 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
+
+
+def peak_mb(usage: resource.struct_rusage | None = None) -> float:
+    """Return the peak memory of this process, or that in the usage of another, in MB."""
+    peak = (usage or resource.getrusage(resource.RUSAGE_SELF)).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
 
 
 def _cpu_model() -> str:

@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from _report import Figure, report
+from _report import Figure, peak_mb, report
 
 from fblut.reading import read_lut
 
@@ -67,7 +67,7 @@ def replay(journal: Path, folder: Path, devices: int, quick: bool) -> dict[str, 
     return {
         "wall_s": wall_s,
         "cpu_s": usage.ru_utime + usage.ru_stime,
-        "peak_mb": usage.ru_maxrss / 1e3 if sys.platform != "darwin" else usage.ru_maxrss / 1e6,
+        "peak_mb": peak_mb(usage),
         "visits": visits,
     }
 

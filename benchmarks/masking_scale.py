@@ -10,7 +10,6 @@ its own, points take turns, and of each one's steps the median counts; memory is
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import time
 from typing import Any
 
 import torch
-from _report import Figure, report
+from _report import Figure, peak_mb, report
 from torch import Tensor, nn
 
 from fbsearch.masked_block import Choice, MaskedMBConv, Widths
@@ -120,11 +119,6 @@ def measure(kind: str, options: int, resolutions: int, steps: int) -> dict[str, 
             parameter.grad = None
         seconds.append(time.perf_counter() - start)
     return {"seconds": seconds[1:], "memory_mb": peak_mb() - idle_mb}
-
-
-def peak_mb() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
 
 
 def main() -> None:

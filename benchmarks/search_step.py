@@ -11,7 +11,6 @@ and of each one's steps the median counts. single-path warms up longer, until ne
 import argparse
 import functools
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from _report import Figure, report
+from _report import Figure, peak_mb, report
 from torch import Tensor, nn
 
 from fblut.table import Lut, Metadata, Row
@@ -168,11 +167,6 @@ def one_step_s(step: Step, x: Tensor, y: Tensor, generator: torch.Generator) -> 
     start = time.perf_counter()
     step(x, y, 5.0, generator)
     return time.perf_counter() - start
-
-
-def peak_mb() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
 
 
 def measure_in_process(name: str, warmup: int, steps: int, threads: int) -> dict[str, Any]:

@@ -28,10 +28,14 @@ class PluginFolder:
         found.update(entry.name for entry in importlib.metadata.entry_points(group=self.package))
         return sorted(found)
 
+    def __contains__(self, name: str) -> bool:
+        """Whether there is such a plug-in."""
+        return self._is_file(name) or bool(importlib.metadata.entry_points(group=self.package, name=name))
+
     def load(self, name: str) -> ModuleType:
         """Import the plug-in. Raises UnknownNameError, or FbError naming a package that is not installed."""
         try:
-            if name in {stem.replace("_", "-") for stem in self._files()}:  # first: reading entry points takes 10 ms
+            if self._is_file(name):
                 return importlib.import_module(f"{self.package}.{name.replace('-', '_')}")
             for entry in importlib.metadata.entry_points(group=self.package, name=name):
                 return importlib.import_module(entry.value)
@@ -47,6 +51,10 @@ class PluginFolder:
             if stem in files:
                 return files[stem]
         raise UnknownNameError(self.kind, name, self.names())
+
+    def _is_file(self, name: str) -> bool:
+        """Whether it is one of the project's own: to be asked first, as reading entry points takes 10 ms."""
+        return name in {stem.replace("_", "-") for stem in self._files()}
 
     def _files(self) -> dict[str, Path]:
         folder = Path(str(importlib.resources.files(self.package)))

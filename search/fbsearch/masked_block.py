@@ -65,16 +65,12 @@ class MaskedMBConv(nn.Module):
                 y = (1 - q) * y + q * _fit(x, y.shape[1])
         y = self.depthwise(y) * channel_mask(combined, self.middles)[:, None, None]
         if self.squeeze_excite is not None:
-            y = self._gate(self.squeeze_excite, y, channel_mask(combined, self.squeezes)[:, None, None])
+            mask = channel_mask(combined, self.squeezes)[:, None, None]
+            y = self.squeeze_excite.excite(y, self.squeeze_excite.squeeze(y) * mask)
         y = self.project(y) * channel_mask(choice.outs, self.widths.outs)[:, None, None]
         if self.spec.stride == 1:
             y = y + equal(choice.ins, self.widths.ins, choice.outs, self.widths.outs) * _fit(x, y.shape[1])
         return y
-
-    def _gate(self, layer: SqueezeExcite, x: Tensor, mask: Tensor) -> Tensor:
-        squeezed = layer.activation(layer.reduce(x.mean((2, 3), keepdim=True))) * mask
-        gated: Tensor = x * layer.gate(layer.expand(squeezed))
-        return gated
 
     def macs(self, choice: Choice, pixels_in: Tensor, pixels_out: Tensor) -> Tensor:
         """Return the multiply-accumulates of the effective shape (FBNetV2, section 3.3); at one-hot, the block's own.

@@ -103,6 +103,9 @@ def load_space_of(name: str) -> Space:
 
     Raises SpaceError, UnknownNameError, ArchitectureError.
     """
-    if name.endswith(".json") or (name in ZOO.names() and name not in SPACES.names()):
-        return load_architecture(name).load_space()
-    return load_space(name)
+    return load_architecture(name).load_space() if is_network(name) else load_space(name)
+
+
+def is_network(name: str) -> bool:
+    """Whether a name that stands for a space is that of one network."""
+    return name.endswith(".json") or (name not in SPACES and name in ZOO)

@@ -54,7 +54,15 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Gate N, C, H, W by N, C, 1, 1."""
-        squeezed = self.activation(self.reduce(x.mean((2, 3), keepdim=True)))
+        return self.excite(x, self.squeeze(x))
+
+    def squeeze(self, x: Tensor) -> Tensor:
+        """Return what is computed from the means, N, squeezed, 1, 1."""
+        squeezed: Tensor = self.activation(self.reduce(x.mean((2, 3), keepdim=True)))
+        return squeezed
+
+    def excite(self, x: Tensor, squeezed: Tensor) -> Tensor:
+        """Gate N, C, H, W by what was squeezed."""
         gated: Tensor = x * self.gate(self.expand(squeezed))
         return gated
 

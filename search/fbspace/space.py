@@ -154,11 +154,10 @@ def _accept(spec: OpSpec) -> None:
 
 
 def _build(name: str, content: _SpaceFile, try_block: Callable[[OpSpec], None]) -> Space:
-    known = BLOCKS.names()
     for where, operator in _operators(content):
         with _at(*where, "kind"):
-            if operator.kind not in known:
-                raise UnknownNameError("block", operator.kind, known)
+            if operator.kind not in BLOCKS:
+                raise UnknownNameError(BLOCKS.kind, operator.kind, BLOCKS.names())
     cursor = Cursor(content.input.channels, content.input.size)
     stem = []
     for number, placed in enumerate(content.stem):

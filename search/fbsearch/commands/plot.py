@@ -72,7 +72,7 @@ def _figures(sources: tuple[str, ...]) -> dict[str, "Figure"]:
         for source in sources:
             if Path(source).is_dir():
                 raise SearchError(f"{source} is a folder, which is drawn alone; to compare, give its arch.json")
-            if not source.endswith(".json") and source not in ZOO.names():
+            if not source.endswith(".json") and source not in ZOO:
                 known = ", ".join(ZOO.names())
                 raise SearchError(f"{source} is no folder, no architecture file and no published network ({known})")
         found = {source.removesuffix(".json"): load_architecture(source) for source in sources}

@@ -56,7 +56,7 @@ def array_source(images: Array, labels: Indices, classes: tuple[str, ...], ident
 def open_source(name: str, size: int) -> tuple[Source, Source | None]:
     """Return the images of a data set by its name on the command line. Raises DataError."""
     kind, colon, rest = name.partition(":")
-    known = kind in SOURCES.names()
+    known = kind in SOURCES
     if not (known and colon) and name != "digits":
         if Path(name).exists():
             kind, rest = _kind_of(Path(name)), name
