@@ -10,6 +10,7 @@ from fblut.table import Lut
 from fbprof.journal import read_journal
 from fbprof.measure import journal_path
 from fbprof.plan import Plan
+from fbspace.architecture import is_network
 
 
 def plan_summary(plan: Plan, table: Path) -> dict[str, object]:
@@ -89,4 +90,5 @@ def print_summary(lut: Lut, table: Path, journal: Path, ci_percent: float, secon
     click.echo(f"verdict: {metadata.verdict}")
     for warning in metadata.warnings:
         click.echo(f"  - {warning}")
-    click.echo(f"next: fbsearch run --lut {table}    raw samples: {journal}")
+    then = f"fbprof verify {metadata.space}" if is_network(metadata.space) else "fbsearch run"
+    click.echo(f"next: {then} --lut {table}    raw samples: {journal}")
