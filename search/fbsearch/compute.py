@@ -13,15 +13,15 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from fbsearch.depthwise import use_fast_depthwise
+from fbsearch.convolutions import use_own_convolutions
 from fbsearch.errors import SearchError
 
 AMP = {"none": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 M = TypeVar("M", bound=nn.Module)
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""glibc's names (malloc.h) for the free bytes above which the heap shrinks, and those from which a block is mapped."""
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
+"""glibc's names (malloc.h): free bytes above which a heap shrinks, bytes from which a block is mapped, most heaps."""
 KEPT_BYTES, MAPPED_BYTES = 64 << 20, 4 << 20
 
 
@@ -82,7 +82,7 @@ class Compute:
     def place(self, module: M) -> M:
         """Move a module to the device, in the memory layout and form that convolutions are fast in."""
         if self.device.type == "cpu":
-            use_fast_depthwise(module)
+            use_own_convolutions(module)
         return module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
     def batch(self, x: Tensor) -> Tensor:
@@ -95,13 +95,15 @@ class Compute:
 
 
 def map_large_blocks() -> None:
-    """Let this process map large tensors one by one, and give each back when it is freed (glibc; nothing elsewhere).
+    """Let this process map large tensors one by one, and take all others from one heap (glibc; nothing elsewhere).
 
     Networks that differ from step to step leave gaps of all sizes in the heap, into which no aligned block of the same
-    size fits again: an eighth of a search's memory.
+    size fits again, and the thread of the backward pass has a heap of its own: an eighth of a search's memory, and a
+    fifth of its time.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt is not None:
             mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
             mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES)
+            mallopt(M_ARENA_MAX, 1)

@@ -1,8 +1,11 @@
-"""Depthwise convolutions on a CPU: the same convolution, its weight gradient summed up where the library is slow at it.
+"""Convolutions on a CPU that the library is slow or wrong at, computed another way: the same in value and gradient.
 
 oneDNN computes the weight gradient of a depthwise convolution by a plain loop where the kernel is larger than the map,
 as it is in the last stages on small images: 72 ms beside 0.3 ms for the convolution itself (1,104 channels, 5x5 on
-1x1, batch 128, one core), more than all else in a step of w.
+1x1, batch 128, one core), more than all else in a step of w. It is summed up tap by tap.
+
+The gradients of a 1x1 convolution with a stride write beyond their memory where fewer than 8 channels come in, channels
+last (torch 2.13 with AVX-512: the heap is corrupted). The pixels that the stride leaves out are left out before.
 """
 
 from typing import Any
@@ -14,12 +17,26 @@ from torch import Tensor, nn
 Pair = tuple[int, int]
 
 
-def use_fast_depthwise(module: nn.Module) -> None:
-    """Let the depthwise convolutions of a module compute their gradients this way; nothing else of them changes."""
+def use_own_convolutions(module: nn.Module) -> None:
+    """Let the convolutions of a module that are concerned compute this way; nothing else of them changes."""
     for conv in module.modules():
-        if type(conv) is nn.Conv2d and 1 < conv.groups == conv.in_channels == conv.out_channels:
-            plain = conv.bias is None and conv.padding_mode == "zeros" and conv.dilation == (1, 1)
-            conv.__class__ = DepthwiseConv2d if plain else nn.Conv2d
+        if type(conv) is not nn.Conv2d or conv.padding_mode != "zeros":
+            continue
+        if 1 < conv.groups == conv.in_channels == conv.out_channels:
+            if conv.bias is None and conv.dilation == (1, 1):
+                conv.__class__ = DepthwiseConv2d
+        elif conv.kernel_size == (1, 1) and conv.stride != (1, 1) and conv.padding == (0, 0):
+            conv.__class__ = StridedPointwiseConv2d
+
+
+class StridedPointwiseConv2d(nn.Conv2d):
+    """A 1x1 convolution with a stride."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map N, C, H, W to N, C', H/stride, W/stride."""
+        if x.device.type != "cpu":
+            return super().forward(x)
+        return F.conv2d(x[:, :, :: self.stride[0], :: self.stride[1]], self.weight, self.bias, groups=self.groups)
 
 
 class DepthwiseConv2d(nn.Conv2d):
