@@ -80,7 +80,7 @@ def calibrate(operators: Sequence[OpSpec], isolated_us: Floats, counts: Floats, 
         scaled = to_factor * deviations
         factor = 1 + scaled @ fit.coefficients
         if factor.min() >= SMALLEST_FACTOR:
-            variance = np.einsum("ij,jk,ik->i", scaled, fit.covariance, scaled)
+            variance = fit.variance(scaled)
             fits.append(
                 (fit.error, fit.parameters, factor, variance, float(deviations[-1] * fit.coefficients[-1]) * scale_us)
             )
@@ -112,19 +112,32 @@ class _Fit:
     `parameters` is how many free ones the shrunken coefficients amount to.
     """
 
+    design: Floats
+    inverse: Floats
     coefficients: Floats
-    covariance: Floats
+    noise: float
     error: float
     parameters: float
 
+    def variance(self, directions: Floats) -> Floats:
+        """Return the variance of the coefficients along directions, d' · noise · (D'D + I)⁻¹ · d for every row d."""
+        seen = directions @ self.design.T
+        variance: Floats = self.noise * ((directions**2).sum(1) - ((seen @ self.inverse) * seen).sum(1))
+        return np.maximum(variance, 0.0)
+
 
 def _ridge(design: Floats, target: Floats) -> _Fit:
-    """Minimise ‖target − design·β‖² + ‖β‖²; scaled columns shrink in proportion to their scale."""
-    inverse = np.asarray(np.linalg.inv(design.T @ design + np.eye(design.shape[1])), dtype=np.float64)
-    hat = design @ inverse @ design.T
-    coefficients = inverse @ design.T @ target
-    residual = target - design @ coefficients
+    """Minimise ‖target − design·β‖² + ‖β‖²; scaled columns shrink in proportion to their scale.
+
+    There are fewer observations than coefficients, so what is inverted is DD' + I:
+    (D'D + I)⁻¹ = I − D'(DD' + I)⁻¹D.
+    """
+    kernel = design @ design.T
+    inverse = np.asarray(np.linalg.inv(kernel + np.eye(len(target))), dtype=np.float64)
+    hat = kernel @ inverse
+    residual = target - hat @ target
     parameters = float(np.trace(hat))
     noise = float(residual @ residual) / max(len(target) - parameters, 1.0)
     left_out = residual / (1 - np.diag(hat))
-    return _Fit(coefficients, noise * inverse, float(np.sqrt(np.mean(left_out**2))), float(np.trace(hat)))
+    error = float(np.sqrt(np.mean(left_out**2)))
+    return _Fit(design, inverse, design.T @ (inverse @ target), noise, error, parameters)
