@@ -70,7 +70,7 @@ def _missing(lut: Lut, space: Space | None) -> Iterator[Finding]:
         )
         return
     for spec in space.operators():
-        if spec.key() not in lut.rows:
+        if lut.row(spec) is None:
             yield Finding("error", "missing", (spec.key(),), f"{spec.key()}: no row; {_measure_again(lut.metadata)}")
 
 

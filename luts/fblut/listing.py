@@ -2,11 +2,11 @@
 
 from fblut.table import Lut
 from fbspace.architecture import Architecture
-from fbspace.space import Space
 
 
-def list_layers(architecture: Architecture, space: Space, lut: Lut) -> str:
+def list_layers(architecture: Architecture, lut: Lut) -> str:
     """Return one line per operator: layer, candidate, key, microseconds. Raises LutError where a row is missing."""
+    space = architecture.load_space()
     specs = architecture.specs(space)
     labels = ["stem"] * len(space.stem) + [str(layer.index) for layer in space.layers]
     names = ["-"] * len(space.stem) + list(architecture.choices)
@@ -14,10 +14,16 @@ def list_layers(architecture: Architecture, space: Space, lut: Lut) -> str:
     labels, names = labels + ["head"] * padding, names + ["-"] * padding
     widths = max(len(name) for name in names), max(len(spec.key()) for spec in specs)
     lines = [f"{'layer':>5}  {'choice':{widths[0]}}  {'operator':{widths[1]}}  {'µs':>9}"]
+    between = 0
     for label, name, spec in zip(labels, names, specs, strict=True):
-        fixed = spec.key() in lut.rows and lut.rows[spec.key()].status == "fixed"
-        cost = "left out" if spec.is_identity else "fixed" if fixed else f"{lut.latency_us(spec):.1f}"
+        row = None if spec.is_identity else lut.row(spec)
+        about = "~" if row is not None and spec.key() not in lut.rows else ""
+        fixed = row is not None and row.status == "fixed"
+        cost = "left out" if spec.is_identity else "fixed" if fixed else f"{about}{lut.latency_us(spec):.1f}"
+        between += bool(about)
         lines.append(f"{label:>5}  {name:{widths[0]}}  {spec.key():{widths[1]}}  {cost:>9}")
+    if between:
+        lines.append(f"{'':>5}  ~ interpolated between measured operators: {between} of {len(specs)}")
     if lut.metadata.network_us:
         lines.append(
             f"{'':>5}  {'':{widths[0]}}  {'fixed cost of a network':{widths[1]}}  {lut.metadata.network_us:9.1f}"

@@ -2,8 +2,8 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import pydantic
@@ -30,6 +30,9 @@ class Metadata(pydantic.BaseModel):
     `network_us` is what every network costs beside its operators. `calibration_networks` whole networks were measured
     to put the rows into the context of a network (0: rows are operators timed alone), and `network_error_percent` is
     the root mean square error of the sum for networks that the calibration has not seen, without the rows' own noise.
+
+    `grid_points` says that the rows are a grid over widths and sizes, of so many points on every axis: operators in
+    between are interpolated (`fblut.interpolate`).
     """
 
     model_config = pydantic.ConfigDict(extra="allow", frozen=True)
@@ -57,6 +60,7 @@ class Metadata(pydantic.BaseModel):
     network_us: Annotated[float, pydantic.Field(allow_inf_nan=False)] = 0.0
     calibration_networks: Annotated[int, pydantic.Field(ge=0)] = 0
     network_error_percent: Annotated[float, pydantic.Field(ge=0)] | None = None
+    grid_points: Annotated[int, pydantic.Field(ge=2)] | None = None
     verdict: Literal["good", "usable", "do not use"] | None = None
     warnings: tuple[str, ...] = ()
 
@@ -100,12 +104,24 @@ class Lut:
 
     metadata: Metadata
     rows: dict[str, Row]
+    _between: list[Callable[[OpSpec], Row | None]] = field(default_factory=list, repr=False, compare=False)
+
+    def row(self, spec: OpSpec) -> Row | None:
+        """Return the row of an operator; in a table of a grid, one interpolated between rows where it has none."""
+        row = self.rows.get(spec.key())
+        if row is not None or self.metadata.grid_points is None:
+            return row
+        if not self._between:
+            from fblut.interpolate import Interpolation
+
+            self._between.append(Interpolation(self.rows.values()).row)
+        return self._between[0](spec)
 
     def latency_us(self, spec: OpSpec) -> float:
         """Return what an operator adds to a network, 0 for an identity. Raises LutError where it is not known."""
         if spec.is_identity:
             return 0.0
-        row = self.rows.get(spec.key())
+        row = self.row(spec)
         if row is None:
             raise LutError(f"the table has no row for operator {spec.key()}")
         if row.status == "fixed":
@@ -129,7 +145,8 @@ class Lut:
         latency_us = self.predict_us(counts.elements())
         variance = (latency_us * (self.metadata.network_error_percent or 0.0) / 100) ** 2
         for spec, count in counts.items():
-            row = self.rows[spec.key()]
+            row = self.row(spec)
+            assert row is not None  # its latency has just been read
             if row.status == "fixed":
                 continue
             if row.ci_low_us is None or row.ci_high_us is None:
@@ -143,7 +160,7 @@ class Lut:
         return [spec for spec in dict.fromkeys(specs) if not spec.is_identity and not self._has(spec)]
 
     def _has(self, spec: OpSpec) -> bool:
-        row = self.rows.get(spec.key())
+        row = self.row(spec)
         return row is not None and (row.latency_us is not None or row.status == "fixed")
 
     def require(self, specs: Iterable[OpSpec], what: str) -> None:

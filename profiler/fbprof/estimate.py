@@ -1,8 +1,8 @@
 """Estimate: from raw samples to a table: medians with distribution-free intervals, put into context by networks."""
 
+import itertools
 import math
 import statistics
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
@@ -10,9 +10,11 @@ import numpy as np
 from scipy.special import stdtrit
 
 from fbagents.protocol import Hello
+from fblut.interpolate import Interpolation
 from fblut.table import NORMAL_95, Lut, Metadata, Row
 from fbprof.calibrate import MIN_NETWORKS, Calibration, calibrate
 from fbprof.conditions import describe_conditions
+from fbprof.grid import planned_operators
 from fbprof.journal import JournalContent
 from fbprof.samples import Samples, usable_samples
 from fbprof.subject import is_network_key, network_specs
@@ -42,13 +44,14 @@ def estimate(
     """
     samples = usable_samples(content, correct_drift)
     rows: dict[str, Row] = {}
-    for spec in space.operators():
+    for spec in planned_operators(space, content.start.identity.get("grid_points")):
         row = _row(spec, samples, content.failed)
         if row is not None:
             rows[spec.key()] = row
     networks = network_latencies_us(samples)
     chosen = {key: us for key, us in networks.items() if calibrate_by is None or key in calibrate_by}
-    calibration, used = _calibrate(rows, chosen, space)
+    is_grid = content.start.identity.get("grid_points") is not None
+    calibration, used = _calibrate(rows, chosen, space, is_grid)
     if calibration is not None:
         rows = _in_context(rows, calibration)
     metadata = _metadata(content, samples).model_copy(update=_calibrated(calibration, used))
@@ -119,16 +122,26 @@ def network_latencies_us(samples: Samples) -> dict[str, float]:
 
 
 def _calibrate(
-    rows: Mapping[str, Row], networks_us: Mapping[str, float], space: Space
+    rows: Mapping[str, Row], networks_us: Mapping[str, float], space: Space, is_grid: bool
 ) -> tuple[Calibration | None, int]:
-    """Return the calibration by the networks whose operators are all measured, and how many those are."""
+    """Return the calibration by the networks whose operators are all measured, and how many those are.
+
+    In a grid they may lie between measured ones: a network is a sum of rows there too, each by its weights. So the
+    factors take interpolation into account, and the error for networks that were not seen has its error in it.
+    """
     measured = [row for row in rows.values() if row.isolated_us is not None]
     number = {row.spec: index for index, row in enumerate(measured)}
+    between = Interpolation(measured if is_grid else [])
     counts, latencies = [], []
     for key, latency_us in networks_us.items():
-        specs = Counter(network_specs(key, space))
-        if all(spec in number for spec in specs):
-            counts.append([float(specs[row.spec]) for row in measured])
+        parts = [
+            [(rows[spec.key()], 1.0)] if spec in number else between.parts(spec) for spec in network_specs(key, space)
+        ]
+        if all(part is not None for part in parts):
+            count = np.zeros(len(measured))
+            for row, weight in itertools.chain.from_iterable(part or [] for part in parts):
+                count[number[row.spec]] += weight
+            counts.append(count)
             latencies.append(latency_us)
     if len(latencies) < MIN_NETWORKS:
         return None, 0
@@ -223,6 +236,7 @@ def _metadata(content: JournalContent, samples: Samples) -> Metadata:
         runs=identity["runs"],
         dropped=identity["dropped"],
         seed=identity["seed"],
+        grid_points=identity.get("grid_points"),
         rounds=min(operators, default=0),
         agent=hello.agent,
         tool_version=content.start.tool_version,

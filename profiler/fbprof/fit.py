@@ -83,6 +83,7 @@ def design_of(networks: Sequence[MeasuredNetwork], space: Space, preferred: froz
     Where no candidate is the identity the reference is one of `preferred`, else the space's skip, else the candidate
     of the fewest multiply-accumulates; it has to occur.
     """
+    space.refuse_masks("fbprof fit")
     for network in networks:
         if network.head_channels != networks[0].head_channels:
             raise NetworksError(

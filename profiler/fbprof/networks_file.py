@@ -85,7 +85,7 @@ class _Header:
             first = columns.index(twice)
             second = columns.index(twice, first + 1)
             raise NetworksError(f"{where}: columns {first + 1} and {second + 1} are both called {twice!r}; keep one")
-        expected = [f"op{number}" for number in range(len(space.layers))]
+        expected = [f"op{number}" for number in range(len(space.decisions))]
         missing = [name for name in expected if name not in columns]
         beyond = [name for name in columns if _LAYER.fullmatch(name) and name not in expected]
         if missing or beyond:
@@ -109,8 +109,8 @@ class _Header:
                 f"(space {self.space.name} has {len(self.layers)}); complete the line or remove it"
             )
         choices = tuple(
-            self._choice(cells, column, where, layer.candidates)
-            for column, layer in zip(self.layers, self.space.layers, strict=True)
+            self._choice(cells, column, where, decision.options)
+            for column, decision in zip(self.layers, self.space.decisions, strict=True)
         )
         name = cells[self.columns.index("name")] if "name" in self.columns else ""
         return MeasuredNetwork(choices, self._head(cells, where), self._latency_us(cells, where), name, where)

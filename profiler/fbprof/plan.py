@@ -2,11 +2,13 @@
 
 import hashlib
 import random
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 from fblut.table import Metadata
+from fbprof.grid import most_points, planned_operators
 from fbprof.subject import Subject, network, operator
 from fbspace.architecture import ZOO, load_architecture
 from fbspace.draw import draw_networks
@@ -43,7 +45,8 @@ class Plan:
 
     Everything is visited MIN_ROUNDS times, then what is not yet known within ±`ci_percent` again, at most `rounds`
     times and for `max_time_s` seconds. `memory_bytes` bounds what is loaded at once; None is half of what is free.
-    `cores` is a text that `check_cores` returned: numbers, or a word that the device resolves.
+    `cores` is a text that `check_cores` returned: numbers, or a word that the device resolves. `grid_points` says that
+    the operators are a grid (`fbprof.grid`).
     """
 
     space: str
@@ -62,6 +65,7 @@ class Plan:
     max_time_s: float = 60 * DEFAULT_MAX_TIME_MIN
     memory_bytes: int | None = None
     before: Before = "others"
+    grid_points: int | None = None
 
     def identity(self) -> dict[str, object]:
         """Return what a journal must agree with to be continued; more visits and networks may be asked for."""
@@ -78,7 +82,7 @@ class Plan:
             "before": self.before,
             "seed": self.seed,
             "operators_sha256": hashlib.sha256(keys.encode()).hexdigest(),
-        }
+        } | ({} if self.grid_points is None else {"grid_points": self.grid_points})
 
     @property
     def subjects(self) -> list[Subject]:
@@ -100,9 +104,8 @@ class Plan:
         """Return a rough guess of the run's length in seconds, before anything is known of the device."""
         from fbspace.network import count_spec
 
-        macs = {spec: count_spec(spec).macs for subject in self.subjects for spec in subject.specs}
-        timed = [spec for subject in self.subjects for spec in subject.specs]
-        once = sum(macs[spec] for spec in timed) / ASSUMED_MACS_PER_S + ASSUMED_OVERHEAD_S * len(timed)
+        timed = Counter(spec for subject in self.subjects for spec in subject.specs)
+        once = sum(times * (count_spec(s).macs / ASSUMED_MACS_PER_S + ASSUMED_OVERHEAD_S) for s, times in timed.items())
         return (self.min_rounds + 1) * self.runs * once
 
 
@@ -125,10 +128,22 @@ def calibration_networks(space: Space, count: int, seed: int) -> tuple[Subject, 
 
     A space of one network has none.
     """
-    if all(len(layer.candidates) == 1 for layer in space.layers):
+    if all(len(decision.options) == 1 for decision in space.decisions):
         return ()
     drawn = draw_networks(space, count, f"calibration/{seed}", zoo_choices(space))
     return tuple(network(space, choices) for choices in drawn)
+
+
+def with_operators(plan: Plan, space: Space, networks: int, points: int | None = None) -> Plan:
+    """Return the plan with what is timed: all of a space, or the finest grid that fits its time, or one of `points`."""
+    chosen = calibration_networks(space, networks, plan.seed)
+
+    def gridded(count: int | None) -> Plan:
+        return replace(plan, operators=tuple(planned_operators(space, count)), networks=chosen, grid_points=count)
+
+    if points is None and space.is_masked:
+        points = most_points(space, lambda count: gridded(count).estimated_s() <= plan.max_time_s)
+    return gridded(points)
 
 
 def zoo_choices(space: Space) -> list[tuple[str, ...]]:

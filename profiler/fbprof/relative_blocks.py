@@ -53,6 +53,7 @@ def import_blocks(path: Path, space: Space, metadata: Mapping[str, object]) -> L
             "imported_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         }
     )
+    space.refuse_masks("fbprof import")
     fixed = {*space.stem, *space.heads[space.head_channels]}
     fixed.update(spec for layer in space.layers for spec in layer.candidates.values() if spec.kind == "skip")
     return Lut(described, {spec.key(): _row(spec, blocks, fixed) for spec in space.operators()})

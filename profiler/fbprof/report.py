@@ -33,8 +33,9 @@ def plan_summary(plan: Plan, table: Path) -> dict[str, object]:
 def print_plan(plan: Plan, table: Path) -> None:
     """Print what would be measured, without the operators."""
     summary = plan_summary(plan, table)
+    of = "" if plan.grid_points is None else f" (a grid of {plan.grid_points} points per axis)"
     click.echo(
-        f"{len(plan.operators)} operators of space {plan.space} and {len(plan.networks)} random networks on "
+        f"{len(plan.operators)} operators of space {plan.space}{of} and {len(plan.networks)} random networks on "
         f"{plan.device}, {plan.runtime}, {plan.precision}, {plan.threads} thread{'s' * (plan.threads != 1)}"
         f"\n{plan.min_rounds} rounds, then up to {plan.rounds} visits until within ±{plan.ci_percent:g} %, for at most "
         f"{plan.max_time_s / 60:g} min; {plan.timing}; {summary['visits_done']} visits are already in the journal"

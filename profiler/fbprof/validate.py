@@ -16,6 +16,7 @@ from fbprof.accuracy import Candidate, Figures, Result, figures_of, is_fitted, j
 from fbprof.errors import MeasurementError
 from fbprof.estimate import latency_of
 from fbprof.formats import check_precision, format_of
+from fbprof.grid import planned_operators
 from fbprof.journal import JournalContent
 from fbprof.networks_file import MeasuredNetwork, write_networks
 from fbprof.plan import Plan, calibration_networks, references, timing_of, zoo_choices
@@ -61,7 +62,7 @@ def draw_candidates(
     operators that the table lacks.
     """
     metadata = lut.metadata
-    size = math.prod(len(layer.candidates) for layer in space.layers)
+    size = math.prod(len(decision.options) for decision in space.decisions)
     calibrating = CALIBRATION_STREAM if size > ENUMERABLE else metadata.calibration_networks
     taken = {network(space, choices).specs for choices in [*exclude, *zoo_choices(space)]}
     stream = f"validation/{seed}"
@@ -178,7 +179,7 @@ def write_validation(path: Path, space: str, validation: Validation, metadata: M
 
 def _known_operators(lut: Lut, space: Space) -> list[OpSpec]:
     """Return the operators that the table has timed alone; where there are none, all whose cost it knows."""
-    rows = {spec: lut.rows.get(spec.key()) for spec in space.operators()}
+    rows = {spec: lut.rows.get(spec.key()) for spec in planned_operators(space, lut.metadata.grid_points)}
     timed = [spec for spec, row in rows.items() if row is not None and row.isolated_us is not None]
     return timed or [spec for spec in rows if not lut.missing([spec])]
 

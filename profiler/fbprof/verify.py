@@ -93,7 +93,8 @@ def verify(architecture: Architecture, lut: Lut, profile: Profile, rounds: int, 
         medians = _visit_medians(agent, list(models), rounds, *timing_of(metadata), seed)
         soc = agent.hello.soc
     now = {key: statistics.median(values) for key, values in medians.items()}
-    isolated = [(spec.key(), us) for spec in specs if (us := lut.rows[spec.key()].isolated_us) is not None]
+    rows = {spec.key(): lut.rows.get(spec.key()) for spec in specs}  # an interpolated one has not been timed
+    isolated = [(key, row.isolated_us) for key, row in rows.items() if row and row.isolated_us is not None]
     speed = sum(now[key] for key, _ in isolated) / sum(us for _, us in isolated) if isolated else None
     return Verification(lut.predict(specs), now[NETWORK], median_interval(medians[NETWORK]), speed, rounds, soc)
 

@@ -1,6 +1,7 @@
 """Architecture: one network of a space, as a JSON file; the published networks (the zoo) are such files."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -9,7 +10,7 @@ import pydantic
 from fbbase.files import read_text, write_text
 from fbbase.plugins import PluginFolder
 from fbspace.errors import ArchitectureError, SpaceError, SpecError
-from fbspace.listing import Listing
+from fbspace.listing import Listing, scale
 from fbspace.opspec import OpSpec
 from fbspace.space import SPACES, Space, load_space
 
@@ -75,6 +76,18 @@ class Architecture(pydantic.BaseModel):
         if self.network is not None:
             content["network"] = self.network.model_dump(mode="json", exclude_defaults=True)
         write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def choose(space_name: str, choices: Sequence[str], name: str, **fields: Any) -> Architecture:
+    """Return one network of a space; where widths or sizes were decided it lists its operators.
+
+    `fields` are further ones of the file. Raises ArchitectureError where a choice does not fit.
+    """
+    space = load_space(space_name)
+    if not space.is_masked:
+        return Architecture(name=name, space=space_name, choices=tuple(choices), **fields)
+    specs = space.specs(choices)
+    return Architecture(name=name, network=scale(space, specs, size=specs[0].height), **fields)
 
 
 def load_architecture(name: str) -> Architecture:

@@ -1,4 +1,4 @@
-"""Drawing random networks of a space: candidates uniformly in every layer, no network twice."""
+"""Drawing random networks of a space: the options of every decision uniformly, no network twice."""
 
 import itertools
 import math
@@ -30,11 +30,11 @@ def draw_networks(
 
 
 def _stream(space: Space, generator: random.Random) -> Iterator[tuple[str, ...]]:
-    names = [list(layer.candidates) for layer in space.layers]
+    names = [decision.options for decision in space.decisions]
     if math.prod(map(len, names)) <= ENUMERABLE:
         every = list(itertools.product(*names))
         generator.shuffle(every)
         yield from every
     else:
         while True:
-            yield tuple(generator.choice(candidates) for candidates in names)
+            yield tuple(generator.choice(options) for options in names)

@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from fbspace.widths import squeezed_channels
+
 ACTIVATION_LAYERS: dict[str, type[nn.Module]] = {
     "none": nn.Identity,
     "relu": nn.ReLU,
@@ -65,14 +67,3 @@ class SqueezeExcite(nn.Module):
         """Gate N, C, H, W by what was squeezed."""
         gated: Tensor = x * self.gate(self.expand(squeezed))
         return gated
-
-
-def squeezed_channels(channels: int) -> int:
-    """Return the width between the two convolutions of squeeze-excite."""
-    return round_channels(channels / 4)
-
-
-def round_channels(channels: float, multiple: int = 8) -> int:
-    """Round to a multiple, half up, one step more if that loses over 5 % (mobile-vision's rule)."""
-    rounded = max(multiple, int(channels + multiple / 2) // multiple * multiple)
-    return rounded + multiple if rounded < 0.95 * channels else rounded

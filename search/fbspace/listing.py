@@ -6,10 +6,10 @@ from typing import Annotated
 import pydantic
 
 from fbspace.errors import SpaceError
-from fbspace.layers import round_channels
 from fbspace.operators import Cursor, Input, Operator, PlacedOperator, Strict
 from fbspace.opspec import OpSpec
 from fbspace.space import Layer, Space
+from fbspace.widths import round_channels
 
 _Operators = Annotated[tuple[PlacedOperator, ...], pydantic.Field(min_length=1)]
 

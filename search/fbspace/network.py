@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fbspace.architecture import Architecture
-from fbspace.blocks import build_block
+from fbspace.blocks import BLOCKS, build_block
 from fbspace.opspec import OpSpec
 from fbspace.space import Space
 
@@ -66,6 +66,9 @@ def count_architecture(architecture: Architecture) -> Complexity:
 
 @functools.lru_cache(maxsize=4096)
 def count_spec(spec: OpSpec) -> Complexity:
-    """Count one operator, once: its block is run, which no thread may do while another one traces."""
+    """Count one operator, once: its block is run, which no thread may do while another one traces, or has a formula."""
+    count_it = getattr(BLOCKS.load(spec.kind), "count", None)
+    if count_it is not None:
+        return Complexity(*count_it(spec))
     with torch.device("meta"):
         return count(build_block(spec), spec.input_shape)

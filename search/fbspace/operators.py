@@ -1,5 +1,6 @@
 """Operators as files tell them, without the shapes that reach them, and the cursor that gives them these."""
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 import pydantic
@@ -63,6 +64,20 @@ class Cursor:
             width=self.width,
             stride=stride,
         )
+
+    def copy(self, channels: int | None = None) -> "Cursor":
+        """Return another one at the same place, with other channels if these are given."""
+        other = Cursor(self.channels if channels is None else channels, 0)
+        other.height, other.width = self.height, self.width
+        return other
+
+    def at(self, spec: OpSpec, **changes: Any) -> OpSpec:
+        """Return an operator with the input shape that is here, and other changes."""
+        return replace(spec, in_channels=self.channels, height=self.height, width=self.width, **changes)
+
+    def follow(self, spec: OpSpec, **changes: Any) -> OpSpec:
+        """Return an operator with the input shape that is here, and other changes, and go behind it."""
+        return self.advance(self.at(spec, **changes))
 
     def advance(self, spec: OpSpec) -> OpSpec:
         """Go behind an operator, and return it."""

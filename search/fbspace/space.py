@@ -1,11 +1,12 @@
 """Space: which networks may be built, read from a TOML table a person can read."""
 
 import contextlib
+import itertools
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import pydantic
 
@@ -14,7 +15,7 @@ from fbbase.files import read_text
 from fbbase.plugins import PluginFolder
 from fbspace.blocks import BLOCKS, build_block
 from fbspace.errors import ArchitectureError, SpaceError
-from fbspace.operators import Count, Cursor, Input, Operator, PlacedOperator, Strict
+from fbspace.operators import Count, Cursor, Operator, PlacedOperator, Strict
 from fbspace.opspec import OpSpec
 from fbspace.toml_lines import line_of
 
@@ -23,18 +24,46 @@ SPACES = PluginFolder("space", "fbspace.spaces", suffix=".toml")
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One layer to be searched: the candidates by name, all of the same input and output shape."""
+    """One layer to be searched: the candidates by name, all of the same input and output shape.
+
+    A layer may have several output `widths`, and so may the one before it (`ins`), and several `expansions`, of which
+    all candidates but skip take one. Candidates are then told at the largest; empty is what they tell.
+    """
 
     index: int
     stage: int
     candidates: dict[str, OpSpec]
+    ins: tuple[int, ...] = ()
+    expansions: tuple[float, ...] = ()
+    widths: tuple[int, ...] = ()
+
+    def expansions_of(self, spec: OpSpec) -> tuple[float, ...]:
+        """Return the expansions that a candidate may have."""
+        return self.expansions if self.expansions and spec.kind != "skip" else (spec.expansion,)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One of the decisions that make a network of a space, with its options by name; layer 0 is the whole network."""
+
+    layer: int
+    what: Literal["size", "block", "expansion", "width"]
+    options: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Its name in logs: size, layer_03 (which block), layer_03_expansion, layer_03_width."""
+        if self.what == "size":
+            return self.what
+        return f"layer_{self.layer:02d}" + (f"_{self.what}" if self.what != "block" else "")
 
 
 @dataclass(frozen=True, slots=True)
 class Space:
     """A search space: fixed stem, searchable layers, and a head (1x1 convolution, classifier) of a few widths.
 
-    `heads` maps the width of the last 1x1 convolution to the head's operators; the first is the default.
+    `heads` maps the width of the last 1x1 convolution to the head's operators; the first is the default. Where several
+    input `sizes` may be chosen, `input_size` and the shapes of all operators are those of the largest.
     """
 
     name: str
@@ -45,10 +74,11 @@ class Space:
     stem: tuple[OpSpec, ...]
     layers: tuple[Layer, ...]
     heads: dict[int, tuple[OpSpec, ...]]
+    sizes: tuple[int, ...] = ()
 
     @property
     def input_shape(self) -> tuple[int, int, int, int]:
-        """Shape of one input image: 1, channels, height, width."""
+        """Shape of one input image: 1, channels, height, width; of the largest where there are several."""
         return 1, self.input_channels, self.input_size, self.input_size
 
     @property
@@ -56,49 +86,162 @@ class Space:
         """Width of the default head."""
         return next(iter(self.heads))
 
+    @property
+    def is_masked(self) -> bool:
+        """Whether widths, expansions or sizes are decided beside the blocks (FBNetV2)."""
+        return len(self.sizes) > 1 or any(layer.widths or layer.expansions for layer in self.layers)
+
+    def refuse_masks(self, what: str) -> None:
+        """Raise SpaceError where more than blocks is decided."""
+        if self.is_masked:
+            raise SpaceError(
+                f"{what} takes spaces whose layers choose among blocks alone; in {self.name} widths, expansions or "
+                "sizes are chosen too"
+            )
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """What is decided, in order: the size if there are several, then of every layer block, expansion, width."""
+        found = [Decision(0, "size", tuple(map(str, self.sizes)))] if len(self.sizes) > 1 else []
+        for layer in self.layers:
+            found.append(Decision(layer.index, "block", tuple(layer.candidates)))
+            if len(layer.expansions) > 1:
+                found.append(Decision(layer.index, "expansion", tuple(f"{e:g}" for e in layer.expansions)))
+            if len(layer.widths) > 1:
+                found.append(Decision(layer.index, "width", tuple(map(str, layer.widths))))
+        return tuple(found)
+
+    @property
+    def skips(self) -> list[list[bool]]:
+        """Return, for every decision, which of its options are skip."""
+        kinds = {
+            (layer.index, "block"): [spec.kind == "skip" for spec in layer.candidates.values()] for layer in self.layers
+        }
+        return [kinds.get((d.layer, d.what), [False] * len(d.options)) for d in self.decisions]
+
     def specs(self, choices: Sequence[str], head_channels: int | None = None) -> list[OpSpec]:
         """Return the operators of one network in order, stem to classifier, identities included.
 
-        Raises ArchitectureError for the wrong number of choices, an unknown candidate or an unknown head.
+        There is a choice for every decision. Raises ArchitectureError for the wrong number of choices, and an unknown
+        option or head.
         """
-        if len(choices) != len(self.layers):
-            raise ArchitectureError(f"space {self.name} has {len(self.layers)} layers, but {len(choices)} are chosen")
+        decisions = self.decisions
+        if len(choices) != len(decisions):
+            what = "decisions" if self.is_masked else "layers"
+            raise ArchitectureError(f"space {self.name} has {len(decisions)} {what}, but {len(choices)} are chosen")
         head = self.head_channels if head_channels is None else head_channels
         if head not in self.heads:
             known = ", ".join(map(str, self.heads))
             raise ArchitectureError(f"space {self.name} has no head of {head} channels; it has {known}")
-        chosen = []
-        for layer, name in zip(self.layers, choices, strict=True):
-            if name not in layer.candidates:
-                known = ", ".join(layer.candidates)
-                raise ArchitectureError(
-                    f"layer {layer.index} of space {self.name} has no candidate {name!r}; it has {known}"
-                )
-            chosen.append(layer.candidates[name])
-        return [*self.stem, *chosen, *self.heads[head]]
+        chosen: dict[tuple[int, str], str] = dict(zip(((d.layer, d.what) for d in decisions), choices, strict=True))
+        for decision, choice in zip(decisions, choices, strict=True):
+            if choice not in decision.options:
+                what = "candidate" if decision.what == "block" else decision.what
+                where = f"layer {decision.layer} of space {self.name}" if decision.layer else f"space {self.name}"
+                raise ArchitectureError(f"{where} has no {what} {choice!r}; it has {', '.join(decision.options)}")
+        return self._specs(chosen, head)
+
+    def _specs(self, chosen: dict[tuple[int, str], str], head: int) -> list[OpSpec]:
+        cursor = Cursor(self.input_channels, int(chosen.get((0, "size"), self.input_size)))
+        specs = [cursor.follow(spec) for spec in self.stem]
+        for layer in self.layers:
+            spec = layer.candidates[chosen[layer.index, "block"]]
+            width = int(chosen.get((layer.index, "width"), spec.out_channels))
+            expansion = float(chosen.get((layer.index, "expansion"), spec.expansion))
+            fits = spec.expansion if spec.kind == "skip" else expansion
+            specs.append(cursor.follow(spec, out_channels=width, expansion=fits))
+        return specs + [cursor.follow(spec) for spec in self.heads[head]]
+
+    def cursors(self) -> dict[int, list[Cursor]]:
+        """Return, for every size, a cursor in front of the stem, of every layer, and of the head."""
+        found = {}
+        for size in self.sizes or (self.input_size,):
+            cursor = Cursor(self.input_channels, size)
+            at = [cursor.copy()]
+            for spec in self.stem:
+                cursor.follow(spec)
+            for layer in self.layers:
+                at.append(cursor.copy())
+                cursor.follow(next(iter(layer.candidates.values())))
+            found[size] = [*at, cursor]
+        return found
 
     def operators(self) -> list[OpSpec]:
-        """Return every distinct operator that has to be measured, in network order; identities need no measuring."""
-        every = [*self.stem]
-        every += [spec for layer in self.layers for spec in layer.candidates.values()]
-        every += [spec for head in self.heads.values() for spec in head]
-        return [spec for spec in dict.fromkeys(every) if not spec.is_identity]
+        """Return every distinct operator of its networks, in network order; identities need no measuring."""
+        every: dict[OpSpec, None] = {}
+        at = self.cursors().values()
+        for cursors in at:
+            every |= dict.fromkeys(self.placed(self.stem, cursors[0]))
+        for number, layer in enumerate(self.layers, start=1):
+            for cursors in at:
+                every |= dict.fromkeys(self.options(layer, cursors[number]))
+        for head in self.heads.values():
+            for cursors in at:
+                for channels in self.layers[-1].widths or (cursors[-1].channels,):
+                    every |= dict.fromkeys(self.placed(head, cursors[-1].copy(channels)))
+        return [spec for spec in every if not spec.is_identity]
+
+    def options(self, layer: Layer, at: Cursor) -> Iterator[OpSpec]:
+        """Yield the operators that a layer may be where the cursor is: by width in, candidate, expansion, width out."""
+        for channels in layer.ins or (at.channels,):
+            here = at.copy(channels)
+            for spec in layer.candidates.values():
+                for expansion, width in itertools.product(
+                    layer.expansions_of(spec), layer.widths or (spec.out_channels,)
+                ):
+                    yield here.at(spec, out_channels=width, expansion=expansion)
+
+    @staticmethod
+    def placed(specs: Sequence[OpSpec], cursor: Cursor) -> list[OpSpec]:
+        """Return operators one behind the other, from where the cursor is."""
+        cursor = cursor.copy()
+        return [cursor.follow(spec) for spec in specs]
 
 
 _Name = Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$")]
 
 
-class _Stage(Strict):
+def _listed(value: Any) -> Any:
+    """Return one value as a list of one."""
+    return value if isinstance(value, list) else [value]
+
+
+def _ascending(values: list[Any]) -> list[Any]:
+    return sorted(set(values))
+
+
+_Counts = Annotated[
+    list[Count],
+    pydantic.BeforeValidator(_listed),
+    pydantic.AfterValidator(_ascending),
+    pydantic.Field(min_length=1),
+]
+"""Options of a width or a size: a number, or a list of them."""
+
+_Expansions = Annotated[
+    list[Annotated[float, pydantic.Field(gt=0)]], pydantic.AfterValidator(_ascending), pydantic.Field(min_length=1)
+]
+
+
+class _Inputs(Strict):
     channels: Count
+    size: _Counts
+
+
+class _Stage(Strict):
+    channels: _Counts
     repeats: Count
     stride: Count
+    expansions: _Expansions | None = None
 
 
 class _SpaceFile(Strict):
     description: str
-    input: Input
+    input: _Inputs
     classes: Annotated[int, pydantic.Field(ge=2)]
-    head_channels: Annotated[list[Count], pydantic.Field(min_length=1)]
+    head_channels: Annotated[list[Count], pydantic.Field(min_length=1)] | None = None
+    head: Annotated[list[PlacedOperator], pydantic.Field(min_length=1)] | None = None
+    expansions: _Expansions | None = None
     stem: Annotated[list[PlacedOperator], pydantic.Field(min_length=1)]
     stages: Annotated[list[_Stage], pydantic.Field(min_length=1)]
     candidates: Annotated[dict[_Name, Operator], pydantic.Field(min_length=1)]
@@ -158,47 +301,81 @@ def _build(name: str, content: _SpaceFile, try_block: Callable[[OpSpec], None]) 
         with _at(*where, "kind"):
             if operator.kind not in BLOCKS:
                 raise UnknownNameError(BLOCKS.kind, operator.kind, BLOCKS.names())
-    cursor = Cursor(content.input.channels, content.input.size)
+    sizes = tuple(content.input.size)
+    cursor = Cursor(content.input.channels, sizes[-1])
     stem = []
     for number, placed in enumerate(content.stem):
         with _at("stem", number):
             stem.append(cursor.place(placed))
             try_block(stem[-1])
     layers = tuple(_layers(content, cursor, try_block))
-    heads: dict[int, tuple[OpSpec, ...]] = {}
-    for channels in content.head_channels:
-        head = Cursor(cursor.channels, cursor.height)
-        last = head.advance(head.spec(Operator(kind="conv"), channels, 1))
-        fc = head.spec(Operator(kind="classifier", activation="none"), content.classes, 1)
-        heads[channels] = (last, fc)
     return Space(
         name=name,
         description=content.description,
         input_channels=content.input.channels,
-        input_size=content.input.size,
+        input_size=sizes[-1],
         classes=content.classes,
         stem=tuple(stem),
         layers=layers,
-        heads=heads,
+        heads=_heads(content, cursor),
+        sizes=sizes if len(sizes) > 1 else (),
     )
+
+
+def _heads(content: _SpaceFile, cursor: Cursor) -> dict[int, tuple[OpSpec, ...]]:
+    """Return the heads by the width of their first operator."""
+    fc = PlacedOperator(kind="classifier", activation="none", channels=content.classes)
+    if (content.head is None) == (content.head_channels is None):
+        raise _MisplacedError(
+            ("head",), "a space has head_channels, widths of a 1x1 convolution, or a head of operators, not both"
+        )
+    every = content.head_channels or []
+    operators = [[PlacedOperator(kind="conv", channels=channels)] for channels in every] or [content.head or []]
+    heads = {}
+    for head in operators:
+        with _at("head" if content.head else "head_channels"):
+            here = cursor.copy()
+            specs = [here.place(operator) for operator in [*head, fc]]
+            heads[specs[0].out_channels] = tuple(specs)
+    return heads
 
 
 def _operators(content: _SpaceFile) -> Iterator[tuple[tuple[str | int, ...], Operator]]:
     """Yield every operator that the file tells, with its place."""
     yield from ((("stem", number), operator) for number, operator in enumerate(content.stem))
+    yield from ((("head", number), operator) for number, operator in enumerate(content.head or []))
     yield from ((("candidates", name), operator) for name, operator in content.candidates.items())
 
 
 def _layers(content: _SpaceFile, cursor: Cursor, try_block: Callable[[OpSpec], None]) -> Iterator[Layer]:
-    index = 0
+    index, ins = 0, [cursor.channels]
+    listed = content.expansions is not None or any(stage.expansions for stage in content.stages)
+    masked = listed or any(len(stage.channels) > 1 for stage in content.stages)
     for stage_number, stage in enumerate(content.stages, start=1):
+        expansions = stage.expansions or content.expansions or []
         for repeat in range(stage.repeats):
             index += 1
             stride = stage.stride if repeat == 0 else 1
             candidates = {}
             for name, operator in content.candidates.items():
                 with _at("candidates", name):
-                    candidates[name] = cursor.spec(operator, stage.channels, stride)
+                    largest = _expanded(operator, expansions, listed)
+                    candidates[name] = cursor.spec(largest, stage.channels[-1], stride)
                     try_block(candidates[name])
-            yield Layer(index, stage_number, candidates)
+            if masked:
+                yield Layer(index, stage_number, candidates, tuple(ins), tuple(expansions), tuple(stage.channels))
+            else:
+                yield Layer(index, stage_number, candidates)
+            ins = stage.channels
             cursor.advance(next(iter(candidates.values())))
+
+
+def _expanded(operator: Operator, expansions: list[float], listed: bool) -> Operator:
+    """Return a candidate at the largest of the expansions. Raises SpaceError where it has one of its own."""
+    if not listed or operator.kind == "skip":
+        return operator
+    if "expansion" in operator.model_fields_set:
+        raise SpaceError("it has an expansion of its own beside the listed expansions; leave one of them away")
+    if not expansions:
+        raise SpaceError("another stage lists expansions and this candidate's has none; list them for the whole space")
+    return operator.model_copy(update={"expansion": expansions[-1]})

@@ -60,6 +60,11 @@ if TYPE_CHECKING:
     type=click.IntRange(0),
     help="Random networks that put the table into context.  [default: 50, with --quick none]",
 )
+@click.option(
+    "--grid",
+    type=click.IntRange(2),
+    help="Points per axis of a space of several widths, expansions or sizes.  [default: what fits --max-time]",
+)
 @click.option("--runs", type=click.IntRange(1, 1000), default=3, show_default=True, help="Runs in a row per visit.")
 @click.option("--drop", type=click.IntRange(0), default=1, show_default=True, help="First runs of a visit not counted.")
 @click.option(
@@ -92,6 +97,7 @@ def command(
     max_time_min: float,
     rounds: int | None,
     networks: int | None,
+    grid: int | None,
     runs: int,
     drop: int,
     before: "Before",
@@ -112,6 +118,9 @@ def command(
     beside the table (NAME.journal.jsonl) as it arrives; after Ctrl-C, a crash or a power cut the same command
     continues there.
 
+    Of a space of several widths, expansions or sizes (FBNetV2) a grid is measured, with as many points as fit
+    --max-time, and operators between its points are interpolated.
+
     Several devices are measured at once, each with a journal and a table of its own (DEVICE.csv, in the folder -o).
     One that fails leaves the others alone; the exit code is then 4 where another one got its table or the same command
     can go on, and 3 where none could be measured.
@@ -126,7 +135,7 @@ def command(
     from fbbase.errors import CheckError
     from fbprof.farm import Job, check_devices
     from fbprof.formats import check_precision, format_of
-    from fbprof.plan import DEFAULT_NETWORKS, DEFAULT_ROUNDS, QUICK_ROUNDS, Plan, calibration_networks, describe
+    from fbprof.plan import DEFAULT_NETWORKS, DEFAULT_ROUNDS, QUICK_ROUNDS, Plan, describe, with_operators
     from fbprof.report import plan_summary, print_plan
     from fbspace.architecture import load_space_of
 
@@ -154,14 +163,14 @@ def command(
         runs=runs,
         dropped=drop,
         seed=seed,
-        operators=tuple(loaded_space.operators()),
-        networks=calibration_networks(loaded_space, networks, seed),
+        operators=(),
         rounds=rounds or (QUICK_ROUNDS if quick else DEFAULT_ROUNDS),
         ci_percent=ci_percent,
         max_time_s=60 * max_time_min,
         memory_bytes=memory_mb * 1_000_000 if memory_mb else None,
         before=before,
     )
+    plan = with_operators(plan, loaded_space, networks, grid)
     jobs = [
         Job(profile, replace(plan, device=profile.name, cores=profile.cores if cores is None else plan.cores), table)
         for profile, table in zip(profiles, tables, strict=True)

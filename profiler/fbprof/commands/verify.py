@@ -58,9 +58,8 @@ def command(
 def _print(network: "Architecture", lut: "Lut", result: "Verification", files: dict[str, str]) -> None:
     from fblut.listing import list_layers
 
-    space = network.load_space()
     click.echo(f"{network.name}, space {network.space}\n")
-    click.echo(list_layers(network, space, lut))
+    click.echo(list_layers(network, lut))
     threads = f"{lut.metadata.threads} thread{'s' * (lut.metadata.threads != 1)}"
     low, high = result.measured_ci_us or (result.measured_us, result.measured_us)
     click.echo(

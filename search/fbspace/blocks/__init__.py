@@ -1,4 +1,7 @@
-"""One file per kind of block; each has `build(spec) -> nn.Module`. The module is the block's only description."""
+"""One file per kind of block; each has `build(spec) -> nn.Module`. The module is the block's only description.
+
+A block with many widths may have `count(spec)` as well, what counting the module gives in a closed form.
+"""
 
 from typing import TYPE_CHECKING
 

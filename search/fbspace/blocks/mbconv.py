@@ -1,10 +1,13 @@
 """mbconv: the inverted residual of MobileNetV2 and V3 and of FBNetV2, whose first 1x1 is dropped at expansion 1."""
 
+import math
+
 from torch import Tensor, nn
 
 from fbspace.errors import SpecError
-from fbspace.layers import SqueezeExcite, conv_bn, round_channels
+from fbspace.layers import SqueezeExcite, conv_bn
 from fbspace.opspec import OpSpec
+from fbspace.widths import middle_channels, squeezed_channels
 
 
 class MBConv(nn.Module):
@@ -30,9 +33,17 @@ class MBConv(nn.Module):
         return x + y if self.residual else y
 
 
-def middle_channels(spec: OpSpec) -> int:
-    """Return the width between the two 1x1 convolutions."""
-    return spec.in_channels if spec.expansion == 1 else round_channels(spec.in_channels * spec.expansion)
+def count(spec: OpSpec) -> tuple[int, int]:
+    """Return the multiply-accumulates and parameters that counting the module gives, for spaces of 10^5 operators."""
+    middle, pixels_in, pixels_out = middle_channels(spec), spec.height * spec.width, math.prod(spec.output_size)
+    depthwise, project = spec.kernel**2 * middle, middle * spec.out_channels
+    expand = spec.in_channels * middle if spec.expansion != 1 else 0
+    squeezed = squeezed_channels(middle) if spec.squeeze_excite else 0
+    gates = 2 * middle * squeezed
+    biases = squeezed + middle if squeezed else 0
+    norms = 2 * (middle * (2 if expand else 1) + spec.out_channels)
+    macs = pixels_in * expand + pixels_out * (depthwise + project) + gates
+    return macs, expand + depthwise + project + gates + biases + norms
 
 
 def build(spec: OpSpec) -> nn.Module:

@@ -1,0 +1,83 @@
+"""Grid: which operators of a space of many widths are measured, so that all others lie between measured ones.
+
+On every axis (width in, width in the middle, width out, size of the input) so many points are taken, the smallest and
+the largest option among them. Blocks, strides and the kinds of activation are measured each for itself.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from fbspace.operators import Cursor
+from fbspace.opspec import OpSpec
+from fbspace.space import Layer, Space
+from fbspace.widths import middle_channels
+
+_T = TypeVar("_T", int, float)
+
+NEARLY_ONE = 1.001
+"""Stands for an expansion of 1 that has its first 1x1 convolution."""
+
+
+def spread(options: Sequence[_T], points: int) -> tuple[_T, ...]:
+    """Return so many of the options, the first and the last among them, evenly by their number."""
+    if len(options) <= points:
+        return tuple(options)
+    last = len(options) - 1
+    return tuple(options[round(i * last / (points - 1))] for i in range(points))
+
+
+def planned_operators(space: Space, points: int | None) -> list[OpSpec]:
+    """Return the operators to be measured: all of the space, or those of a grid."""
+    return space.operators() if points is None else grid_operators(space, points)
+
+
+def grid_operators(space: Space, points: int) -> list[OpSpec]:
+    """Return the distinct operators of a grid in network order, identities left out."""
+    every: dict[OpSpec, None] = {}
+    cursors = space.cursors()
+    at = [cursors[size] for size in spread(sorted(cursors), points)]
+    for places in at:
+        every |= dict.fromkeys(space.placed(space.stem, places[0]))
+    for number, layer in enumerate(space.layers, start=1):
+        for places in at:
+            every |= dict.fromkeys(_layer(layer, places[number], points))
+    for head in space.heads.values():
+        for places in at:
+            for channels in spread(space.layers[-1].widths, points) or (places[-1].channels,):
+                every |= dict.fromkeys(space.placed(head, places[-1].copy(channels)))
+    return [spec for spec in every if not spec.is_identity]
+
+
+def _layer(layer: Layer, at: Cursor, points: int) -> Iterator[OpSpec]:
+    ins, outs = layer.ins or (at.channels,), layer.widths
+    for spec in layer.candidates.values():
+        widths = outs or (spec.out_channels,)
+        if spec.kind == "skip":  # between equal widths nothing runs, so no point between those is between measured ones
+            yield from (at.copy(c).at(spec, out_channels=width) for c in ins for width in widths)
+            continue
+        for channels in spread(ins, points):
+            here = at.copy(channels)
+            for expansion in expansions_at(layer, spec, channels, points):
+                yield from (here.at(spec, out_channels=width, expansion=expansion) for width in spread(widths, points))
+
+
+def expansions_at(layer: Layer, spec: OpSpec, channels: int, points: int) -> list[float]:
+    """Return the expansions at a width in, for which the middle has the widths of the grid; and 1 where it is one."""
+    expanding = [e for e in layer.expansions_of(spec) if e != 1]
+    ins = layer.ins or (channels,)
+    middles = {middle_channels(replace(spec, in_channels=c, expansion=e)) for c in ins for e in expanding}
+    found = [1.0] if len(expanding) < len(layer.expansions_of(spec)) else []
+    for middle in spread(sorted(middles), points):
+        found.append(round(middle / channels, 4) if middle != channels else NEARLY_ONE)
+    return found
+
+
+def most_points(space: Space, fits: Callable[[int | None], bool]) -> int | None:
+    """Return the finest grid that fits, of at least 2 points; None, all operators, where these do."""
+    if fits(None):
+        return None
+    points, every = 2, len(space.operators())
+    while fits(points + 1) and len(grid_operators(space, points + 1)) < every:
+        points += 1
+    return points

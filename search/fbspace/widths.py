@@ -1,0 +1,19 @@
+"""How wide a block is within, and how widths are rounded: mobile-vision's rules, as in the published networks."""
+
+from fbspace.opspec import OpSpec
+
+
+def round_channels(channels: float, multiple: int = 8) -> int:
+    """Round to a multiple, half up, one step more if that loses over 5 % (mobile-vision's rule)."""
+    rounded = max(multiple, int(channels + multiple / 2) // multiple * multiple)
+    return rounded + multiple if rounded < 0.95 * channels else rounded
+
+
+def squeezed_channels(channels: int) -> int:
+    """Return the width between the two convolutions of squeeze-excite."""
+    return round_channels(channels / 4)
+
+
+def middle_channels(spec: OpSpec) -> int:
+    """Return the width between the two 1x1 convolutions of an inverted residual (`mbconv`)."""
+    return spec.in_channels if spec.expansion == 1 else round_channels(spec.in_channels * spec.expansion)

@@ -1,0 +1,65 @@
+"""Grids: every operator of a space lies between measured ones."""
+
+import random
+
+import pytest
+
+from fblut.table import Lut, Metadata, Row
+from fbprof.grid import grid_operators, most_points, spread
+from fbspace.network import count_spec
+from fbspace.space import Space, load_space
+
+MASKED = ["fbnetv2-tiny", "fbnetv2-f", "fbnetv2-p", "fbnetv2-l"]
+
+
+def lut_of(space: Space, points: int) -> Lut:
+    rows = {s.key(): Row(s, 8 + 1e-4 * count_spec(s).macs, samples=9) for s in grid_operators(space, points)}
+    metadata = Metadata(
+        space=space.name,
+        device="d",
+        runtime="litert",
+        runtime_version="1",
+        precision="float32",
+        threads=1,
+        grid_points=points,
+    )
+    return Lut(metadata, rows)
+
+
+@pytest.mark.parametrize("points", [2, 3])
+@pytest.mark.parametrize("name", MASKED)
+def test_every_operator_lies_between_measured_ones(name: str, points: int) -> None:
+    space = load_space(name)
+    lut = lut_of(space, points)
+    operators = space.operators()
+    assert len(lut.rows) < len(operators)
+    some = random.Random(0).sample(operators, min(1500, len(operators)))
+    assert lut.missing(some) == []
+    # multiply-accumulates are linear in all but the width of squeeze-excite, which is rounded, and so in steps
+    for spec in some:
+        expected = 8 + 1e-4 * count_spec(spec).macs
+        assert lut.latency_us(spec) == pytest.approx(expected, rel=0.12 if spec.squeeze_excite else 1e-9), spec.key()
+
+
+def test_spread_has_both_ends() -> None:
+    assert spread((1, 2, 3, 4, 5, 6, 7), 2) == (1, 7)
+    assert spread((1, 2, 3, 4, 5, 6, 7), 3) == (1, 4, 7)
+    assert spread((1, 2), 3) == (1, 2)
+    assert spread((5,), 2) == (5,)
+
+
+def test_the_finest_grid_that_fits_is_taken() -> None:
+    space = load_space("fbnetv2-tiny")
+    counts = {points: len(grid_operators(space, points)) for points in (2, 3, 4)}
+
+    def fits(limit: int) -> int | None:
+        def under(points: int | None) -> bool:
+            return (len(space.operators()) if points is None else counts[points]) <= limit
+
+        return most_points(space, under)
+
+    assert counts[2] < counts[3] < len(space.operators())
+    assert fits(10) == 2
+    assert fits(counts[3] - 1) == 2
+    assert fits(counts[3]) == 3
+    assert fits(len(space.operators())) is None
