@@ -20,7 +20,8 @@ import torch
 from _report import Figure, peak_mb, report
 from torch import Tensor, nn
 
-from fbsearch.masked_block import Choice, MaskedMBConv, Widths
+from fbsearch.masked import Choice, Widths
+from fbsearch.masked.mbconv import MaskedMBConv
 from fbsearch.masking import at_sides
 from fbspace.blocks import build_block
 from fbspace.opspec import OpSpec
@@ -65,12 +66,12 @@ class Masked(nn.Module):
         for block in self.blocks:
             assert isinstance(block, MaskedMBConv)
             choice = Choice(ins, torch.ones(1), sample(len(block.widths.outs), generator))
-            stride = block.spec.stride
+            below = [-(-side // block.spec.stride) for side in sides]
             if len(sides) == 1:
                 x = block(x, choice)
             else:
-                x = at_sides(lambda y, b=block, c=choice: b(y, c), x, at, sides, stride)
-            sides, ins = [-(-side // stride) for side in sides], choice.outs
+                x = at_sides(lambda y, b=block, c=choice: b(y, c), x, at, sides, max(below))
+            sides, ins = below, choice.outs
         return x.mean((2, 3))
 
 

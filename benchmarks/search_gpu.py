@@ -60,7 +60,7 @@ def open_search(strategy: str, space: Space, data: Data, batch: int, compute: Co
         rows,
     )
     settings = Settings(space=space.name, data="noise", strategy=strategy, batch=batch, augment="crop-flip")
-    skips = [[spec.kind == "skip" for spec in layer.candidates.values()] for layer in space.layers]
+    skips = space.skips
     objective = Objective.of("made-up", build_cost("lut", space, lut), None, load_loss("paper"), skips, settings)
     return Search(SuperNet.of(space, len(data.classes), 0), [objective], space, data, settings, compute)
 

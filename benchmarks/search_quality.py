@@ -28,7 +28,7 @@ from fblut.reading import read_lut
 from fblut.table import Lut, Metadata, Row
 from fbsearch.checkpoint import RunFolder
 from fbsearch.compute import Compute
-from fbsearch.costs import AdditiveCost, build_cost
+from fbsearch.costs import StepCost, build_cost
 from fbsearch.data import Data, load_data
 from fbsearch.derive import Networks, derive
 from fbsearch.evaluate import evaluate
@@ -40,7 +40,7 @@ from fbsearch.select import reachable
 from fbsearch.settings import Settings
 from fbsearch.supernet import SuperNet
 from fbsearch.train import train
-from fbspace.architecture import Architecture
+from fbspace.architecture import choose
 from fbspace.network import count_spec
 from fbspace.space import Space, load_space
 
@@ -74,10 +74,13 @@ PRESETS = {
 class Bench:
     """One run of the benchmark: what all its parts share, and the results of those that are finished."""
 
-    def __init__(self, preset: Preset, data: Data, space: Space, lut: Lut, compute: Compute, out: Path) -> None:
+    def __init__(
+        self, preset: Preset, data: Data, space: Space, lut: Lut, compute: Compute, out: Path, space_name: str = ""
+    ) -> None:
         self.preset, self.data, self.space, self.compute, self.out = preset, data, space, compute, out
+        self.lut, self.space_name = lut, space_name or space.name
         cost = build_cost("lut", space, lut)
-        assert isinstance(cost, AdditiveCost)
+        assert isinstance(cost, StepCost)
         self.cost, self.target_us = cost, sum(reachable(cost)) / 2
 
     def part(self, name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -104,7 +107,7 @@ class Bench:
             steps=self.preset.steps,
             seed=seed,
         )
-        skips = [[spec.kind == "skip" for spec in layer.candidates.values()] for layer in self.space.layers]
+        skips = self.space.skips
         objective = Objective.of("table", self.cost, self.target_us, load_loss("target"), skips, settings)
         net = SuperNet.of(self.space, len(self.data.classes), seed)
         return Search(net, [objective], self.space, self.data, settings, self.compute)
@@ -143,9 +146,9 @@ class Bench:
             seed=seed,
             steps=self.preset.steps,
         )
-        architecture = Architecture(name=name, space=self.space.name, choices=tuple(choices))
+        architecture = choose(self.space_name, choices, name)
         folder = RunFolder(self.out / f"train-{name}", {"choices": list(choices), "preset": repr(self.preset)}, {})
-        trained = train(architecture, self.space, self.data, recipe, folder, self.compute)
+        trained = train(architecture, architecture.load_space(), self.data, recipe, folder, self.compute)
         test = evaluate(trained.network, self.data, self.data.test, 256, self.compute)
         return {"test_accuracy_percent": test.top1_percent, "seconds": trained.seconds}
 

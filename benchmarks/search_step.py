@@ -26,9 +26,9 @@ from _report import Figure, peak_mb, report
 from torch import Tensor, nn
 
 from fblut.table import Lut, Metadata, Row
+from fbsearch.convolutions import DepthwiseConv2d
 from fbsearch.costs import build_cost
 from fbsearch.data import Data, load_data
-from fbsearch.depthwise import DepthwiseConv2d
 from fbsearch.gumbel import gumbel_softmax
 from fbsearch.losses import load_loss
 from fbsearch.objective import Objective
@@ -132,7 +132,7 @@ def build_search(name: str, space: Space, data: Data) -> Search:
     """Return the search of a strategy, or the plain way's."""
     settings = Settings(space=space.name, data="digits", strategy="mixture" if name == "plain" else name, limit=200)
     make = PlainSearch if name == "plain" else Search
-    skips = [[spec.kind == "skip" for spec in layer.candidates.values()] for layer in space.layers]
+    skips = space.skips
     cost = build_cost("lut", space, made_up_table(space))
     objective = Objective.of("made-up", cost, None, load_loss(settings.loss), skips, settings)
     return make(SuperNet.of(space, len(data.classes), settings.seed), [objective], space, data, settings)

@@ -9,13 +9,13 @@ candidates that cost more are pushed as readily as those that cost less. Among n
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fbsearch.costs import Cost
+from fbsearch.costs import AdditiveCost, Cost
 from fbsearch.rows import in_rows, softmax
 
 MAX_TILT = 1e3
@@ -26,27 +26,20 @@ TOLERANCE = 1e-6
 def tilt(theta: Sequence[Tensor], cost: Cost, target: float) -> float:
     """Change θ in place so that the expected cost is the target, and return λ · target; as near as θ can come.
 
-    The cost is linear in the probabilities, as all are that have a target.
+    A cost that is not linear in the probabilities (`ChainCost`: layers of which each depends on the width before it)
+    is taken as its tangent at P_θ, along which λ is sought; the next step begins with another tangent.
     """
     from scipy.optimize import brentq
 
     p = [p_l.requires_grad_() for p_l in softmax([theta_l.detach() for theta_l in theta])]
     here = cost(p)
-    # What a layer costs at least changes nothing: subtracting it keeps θ from drifting.
+    # What a decision costs at least changes nothing: subtracting it keeps θ from drifting.
     slopes = [(slope - slope.min()) / target for slope in torch.autograd.grad(here, p)]
-    # All layers at once, as rows: E[cost] is linear in P_θ, so P_θ times the slopes is all of it that changes.
-    rows = in_rows([theta_l.detach() for theta_l in theta]).double().numpy()
-    slope_rows = in_rows(slopes, 0.0).double().numpy()
-
-    def changing(multiplier: float) -> float:
-        tilted = rows - multiplier * slope_rows
-        p = np.exp(tilted - tilted.max(axis=1, keepdims=True))
-        return float(((p * slope_rows).sum(axis=1) / p.sum(axis=1)).sum())
-
-    constant = here.item() / target - changing(0.0)
+    at = _linear if isinstance(cost, AdditiveCost) else _along
+    cost_at = at([theta_l.detach() for theta_l in theta], slopes, cost, here.item(), target)
 
     def error(multiplier: float) -> float:
-        return math.log(constant + changing(multiplier))
+        return math.log(cost_at(multiplier) / target)
 
     multiplier = 0.0
     excess = error(0.0)
@@ -59,3 +52,29 @@ def tilt(theta: Sequence[Tensor], cost: Cost, target: float) -> float:
             for theta_l, slope in zip(theta, slopes, strict=True):
                 theta_l -= multiplier * slope
     return multiplier
+
+
+def _along(
+    theta: Sequence[Tensor], slopes: Sequence[Tensor], cost: Cost, here: float, target: float
+) -> Callable[[float], float]:
+    """Return λ · target → E[cost]."""
+
+    def cost_at(multiplier: float) -> float:
+        return float(cost(softmax([t - multiplier * slope for t, slope in zip(theta, slopes, strict=True)])))
+
+    return cost_at
+
+
+def _linear(
+    theta: Sequence[Tensor], slopes: Sequence[Tensor], cost: Cost, here: float, target: float
+) -> Callable[[float], float]:
+    """Return the same of a cost that is linear in P_θ: P_θ times the slopes is all of it that changes."""
+    rows, slope_rows = in_rows(theta).double().numpy(), in_rows(slopes, 0.0).double().numpy()
+
+    def changing(multiplier: float) -> float:
+        tilted = rows - multiplier * slope_rows
+        p = np.exp(tilted - tilted.max(axis=1, keepdims=True))
+        return float(((p * slope_rows).sum(axis=1) / p.sum(axis=1)).sum())
+
+    constant = here / target - changing(0.0)
+    return lambda multiplier: target * (constant + changing(multiplier))

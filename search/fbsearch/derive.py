@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fbsearch.costs import AdditiveCost
+from fbsearch.costs import StepCost
 from fbsearch.gumbel import gumbel
 from fbsearch.objective import Objective
 from fbsearch.search import Mean, Search, generator_of, one_hot
@@ -52,8 +52,18 @@ def derive(search: Search, objective: Objective, count: int, seed_name: str = "d
         estimate = objective.estimate
         estimated = [] if estimate is None else networks.likely([-v_l for v_l in estimate.per_layer()], 1)
         found = list(dict.fromkeys([*estimated, *networks.likely(list(objective.theta), count)]))[:count]
-    judged = [judge(search, objective, choices, search.data.validation) for choices in found]
+    judged = [judge(search, objective, choices, search.data.validation) for choices in _distinct(found, search)]
     return sorted(judged, key=lambda candidate: candidate.loss)
+
+
+def _distinct(found: Sequence[Choices], search: Search) -> list[Choices]:
+    """Return the first choices of every network: where a layer is skip, its expansion is nothing."""
+    decisions = search.space.decisions
+    networks = {
+        tuple(search.space.specs([d.options[i] for d, i in zip(decisions, choices, strict=True)])): choices
+        for choices in reversed(found)
+    }
+    return [choices for choices in found if choices in networks.values()]
 
 
 class Networks:
@@ -84,7 +94,7 @@ class Networks:
     def _most_probable(self, theta: Sequence[Tensor]) -> list[Choices]:
         if self.high is None:
             return [tuple(int(theta_l.argmax()) for theta_l in theta)]
-        assert isinstance(self.cost, AdditiveCost)  # the pipeline has refused a target for any other cost
+        assert isinstance(self.cost, StepCost)  # the pipeline has refused a target for any other cost
         log_p = [torch.log_softmax(theta_l.detach().double(), dim=-1).tolist() for theta_l in theta]
         return most_probable(log_p, self.cost, self.low, self.high)
 
@@ -101,5 +111,5 @@ def judge(search: Search, objective: Objective, choices: Choices, split: Split) 
         logits = network(channels_last(x))
         cross_entropy = F.cross_entropy(logits, y)
         mean.add(objective.loss.loss(cross_entropy, cost, objective.weighing), cross_entropy, logits, y)
-    names = [list(layer.candidates)[i] for layer, i in zip(search.space.layers, choices, strict=True)]
+    names = [decision.options[i] for decision, i in zip(search.space.decisions, choices, strict=True)]
     return Candidate(tuple(names), float(cost), mean.values()["loss"], mean.values()["accuracy_percent"])

@@ -21,6 +21,11 @@ def channel_mask(g: Tensor, widths: Sequence[int]) -> Tensor:
     return g @ ones.to(g.dtype)
 
 
+def masked(y: Tensor, g: Tensor, widths: Sequence[int]) -> Tensor:
+    """Return y ∘ Σ_i g_i 1_i of N, C, H, W; g may be on another device."""
+    return y * channel_mask(g, widths).to(y.device)[:, None, None]
+
+
 def joint(*decisions: Tensor) -> Tensor:
     """Return the weights of all combinations of independent decisions, the last one's options closest together."""
     weights = decisions[0]
@@ -29,15 +34,9 @@ def joint(*decisions: Tensor) -> Tensor:
     return weights
 
 
-def expected(g: Tensor, values: Sequence[float]) -> Tensor:
-    """Return Σ_i g_i v_i, the effective width or side that flows into costs (FBNetV2, section 3.3)."""
-    return g @ torch.tensor(values, dtype=g.dtype, device=g.device)
-
-
-def equal(g: Tensor, widths: Sequence[int], h: Tensor, others: Sequence[int]) -> Tensor:
-    """Return Σ_{i,j: widths_i = others_j} g_i h_j, the weight of two decisions taking the same width."""
-    same = torch.tensor(widths)[:, None] == torch.tensor(others)
-    return (torch.outer(g, h) * same.to(g)).sum()
+def same(p: Tensor, ins: Sequence[int], outs: Sequence[int]) -> Tensor:
+    """Return Σ_{i: ins_i = outs_o} p_i for every o: how likely the width that goes out is the one that came in."""
+    return p @ (torch.tensor(ins)[:, None] == torch.tensor(outs)).to(p)
 
 
 def subsample(x: Tensor, side: int) -> Tensor:
@@ -54,20 +53,24 @@ def intersperse(y: Tensor, side: int) -> Tensor:
     return spread
 
 
-def at_sides(run: Callable[[Tensor], Tensor], x: Tensor, g: Tensor, sides: Sequence[int], stride: int) -> Tensor:
+def at_sides(run: Callable[[Tensor], Tensor], x: Tensor, g: Tensor, sides: Sequence[int], out: int) -> Tensor:
     """Return Σ_i g_i U(b(S_i(x))): subsample the map to every side, run b there, and put the results back.
 
     To pad the smaller results at the edge would pair pixels of different places, and a b that ran on an interspersed
-    map would see zeros in place of neighbours (FBNetV2, figure 4). A side of weight zero is not run. b has that stride,
-    and the side of x is the largest.
+    map would see zeros in place of neighbours (FBNetV2, figure 4). A side of weight zero is not run. The side of x is
+    the largest, and b makes it `out`.
     """
-    out = -(-x.shape[2] // stride)
     results = [
-        g_i * intersperse(run(subsample(x, side)), out)
+        g_i.to(x.device) * intersperse(run(subsample(x, side)), out)
         for g_i, side, weight in zip(g, sides, g.tolist(), strict=True)
         if weight
     ]
     return torch.stack(results).sum(0)
+
+
+def fit(x: Tensor, channels: int) -> Tensor:
+    """Return a map with so many channels: zeros added, or channels dropped that no choice of this width uses."""
+    return torch.nn.functional.pad(x[:, :channels], (0, 0, 0, 0, 0, max(0, channels - x.shape[1])))
 
 
 def _taken(side: int, count: int, device: torch.device) -> Tensor:

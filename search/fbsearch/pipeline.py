@@ -15,12 +15,13 @@ from fblut.table import Lut
 from fblut.writing import format_lut
 from fbsearch.checkpoint import FILES, SEARCH, TRAIN, RunFolder, hash_text
 from fbsearch.compute import Compute
-from fbsearch.costs import AdditiveCost, Cost, build_cost
-from fbsearch.data import load_data
+from fbsearch.costs import Cost, StepCost, build_cost
+from fbsearch.data import Data, load_data
 from fbsearch.derive import Candidate, derive
 from fbsearch.errors import Interrupted, SearchError
 from fbsearch.evaluate import evaluate
 from fbsearch.losses import load_loss
+from fbsearch.masked_net import MaskedNet
 from fbsearch.objective import Objective
 from fbsearch.ranks import Ranks
 from fbsearch.recipe import Recipe
@@ -30,12 +31,18 @@ from fbsearch.select import reachable
 from fbsearch.settings import TARGET_SHARE, Settings
 from fbsearch.supernet import SuperNet
 from fbsearch.train import train
-from fbspace.architecture import Architecture, Predicted, load_architecture
+from fbspace.architecture import Architecture, Predicted, choose, load_architecture
 from fbspace.space import Space, load_space
 from fbspace.weights import save_weights
 
 TABLES = "tables"
 """Where a run folder keeps the tables it was made with."""
+TARGETS = {
+    "µs": ("--target-ms", 1e3, "ms"),
+    "MACs": ("--target-mmacs", 1e6, "million MACs"),
+    "parameters": ("--target-mparams", 1e6, "million parameters"),
+}
+"""The option that gives a target, by the cost's unit, what its value is multiplied by, and the unit of the value."""
 ALIKE = ("space", "precision")
 """What tables must have in common to be searched under with the same weights."""
 
@@ -105,15 +112,24 @@ def open_search(
 ) -> tuple[Search, RunFolder]:
     """Return the search of these settings, at its start, and its folder."""
     compute, space, loss = compute or Compute(), load_space(settings.space), load_loss(settings.loss)
-    skips = [[spec.kind == "skip" for spec in layer.candidates.values()] for layer in space.layers]
     objectives = []
-    for name, (table, target_ms) in zip(objective_names(settings), settings.objectives, strict=True):
+    for name, (table, value) in zip(objective_names(settings), settings.objectives, strict=True):
         cost = build_cost(settings.cost, space, luts[table])
-        if target_ms is not None:
-            check_target(target_ms * 1000, cost, table)
-        target = None if target_ms is None else target_ms * 1000
-        objectives.append(Objective.of(name, cost, target, loss, skips, settings))
-    data = load_data(
+        target = None if value is None else check_target(value, cost, table)
+        objectives.append(Objective.of(name, cost, target, loss, space.skips, settings))
+    data = data_of(settings, space, compute)
+    make = MaskedNet if space.is_masked else SuperNet
+    net = make.of(space, len(data.classes), settings.seed, settings.w_start == "alike")
+    inputs = {f"latency table {name}": hash_text(format_lut(lut)) for name, lut in luts.items()}
+    inputs["search space"] = hash_text(repr((space.stem, space.layers, space.heads, space.sizes)))
+    inputs["images"] = data.fingerprint
+    folder = RunFolder(path, settings.as_dict(), inputs)
+    return Search(net, objectives, space, data, settings, compute, ranks), folder
+
+
+def data_of(settings: Settings, space: Space, compute: Compute) -> Data:
+    """Return the images of a search, of the size that the networks of a space take."""
+    return load_data(
         settings.data,
         space.input_shape,
         settings.seed,
@@ -122,20 +138,14 @@ def open_search(
         w_share=settings.w_share,
         validation_share=settings.validation_share,
     )
-    net = SuperNet.of(space, len(data.classes), settings.seed, settings.w_start == "alike")
-    inputs = {f"latency table {name}": hash_text(format_lut(lut)) for name, lut in luts.items()}
-    inputs["search space"] = hash_text(repr((space.stem, space.layers, space.heads)))
-    inputs["images"] = data.fingerprint
-    folder = RunFolder(path, settings.as_dict(), inputs)
-    return Search(net, objectives, space, data, settings, compute, ranks), folder
 
 
 def objective_names(settings: Settings) -> list[str]:
     """Return the name of every objective: its table's, with the target where a table has several."""
     tables = [table for table, _ in settings.objectives]
     return [
-        table if tables.count(table) == 1 or target_ms is None else f"{table}-{target_ms:g}ms"
-        for table, target_ms in settings.objectives
+        table if tables.count(table) == 1 or target is None else f"{table}-{target:g}ms"
+        for table, target in settings.objectives
     ]
 
 
@@ -168,8 +178,7 @@ def check_tables(luts: Mapping[str, Lut], space: Space) -> None:
                     f"the tables {first[0]} and {name} have another {what} ({one!r} and {other!r}); one search takes "
                     f"tables of the same {what}, so run one for each"
                 )
-    specs = [*space.stem, *space.heads[space.head_channels]]
-    specs += [spec for layer in space.layers for spec in layer.candidates.values()]
+    specs = dataclasses.replace(space, heads={space.head_channels: space.heads[space.head_channels]}).operators()
     for lut in luts.values():
         if space_name(lut.metadata) != space.name:
             raise SearchError(
@@ -192,19 +201,28 @@ def check_alike(folder: RunFolder, ranks: Ranks) -> None:
             )
 
 
-def check_target(target_us: float, cost: Cost, table: str) -> None:
-    """Refuse a target that no network of the space comes near, with the range that is reachable."""
-    if not isinstance(cost, AdditiveCost) or cost.unit != "µs":
+def check_target(value: float, cost: Cost, table: str) -> float:
+    """Return a target in the cost's unit. Refuse one that no network comes near, with the range that is reachable."""
+    if not isinstance(cost, StepCost) or cost.unit not in TARGETS:
         raise SearchError(
-            f"--target-ms is a latency, but the cost is in {cost.unit}; leave one of the two options away"
+            f"a target is a latency, or millions of MACs or parameters, but the cost is in {cost.unit}; leave the "
+            "target or --cost away"
         )
+    option, factor, unit = TARGETS[cost.unit]
     least, greatest = reachable(cost)
-    if not least <= target_us <= greatest / TARGET_SHARE:
-        what = "no network is as fast" if target_us < least else "no network is as slow"
-        raise SearchError(
-            f"--target-ms {target_us / 1000:g} is out of reach: {what}. By the table {table}, networks of this space "
-            f"take {least / 1000:.4g} to {greatest / 1000:.4g} ms; choose a target in between"
+    if not least <= value * factor <= greatest / TARGET_SHARE:
+        what = "low" if value * factor < least else "high"
+        what = (
+            {"low": "no network is as fast", "high": "no network is as slow"}[what]
+            if unit == "ms"
+            else ("no network has as few" if what == "low" else "no network has as many")
         )
+        by, take = (f"By the table {table}, networks", "take") if unit == "ms" else ("Networks", "have")
+        raise SearchError(
+            f"{option} {value:g} is out of reach: {what}. {by} of this space {take} {least / factor:.4g} to "
+            f"{greatest / factor:.4g} {unit}; choose a target in between"
+        )
+    return value * factor
 
 
 def _conclude(search: Search, objective: Objective, table: str, lut: Lut, path: Path, folder: RunFolder) -> None:
@@ -213,19 +231,22 @@ def _conclude(search: Search, objective: Objective, table: str, lut: Lut, path: 
         return
     settings, suffix = search.settings, path.stem.removeprefix("arch")
     ranked = derive(search, objective, settings.samples + 1)
-    chosen = Architecture(name=path.parent.resolve().name + suffix, space=settings.space, choices=ranked[0].choices)
+    chosen = choose(settings.space, ranked[0].choices, path.parent.resolve().name + suffix)
     provenance = describe(search, objective, ranked)
     if settings.train_epochs:
         home = folder if not suffix else dataclasses.replace(folder, path=folder.path / objective.name)
         recipe = final_recipe(settings)
-        trained = train(chosen, search.space, search.data, recipe, home, search.compute, lr_option="--train-lr")
+        space, data = chosen.load_space(), search.data
+        if space.input_shape != data.input_shape:  # the size was searched too
+            data = data_of(settings, space, search.compute)
+        trained = train(chosen, space, data, recipe, home, search.compute, lr_option="--train-lr")
         save_weights(trained.network, home.path / "weights.pt")
-        tested = evaluate(trained.network, search.data, search.data.test, settings.batch, search.compute)
+        tested = evaluate(trained.network, data, data.test, settings.batch, search.compute)
         provenance["training"] = TrainingRecord.of(
-            search.data, recipe, trained, settings.w_share, settings.validation_share
+            data, recipe, trained, settings.w_share, settings.validation_share
         ).model_dump(mode="json")
         provenance["test_accuracy_percent"] = round(tested.top1_percent, 3)
-    predicted = predict(chosen, search.space, lut, table)
+    predicted = predict(chosen, lut, table)
     chosen.model_copy(update={"predicted": predicted, "provenance": provenance}).save(path)
 
 
@@ -244,9 +265,9 @@ def final_recipe(settings: Settings) -> Recipe:
     )
 
 
-def predict(architecture: Architecture, space: Space, lut: Lut, table: str) -> Predicted:
+def predict(architecture: Architecture, lut: Lut, table: str) -> Predicted:
     """Return what a table says of a network's latency."""
-    prediction = lut.predict(architecture.specs(space))
+    prediction = lut.predict(architecture.specs())
     return Predicted(
         latency_us=prediction.latency_us,
         ci_low_us=prediction.ci_low_us,
@@ -260,12 +281,14 @@ def predict(architecture: Architecture, space: Space, lut: Lut, table: str) -> P
 def describe(search: Search, objective: Objective, ranked: list[Candidate]) -> dict[str, Any]:
     """Return where a network came from: settings, data, and the networks it was chosen from."""
     best, data, space = ranked[0], search.data, search.space
-    skips = sum(layer.candidates[name].kind == "skip" for layer, name in zip(space.layers, best.choices, strict=True))
-    target_ms = None if objective.target is None else objective.target / 1000
+    decided = zip(space.decisions, space.skips, best.choices, strict=True)
+    skips = sum(marks[decision.options.index(choice)] for decision, marks, choice in decided)
+    target_ms = None if objective.target is None or objective.cost.unit != "µs" else objective.target / 1000
     return {
         "tool": f"fbnet-lab {__version__} fbsearch",
         "objective": objective.name,
         "settings": search.settings.as_dict() | {"target_ms": target_ms},
+        "target": None if objective.target is None else [objective.target, objective.cost.unit],
         "data_fingerprint": data.fingerprint,
         "classes": list(data.classes),
         "w_images": len(data.w),
@@ -316,13 +339,9 @@ def sample(
         if objective_name in (None, objective.name):
             for rank, candidate in enumerate(derive(search, objective, count, f"sample {seed}"), start=1):
                 provenance = describe(search, objective, [candidate])
-                drawn = Architecture(
-                    name=f"{objective.name}-{rank}",
-                    space=settings.space,
-                    choices=candidate.choices,
-                    provenance=provenance,
-                )
-                predicted = predict(drawn, search.space, luts[table], table)
+                name = f"{objective.name}-{rank}"
+                drawn = choose(settings.space, candidate.choices, name, provenance=provenance)
+                predicted = predict(drawn, luts[table], table)
                 file = output / f"{drawn.name}.json"
                 drawn.model_copy(update={"predicted": predicted}).save(file)
                 skips = provenance["skip_layers"]
@@ -330,9 +349,9 @@ def sample(
     return sampled
 
 
-def cross_table(found: list[Found], luts: Mapping[str, Lut], space: Space) -> dict[str, dict[str, float]]:
+def cross_table(found: list[Found], luts: Mapping[str, Lut]) -> dict[str, dict[str, float]]:
     """Return the predicted latency in µs of every network found on every device: network → table → µs."""
     return {
-        each.objective: {name: lut.predict_us(each.architecture.specs(space)) for name, lut in luts.items()}
+        each.objective: {name: lut.predict_us(each.architecture.specs()) for name, lut in luts.items()}
         for each in found
     }

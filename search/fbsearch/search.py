@@ -287,7 +287,8 @@ class Search:
     def _describe(self, objective: Objective, means: list[dict[str, float]]) -> dict[str, Any]:
         """Return what θ says after the epoch; P_θ = softmax(θ), without noise."""
         p = objective.probabilities()
-        names = [f"layer_{layer.index:02d}" for layer in self.space.layers]
+        decisions = self.space.decisions
+        names = [decision.name for decision in decisions]
         entropy = [float(-(p_l * p_l.log()).sum()) for p_l in p]
         return {
             "expected_cost": float(objective.cost(p)),
@@ -297,8 +298,8 @@ class Search:
             "entropy": sum(entropy) / len(entropy),
             "layer_entropy": dict(zip(names, entropy, strict=True)),
             "theta": {
-                name: dict(zip(layer.candidates, theta_l.tolist(), strict=True))
-                for name, layer, theta_l in zip(names, self.space.layers, objective.theta, strict=True)
+                decision.name: dict(zip(decision.options, theta_l.tolist(), strict=True))
+                for decision, theta_l in zip(decisions, objective.theta, strict=True)
             },
         } | {f"theta_{key}": value for mean in means for key, value in mean.items()}
 

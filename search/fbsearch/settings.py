@@ -34,8 +34,9 @@ class Settings:
     """Settings of one search; the defaults are FBNet's (facts: epochs, batch, optimisers, α, β, τ, splits).
 
     Warm-up and temperature follow the paper's schedule stretched to `epochs`, so a short search starts and ends at the
-    paper's temperatures. `objectives` are the tables by name, each with the latency in ms that the network found must
-    not exceed, if any; one θ is learned for each. `latency_weight` is λ of the losses with a λ. `w_sampling` says which
+    paper's temperatures. `objectives` are the tables by name, each with the target that the network found must not
+    exceed, if any, in ms (or millions of MACs or parameters); one θ is
+    learned for each. `latency_weight` is λ of the losses with a λ. `w_sampling` says which
     networks train the weights w: those of P_θ as in the paper, or uniform ones. Until the share `skip_delay` of the
     epochs with θ steps is over, skip neither gains nor loses. `evaluations` is how many networks the strategies without
     θ judge. `train_epochs` 0 leaves the final training to `fbsearch train`. `limit` is the largest number of training
@@ -103,7 +104,7 @@ class Settings:
             self._require(name, 0 <= getattr(self, name) < math.inf, "zero or a positive number")
         for _, target_ms in self.objectives:
             if target_ms is not None and not 0 < target_ms < math.inf:
-                raise SearchError(f"--target-ms must be a positive number, not {target_ms}")
+                raise SearchError(f"a target (--target-ms …) must be a positive number, not {target_ms}")
         self._require("w_start", self.w_start in ("alike", "random"), "alike or random")
         self._require("w_sampling", self.w_sampling in ("theta", "uniform"), "theta or uniform")
 

@@ -81,9 +81,8 @@ def micro_lut_file(micro_lut: Lut, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def objective(space: Space, lut: Lut, settings: Settings, target: float | None) -> Objective:
     """The objective of a table and a target in µs."""
-    skips = [[spec.kind == "skip" for spec in layer.candidates.values()] for layer in space.layers]
     cost = build_cost(settings.cost, space, lut)
-    return Objective.of("made-up", cost, target, load_loss(settings.loss), skips, settings)
+    return Objective.of("made-up", cost, target, load_loss(settings.loss), space.skips, settings)
 
 
 @pytest.fixture

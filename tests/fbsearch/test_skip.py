@@ -114,7 +114,7 @@ def test_another_start_is_refused() -> None:
 @pytest.mark.parametrize(("skips", "warns"), [(4, False), (5, True)])
 def test_more_skip_than_half_is_warned_of(skips: int, warns: bool, capsys: pytest.CaptureFixture[str]) -> None:
     choices = ("skip",) * skips + ("k3_e3",) * (8 - skips)
-    provenance = {"skip_layers": skips, "settings": {"target_ms": None}}
+    provenance = {"skip_layers": skips, "target": None}
     architecture = Architecture(name="x", space="fbnet-tiny", choices=choices, provenance=provenance)
     _warn(Found("a", "a", architecture, Path("arch.json")))
     warning = capsys.readouterr().err

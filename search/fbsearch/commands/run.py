@@ -16,7 +16,6 @@ _Command = Callable[..., Any]
 if TYPE_CHECKING:
     from fblut.table import Lut
     from fbsearch.pipeline import Found
-    from fbspace.space import Space
 
 
 def _option(name: str, help_text: str) -> Callable[[_Command], _Command]:
@@ -73,6 +72,8 @@ class _Numbers(click.ParamType[tuple[float, ...]]):
     multiple=True,
     help="Latency, by the table, that the network may have at most; once, or once for each --lut.",
 )
+@click.option("--target-mmacs", type=float, help="With --cost macs: millions of MACs that it may have at most.")
+@click.option("--target-mparams", type=float, help="With --cost params: millions of parameters that it may have.")
 @click.option("--targets", type=_Numbers(), help="Several targets from one training, such as 15,20,25.")
 @click.option(
     "--loss",
@@ -121,6 +122,8 @@ def command(
     as_json: bool,
     preset: str,
     target_ms: tuple[float, ...],
+    target_mmacs: float | None,
+    target_mparams: float | None,
     targets: tuple[float, ...] | None,
     **options: Any,
 ) -> None:
@@ -149,7 +152,6 @@ def command(
     from fbsearch.compute import Compute
     from fbsearch.pipeline import cross_table, run_search
     from fbsearch.ranks import EndedElsewhere, Ranks, local_rank
-    from fbspace.space import load_space
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -165,7 +167,8 @@ def command(
                     raise SearchError(
                         "two tables have the same file name; rename one, as networks are named after their table"
                     )
-                objectives = pair(list(luts), target_ms, targets or ())
+                chosen = target_of(options["cost"], target_ms, target_mmacs, target_mparams)
+                objectives = pair(list(luts), chosen, targets or ())
                 with_target = any(target is not None for _, target in objectives)
                 options["loss"] = options["loss"] or ("target" if with_target else "paper")
                 space = space or next(iter(luts.values())).metadata.space
@@ -176,8 +179,7 @@ def command(
         context.exit(ended.exit_code)
     if not ranks.is_first:
         return
-    searched_space = load_space(settings.space)
-    table = cross_table(found, luts, searched_space)
+    table = cross_table(found, luts)
     if as_json:
         networks = [each.architecture.model_dump(mode="json", exclude_none=True) for each in found]
         result: Any = networks[0] if len(found) == 1 else {"architectures": networks, "cross_table_us": table}
@@ -185,11 +187,27 @@ def command(
     else:
         files = dict(zip(luts, lut_files, strict=True))
         for each in found:
-            _report(each, searched_space, luts[each.table], files[each.table], output)
+            _report(each, luts[each.table], files[each.table], output)
         if len(found) > 1:
             click.echo(_cross_table(found, table))
     for each in found:
         _warn(each)
+
+
+def target_of(
+    cost: str, target_ms: tuple[float, ...], target_mmacs: float | None, target_mparams: float | None
+) -> tuple[float, ...]:
+    """Return the targets that were given. Raises SearchError for one of another cost."""
+    numbers = [() if value is None else (value,) for value in (target_mmacs, target_mparams)]
+    for needs, option, values in zip(
+        ("lut", "macs", "params"),
+        ("--target-ms", "--target-mmacs", "--target-mparams"),
+        (target_ms, *numbers),
+        strict=True,
+    ):
+        if values and cost != needs:
+            raise SearchError(f"{option} goes with --cost {needs}, not with --cost {cost}; leave one of the two away")
+    return (*target_ms, *numbers[0], *numbers[1])
 
 
 def pair(tables: Sequence[str], target_ms: Sequence[float], targets: Sequence[float]) -> tuple[Any, ...]:
@@ -211,7 +229,7 @@ def pair(tables: Sequence[str], target_ms: Sequence[float], targets: Sequence[fl
     return tuple(zip(tables, each, strict=True))
 
 
-def _report(found: "Found", space: "Space", lut: "Lut", lut_file: Path, output: Path) -> None:
+def _report(found: "Found", lut: "Lut", lut_file: Path, output: Path) -> None:
     from fblut.listing import list_layers
 
     architecture = found.architecture
@@ -225,10 +243,13 @@ def _report(found: "Found", space: "Space", lut: "Lut", lut_file: Path, output: 
         f"validation accuracy  {provenance['validation_accuracy_percent']:.1f} % of {provenance['validation_images']} "
         "images, with the supernet's weights",
     ]
-    target_ms = provenance["settings"]["target_ms"]
-    if target_ms is not None:
-        share = predicted.latency_us / target_ms / 10
-        lines.insert(1, f"target               {target_ms:g} ms; the network takes {share:.1f} % of it")
+    if provenance["target"] is not None:
+        from fbsearch.pipeline import TARGETS
+
+        target, unit = provenance["target"]
+        _, factor, words = TARGETS[unit]
+        share = 100 * provenance["candidates"][0]["cost"] / target
+        lines.insert(1, f"target               {target / factor:g} {words}; the network takes {share:.1f} % of it")
     if "test_accuracy_percent" in provenance:
         lines += [
             f"training accuracy    {provenance['training']['train_accuracy_percent']:.1f} % from scratch",
@@ -239,9 +260,7 @@ def _report(found: "Found", space: "Space", lut: "Lut", lut_file: Path, output: 
     else:
         next_ = f"fbsearch train {found.path} --data {provenance['settings']['data']}"
     lines += [f"written              {found.path}; all of the run: {output}", f"next                 {next_}"]
-    click.echo(
-        f"network for {found.objective}\n\n{list_layers(architecture, space, lut)}\n\n" + "\n".join(lines) + "\n"
-    )
+    click.echo(f"network for {found.objective}\n\n{list_layers(architecture, lut)}\n\n" + "\n".join(lines) + "\n")
 
 
 def _cross_table(found: Sequence["Found"], table: dict[str, dict[str, float]]) -> str:
@@ -258,10 +277,10 @@ def _cross_table(found: Sequence["Found"], table: dict[str, dict[str, float]]) -
 
 def _warn(found: "Found") -> None:
     """Warn of a network that is mostly skip."""
-    skips, layers = found.architecture.provenance["skip_layers"], len(found.architecture.choices)
+    provenance = found.architecture.provenance
+    skips, layers = provenance["skip_layers"], len(found.architecture.choices)
     if skips > layers / 2:
-        settings = found.architecture.provenance["settings"]
-        cure = "a higher target leaves room for more" if settings["target_ms"] else "--target-ms keeps it from that"
+        cure = "a higher target leaves room for more" if provenance["target"] else "--target-ms keeps it from that"
         click.echo(
             f"warning: {skips} of {layers} layers of the network for {found.objective} are skip. Skip has no weights "
             f"to learn and looks good early; {cure}, and so do --skip-delay and --w-sampling uniform (docs/skip.md)",

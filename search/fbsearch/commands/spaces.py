@@ -3,9 +3,10 @@
 import dataclasses
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -118,19 +119,36 @@ def summarize(space: "Space") -> SpaceSummary:
     def total(counts: list[Complexity]) -> Complexity:
         return Complexity(sum(c.macs for c in counts), sum(c.parameters for c in counts))
 
-    fixed = [count(spec) for spec in [*space.stem, *space.heads[space.head_channels]]]
-    layers = [[count(spec) for spec in layer.candidates.values()] for layer in space.layers]
-    sizes = [len(layer.candidates) for layer in space.layers]
+    def network(end: int, extreme: Callable[..., Complexity]) -> Complexity:
+        """Return the counts of the network that is smallest (end 0) or largest (end -1) in everything."""
+
+        def only(options: Sequence[Any]) -> tuple[Any, ...]:
+            return (options[end],) if options else ()
+
+        at = space.cursors()[sorted(space.sizes or (space.input_size,))[end]]
+        specs = space.placed(space.stem, at[0])
+        counts = [count(spec) for spec in specs]
+        for number, layer in enumerate(space.layers, start=1):
+            one = replace(layer, ins=only(layer.ins), expansions=only(layer.expansions), widths=only(layer.widths))
+            counts.append(extreme(map(count, space.options(one, at[number])), key=lambda c: c.macs))
+        channels = only(space.layers[-1].widths)
+        head = space.placed(space.heads[space.head_channels], at[-1].copy(*channels))
+        return total(counts + [count(spec) for spec in head])
+
+    networks = 0.0
+    for layer in space.layers:
+        blocks = sum(len(layer.expansions_of(spec)) for spec in layer.candidates.values())
+        networks += math.log10(blocks * max(1, len(layer.widths)))
     return SpaceSummary(
         name=space.name,
         description=space.description,
         input_size=space.input_size,
         layers=len(space.layers),
-        candidates=max(sizes),
-        architectures_log10=round(sum(map(math.log10, sizes)), 2),
+        candidates=max(len(layer.candidates) for layer in space.layers),
+        architectures_log10=round(networks + math.log10(max(1, len(space.sizes))), 2),
         operators=len(space.operators()),
-        smallest=total(fixed + [min(layer, key=lambda c: c.macs) for layer in layers]),
-        largest=total(fixed + [max(layer, key=lambda c: c.macs) for layer in layers]),
+        smallest=network(0, min),
+        largest=network(-1, max),
     )
 
 

@@ -1,11 +1,11 @@
 """macs: expected multiply-accumulates, for a search that knows no device."""
 
 from fblut.table import Lut
-from fbsearch.costs import AdditiveCost
+from fbsearch.costs import StepCost, sum_over
 from fbspace.network import count_spec
 from fbspace.space import Space
 
 
-def build(space: Space, lut: Lut) -> AdditiveCost:
+def build(space: Space, lut: Lut) -> StepCost:
     """Return the sum of the operators' multiply-accumulates; the table is not looked at."""
-    return AdditiveCost(space, lambda spec: float(count_spec(spec).macs), "MACs")
+    return sum_over(space, lambda spec: float(count_spec(spec).macs), "MACs")

@@ -14,8 +14,8 @@ COLOUR_MAP = "cividis"  # read alike with and without colour blindness, and in g
 
 
 def draw_theta(record: Record, name: str) -> Figure:
-    """Draw a panel per layer, in which the candidate of the network found is marked if there is one, and the strip."""
-    objective, network = record.objectives[name], record.networks.get(name)
+    """Draw a panel per decision, in which the option of the network found is marked if there is one, and the strip."""
+    objective = record.objectives[name]
     p = {layer: record.probabilities(name, layer) for layer in objective.theta}
     columns = 4 if len(p) <= 8 else 6
     rows = math.ceil(len(p) / columns)
@@ -27,20 +27,22 @@ def draw_theta(record: Record, name: str) -> Figure:
         axes.set_axis_off()
     extent = record.numbers[0] - 0.5, record.numbers[-1] + 0.5
     largest = max(max(p_l.max(), 2 / len(p_l)) for p_l in p.values())  # so that the uniform start is not the brightest
+    alike = len({tuple(options) for options in objective.theta.values()}) == 1
     for number, (axes, (layer, p_l)) in enumerate(zip(panels.flat, p.items(), strict=False)):
         names = list(objective.theta[layer])
         sides = (*extent, len(names) - 0.5, -0.5)
         image = axes.imshow(p_l, COLOUR_MAP, aspect="auto", interpolation="nearest", vmin=0, vmax=largest, extent=sides)
-        axes.set_title(f"layer {number + 1}", fontsize=8)
-        axes.set_yticks(range(len(names)), names if number % columns == 0 else [""] * len(names))
+        axes.set_title(layer.replace("_0", "_").replace("_", " "), fontsize=8)
+        axes.set_yticks(range(len(names)), names if number % columns == 0 or not alike else [""] * len(names))
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.tick_params(labelsize=7, labelbottom=number + columns >= len(p))
         axes.set_xlabel("epoch" if number >= columns * (rows - 1) else "")
-        if network is not None:
-            height = 1 - (names.index(network.choices[number]) + 0.5) / len(names)
+        if name in record.ranked:
+            chosen = record.ranked[name][0].choices[number]
+            height = 1 - (names.index(chosen) + 0.5) / len(names)
             axes.plot(1.03, height, "<", color=COLOURS[1], markersize=5, transform=axes.transAxes, clip_on=False)
     maps.colorbar(image, ax=panels, label="$P_θ$ = softmax(θ)", aspect=40, pad=0.02)
-    maps.suptitle(f"{name}: probability of every candidate{'' if network is None else ', ◂ chosen'}")
+    maps.suptitle(f"{name}: probability of every candidate{', ◂ chosen' if name in record.ranked else ''}")
 
     temperature, entropy, cost = strip.subplots(1, 3)
     temperature.semilogy(record.numbers, [epoch.temperature for epoch in record.epochs], color="0.2")

@@ -32,7 +32,7 @@ def draw_tradeoff(record: Record) -> Figure:
         factor, label = cost_scale(record.objectives[name].cost_unit)
         target = record.objectives[name].target
         points = [(factor * each.cost, each.accuracy_percent) for each in candidates]
-        chosen = [p for p, c in zip(points, candidates, strict=True) if c.choices == record.networks[name].choices]
+        chosen = points[:1]  # they are ranked
         front = list(zip(*pareto_front(points), strict=True))
         axes.step(*front, "o", where="post", color="0.5", linestyle="-", ms=9, mfc="none", label="Pareto front")
         axes.scatter(*zip(*points, strict=True), s=22, color=COLOURS[0], label=f"{len(points)} networks", zorder=2)

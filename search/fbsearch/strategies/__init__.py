@@ -12,29 +12,31 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fbbase.plugins import PluginFolder
 
 STRATEGIES = PluginFolder("strategy", "fbsearch.strategies")
 
+Block = Callable[[Tensor], Tensor]
+
 Choices = tuple[int, ...]
-"""A network: the index of the chosen candidate, layer by layer."""
+"""A network: the index of the option chosen, decision by decision."""
 
 
 class Strategy(Protocol):
     """What a module in this folder provides."""
 
     def sample(self, theta: Sequence[Tensor], temperature: float, generator: torch.Generator) -> list[Tensor]:
-        """Return the weights m of every layer's candidates for one step, differentiable in θ.
+        """Return the weights m of the options of every decision for one step, differentiable in θ.
 
-        One vector per layer, non-negative with sum one. All randomness comes from `generator`, which is what makes
-        a search reproducible and resumable.
+        One vector per decision (a layer's candidates), non-negative with sum one. All randomness comes from
+        `generator`, which is what makes a search reproducible and resumable.
         """
         ...
 
-    def layer(self, candidates: nn.ModuleList, x: Tensor, m: Tensor) -> Tensor:
-        """Return a layer's output for the input `x` under the weights `m`."""
+    def layer(self, candidates: Sequence[Block], x: Tensor, m: Tensor) -> Tensor:
+        """Return a layer's output for the input `x` under the weights `m` of its candidates."""
         ...
 
 

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fbsearch.gumbel import gumbel_softmax
 from fbsearch.rows import in_rows, per_layer
+from fbsearch.strategies import Block
 
 
 def sample(theta: Sequence[Tensor], temperature: float, generator: torch.Generator) -> list[Tensor]:
@@ -14,7 +15,7 @@ def sample(theta: Sequence[Tensor], temperature: float, generator: torch.Generat
     return per_layer(gumbel_softmax(in_rows(theta), temperature, generator), theta)
 
 
-def layer(candidates: nn.ModuleList, x: Tensor, m: Tensor) -> Tensor:
+def layer(candidates: Sequence[Block], x: Tensor, m: Tensor) -> Tensor:
     """Return y = Σ_i m_i · b_i(x) (FBNet, section 3.3)."""
     y = torch.zeros(())
     for m_i, b_i in zip(m.to(x.device), candidates, strict=True):

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fbsearch.gumbel import gumbel_max
 from fbsearch.rows import in_rows, per_layer
+from fbsearch.strategies import Block
 
 ONE_PATH = True
 
@@ -32,7 +33,6 @@ def sample(theta: Sequence[Tensor], temperature: float, generator: torch.Generat
     return per_layer(one_hot * (1 + log_p - log_p.detach()), theta)
 
 
-def layer(candidates: nn.ModuleList, x: Tensor, m: Tensor) -> Tensor:
+def layer(candidates: Sequence[Block], x: Tensor, m: Tensor) -> Tensor:
     """Return y = b_k(x) for the chosen k alone."""
-    y: Tensor = candidates[int(m.argmax())](x)
-    return y
+    return candidates[int(m.argmax())](x)
