@@ -44,7 +44,7 @@ def grid_operators(space: Space, points: int) -> list[OpSpec]:
             every |= dict.fromkeys(_layer(layer, places[number], points))
     for head in space.heads.values():
         for places in at:
-            for channels in spread(space.layers[-1].widths, points) or (places[-1].channels,):
+            for channels in spread(space.last_widths, points) or (places[-1].channels,):
                 every |= dict.fromkeys(space.placed(head, places[-1].copy(channels)))
     return [spec for spec in every if not spec.is_identity]
 

@@ -87,6 +87,11 @@ class Space:
         return next(iter(self.heads))
 
     @property
+    def last_widths(self) -> tuple[int, ...]:
+        """Widths that may come into the head; empty where there is one, which the last layer's candidates tell."""
+        return self.layers[-1].widths if self.layers else ()
+
+    @property
     def is_masked(self) -> bool:
         """Whether widths, expansions or sizes are decided beside the blocks (FBNetV2)."""
         return len(self.sizes) > 1 or any(layer.widths or layer.expansions for layer in self.layers)
@@ -177,7 +182,7 @@ class Space:
                 every |= dict.fromkeys(self.options(layer, cursors[number]))
         for head in self.heads.values():
             for cursors in at:
-                for channels in self.layers[-1].widths or (cursors[-1].channels,):
+                for channels in self.last_widths or (cursors[-1].channels,):
                     every |= dict.fromkeys(self.placed(head, cursors[-1].copy(channels)))
         return [spec for spec in every if not spec.is_identity]
 

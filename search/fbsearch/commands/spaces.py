@@ -131,7 +131,7 @@ def summarize(space: "Space") -> SpaceSummary:
         for number, layer in enumerate(space.layers, start=1):
             one = replace(layer, ins=only(layer.ins), expansions=only(layer.expansions), widths=only(layer.widths))
             counts.append(extreme(map(count, space.options(one, at[number])), key=lambda c: c.macs))
-        channels = only(space.layers[-1].widths)
+        channels = only(space.last_widths)
         head = space.placed(space.heads[space.head_channels], at[-1].copy(*channels))
         return total(counts + [count(spec) for spec in head])
 

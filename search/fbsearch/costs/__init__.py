@@ -117,7 +117,7 @@ class ChainCost:
             own = [index.get((layer.index, what)) for what in ("block", "expansion", "width")]
             self.decisions.append([ins, *own])
             ins = own[-1]
-        head, last = space.heads[space.head_channels], space.layers[-1].widths
+        head, last = space.heads[space.head_channels], space.last_widths
         heads = [[sum(map(known, space.placed(head, at[-1].copy(c)))) for c in last or [None]] for at in cursors]
         self.tables.append(torch.tensor(heads, dtype=torch.float64)[:, :, None, None, None])
         self.decisions.append([ins, None, None, None])
