@@ -30,7 +30,7 @@ from fbspace.opspec import OpSpec
 from fbspace.space import Space, load_space
 
 SPEC = OpSpec("conv", 3, 8, 32, 32)
-OTHER = OpSpec("conv", 3, 16, 32, 32)
+OTHER = OpSpec("conv", 8, 16, 32, 32)
 SPACE = Space("two", "", 3, 32, 2, (SPEC, OTHER), (), {0: ()})
 HELLO = Hello(
     event="hello",
