@@ -23,7 +23,9 @@ ONE = torch.ones(1)
 class MaskedNet(SuperNet):
     """The supernet of FBNetV2 (CVPR'20): θ decides on sizes, expansions and widths beside blocks, one vector each.
 
-    Widths that go out of a layer are those that come into the next, so one decision masks both.
+    Widths that go out of a layer are those that come into the next, so one decision masks both. Where one path runs,
+    masks are one-hot, and the first filters alone are run in their place; not where batch normalisation is shared by
+    many processes, as those run it over the modules of the masks.
     """
 
     def __init__(self, space: Space, classes: int) -> None:
@@ -47,7 +49,7 @@ class MaskedNet(SuperNet):
 
     def forward(self, x: Tensor, m: Sequence[Tensor], strategy: Strategy) -> Tensor:
         """Map N, C, H, W to N, classes; `m` holds the weights of the options of every decision of the space."""
-        if runs_one_path(strategy):
+        if runs_one_path(strategy) and not self.shares_norms:
             return self._one_network(x, [int(m_d.argmax()) for m_d in m])
         decided = dict(zip(((d.layer, d.what) for d in self.space.decisions), m, strict=True))
         size = decided.get((0, "size"), ONE)

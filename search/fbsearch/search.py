@@ -96,6 +96,7 @@ class Search:
         self.strategy = load_strategy(settings.strategy)
         if self.ranks.world > 1:
             share_norms(net, self.ranks)
+            net.shares_norms = True
         self.net = self.compute.place(net)
         if runs_one_path(self.strategy) and self.compute.device.type == "cpu" and self.ranks.world == 1:
             self.net.saves_memory = True

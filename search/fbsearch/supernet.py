@@ -26,9 +26,11 @@ class SuperNet(nn.Module):
     candidates and fit no single network. A network taken out (`network`) gets statistics of its own.
 
     With `saves_memory`, layers on large maps keep nothing for their gradients but run once more (Chen et al., 2016).
+    `shares_norms` says that its batch normalisation is over many processes (`fbsearch.norm`).
     """
 
     saves_memory: bool = False
+    shares_norms: bool = False
 
     def __init__(self, stem: nn.Module, layers: Sequence[Sequence[nn.Module]], head: nn.Module) -> None:
         super().__init__()

@@ -1,10 +1,14 @@
 """Grids: every operator of a space lies between measured ones."""
 
 import random
+from pathlib import Path
 
 import pytest
 
+from fbbase.commandline import run
+from fblut.reading import read_lut
 from fblut.table import Lut, Metadata, Row
+from fbprof.cli import fbprof
 from fbprof.grid import grid_operators, most_points, spread
 from fbspace.network import count_spec
 from fbspace.space import Space, load_space
@@ -63,3 +67,31 @@ def test_the_finest_grid_that_fits_is_taken() -> None:
     assert fits(counts[3] - 1) == 2
     assert fits(counts[3]) == 3
     assert fits(len(space.operators())) is None
+
+
+MICRO = """
+description = "two layers that decide on everything"
+input = { channels = 3, size = [12, 16] }
+classes = 10
+head_channels = [16]
+stem = [{ kind = "conv", channels = 8, kernel = 3, stride = 1 }]
+expansions = [1, 2, 3, 4]
+stages = [{ channels = [8, 16, 24], repeats = 1, stride = 1 }, { channels = [16, 24, 32], repeats = 1, stride = 2 }]
+[candidates]
+k3 = { kind = "mbconv", kernel = 3 }
+skip = { kind = "skip", activation = "none" }
+"""
+
+
+def test_a_grid_is_measured_and_calibrated_by_networks_that_are_off_it(tmp_path: Path) -> None:
+    (tmp_path / "micro.toml").write_text(MICRO)
+    space, table = str(tmp_path / "micro.toml"), tmp_path / "micro.csv"
+    command = ["measure", "--device", "local", "--runtime", "litert", "--space", space, "--grid", "2", "--quick"]
+    assert run(fbprof, [*command, "--calibrate", "20", "-o", str(table)]) == 0
+    lut, micro = read_lut(table), load_space(space)
+    assert lut.metadata.grid_points == 2
+    assert set(lut.rows) == {spec.key() for spec in grid_operators(micro, 2)}
+    assert lut.metadata.calibration_networks == 20  # many of their operators have no row
+    assert lut.missing(micro.operators()) == []
+    command = ["validate", "--lut", str(table), "--device", "local", "--networks", "5", "--rounds", "5"]
+    assert run(fbprof, [*command, "-o", str(tmp_path / "off.csv")]) == 0

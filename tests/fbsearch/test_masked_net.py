@@ -101,7 +101,9 @@ def test_a_network_taken_out_is_the_supernet_at_one_hot(micro: Space) -> None:
     for choices in random.Random(0).sample(every(micro), 60):
         expected = net(x, weights(micro, choices), strategy)
         torch.testing.assert_close(net.taken_out(choices)(x), expected, rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(net(x, weights(micro, choices), load_strategy("single-path")), expected)
+        for shares in (False, True):  # the first filters alone, and masks
+            net.shares_norms = shares
+            torch.testing.assert_close(net(x, weights(micro, choices), load_strategy("single-path")), expected)
 
 
 def test_a_soft_size_is_the_sum_of_networks_where_one_layer_follows(micro: Space) -> None:
