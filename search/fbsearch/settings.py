@@ -104,7 +104,7 @@ class Settings:
             self._require(name, 0 <= getattr(self, name) < math.inf, "zero or a positive number")
         for _, target_ms in self.objectives:
             if target_ms is not None and not 0 < target_ms < math.inf:
-                raise SearchError(f"a target (--target-ms …) must be a positive number, not {target_ms}")
+                raise SearchError(f"--target-ms must be a positive number, not {target_ms}")
         self._require("w_start", self.w_start in ("alike", "random"), "alike or random")
         self._require("w_sampling", self.w_sampling in ("theta", "uniform"), "theta or uniform")
 

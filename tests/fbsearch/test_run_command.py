@@ -207,7 +207,7 @@ def test_only_the_default_head_has_to_be_in_the_table(micro: Space, micro_lut: L
         (["--loss", "pape"], "Did you mean 'paper'"),
         (["--loss", "target"], "this loss needs a target latency: give --target-ms"),
         (["--loss", "additive"], "this loss needs a target latency"),
-        (["--target-ms", "0.1", "--cost", "macs"], "--target-ms is a latency, but the cost is in MACs"),
+        (["--target-ms", "0.1", "--cost", "macs"], "--target-ms goes with --cost lut, not with --cost macs"),
         (["--target-ms", "0"], "--target-ms must be a positive number"),
         (["--epochs", "0"], "--epochs must be at least 1"),
         (["--lut", "nowhere.csv"], "latency table not found: nowhere.csv"),
