@@ -3,7 +3,7 @@
 usage: python benchmarks/masking_quality.py [--quick] [--data FILE] [--out FOLDER]
 
 Eight blocks of one kind and expansion, of which every width is searched (9 options each, half of the width to one and a
-half times it) by single-path under the multiply-accumulates of the network whose widths are all at 1. That one is the
+half times it) by mixture under the multiply-accumulates of the network whose widths are all at 1. That one is the
 uniform network. Both are trained from scratch by one recipe, with the same seed, and look at the test images once.
 Reported: test accuracies by seed, means, standard deviations over seeds, and their difference. Finished parts are kept
 in --out, and a run that was killed goes on there.
@@ -111,7 +111,7 @@ def main() -> None:
     accuracies: dict[str, list[float]] = {"searched": [], "uniform": []}
     macs: list[float] = []
     for seed in range(preset.seeds):
-        found = bench.part(f"search-{seed}", lambda i=seed: bench.search("single-path", i))  # type: ignore[misc]
+        found = bench.part(f"search-{seed}", lambda i=seed: bench.search("mixture", i))  # type: ignore[misc]
         macs.append(found["latency_us"])
         for kind, choices in (("searched", found["choices"]), ("uniform", bench.uniform)):
             trained = bench.part(
@@ -122,7 +122,7 @@ def main() -> None:
             print(f"{kind}, seed {seed}: {accuracies[kind][-1]:.2f} % of the test images", file=sys.stderr)
     margins = [a - b for a, b in zip(accuracies["searched"], accuracies["uniform"], strict=True)]
     spread = statistics.stdev(margins) if len(margins) > 1 else 0.0
-    target = bench.open("single-path", 0).objectives[0].target
+    target = bench.open("mixture", 0).objectives[0].target
     assert target is not None
     figures = [
         Figure("searched_minus_uniform", statistics.mean(margins), "points", 0.0, "at_least"),
