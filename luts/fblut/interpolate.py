@@ -33,7 +33,7 @@ class Interpolation:
                 levels = self._levels.setdefault(_family(spec), {})
                 levels.setdefault(spec.height * spec.width, {})[_point(spec)] = row
         self._axes = functools.cache(self._axes_of)
-        self.row = functools.cache(self._row)
+        self.row = functools.lru_cache(maxsize=4096)(self._row)
 
     def _row(self, spec: OpSpec) -> Row | None:
         """Return a row for an operator between measured ones, with an interval as wide as theirs; else None."""

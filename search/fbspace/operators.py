@@ -65,6 +65,12 @@ class Cursor:
             stride=stride,
         )
 
+    def __eq__(self, other: object) -> bool:
+        """Whether the other one is at the same place."""
+        return isinstance(other, Cursor) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]  # it moves
+
     def copy(self, channels: int | None = None) -> "Cursor":
         """Return another one at the same place, with other channels if these are given."""
         other = Cursor(self.channels if channels is None else channels, 0)

@@ -6,9 +6,10 @@ A cost is a module with `build(space, lut) -> Cost`; most are the sum of a numbe
 import functools
 import itertools
 import math
+from array import array
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -101,24 +102,27 @@ class ChainCost:
 
     def __init__(self, space: Space, of: Callable[[OpSpec], float], unit: str, network: float = 0.0) -> None:
         self.unit = unit
-        known = functools.cache(of)
         cursors = list(space.cursors().values())
         index = {(d.layer, d.what): number for number, d in enumerate(space.decisions)}
-        stems = [network + sum(map(known, space.placed(space.stem, at[0]))) for at in cursors]
+        stems = [network + sum(map(of, space.placed(space.stem, at[0]))) for at in cursors]
         self.size = index.get((0, "size"))
         self.stem = torch.tensor(stems, dtype=torch.float64)
         self.tables: list[Tensor] = []
         self.decisions: list[list[int | None]] = []
         ins: int | None = None
+        tables: list[tuple[Any, Tensor]] = []
         for number, layer in enumerate(space.layers, start=1):
-            costs = [list(map(known, _all(layer, at[number]))) for at in cursors]
-            options = len(layer.ins) or 1, len(layer.candidates), len(layer.expansions) or 1, len(layer.widths) or 1
-            self.tables.append(torch.tensor(costs, dtype=torch.float64).reshape(len(cursors), *options))
+            alike = replace(layer, index=0), [at[number] for at in cursors]
+            if not tables or tables[-1][0] != alike:  # layers of a stage repeat
+                costs = [array("d", map(of, _all(layer, at[number]))) for at in cursors]
+                options = len(layer.ins) or 1, len(layer.candidates), len(layer.expansions) or 1, len(layer.widths) or 1
+                tables.append((alike, torch.tensor(costs, dtype=torch.float64).reshape(len(cursors), *options)))
+            self.tables.append(tables[-1][1])
             own = [index.get((layer.index, what)) for what in ("block", "expansion", "width")]
             self.decisions.append([ins, *own])
             ins = own[-1]
         head, last = space.heads[space.head_channels], space.last_widths
-        heads = [[sum(map(known, space.placed(head, at[-1].copy(c)))) for c in last or [None]] for at in cursors]
+        heads = [[sum(map(of, space.placed(head, at[-1].copy(c)))) for c in last or [None]] for at in cursors]
         self.tables.append(torch.tensor(heads, dtype=torch.float64)[:, :, None, None, None])
         self.decisions.append([ins, None, None, None])
 
