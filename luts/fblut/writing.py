@@ -43,8 +43,9 @@ def write_lut(lut: Lut, path: Path) -> None:
 
 def format_lut(lut: Lut) -> str:
     """Return the table's text."""
+    fields = lut.metadata.model_dump(exclude=None if lut.metadata.grid_points else {"grid_points"})
     lines = [MAGIC]
-    lines += [f"# {name}: {json.dumps(value, ensure_ascii=False)}" for name, value in lut.metadata.model_dump().items()]
+    lines += [f"# {name}: {json.dumps(value, ensure_ascii=False)}" for name, value in fields.items()]
     lines.append(",".join(COLUMNS))
     lines += [",".join(map(_quoted, cells(row))) for row in lut.rows.values()]
     return "\n".join(lines) + "\n"
