@@ -9,7 +9,6 @@ up to 6 in every layer. Each is a process of its own, they take turns, and memor
 
 import argparse
 import json
-import math
 import statistics
 import subprocess
 import sys
@@ -64,14 +63,6 @@ def load(name: str) -> Space:
         return load_space(str(file))
 
 
-def networks_log10(space: Space) -> float:
-    """Return x where the space has 10^x networks; skip has no expansion."""
-    return sum(
-        math.log10(sum(len(layer.expansions_of(s)) for s in layer.candidates.values()) * max(1, len(layer.widths)))
-        for layer in space.layers
-    )
-
-
 def measure(name: str, steps: int) -> dict[str, Any]:
     """Return the peak memory over that of the idle process, in MB."""
     torch.set_num_threads(2)
@@ -108,7 +99,7 @@ def main() -> None:
             argv = [sys.executable, __file__, "--one", name, str(steps)]
             results.append(json.loads(subprocess.run(argv, check=True, stdout=subprocess.PIPE).stdout)["memory_mb"])
     memory = {name: statistics.median(results) for name, results in found.items()}
-    more = networks_log10(load("masked")) - networks_log10(load("fbnet"))
+    more = load("masked").networks_log10 - load("fbnet").networks_log10
     figures = [
         Figure("memory_of_fbnet", memory["masked"] / memory["fbnet"], "x", 1.2),
         Figure("more_networks", more, "log10", 20, "at_least"),

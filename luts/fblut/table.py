@@ -1,15 +1,19 @@
 """Lut: measured latency per operator, with what it was measured on and how."""
 
+import functools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import pydantic
 
 from fblut.errors import LutError
 from fbspace.opspec import OpSpec
+
+if TYPE_CHECKING:
+    from fblut.interpolate import Interpolation
 
 Status = Literal["ok", "failed", "fixed"]
 """`failed` keeps its row with the reason in `notes`, and no latency. `fixed` has no latency of its own either: its time
@@ -98,24 +102,25 @@ class Prediction:
     ci_high_us: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Lut:
     """A latency table: rows by operator key, in the order they were measured or read."""
 
     metadata: Metadata
     rows: dict[str, Row]
-    _between: list[Callable[[OpSpec], Row | None]] = field(default_factory=list, repr=False, compare=False)
+
+    @functools.cached_property
+    def _between(self) -> "Interpolation":
+        from fblut.interpolate import Interpolation
+
+        return Interpolation(self.rows.values())
 
     def row(self, spec: OpSpec) -> Row | None:
         """Return the row of an operator; in a table of a grid, one interpolated between rows where it has none."""
         row = self.rows.get(spec.key())
         if row is not None or self.metadata.grid_points is None:
             return row
-        if not self._between:
-            from fblut.interpolate import Interpolation
-
-            self._between.append(Interpolation(self.rows.values()).row)
-        return self._between[0](spec)
+        return self._between.row(spec)
 
     def latency_us(self, spec: OpSpec) -> float:
         """Return what an operator adds to a network, 0 for an identity. Raises LutError where it is not known."""

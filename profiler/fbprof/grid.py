@@ -4,6 +4,7 @@ On every axis (width in, width in the middle, width out, size of the input) so m
 the largest option among them. Blocks, strides and the kinds of activation are measured each for itself.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -34,19 +35,7 @@ def planned_operators(space: Space, points: int | None) -> list[OpSpec]:
 
 def grid_operators(space: Space, points: int) -> list[OpSpec]:
     """Return the distinct operators of a grid in network order, identities left out."""
-    every: dict[OpSpec, None] = {}
-    cursors = space.cursors()
-    at = [cursors[size] for size in spread(sorted(cursors), points)]
-    for places in at:
-        every |= dict.fromkeys(space.placed(space.stem, places[0]))
-    for number, layer in enumerate(space.layers, start=1):
-        for places in at:
-            every |= dict.fromkeys(_layer(layer, places[number], points))
-    for head in space.heads.values():
-        for places in at:
-            for channels in spread(space.last_widths, points) or (places[-1].channels,):
-                every |= dict.fromkeys(space.placed(head, places[-1].copy(channels)))
-    return [spec for spec in every if not spec.is_identity]
+    return space.operators(functools.partial(spread, points=points), functools.partial(_layer, points=points))
 
 
 def _layer(layer: Layer, at: Cursor, points: int) -> Iterator[OpSpec]:

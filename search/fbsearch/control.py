@@ -35,8 +35,9 @@ def tilt(theta: Sequence[Tensor], cost: Cost, target: float) -> float:
     here = cost(p)
     # What a decision costs at least changes nothing: subtracting it keeps θ from drifting.
     slopes = [(slope - slope.min()) / target for slope in torch.autograd.grad(here, p)]
-    at = _linear if isinstance(cost, AdditiveCost) else _along
-    cost_at = at([theta_l.detach() for theta_l in theta], slopes, cost, here.item(), target)
+    start = [theta_l.detach() for theta_l in theta]
+    linear = isinstance(cost, AdditiveCost)
+    cost_at = _linear(start, slopes, here.item(), target) if linear else _along(start, slopes, cost)
 
     def error(multiplier: float) -> float:
         return math.log(cost_at(multiplier) / target)
@@ -54,9 +55,7 @@ def tilt(theta: Sequence[Tensor], cost: Cost, target: float) -> float:
     return multiplier
 
 
-def _along(
-    theta: Sequence[Tensor], slopes: Sequence[Tensor], cost: Cost, here: float, target: float
-) -> Callable[[float], float]:
+def _along(theta: Sequence[Tensor], slopes: Sequence[Tensor], cost: Cost) -> Callable[[float], float]:
     """Return λ · target → E[cost]."""
 
     def cost_at(multiplier: float) -> float:
@@ -65,9 +64,7 @@ def _along(
     return cost_at
 
 
-def _linear(
-    theta: Sequence[Tensor], slopes: Sequence[Tensor], cost: Cost, here: float, target: float
-) -> Callable[[float], float]:
+def _linear(theta: Sequence[Tensor], slopes: Sequence[Tensor], here: float, target: float) -> Callable[[float], float]:
     """Return the same of a cost that is linear in P_θ: P_θ times the slopes is all of it that changes."""
     rows, slope_rows = in_rows(theta).double().numpy(), in_rows(slopes, 0.0).double().numpy()
 

@@ -58,11 +58,7 @@ def derive(search: Search, objective: Objective, count: int, seed_name: str = "d
 
 def _distinct(found: Sequence[Choices], search: Search) -> list[Choices]:
     """Return the first choices of every network: where a layer is skip, its expansion is nothing."""
-    decisions = search.space.decisions
-    networks = {
-        tuple(search.space.specs([d.options[i] for d, i in zip(decisions, choices, strict=True)])): choices
-        for choices in reversed(found)
-    }
+    networks = {tuple(search.space.specs(search.space.names(choices))): choices for choices in reversed(found)}
     return [choices for choices in found if choices in networks.values()]
 
 
@@ -111,5 +107,4 @@ def judge(search: Search, objective: Objective, choices: Choices, split: Split) 
         logits = network(channels_last(x))
         cross_entropy = F.cross_entropy(logits, y)
         mean.add(objective.loss.loss(cross_entropy, cost, objective.weighing), cross_entropy, logits, y)
-    names = [decision.options[i] for decision, i in zip(search.space.decisions, choices, strict=True)]
-    return Candidate(tuple(names), float(cost), mean.values()["loss"], mean.values()["accuracy_percent"])
+    return Candidate(search.space.names(choices), float(cost), mean.values()["loss"], mean.values()["accuracy_percent"])

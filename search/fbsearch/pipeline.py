@@ -211,13 +211,10 @@ def check_target(value: float, cost: Cost, table: str) -> float:
     option, factor, unit = TARGETS[cost.unit]
     least, greatest = reachable(cost)
     if not least <= value * factor <= greatest / TARGET_SHARE:
-        what = "low" if value * factor < least else "high"
-        what = (
-            {"low": "no network is as fast", "high": "no network is as slow"}[what]
-            if unit == "ms"
-            else ("no network has as few" if what == "low" else "no network has as many")
-        )
-        by, take = (f"By the table {table}, networks", "take") if unit == "ms" else ("Networks", "have")
+        timed = unit == "ms"
+        few, many = ("is as fast", "is as slow") if timed else ("has as few", "has as many")
+        what = f"no network {few if value * factor < least else many}"
+        by, take = (f"By the table {table}, networks", "take") if timed else ("Networks", "have")
         raise SearchError(
             f"{option} {value:g} is out of reach: {what}. {by} of this space {take} {least / factor:.4g} to "
             f"{greatest / factor:.4g} {unit}; choose a target in between"

@@ -1,7 +1,7 @@
 """Space: which networks may be built, read from a TOML table a person can read."""
 
 import contextlib
-import itertools
+import math
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -56,6 +56,10 @@ class Decision:
         if self.what == "size":
             return self.what
         return f"layer_{self.layer:02d}" + (f"_{self.what}" if self.what != "block" else "")
+
+
+Thin = Callable[[Sequence[int]], Sequence[int]]
+Options = Callable[[Layer, Cursor], Iterator[OpSpec]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,30 +175,51 @@ class Space:
             found[size] = [*at, cursor]
         return found
 
-    def operators(self) -> list[OpSpec]:
-        """Return every distinct operator of its networks, in network order; identities need no measuring."""
+    def names(self, choices: Sequence[int]) -> tuple[str, ...]:
+        """Return the options of every decision that indices choose."""
+        return tuple(decision.options[i] for decision, i in zip(self.decisions, choices, strict=True))
+
+    @property
+    def networks_log10(self) -> float:
+        """x where the space holds 10^x networks; skip is one, whatever its expansion."""
+        blocks = [sum(len(layer.expansions_of(spec)) for spec in layer.candidates.values()) for layer in self.layers]
+        widths = [max(1, len(layer.widths)) for layer in self.layers]
+        return sum(map(math.log10, [*blocks, *widths, max(1, len(self.sizes))]))
+
+    def operators(self, thin: Thin | None = None, options: Options | None = None) -> list[OpSpec]:
+        """Return every distinct operator of its networks, in network order; identities need no measuring.
+
+        `thin` keeps some of the sizes and of the widths before the head, `options` some of what a layer may be.
+        """
+        thin, options = thin or tuple, options or self.options
+        cursors = self.cursors()
+        at = [cursors[size] for size in thin(sorted(cursors))]
         every: dict[OpSpec, None] = {}
-        at = self.cursors().values()
-        for cursors in at:
-            every |= dict.fromkeys(self.placed(self.stem, cursors[0]))
+        for places in at:
+            every |= dict.fromkeys(self.placed(self.stem, places[0]))
         for number, layer in enumerate(self.layers, start=1):
-            for cursors in at:
-                every |= dict.fromkeys(self.options(layer, cursors[number]))
+            for places in at:
+                every |= dict.fromkeys(options(layer, places[number]))
         for head in self.heads.values():
-            for cursors in at:
-                for channels in self.last_widths or (cursors[-1].channels,):
-                    every |= dict.fromkeys(self.placed(head, cursors[-1].copy(channels)))
+            for places in at:
+                for channels in thin(self.last_widths) or (places[-1].channels,):
+                    every |= dict.fromkeys(self.placed(head, places[-1].copy(channels)))
         return [spec for spec in every if not spec.is_identity]
 
-    def options(self, layer: Layer, at: Cursor) -> Iterator[OpSpec]:
-        """Yield the operators that a layer may be where the cursor is: by width in, candidate, expansion, width out."""
+    @staticmethod
+    def options(layer: Layer, at: Cursor) -> Iterator[OpSpec]:
+        """Yield the operators that a layer may be where the cursor is: by width in, candidate, expansion, width out.
+
+        Skip has no expansion, and comes once for each.
+        """
         for channels in layer.ins or (at.channels,):
             here = at.copy(channels)
             for spec in layer.candidates.values():
-                for expansion, width in itertools.product(
-                    layer.expansions_of(spec), layer.widths or (spec.out_channels,)
-                ):
-                    yield here.at(spec, out_channels=width, expansion=expansion)
+                own = layer.expansions_of(spec)
+                for expansion in layer.expansions or own:
+                    for width in layer.widths or (spec.out_channels,):
+                        taken = expansion if expansion in own else own[0]
+                        yield here.at(spec, out_channels=width, expansion=taken)
 
     @staticmethod
     def placed(specs: Sequence[OpSpec], cursor: Cursor) -> list[OpSpec]:

@@ -1,6 +1,8 @@
 """A space of two layers and its table, small enough that a whole search takes a second."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from fbspace.network import count_spec
 from fbspace.space import Space, load_space
 
 MakeSearch = Callable[..., Search]
+StopAt = Callable[[int], AbstractContextManager[list[int]]]
 
 MICRO = """
 description = "two layers of three candidates"
@@ -105,3 +108,27 @@ def folder_of() -> Callable[[Path, Settings], RunFolder]:
 @pytest.fixture(scope="session")
 def digits() -> Data:
     return load_data("digits", (1, 3, 8, 8), seed=0, limit=200)
+
+
+@pytest.fixture
+def stop_at(monkeypatch: pytest.MonkeyPatch) -> StopAt:
+    """Lets searches be interrupted after so many steps, as by Ctrl-C, and lists the steps that were taken."""
+
+    @contextlib.contextmanager
+    def stopping(die_at: int) -> Iterator[list[int]]:
+        steps: list[int] = []
+
+        @contextlib.contextmanager
+        def interrupt(terminate: bool = False) -> Iterator[Callable[[], None]]:
+            def check() -> None:
+                steps.append(1)
+                if len(steps) == die_at:
+                    raise KeyboardInterrupt
+
+            yield check
+
+        with monkeypatch.context() as patched:
+            patched.setattr("fbsearch.search.interrupt_between_steps", interrupt)
+            yield steps
+
+    return stopping

@@ -1,8 +1,8 @@
 """A search over widths, expansions and sizes from table to network: target, resume, sample, weights, pictures."""
 
-import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from fbspace.network import count_architecture, count_spec
 from fbspace.space import load_space
 
 Run = Callable[..., tuple[int, str, str]]
+StopAt = Callable[[int], AbstractContextManager[list[int]]]
 
 MICRO = """
 description = "two layers that decide on everything"
@@ -112,6 +113,7 @@ def test_costs_are_combined_and_a_target_of_another_cost_is_refused(run: Run, ta
     assert metrics[0]["objectives"]["table"]["expected_cost"] == pytest.approx(100)  # uniform in the warm-up
     for arguments, message in (
         (["--cost", "macs", "--target-ms", "1"], "--target-ms goes with --cost lut"),
+        (["--cost", "macs", "--targets", "1,2"], "--targets goes with --cost lut"),
         (["--target-mmacs", "1"], "--target-mmacs goes with --cost macs"),
         (["--cost", "lut+x*macs"], "'x' is not a weight"),
         (["--cost", "macs", "--target-mmacs", "99"], "no network has as many"),
@@ -141,7 +143,7 @@ def test_it_trains_the_network_on_images_of_its_size_samples_and_draws(run: Run,
 @pytest.mark.parametrize("strategy", ["mixture", "single-path"])
 @pytest.mark.parametrize("die_at", [2, 5])
 def test_a_search_stopped_at_any_step_resumes_to_the_same_network(
-    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str, die_at: int
+    table: Path, tmp_path: Path, stop_at: StopAt, strategy: str, die_at: int
 ) -> None:
     lut = read_lut(table)
     settings = Settings(
@@ -156,21 +158,8 @@ def test_a_search_stopped_at_any_step_resumes_to_the_same_network(
         batch=16,
     )
     whole = run_search({"table": lut}, settings, tmp_path / "whole")
-    steps: list[int] = []
-
-    @contextlib.contextmanager
-    def interrupt(terminate: bool = False) -> Iterator[Callable[[], None]]:
-        def check() -> None:
-            steps.append(1)
-            if len(steps) == die_at:
-                raise KeyboardInterrupt
-
-        yield check
-
-    with monkeypatch.context() as patched:
-        patched.setattr("fbsearch.search.interrupt_between_steps", interrupt)
-        with pytest.raises(Exception, match="interrupted"):
-            run_search({"table": lut}, settings, tmp_path / "part")
+    with stop_at(die_at), pytest.raises(Exception, match="interrupted"):
+        run_search({"table": lut}, settings, tmp_path / "part")
     resumed = run_search({"table": lut}, settings, tmp_path / "part")
     assert resumed[0].architecture.network == whole[0].architecture.network
     states = [torch.load(tmp_path / name / "search.ckpt", weights_only=True) for name in ("whole", "part")]

@@ -4,7 +4,8 @@ import contextlib
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from fbspace.space import Space
 
 Make = Callable[..., Search]
 FolderOf = Callable[[Path, Settings], RunFolder]
+StopAt = Callable[[int], AbstractContextManager[list[int]]]
 SETTINGS = Settings(space="micro", data="digits", epochs=3, batch=40, theta_lr=0.4, limit=200)
 
 
@@ -101,7 +103,7 @@ def test_two_searches_of_one_seed_agree_bit_for_bit_and_another_seed_does_not(
 @pytest.mark.parametrize("strategy", ["mixture", "single-path", "random"])
 @pytest.mark.parametrize("die_at", [2, 6, 7, 11])
 def test_a_search_stopped_at_any_step_resumes_to_the_same_bits(
-    make: Make, tmp_path: Path, folder_of: FolderOf, monkeypatch: pytest.MonkeyPatch, strategy: str, die_at: int
+    make: Make, tmp_path: Path, folder_of: FolderOf, stop_at: StopAt, strategy: str, die_at: int
 ) -> None:
     """At die_at steps the process is gone; what was saved before is a step (Ctrl-C), or else the end of an epoch."""
     settings = replace(SETTINGS, strategy=strategy, augment="crop-flip")
@@ -109,21 +111,9 @@ def test_a_search_stopped_at_any_step_resumes_to_the_same_bits(
     whole.run(folder_of(tmp_path / "whole", settings))
     folder = folder_of(tmp_path / "part", settings)
 
-    stopped, steps = make(settings), []
-
-    @contextlib.contextmanager
-    def interrupt(terminate: bool = False) -> Iterator[Callable[[], None]]:
-        def check() -> None:
-            steps.append(1)
-            if len(steps) == die_at:
-                raise KeyboardInterrupt
-
-        yield check
-
-    with monkeypatch.context() as patched:
-        patched.setattr("fbsearch.search.interrupt_between_steps", interrupt)
-        with contextlib.suppress(KeyboardInterrupt):
-            stopped.run(folder)
+    stopped = make(settings)
+    with stop_at(die_at) as steps, contextlib.suppress(KeyboardInterrupt):
+        stopped.run(folder)
     assert len(steps) == die_at
     resumed = make(settings)
     resumed.run(folder)

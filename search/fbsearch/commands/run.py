@@ -167,7 +167,7 @@ def command(
                     raise SearchError(
                         "two tables have the same file name; rename one, as networks are named after their table"
                     )
-                chosen = target_of(options["cost"], target_ms, target_mmacs, target_mparams)
+                chosen = target_of(options["cost"], target_ms, targets or (), target_mmacs, target_mparams)
                 objectives = pair(list(luts), chosen, targets or ())
                 with_target = any(target is not None for _, target in objectives)
                 options["loss"] = options["loss"] or ("target" if with_target else "paper")
@@ -195,14 +195,18 @@ def command(
 
 
 def target_of(
-    cost: str, target_ms: tuple[float, ...], target_mmacs: float | None, target_mparams: float | None
+    cost: str,
+    target_ms: tuple[float, ...],
+    targets: tuple[float, ...],
+    target_mmacs: float | None,
+    target_mparams: float | None,
 ) -> tuple[float, ...]:
-    """Return the targets that were given. Raises SearchError for one of another cost."""
+    """Return the targets of single networks that were given. Raises SearchError for one of another cost."""
     numbers = [() if value is None else (value,) for value in (target_mmacs, target_mparams)]
     for needs, option, values in zip(
-        ("lut", "macs", "params"),
-        ("--target-ms", "--target-mmacs", "--target-mparams"),
-        (target_ms, *numbers),
+        ("lut", "lut", "macs", "params"),
+        ("--target-ms", "--targets", "--target-mmacs", "--target-mparams"),
+        (target_ms, targets, *numbers),
         strict=True,
     ):
         if values and cost != needs:

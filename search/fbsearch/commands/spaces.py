@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -135,17 +134,13 @@ def summarize(space: "Space") -> SpaceSummary:
         head = space.placed(space.heads[space.head_channels], at[-1].copy(*channels))
         return total(counts + [count(spec) for spec in head])
 
-    networks = 0.0
-    for layer in space.layers:
-        blocks = sum(len(layer.expansions_of(spec)) for spec in layer.candidates.values())
-        networks += math.log10(blocks * max(1, len(layer.widths)))
     return SpaceSummary(
         name=space.name,
         description=space.description,
         input_size=space.input_size,
         layers=len(space.layers),
         candidates=max(len(layer.candidates) for layer in space.layers),
-        architectures_log10=round(networks + math.log10(max(1, len(space.sizes))), 2),
+        architectures_log10=round(space.networks_log10, 2),
         operators=len(space.operators()),
         smallest=network(0, min),
         largest=network(-1, max),

@@ -7,7 +7,7 @@ import functools
 import itertools
 import math
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,9 +17,8 @@ from torch import Tensor
 from fbbase.plugins import PluginFolder
 from fblut.table import Lut
 from fbsearch.errors import SearchError
-from fbspace.operators import Cursor
 from fbspace.opspec import OpSpec
-from fbspace.space import Layer, Space
+from fbspace.space import Space
 
 COSTS = PluginFolder("cost", "fbsearch.costs")
 
@@ -114,7 +113,7 @@ class ChainCost:
         for number, layer in enumerate(space.layers, start=1):
             alike = replace(layer, index=0), [at[number] for at in cursors]
             if not tables or tables[-1][0] != alike:  # layers of a stage repeat
-                costs = [array("d", map(of, _all(layer, at[number]))) for at in cursors]
+                costs = [array("d", map(of, space.options(layer, at[number]))) for at in cursors]
                 options = len(layer.ins) or 1, len(layer.candidates), len(layer.expansions) or 1, len(layer.widths) or 1
                 tables.append((alike, torch.tensor(costs, dtype=torch.float64).reshape(len(cursors), *options)))
             self.tables.append(tables[-1][1])
@@ -142,17 +141,6 @@ class ChainCost:
         """Nodes are pairs of a size and a width, the width closest together."""
         stem: Step = [[Edge(s, c, () if self.size is None else (s,)) for s, c in enumerate(self.stem.tolist())]]
         return [stem, *map(_step, self.tables, self.decisions)]
-
-
-def _all(layer: Layer, at: Cursor) -> Iterator[OpSpec]:
-    """Yield the operators of all combinations of options, skip once for every expansion."""
-    for channels in layer.ins or (at.channels,):
-        here = at.copy(channels)
-        for spec in layer.candidates.values():
-            taken = layer.expansions_of(spec)
-            for expansion in layer.expansions or taken:
-                for width in layer.widths or (spec.out_channels,):
-                    yield here.at(spec, out_channels=width, expansion=expansion if expansion in taken else taken[0])
 
 
 def _step(table: Tensor, decisions: Sequence[int | None]) -> Step:
