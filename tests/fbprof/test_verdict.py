@@ -24,12 +24,12 @@ from fbprof.measure import journal_path
 from fbprof.subject import Subject, network, operator
 from fbprof.verdict import is_bimodal
 from fbspace.opspec import OpSpec
-from fbspace.space import Space, load_space
+from fbspace.space import Layer, Space, load_space
 
 Moment = float
 """Where in the run something happens, from 0 to 1."""
 SPECS = tuple(OpSpec("conv", 3, 8 * width, 32, 32) for width in range(1, 13))
-SPACE = Space("twelve", "", 3, 32, 2, SPECS, (), {0: ()})
+SPACE = Space("twelve", "", 3, 32, 2, (), (Layer(1, 1, {spec.key(): spec for spec in SPECS}),), {0: ()})
 ROUNDS = 80
 IDENTITY = {
     "space": "twelve",
