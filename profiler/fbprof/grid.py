@@ -43,7 +43,8 @@ def _layer(layer: Layer, at: Cursor, points: int) -> Iterator[OpSpec]:
     for spec in layer.candidates.values():
         widths = outs or (spec.out_channels,)
         if spec.kind == "skip":  # between equal widths nothing runs, so no point between those is between measured ones
-            yield from (at.copy(c).at(spec, out_channels=width) for c in ins for width in widths)
+            if not layer.keeps_width:
+                yield from (at.copy(c).at(spec, out_channels=width) for c in ins for width in widths)
             continue
         for channels in spread(ins, points):
             here = at.copy(channels)

@@ -56,7 +56,8 @@ class MaskedNet(SuperNet):
         x = self._at_sizes(self.stem, channels_last(x), size, 0)
         ins = ONE
         for number, (layer, blocks) in enumerate(zip(self.space.layers, self.layers, strict=True), start=1):
-            expansions, outs = (decided.get((layer.index, what), ONE) for what in ("expansion", "width"))
+            expansions = decided.get((layer.index, "expansion"), ONE)
+            outs = ins if layer.keeps_width else decided.get((layer.index, "width"), ONE)
             choice = Choice(ins, expansions, outs)
             bound = [functools.partial(block, choice=choice) for block in cast("nn.ModuleList", blocks)]
             run = functools.partial(strategy.layer, bound, m=decided[layer.index, "block"])
@@ -124,4 +125,5 @@ class Resize(nn.Module):
 
 def _widths(layer: Layer, spec: OpSpec) -> Widths:
     """Return the options of a candidate; one option where the space file names none."""
-    return Widths(layer.ins or (spec.in_channels,), layer.expansions_of(spec), layer.widths or (spec.out_channels,))
+    ins, outs = layer.ins or (spec.in_channels,), layer.widths or (spec.out_channels,)
+    return Widths(ins, layer.expansions_of(spec), outs, layer.keeps_width)

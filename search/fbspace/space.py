@@ -27,7 +27,8 @@ class Layer:
     """One layer to be searched: the candidates by name, all of the same input and output shape.
 
     A layer may have several output `widths`, and so may the one before it (`ins`), and several `expansions`, of which
-    all candidates but skip take one. Candidates are then told at the largest; empty is what they tell.
+    all candidates but skip take one. Candidates are then told at the largest; empty is what they tell. A layer that
+    `keeps_width` decides on none: it has that of the layer before it.
     """
 
     index: int
@@ -36,6 +37,7 @@ class Layer:
     ins: tuple[int, ...] = ()
     expansions: tuple[float, ...] = ()
     widths: tuple[int, ...] = ()
+    keeps_width: bool = False
 
     def expansions_of(self, spec: OpSpec) -> tuple[float, ...]:
         """Return the expansions that a candidate may have."""
@@ -116,7 +118,7 @@ class Space:
             found.append(Decision(layer.index, "block", tuple(layer.candidates)))
             if len(layer.expansions) > 1:
                 found.append(Decision(layer.index, "expansion", tuple(f"{e:g}" for e in layer.expansions)))
-            if len(layer.widths) > 1:
+            if len(layer.widths) > 1 and not layer.keeps_width:
                 found.append(Decision(layer.index, "width", tuple(map(str, layer.widths))))
         return tuple(found)
 
@@ -156,6 +158,7 @@ class Space:
         for layer in self.layers:
             spec = layer.candidates[chosen[layer.index, "block"]]
             width = int(chosen.get((layer.index, "width"), spec.out_channels))
+            width = cursor.channels if layer.keeps_width else width
             expansion = float(chosen.get((layer.index, "expansion"), spec.expansion))
             fits = spec.expansion if spec.kind == "skip" else expansion
             specs.append(cursor.follow(spec, out_channels=width, expansion=fits))
@@ -183,7 +186,7 @@ class Space:
     def networks_log10(self) -> float:
         """x where the space holds 10^x networks; skip is one, whatever its expansion."""
         blocks = [sum(len(layer.expansions_of(spec)) for spec in layer.candidates.values()) for layer in self.layers]
-        widths = [max(1, len(layer.widths)) for layer in self.layers]
+        widths = [max(1, len(layer.widths)) for layer in self.layers if not layer.keeps_width]
         return sum(map(math.log10, [*blocks, *widths, max(1, len(self.sizes))]))
 
     def operators(self, thin: Thin | None = None, options: Options | None = None) -> list[OpSpec]:
@@ -217,7 +220,7 @@ class Space:
             for spec in layer.candidates.values():
                 own = layer.expansions_of(spec)
                 for expansion in layer.expansions or own:
-                    for width in layer.widths or (spec.out_channels,):
+                    for width in (channels,) if layer.keeps_width else layer.widths or (spec.out_channels,):
                         taken = expansion if expansion in own else own[0]
                         yield here.at(spec, out_channels=width, expansion=taken)
 
@@ -263,6 +266,7 @@ class _Stage(Strict):
     repeats: Count
     stride: Count
     expansions: _Expansions | None = None
+    one_width: bool = False
 
 
 class _SpaceFile(Strict):
@@ -393,7 +397,9 @@ def _layers(content: _SpaceFile, cursor: Cursor, try_block: Callable[[OpSpec], N
                     candidates[name] = cursor.spec(largest, stage.channels[-1], stride)
                     try_block(candidates[name])
             if masked:
-                yield Layer(index, stage_number, candidates, tuple(ins), tuple(expansions), tuple(stage.channels))
+                keeps = stage.one_width and repeat > 0
+                outs = tuple(stage.channels)
+                yield Layer(index, stage_number, candidates, tuple(ins), tuple(expansions), outs, keeps)
             else:
                 yield Layer(index, stage_number, candidates)
             ins = stage.channels

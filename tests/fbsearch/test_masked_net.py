@@ -36,10 +36,17 @@ skip = { kind = "skip", activation = "none" }
 """
 
 
-@pytest.fixture(scope="module")
-def micro_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+ONE_WIDTH = MICRO.replace(
+    "{ channels = [8, 12, 16], repeats = 1, stride = 2 }",
+    "{ channels = [8, 12, 16], repeats = 2, stride = 2, one_width = true }",
+)
+"""A layer more, which keeps the width of the one before it."""
+
+
+@pytest.fixture(scope="module", params=[MICRO, ONE_WIDTH], ids=["each_its_width", "one_width"])
+def micro_file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("space") / "masked.toml"
-    path.write_text(MICRO)
+    path.write_text(request.param)
     return path
 
 
@@ -71,6 +78,7 @@ def random_theta(space: Space, seed: int, scale: float = 1.0) -> list[Tensor]:
 
 
 def test_the_decisions_of_a_space(micro: Space) -> None:
+    kept = len(micro.layers) == 3
     assert [(d.name, d.options) for d in micro.decisions] == [
         ("size", ("6", "8")),
         ("layer_01", ("k3", "k5", "skip")),
@@ -79,12 +87,15 @@ def test_the_decisions_of_a_space(micro: Space) -> None:
         ("layer_02", ("k3", "k5", "skip")),
         ("layer_02_expansion", ("1", "2")),
         ("layer_02_width", ("8", "12", "16")),
+        *([("layer_03", ("k3", "k5", "skip")), ("layer_03_expansion", ("1", "2"))] if kept else []),
     ]
-    keys = [spec.key() for spec in micro.specs(["6", "k5", "2", "4", "skip", "2", "12"])]
+    last = ["k5", "2"] if kept else []
+    keys = [spec.key() for spec in micro.specs(["6", "k5", "2", "4", "skip", "2", "12", *last])]
     assert keys == [
         "conv_in3x6x6_out8_k3_s1_e1_g1_relu",
         "mbconv_in8x6x6_out4_k5_s1_e2_g1_relu",
         "skip_in4x6x6_out12_k1_s2_e1_g1_none",
+        *(["mbconv_in12x3x3_out12_k5_s1_e2_g1_relu"] if kept else []),
         "conv_in12x3x3_out16_k1_s1_e1_g1_relu",
         "classifier_in16x3x3_out10_k1_s1_e1_g1_none",
     ]

@@ -93,7 +93,8 @@ class ChainCost:
         cost(a) = network + Σ_s g_s · stem_s + Σ_l Σ_{s,i,k,j,o} g_s p_i m_k q_j r_o · T_l[s, i, k, j, o]
 
     g weighs sizes, p the widths that come in (the decision of the layer before), m blocks, q expansions, r the widths
-    that go out; T_l holds the cost of every operator that layer l may be. The head is a layer without decisions.
+    that go out; T_l holds the cost of every operator that layer l may be. The head is a layer without decisions. In a
+    layer that keeps the width, o is i and has no weight of its own.
 
     FBNetV2 (section 3.3) takes the cost at the expected width and size in place of it. This is the expectation, and
     differs where the cost is not linear in a width. Both are exact at one-hot, where this is the sum of the rows.
@@ -108,22 +109,26 @@ class ChainCost:
         self.stem = torch.tensor(stems, dtype=torch.float64)
         self.tables: list[Tensor] = []
         self.decisions: list[list[int | None]] = []
+        self.keeps: list[bool] = []
         ins: int | None = None
         tables: list[tuple[Any, Tensor]] = []
         for number, layer in enumerate(space.layers, start=1):
             alike = replace(layer, index=0), [at[number] for at in cursors]
+            outs = 1 if layer.keeps_width else len(layer.widths) or 1
             if not tables or tables[-1][0] != alike:  # layers of a stage repeat
                 costs = [array("d", map(of, space.options(layer, at[number]))) for at in cursors]
-                options = len(layer.ins) or 1, len(layer.candidates), len(layer.expansions) or 1, len(layer.widths) or 1
+                options = len(layer.ins) or 1, len(layer.candidates), len(layer.expansions) or 1, outs
                 tables.append((alike, torch.tensor(costs, dtype=torch.float64).reshape(len(cursors), *options)))
             self.tables.append(tables[-1][1])
             own = [index.get((layer.index, what)) for what in ("block", "expansion", "width")]
             self.decisions.append([ins, *own])
-            ins = own[-1]
+            self.keeps.append(layer.keeps_width)
+            ins = ins if layer.keeps_width else own[-1]
         head, last = space.heads[space.head_channels], space.last_widths
         heads = [[sum(map(of, space.placed(head, at[-1].copy(c)))) for c in last or [None]] for at in cursors]
         self.tables.append(torch.tensor(heads, dtype=torch.float64)[:, :, None, None, None])
         self.decisions.append([ins, None, None, None])
+        self.keeps.append(False)
 
     def __call__(self, m: Sequence[Tensor]) -> Tensor:
         """Return the expected cost under the weights m."""
@@ -140,10 +145,10 @@ class ChainCost:
     def steps(self) -> list[Step]:
         """Nodes are pairs of a size and a width, the width closest together."""
         stem: Step = [[Edge(s, c, () if self.size is None else (s,)) for s, c in enumerate(self.stem.tolist())]]
-        return [stem, *map(_step, self.tables, self.decisions)]
+        return [stem, *map(_step, self.tables, self.decisions, self.keeps)]
 
 
-def _step(table: Tensor, decisions: Sequence[int | None]) -> Step:
+def _step(table: Tensor, decisions: Sequence[int | None], keeps_width: bool) -> Step:
     sizes, ins, *options = table.shape
     outs, costs = options[-1], table.tolist()
     step: Step = []
@@ -152,7 +157,7 @@ def _step(table: Tensor, decisions: Sequence[int | None]) -> Step:
         for picked in itertools.product(*map(range, options)):
             k, j, o = picked
             taken = tuple(option for option, d in zip(picked, decisions[1:], strict=True) if d is not None)
-            edges.append(Edge(s * outs + o, costs[s][i][k][j][o], taken))
+            edges.append(Edge(s * ins + i if keeps_width else s * outs + o, costs[s][i][k][j][o], taken))
         step.append(edges)
     return step
 

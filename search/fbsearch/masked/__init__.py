@@ -22,11 +22,15 @@ MASKED = PluginFolder("kind of block with masks", "fbsearch.masked")
 
 @dataclass(frozen=True, slots=True)
 class Widths:
-    """The options of a layer: widths that may come in, expansions, and widths that may go out."""
+    """The options of a layer: widths that may come in, expansions, and widths that may go out.
+
+    Where it `keeps` the width, the one that goes out is the one that came in, by the same decision.
+    """
 
     ins: tuple[int, ...]
     expansions: tuple[float, ...]
     outs: tuple[int, ...]
+    keeps: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ class MaskedMBConv(nn.Module):
 
     p, q and r weigh the widths that come in, the expansions, and the widths that go out. The width in the middle
     follows from the first two; q_1 is the weight of expansion 1, at which the first 1x1 is dropped. Batch normalisation
-    comes before a mask: it normalises every channel by itself.
+    comes before a mask: it normalises every channel by itself. Where the block keeps the width, r is p, the same
+    decision, and all of x passes.
     """
 
     def __init__(self, spec: OpSpec, widths: Widths) -> None:
@@ -48,6 +49,8 @@ class MaskedMBConv(nn.Module):
             squeezed = masked(self.squeeze_excite.squeeze(y), combined, self.squeezes)
             y = self.squeeze_excite.excite(y, squeezed)
         y = masked(self.project(y), choice.outs, self.widths.outs)
+        if self.widths.keeps:
+            return y + x
         if self.spec.stride == 1:
             passes = choice.outs * same(choice.ins, self.widths.ins, self.widths.outs)
             y = y + masked(fit(x, y.shape[1]), passes, self.widths.outs)

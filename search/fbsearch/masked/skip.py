@@ -11,7 +11,8 @@ from fbspace.opspec import OpSpec
 class MaskedSkip(nn.Module):
     """y = Σ_o r_o (s_o · x + (1 − s_o) · b(x)) ∘ 1_{c_o},    s_o = Σ_{i: c_i = c_o} p_i,    b = conv → BN → activation.
 
-    p and r weigh the widths that come in and that go out. With a stride no input passes: s_o = 0.
+    p and r weigh the widths that come in and that go out. With a stride no input passes: s_o = 0. Where the width is
+    kept, x passes as it is.
     """
 
     def __init__(self, spec: OpSpec, widths: Widths) -> None:
@@ -22,6 +23,8 @@ class MaskedSkip(nn.Module):
     def forward(self, x: Tensor, choice: Choice) -> Tensor:
         """Map N, the largest C_in, H, W, zero in the channels left out, to N, the largest C_out, H/stride, W/stride."""
         outs = self.widths.outs
+        if self.widths.keeps:
+            return x
         if self.spec.stride > 1:
             return masked(self.project(x), choice.outs, outs)
         passes = same(choice.ins, self.widths.ins, outs)
