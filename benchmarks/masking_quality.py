@@ -2,9 +2,9 @@
 
 usage: python benchmarks/masking_quality.py [--quick] [--data FILE] [--out FOLDER]
 
-Eight blocks of one kind and expansion, of which every width is searched (9 options each, half of the width to one and a
-half times it) by mixture under the multiply-accumulates of the network whose widths are all at 1. That one is the
-uniform network. Both are trained from scratch by one recipe, with the same seed, and look at the test images once.
+Eight blocks of one kind and expansion in five stages, whose widths are searched (9 options each, half of the width to
+one and a half times it) by mixture under the multiply-accumulates of the network whose widths are all at 1. That one is
+the uniform network. Both are trained from scratch by one recipe, with the same seed, and look at the test images once.
 Reported: test accuracies by seed, means, standard deviations over seeds, and their difference. Finished parts are kept
 in --out, and a run that was killed goes on there.
 """
@@ -36,7 +36,8 @@ FACTORS = (0.5, 0.625, 0.75, 0.875, 1.0, 1.125, 1.25, 1.375, 1.5)
 def space_file() -> str:
     """Return the space."""
     stages = [
-        f"  {{ channels = {sorted({round(width * f) for f in FACTORS})}, repeats = {repeats}, stride = {stride} }},"
+        f"  {{ channels = {sorted({round(width * f) for f in FACTORS})}, one_width = true, "
+        f"repeats = {repeats}, stride = {stride} }},"
         for width, repeats, stride in STAGES
     ]
     return "\n".join(
@@ -62,7 +63,7 @@ class MaskingBench(Bench):
     @property
     def uniform(self) -> list[str]:
         """The choices of the uniform network."""
-        widths = iter([str(width) for width, repeats, _ in STAGES for _ in range(repeats)])
+        widths = iter([str(width) for width, _, _ in STAGES])
         return ["k3" if decision.what == "block" else next(widths) for decision in self.space.decisions]
 
     def open(self, strategy: str, seed: int) -> Search:
@@ -74,10 +75,7 @@ class MaskingBench(Bench):
             strategy=strategy,
             cost="macs",
             loss="target",
-            epochs=preset.epochs[strategy],
-            batch=preset.batch,
-            lr=preset.lr,
-            theta_lr=preset.theta_lr,
+            **dataclasses.asdict(preset.searches[strategy]),
             limit=preset.limit,
             steps=preset.steps,
             seed=seed,

@@ -1,34 +1,112 @@
-"""Comparing two tables of one space: per-operator ratios, their geometric mean, rank correlation, what differs."""
+"""Comparing tables of one space: ratios with their intervals, what is cheap on one device and dear on the other."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+from scipy.special import stdtrit
 
 from fblut.check import space_name
 from fblut.errors import LutError
-from fblut.table import Lut
+from fblut.table import Lut, Row
+from fbspace.opspec import OpSpec
+from fbspace.space import Space
 
 CONDITIONS = (
     "device",
     "soc",
+    "system",
     "runtime",
     "runtime_version",
     "precision",
     "threads",
     "cores",
     "timing",
+    "grid_points",
     "calibration_networks",
+    "verdict",
 )
 """Metadata that decide what a latency means; a comparison says where they differ."""
+
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class OperatorRatio:
-    """One operator in both tables; `ratio` is second over first."""
+    """One operator in both tables; `interval` is the 95 % one of the ratio, None where a row has none."""
 
-    key: str
+    spec: OpSpec
     first_us: float
     second_us: float
+    interval: Interval | None = None
+
+    @property
+    def key(self) -> str:
+        """Key of the operator."""
+        return self.spec.key()
+
+    @property
+    def ratio(self) -> float:
+        """Second latency over first."""
+        return self.second_us / self.first_us
+
+    @property
+    def is_significant(self) -> bool | None:
+        """Whether the latencies differ by more than their intervals; None where it is not known."""
+        return None if self.interval is None else not self.interval[0] <= 1 <= self.interval[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A geometric mean of ratios and its 95 % interval over operators (Student's, of the logarithms); None for one."""
+
+    ratio: float
+    interval: Interval | None
+    operators: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reversal:
+    """Two operators that can stand in each other's place, of which the first table has `a` faster, the second `b`.
+
+    `strength` is the smaller of the two margins: by so much at least each table says the opposite of the other.
+    """
+
+    a: OperatorRatio
+    b: OperatorRatio
+    is_significant: bool | None
+
+    @property
+    def strength(self) -> float:
+        """Smaller of the margins, as a share of the faster latency."""
+        return min(self.b.first_us / self.a.first_us, self.a.second_us / self.b.second_us) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Operators that are alike in one thing, e.g. kernel 5.
+
+    `relative` is their mean ratio over that of all: above one, the second device finds them dearer than the rest.
+    `reversals` counts those that one of them is part of.
+    """
+
+    what: str
+    value: str
+    relative: Mean
+    reversals: int
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkRatio:
+    """A network by both tables, in microseconds, and its place among the networks, 1 the fastest."""
+
+    name: str
+    first_us: float
+    second_us: float
+    first_rank: int
+    second_rank: int
 
     @property
     def ratio(self) -> float:
@@ -40,38 +118,59 @@ class OperatorRatio:
 class Comparison:
     """What two tables have in common and where they differ.
 
-    `geometric_mean` is that of all ratios, `spearman` the rank correlation of the latencies (None below 3 operators),
-    `differences` maps a metadata field to both values, `only_first` and `only_second` are keys without a partner.
+    `mean` is the geometric mean of all ratios, `spearman` the rank correlation of the latencies (None below 3
+    operators), `differences` maps a metadata field to both values, `only_first` and `only_second` are keys without a
+    partner. `pairs` counts the pairs of operators that can stand in each other's place.
     """
 
     operators: tuple[OperatorRatio, ...]
-    geometric_mean: float
+    mean: Mean
     spearman: float | None
+    reversals: tuple[Reversal, ...]
+    pairs: int
+    groups: tuple[Group, ...]
+    networks: tuple[NetworkRatio, ...]
     differences: dict[str, tuple[object, object]]
     only_first: tuple[str, ...]
     only_second: tuple[str, ...]
 
     def most_different(self, count: int) -> list[OperatorRatio]:
         """Return the operators whose ratio is farthest from the geometric mean, in either direction."""
-        return sorted(self.operators, key=lambda o: -abs(math.log(o.ratio / self.geometric_mean)))[:count]
+        return sorted(self.operators, key=lambda o: -abs(math.log(o.ratio / self.mean.ratio)))[:count]
+
+    @property
+    def slower_percent(self) -> float:
+        """By how much the second table is slower in the mean; below 0, faster."""
+        return 100 * (self.mean.ratio - 1)
 
 
-def compare(first: Lut, second: Lut) -> Comparison:
-    """Compare two tables. Raises LutError for tables of different spaces or without a common operator."""
+def compare(
+    first: Lut, second: Lut, space: Space | None = None, networks: Mapping[str, Sequence[OpSpec]] | None = None
+) -> Comparison:
+    """Compare two tables; with their space operators are grouped by stage too, `networks` are operators by name.
+
+    Networks with operators that one of the tables lacks are left out. Raises LutError for tables of different spaces
+    or without a common operator.
+    """
     if space_name(first.metadata) != space_name(second.metadata):
         raise LutError(
             f"the tables are of different spaces, {first.metadata.space!r} and {second.metadata.space!r}: "
             "their operators are not the same"
         )
-    a = {key: row.latency_us for key, row in first.rows.items() if row.latency_us is not None}
-    b = {key: row.latency_us for key, row in second.rows.items() if row.latency_us is not None}
-    operators = tuple(OperatorRatio(key, a[key], b[key]) for key in a if key in b)
+    a, b = _measured(first), _measured(second)
+    operators = tuple(_ratio(a[key], b[key]) for key in a if key in b)
     if not operators:
         raise LutError("the tables have no measured operator in common")
+    mean = mean_of(operators)
+    reversals, pairs = _reversals(operators, first, second)
     return Comparison(
         operators=operators,
-        geometric_mean=math.exp(sum(math.log(o.ratio) for o in operators) / len(operators)),
+        mean=mean,
         spearman=spearman([o.first_us for o in operators], [o.second_us for o in operators]),
+        reversals=tuple(reversals),
+        pairs=pairs,
+        groups=tuple(_groups(operators, reversals, mean, space)),
+        networks=tuple(_networks(first, second, networks or {})),
         differences={
             name: (left, right)
             for name in CONDITIONS
@@ -82,6 +181,16 @@ def compare(first: Lut, second: Lut) -> Comparison:
     )
 
 
+def mean_of(operators: Sequence[OperatorRatio]) -> Mean:
+    """Return the geometric mean of ratios, with the interval for operators like these."""
+    logs = np.log([o.ratio for o in operators])
+    middle, n = float(logs.mean()), len(logs)
+    if n < 2:
+        return Mean(math.exp(middle), None, n)
+    half = float(stdtrit(n - 1, 0.975)) * float(logs.std(ddof=1)) / math.sqrt(n)
+    return Mean(math.exp(middle), (math.exp(middle - half), math.exp(middle + half)), n)
+
+
 def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
     """Return Spearman's rank correlation (ties share their mean rank), None below 3 pairs or without variation."""
     import pandas as pd
@@ -89,3 +198,108 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
     if len(x) < 3 or len(set(x)) == 1 or len(set(y)) == 1:
         return None
     return float(pd.Series(x).rank().corr(pd.Series(y).rank()))
+
+
+def _measured(lut: Lut) -> dict[str, Row]:
+    return {key: row for key, row in lut.rows.items() if row.latency_us is not None}
+
+
+def _ratio(first: Row, second: Row) -> OperatorRatio:
+    """Return a ratio; relative errors add up in squares, on the scale of logarithms."""
+    assert first.latency_us is not None
+    assert second.latency_us is not None
+    ratio = second.latency_us / first.latency_us
+    errors = [_relative_error(row) for row in (first, second)]
+    interval = None
+    if None not in errors:
+        half = math.hypot(*(error for error in errors if error is not None))
+        interval = ratio * math.exp(-half), ratio * math.exp(half)
+    return OperatorRatio(first.spec, first.latency_us, second.latency_us, interval)
+
+
+def _relative_error(row: Row) -> float | None:
+    """Return half of a row's 95 % interval as a share of its latency; None where it has none."""
+    if row.ci_low_us is None or row.ci_high_us is None or row.latency_us is None:
+        return None
+    return (row.ci_high_us - row.ci_low_us) / (2 * row.latency_us)
+
+
+def _reversals(operators: Sequence[OperatorRatio], first: Lut, second: Lut) -> tuple[list[Reversal], int]:
+    """Return the reversals, strongest first, and how many pairs there are of the same shapes in and out."""
+    alike: dict[OpSpec, list[OperatorRatio]] = {}
+    for o in operators:
+        place = OpSpec(
+            "conv", o.spec.in_channels, o.spec.out_channels, o.spec.height, o.spec.width, stride=o.spec.stride
+        )
+        alike.setdefault(place, []).append(o)
+    found, pairs = [], 0
+    for members in alike.values():
+        for one, other in combinations(members, 2):
+            pairs += 1
+            a, b = (one, other) if one.first_us < other.first_us else (other, one)
+            if a.first_us < b.first_us and b.second_us < a.second_us:
+                certain = [_is_faster(a, b, first), _is_faster(b, a, second)]
+                found.append(Reversal(a, b, None if None in certain else all(certain)))
+    return sorted(found, key=lambda r: -r.strength), pairs
+
+
+def _is_faster(a: OperatorRatio, b: OperatorRatio, lut: Lut) -> bool | None:
+    """Whether a table has operator a faster than b by more than their intervals."""
+    high, low = lut.rows[a.key].ci_high_us, lut.rows[b.key].ci_low_us
+    return None if high is None or low is None else high < low
+
+
+def _groups(
+    operators: Sequence[OperatorRatio], reversals: Sequence[Reversal], mean: Mean, space: Space | None
+) -> Iterable[Group]:
+    stages = stages_of(space) if space else {}
+    by: dict[str, Callable[[OpSpec], str | None]] = {
+        "kernel": lambda spec: str(spec.kernel) if spec.kind not in ("skip", "pool", "classifier") else None,
+        "expansion": lambda spec: f"{spec.expansion:g}" if spec.kind in _EXPANDING else None,
+        "stage": lambda spec: stages.get(spec),
+        "size": lambda spec: f"{spec.height}x{spec.width}",
+    }
+    for what, value_of in by.items():
+        members: dict[str, list[OperatorRatio]] = {}
+        for o in operators:
+            value = value_of(o.spec)
+            if value is not None:
+                members.setdefault(value, []).append(o)
+        for value in sorted(members, key=_in_order):
+            relative = mean_of([replace(o, second_us=o.second_us / mean.ratio) for o in members[value]])
+            keys = {o.key for o in members[value]}
+            yield Group(what, value, relative, sum(r.a.key in keys or r.b.key in keys for r in reversals))
+
+
+_EXPANDING = ("ir", "mbconv")
+"""Kinds of blocks that have an expansion."""
+
+
+def _in_order(value: str) -> tuple[float, str]:
+    """Sort numbers by their value, whatever comes before or behind them."""
+    number = value.split()[-1].split("x")[0]
+    return (float(number) if number.replace(".", "", 1).isdigit() else -1.0), value
+
+
+def stages_of(space: Space) -> dict[OpSpec, str]:
+    """Return where each operator stands first: stem, stage 1 …, head."""
+    found = {spec: "head" for head in space.heads.values() for spec in head}
+    cursors = list(space.cursors().values())
+    for number, layer in reversed(list(enumerate(space.layers, start=1))):
+        for at in cursors:
+            found |= dict.fromkeys(space.options(layer, at[number]), f"stage {layer.stage}")
+    return found | dict.fromkeys(space.stem, "stem")
+
+
+def _networks(first: Lut, second: Lut, networks: Mapping[str, Sequence[OpSpec]]) -> list[NetworkRatio]:
+    known = {
+        name: (first.predict_us(specs), second.predict_us(specs))
+        for name, specs in networks.items()
+        if not first.missing(specs) and not second.missing(specs)
+    }
+    first_order = sorted(known, key=lambda name: known[name][0])
+    second_order = sorted(known, key=lambda name: known[name][1])
+    return [
+        NetworkRatio(name, one, other, first_order.index(name) + 1, second_order.index(name) + 1)
+        for name, (one, other) in known.items()
+    ]

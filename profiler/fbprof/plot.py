@@ -1,12 +1,18 @@
-"""Plot: predicted against measured latencies of networks, as PNG or SVG; the same figures give the same SVG."""
+"""Plot: latencies against latencies, as PNG or SVG; the same figures give the same SVG."""
 
+import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fbbase.errors import FbError
 from fbbase.files import write_bytes
+from fblut.compare import Comparison
 from fbprof.accuracy import Result
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 SUFFIXES = (".png", ".svg")
 BAND_PERCENT = 5.0
@@ -25,14 +31,7 @@ def plot_results(results: Sequence[Result], title: str, path: Path) -> None:
 
     Raises FbError for another ending than .png and .svg, StorageError.
     """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    check_plot_path(path)
-    format_name = path.suffix.lower().removeprefix(".")
-    with rc_context({"svg.hashsalt": "fbprof", "font.size": 9}):
-        figure = Figure(figsize=(SIZE_INCHES, SIZE_INCHES), layout="constrained")
-        axes = figure.add_subplot()
+    with _drawing(path) as axes:
         largest_ms = max(max(r.measured_us, r.predicted.latency_us) for r in results) / 1e3
         smallest_ms = min(min(r.measured_us, r.predicted.latency_us) for r in results) / 1e3
         margin_ms = 0.05 * (largest_ms - smallest_ms) or 0.05 * largest_ms
@@ -55,7 +54,48 @@ def plot_results(results: Sequence[Result], title: str, path: Path) -> None:
             ylabel="predicted latency (ms)",
         )
         axes.legend(loc="upper left", frameon=False)
+
+
+def plot_comparison(first: str, results: Mapping[str, Comparison], path: Path) -> None:
+    """Draw the latencies of a baseline's operators to the right and those of other tables upwards, both logarithmic.
+
+    What lies above a table's line is dearer than the mean on its device. Colours are kernels, markers are tables.
+    Raises FbError for another ending than .png and .svg, StorageError.
+    """
+    with _drawing(path) as axes:
+        every = [o for result in results.values() for o in result.operators]
+        colors = {kernel: f"C{i}" for i, kernel in enumerate(sorted({o.spec.kernel for o in every}))}
+        ends = [min(o.first_us for o in every) * 0.9, max(o.first_us for o in every) * 1.1]
+        for (name, result), marker in zip(results.items(), _markers(len(results)), strict=True):
+            mean = result.mean.ratio
+            axes.plot(ends, [end * mean for end in ends], color="0.6", linewidth=0.8, label=f"{name}: {mean:.2f} x")
+            for kernel, color in colors.items():
+                shown = [o for o in result.operators if o.spec.kernel == kernel]
+                x, y = [o.first_us for o in shown], [o.second_us for o in shown]
+                axes.scatter(x, y, s=12, marker=marker, color=color, alpha=0.7, linewidth=0)
+        for kernel, color in colors.items():
+            axes.scatter([], [], s=12, color=color, label=f"kernel {kernel}")
+        other = next(iter(results)) if len(results) == 1 else "the others"
+        axes.set(xscale="log", yscale="log", xlabel=f"{first} (µs)", ylabel=f"{other} (µs)", title="operators")
+        axes.legend(loc="upper left", frameon=False)
+
+
+def _markers(count: int) -> list[str]:
+    return ["osD^vP*X"[i % 8] for i in range(count)]
+
+
+@contextlib.contextmanager
+def _drawing(path: Path) -> "Iterator[Axes]":
+    """Give axes to draw on, and write the file at the end."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    check_plot_path(path)
+    format_name = path.suffix.lower().removeprefix(".")
+    with rc_context({"svg.hashsalt": "fbprof", "font.size": 9}):
+        figure = Figure(figsize=(SIZE_INCHES, SIZE_INCHES), layout="constrained")
+        yield figure.add_subplot()
         content = io.BytesIO()
-        dated = {"Date": None} if format_name == "svg" else {}
+        dated: dict[str, Any] = {"Date": None} if format_name == "svg" else {}
         figure.savefig(content, format=format_name, dpi=DOTS_PER_INCH, metadata=dated)
     write_bytes(path, content.getvalue())

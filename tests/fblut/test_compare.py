@@ -1,16 +1,26 @@
 """Comparing tables: against numbers worked out by hand and scipy's rank correlation."""
 
+import csv
+import io
+import math
 from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from fblut.compare import compare, spearman
+from fblut.compare import Comparison, compare, spearman, stages_of
+from fblut.comparison_views import as_csv, sections_of
 from fblut.errors import LutError
-from fblut.table import Lut
+from fblut.table import Lut, Row
+from fblut.views import VIEWS, Section, render
+from fbspace.architecture import load_architecture
 from fbspace.opspec import OpSpec
+from fbspace.space import load_space
 
 MakeLut = Callable[..., Lut]
 A, B, C, D = (OpSpec("conv", 3, channels, 32, 32) for channels in (8, 16, 24, 32))
@@ -21,7 +31,7 @@ def test_ratios_mean_and_what_is_only_in_one(make_lut: MakeLut) -> None:
     second = make_lut({A: 200.0, B: 100.0, D: 5.0}, runtime="onnxruntime", threads=2)
     result = compare(first, second)
     assert [o.ratio for o in result.operators] == [2.0, 0.5]
-    assert result.geometric_mean == pytest.approx(1.0)
+    assert result.mean.ratio == pytest.approx(1.0)
     assert result.spearman is None
     assert result.only_first == (C.key(),)
     assert result.only_second == (D.key(),)
@@ -52,3 +62,141 @@ def test_the_rank_correlation_is_scipys(pairs: list[tuple[int, int]]) -> None:
         assert len(set(x)) == 1 or len(set(y)) == 1
     else:
         assert ours == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-12)
+
+
+def with_half_widths(lut: Lut, percent: float) -> Lut:
+    """Give every row an interval of ± so many percent."""
+    rows = {}
+    for key, row in lut.rows.items():
+        assert row.latency_us is not None
+        low, high = (row.latency_us * (1 + sign * percent / 100) for sign in (-1, 1))
+        rows[key] = replace(row, ci_low_us=low, ci_high_us=high)
+    return Lut(lut.metadata, rows)
+
+
+def test_the_mean_has_students_interval(make_lut: MakeLut) -> None:
+    ratios = [1.1, 1.3, 0.9, 1.4]
+    first = make_lut(dict.fromkeys((A, B, C, D), 100.0))
+    second = make_lut({spec: 100.0 * r for spec, r in zip((A, B, C, D), ratios, strict=True)})
+    mean = compare(first, second).mean
+    expected = stats.t.interval(0.95, 3, np.mean(np.log(ratios)), stats.sem(np.log(ratios)))
+    assert mean.interval == pytest.approx(tuple(np.exp(expected)))
+    assert mean.ratio == pytest.approx(math.prod(ratios) ** 0.25)
+    assert compare(make_lut({A: 1.0}), make_lut({A: 2.0})).mean.interval is None
+
+
+def test_a_ratio_within_its_interval_of_one_is_not_significant(make_lut: MakeLut) -> None:
+    first = with_half_widths(make_lut({A: 100.0, B: 100.0}), 3)
+    second = with_half_widths(make_lut({A: 104.0, B: 106.0}), 4)  # together ± 5 %
+    a, b = compare(first, second).operators
+    assert a.interval == pytest.approx((1.04 * math.exp(-0.05), 1.04 * math.exp(0.05)))
+    assert (a.is_significant, b.is_significant) == (False, True)
+    unknown = Lut(first.metadata, {A.key(): Row(A, 100.0)})
+    assert compare(unknown, second).operators[0].is_significant is None
+
+
+def test_reversals_are_pairs_of_the_same_shapes_that_change_places(make_lut: MakeLut) -> None:
+    small, large, skip = (
+        OpSpec("ir", 16, 16, 8, 8, kernel=kernel, expansion=expansion) for kernel, expansion in ((3, 6), (5, 1), (3, 1))
+    )
+    elsewhere = OpSpec("ir", 16, 24, 8, 8, kernel=5, expansion=1)
+    first = with_half_widths(make_lut({small: 60.0, large: 50.0, skip: 20.0, elsewhere: 45.0}), 1)
+    second = with_half_widths(make_lut({small: 30.0, large: 90.0, skip: 29.5, elsewhere: 45.0}), 1)
+    result = compare(first, second)
+    assert result.pairs == 3
+    (reversal,) = result.reversals
+    assert (reversal.a.spec, reversal.b.spec, reversal.is_significant) == (large, small, True)
+    assert reversal.strength == pytest.approx(60 / 50 - 1)
+    groups = {(g.what, g.value): g for g in result.groups}
+    assert (groups["kernel", "5"].reversals, groups["kernel", "3"].reversals) == (1, 1)
+    assert (groups["expansion", "6"].reversals, groups["expansion", "1"].reversals) == (1, 1)
+    mean = (0.5 * 1.8 * 1.475 * 1) ** 0.25
+    assert groups["kernel", "5"].relative.ratio == pytest.approx((1.8 * 1) ** 0.5 / mean)
+    assert groups["expansion", "6"].relative.ratio == pytest.approx(0.5 / mean)
+    assert not any(what == "stage" for what, _ in groups)
+
+
+def test_a_reversal_within_the_intervals_is_not_significant(make_lut: MakeLut) -> None:
+    one, other = (OpSpec("ir", 16, 16, 8, 8, kernel=kernel) for kernel in (3, 5))
+    first = with_half_widths(make_lut({one: 50.0, other: 51.0}), 5)
+    second = with_half_widths(make_lut({one: 80.0, other: 40.0}), 5)
+    (reversal,) = compare(first, second).reversals
+    assert reversal.is_significant is False
+
+
+def test_operators_are_grouped_by_the_stage_they_stand_in_first() -> None:
+    space = load_space("fbnet-tiny")
+    stages = stages_of(space)
+    assert set(stages) >= set(space.operators())
+    assert stages[space.stem[0]] == "stem"
+    assert stages[space.layers[0].candidates["k3_e6"]] == "stage 1"
+    assert stages[space.heads[space.head_channels][-1]] == "head"
+
+
+def compared_networks(make_lut: MakeLut) -> Comparison:
+    networks = {name: load_architecture(name).specs() for name in ("fbnet-a", "fbnet-b", "mobilenetv2")}
+    specs = dict.fromkeys(s for name in ("fbnet-a", "fbnet-b") for s in networks[name] if not s.is_identity)
+    first = make_lut(dict.fromkeys(specs, 10.0))
+    second = make_lut({spec: 30.0 if spec.kernel == 5 else 10.0 for spec in specs})
+    return compare(first, second, load_space("fbnet"), networks)
+
+
+def test_networks_are_predicted_by_both_and_others_left_out(make_lut: MakeLut) -> None:
+    networks = {n.name: n for n in compared_networks(make_lut).networks}
+    assert set(networks) == {"fbnet-a", "fbnet-b"}
+    for name, found in networks.items():
+        specs = [s for s in load_architecture(name).specs() if not s.is_identity]
+        assert found.first_us == 10 * len(specs)
+        assert found.second_us == 10 * len(specs) + 20 * sum(s.kernel == 5 for s in specs)
+    assert sorted(n.first_rank for n in networks.values()) == [1, 2]
+
+
+class Cells(HTMLParser):
+    """Collects the cells of a page, and checks that what is opened is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.cells: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag not in ("meta",):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] in ("td", "th"):
+            self.cells.append(data)
+
+
+def test_every_view_shows_every_cell(make_lut: MakeLut) -> None:
+    result = compared_networks(make_lut)
+    sections = sections_of(result, ("a.csv", "b <&> c.csv"), result.operators, "every operator")
+    texts = {name: render(name, "title", sections) for name in VIEWS.names()}
+    assert set(texts) == {"html", "md", "table"}
+    cells = [cell for section in sections for row in section.written() for cell in row]
+    for text in (texts["md"], texts["table"]):
+        assert all(cell in text for cell in cells)
+    page = Cells()
+    page.feed(texts["html"])
+    assert page.open == []
+    assert set(cells) <= set(page.cells)
+    assert "http" not in texts["html"]
+    assert "b &lt;&amp;&gt; c.csv" in texts["html"]
+
+
+def test_numbers_are_set_to_the_right_and_pipes_are_escaped() -> None:
+    section = Section("h", (), ("name", "n"), (("a|b", 1.0), ("c", None)), {"n": 1})
+    assert render("table", "t", [section]) == "t\n\nh\n  name    n\n  a|b   1.0\n  c       -"
+    assert r"| a\|b | 1.0 |" in render("md", "t", [section])
+    assert "| :-- | --: |" in render("md", "t", [section])
+
+
+def test_the_rows_of_csv_are_the_operators(make_lut: MakeLut) -> None:
+    result = compared_networks(make_lut)
+    rows = list(csv.DictReader(io.StringIO(as_csv({"b.csv": result}))))
+    assert [OpSpec.from_key(row["key"]) for row in rows] == [o.spec for o in result.operators]
+    assert [float(row["ratio"]) for row in rows] == [o.ratio for o in result.operators]
+    assert {row["table"] for row in rows} == {"b.csv"}

@@ -117,13 +117,33 @@ def test_compare_of_a_table_with_itself_doubled(
     write_lut(doubled, tmp_path / "doubled.csv")
     assert run(fbprof, ["compare", str(table), str(tmp_path / "doubled.csv")]) == 0
     out = capsys.readouterr().out
-    assert "geometric mean of the ratios 2.000, rank correlation 1.000" in out
+    assert "geometric mean of the ratios 2.000 (2.000 to 2.000), rank correlation 1.000" in out
     assert "runtime differs: litert | onnxruntime" in out
     assert "precision differs: float32 | int8" in out
     assert run(fbprof, ["compare", str(table), str(tmp_path / "doubled.csv"), "--json"]) == 0
-    result = json.loads(capsys.readouterr().out)
+    (result,) = json.loads(capsys.readouterr().out)["comparisons"]
     assert len(result["operators"]) == len(lut.rows)
     assert all(operator["ratio"] == pytest.approx(2, rel=1e-3) for operator in result["operators"])
+
+
+def test_compare_fails_above_a_limit_and_draws(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lut = read_lut(table)
+    rows = {key: Row(row.spec, 1.04 * (row.latency_us or 0), samples=1) for key, row in lut.rows.items()}
+    network_us = lut.metadata.network_us * 1.08
+    write_lut(Lut(lut.metadata.model_copy(update={"network_us": network_us}), rows), tmp_path / "slower.csv")
+    both = ["compare", str(table), str(tmp_path / "slower.csv")]
+    assert run(fbprof, [*both, "--fail-above", "5%", "--plot", str(tmp_path / "plot.svg")]) == 0
+    assert "<svg" in (tmp_path / "plot.svg").read_text()
+    assert run(fbprof, [*both, "--fail-above", "3"]) == 1
+    assert "is 4.0 % slower than" in capsys.readouterr().err
+    turned = ["compare", str(table), str(tmp_path / "slower.csv"), "--baseline", str(tmp_path / "slower.csv")]
+    assert run(fbprof, [*turned, "--fail-above", "0"]) == 0
+    assert run(fbprof, ["compare", str(table)]) == 2
+    assert "nothing to compare" in capsys.readouterr().err
+    assert run(fbprof, [*both, "--networks", "zoo"]) == 2
+    assert "no published network (space fbnet-tiny)" in capsys.readouterr().err
+    assert run(fbprof, [*both, "--fail-above", "much"]) == 2
+    assert "'much' is not a share such as 5%" in capsys.readouterr().err
 
 
 def test_compare_refuses_tables_of_two_spaces(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

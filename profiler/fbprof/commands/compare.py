@@ -1,64 +1,156 @@
-"""fbprof compare: what differs between two latency tables."""
+"""fbprof compare: what differs between latency tables."""
 
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from fbbase.errors import CheckError, FbError
+from fblut.views import VIEWS
+
 if TYPE_CHECKING:
     from fblut.compare import Comparison
+    from fblut.table import Lut
+    from fbspace.opspec import OpSpec
+    from fbspace.space import Space
+
+FORMATS = [*VIEWS.names(), "csv", "json"]
+
+
+def _percent(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    """Read `5%` or `5`."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%?", value)
+    if not match:
+        raise click.BadParameter(f"{value!r} is not a share such as 5%")
+    return float(match[1])
 
 
 @click.command("compare")
-@click.argument("first", type=click.Path(path_type=Path))
-@click.argument("second", type=click.Path(path_type=Path))
+@click.argument("tables", nargs=-1, required=True, metavar="TABLE...", type=click.Path())
+@click.option("--baseline", type=click.Path(), help="What all others are held against; the first table unless given.")
+@click.option("--networks", multiple=True, metavar="NAME", help="Networks to predict: `zoo`, a name or a .json file.")
 @click.option("--most", type=click.IntRange(0), default=10, show_default=True, help="How many differing operators.")
 @click.option("--all", "every", is_flag=True, help="Every operator, not only those that differ most.")
-@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
-def command(first: Path, second: Path, most: int, every: bool, as_json: bool) -> None:
-    r"""Compare two latency tables of one space, operator by operator.
+@click.option("--format", "format_name", type=click.Choice(FORMATS), default="table", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw a scatter of the latencies, .svg or .png.")
+@click.option(
+    "--fail-above",
+    callback=_percent,
+    metavar="PERCENT",
+    help="Exit with 1 where a table is slower than the baseline by more, in the mean or in one of --networks.",
+)
+def command(
+    tables: tuple[str, ...],
+    baseline: str | None,
+    networks: tuple[str, ...],
+    most: int,
+    every: bool,
+    format_name: str,
+    as_json: bool,
+    plot: Path | None,
+    fail_above: float | None,
+) -> None:
+    r"""Compare latency tables of one space, operator by operator.
 
-    A ratio is SECOND over FIRST: above one, SECOND is slower. The operators that differ most are those whose ratio is
-    farthest from the geometric mean.
+    A ratio is that of another table over the baseline: above one, the other is slower. It is not significant where it
+    is one within its 95 % interval. The operators that differ most are those whose ratio is farthest from the
+    geometric mean. A reversal is a pair of operators that can stand in each other's place, of which each table has
+    another one faster: a network that is best on one device is not on the other.
 
     \b
-    Example:
-      fbprof compare litert.csv onnxruntime.csv
+    Examples:
+      fbprof compare s8.csv iphonex.csv --networks zoo
+      fbprof compare yesterday.csv today.csv --fail-above 5%
+      fbprof compare s8.csv iphonex.csv pixel.csv --format html > compared.html
     """
     from fblut.compare import compare
     from fblut.reading import read_lut
+    from fbprof.plot import check_plot_path, plot_comparison
 
-    result = compare(read_lut(first), read_lut(second))
-    shown = list(result.operators) if every else result.most_different(most)
-    if as_json:
-        click.echo(json.dumps(_as_dict(result), indent=2))
-        return
-    click.echo(f"ratio = {second} over {first}")
-    for name, (left, right) in result.differences.items():
-        click.echo(f"  {name} differs: {left} | {right}")
-    title = "every operator" if every else f"the {len(shown)} operators that differ most"
-    click.echo(f"\n{title:58} {'first µs':>10} {'second µs':>10} {'ratio':>7}")
-    for operator in shown:
-        click.echo(f"{operator.key:58} {operator.first_us:10.1f} {operator.second_us:10.1f} {operator.ratio:7.2f}")
-    correlation = "not defined" if result.spearman is None else f"{result.spearman:.3f}"
-    click.echo(
-        f"\n{len(result.operators)} operators in both, geometric mean of the ratios {result.geometric_mean:.3f}, "
-        f"rank correlation {correlation}"
-    )
-    for which, keys in (("first", result.only_first), ("second", result.only_second)):
-        if keys:
-            click.echo(f"only in the {which} table: {', '.join(keys)}")
+    if plot is not None:
+        check_plot_path(plot)
+    first = baseline or tables[0]
+    others = [name for name in tables if name != first] if baseline else list(tables[1:])
+    if not others:
+        raise FbError(f"there is nothing to compare {first} with: name two tables or more")
+    luts = {name: read_lut(Path(name)) for name in (first, *others)}
+    space = _space_of(luts[first])
+    known = _networks(networks, luts[first], space)
+    results = {name: compare(luts[first], luts[name], space, known) for name in others}
+    for name, result in results.items():
+        if known and not result.networks:
+            raise FbError(
+                f"no network of --networks has all its operators in {first} and {name} "
+                f"(space {luts[first].metadata.space}): name networks of this space"
+            )
+    click.echo(_written(first, results, "json" if as_json else format_name, most, every))
+    if plot is not None:
+        plot_comparison(first, results, plot)
+    if fail_above is not None:
+        _check(first, results, fail_above)
 
 
-def _as_dict(result: "Comparison") -> dict[str, object]:
-    return {
-        "geometric_mean": result.geometric_mean,
-        "spearman": result.spearman,
-        "differences": result.differences,
-        "operators": [
-            {"key": o.key, "first_us": o.first_us, "second_us": o.second_us, "ratio": o.ratio} for o in result.operators
-        ],
-        "only_first": result.only_first,
-        "only_second": result.only_second,
-    }
+def _space_of(lut: "Lut") -> "Space | None":
+    """Return the table's space; None where it is not known here, which takes away the groups by stage alone."""
+    from fbspace.architecture import load_space_of
+
+    try:
+        return load_space_of(lut.metadata.space)
+    except FbError:
+        return None
+
+
+def _networks(names: Sequence[str], lut: "Lut", space: "Space | None") -> "dict[str, list[OpSpec]]":
+    """Return the operators of networks by name; of the zoo those that the table may know."""
+    from fbspace.architecture import ZOO, load_architecture
+
+    found = {}
+    for name in names:
+        for one in ZOO.names() if name == "zoo" else [name]:
+            specs = load_architecture(one).specs()
+            if name != "zoo" or not lut.missing(specs):
+                found[one] = specs
+    if names and not found:
+        raise FbError(
+            f"the table has the operators of no published network (space {lut.metadata.space}): "
+            "name networks of this space with --networks FILE.json"
+        )
+    return found
+
+
+def _written(first: str, results: "dict[str, Comparison]", format_name: str, most: int, every: bool) -> str:
+    from fblut.comparison_views import as_csv, as_dict, sections_of
+    from fblut.views import render
+
+    if format_name == "json":
+        comparisons = [{"table": name} | as_dict(result) for name, result in results.items()]
+        return json.dumps({"baseline": first, "comparisons": comparisons}, indent=2)
+    if format_name == "csv":
+        return as_csv(results)
+    sections = []
+    for name, result in results.items():
+        shown = list(result.operators) if every else result.most_different(most)
+        title = "every operator" if every else f"the {len(shown)} operators that differ most"
+        sections += sections_of(result, (first, name), shown, title)
+    return render(format_name, f"comparison with {first}", sections)
+
+
+def _check(first: str, results: "dict[str, Comparison]", limit: float) -> None:
+    """Raise CheckError where a table is slower by more than the limit."""
+    slower = []
+    for name, result in results.items():
+        if result.slower_percent > limit:
+            slower.append(f"{name} is {result.slower_percent:.1f} % slower than {first} in the mean of its operators")
+        slower += [
+            f"{name} is {100 * (n.ratio - 1):.1f} % slower than {first} for {n.name}"
+            for n in result.networks
+            if 100 * (n.ratio - 1) > limit
+        ]
+    if slower:
+        raise CheckError(f"slower by more than {limit:g} %: {'; '.join(slower)}")

@@ -1,0 +1,29 @@
+"""Markdown: for an issue or a pull request."""
+
+from collections.abc import Sequence
+
+from fblut.views import Section
+
+
+def render(title: str, sections: Sequence[Section]) -> str:
+    """Return Markdown with tables."""
+    return "\n\n".join([f"## {_escape(title)}", *map(_section, sections)])
+
+
+def _section(section: Section) -> str:
+    lines = [f"### {_escape(section.heading)}", ""]
+    lines += [f"- {_escape(line)}" for line in section.text]
+    if section.columns:
+        lines += [""] * bool(section.text)
+        lines.append(_row(section.columns))
+        lines.append(_row(["--:" if section.is_number(i) else ":--" for i in range(len(section.columns))]))
+        lines += map(_row, section.written())
+    return "\n".join(lines)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(map(_escape, cells)) + " |"
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", r"\|")
