@@ -10,6 +10,7 @@ from typing import Any, get_args
 import pydantic
 
 from fbbase.files import read_text
+from fbbase.plugins import PluginFolder
 from fblut.errors import LutError
 from fblut.table import Lut, Metadata, Row, Status
 from fblut.writing import COLUMNS, MAGIC, cells
@@ -19,9 +20,19 @@ from fbspace.opspec import OpSpec
 _STATUSES: tuple[Status, ...] = get_args(Status)
 
 
+PUBLISHED = PluginFolder("latency table (a .csv file, or a published one)", "fblut.published", suffix=".csv")
+"""Tables that come with the toolkit, found by name."""
+
+
 def read_lut(path: Path) -> Lut:
-    """Read a table. Raises LutError with line and column where it is malformed, FbError where there is no file."""
-    return parse_lut(read_text(Path(path), "latency table"), str(path))
+    """Read a table: a file, or a published one by its name (`pixel-3`).
+
+    Raises LutError with line and column where it is malformed, FbError where there is no file and no such name.
+    """
+    path = Path(path)
+    if not path.suffix and len(path.parts) == 1 and not path.exists():
+        path = PUBLISHED.path(str(path))
+    return parse_lut(read_text(path, "latency table"), str(path))
 
 
 def parse_lut(text: str, name: str) -> Lut:

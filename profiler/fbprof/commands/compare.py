@@ -36,7 +36,14 @@ def _percent(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 @click.option("--networks", multiple=True, metavar="NAME", help="Networks to predict: `zoo`, a name or a .json file.")
 @click.option("--most", type=click.IntRange(0), default=10, show_default=True, help="How many differing operators.")
 @click.option("--all", "every", is_flag=True, help="Every operator, not only those that differ most.")
-@click.option("--format", "format_name", type=click.Choice(FORMATS), default="table", show_default=True)
+@click.option(
+    "--format",
+    "format_name",
+    type=click.Choice(FORMATS),
+    default="table",
+    show_default=True,
+    help="How it is written; csv has a line for every operator.",
+)
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw a scatter of the latencies, .svg or .png.")
 @click.option(
@@ -64,7 +71,7 @@ def command(
     another one faster: a network that is best on one device is not on the other.
 
     \b
-    Examples:
+    Example:
       fbprof compare s8.csv iphonex.csv --networks zoo
       fbprof compare yesterday.csv today.csv --fail-above 5%
       fbprof compare s8.csv iphonex.csv pixel.csv --format html > compared.html

@@ -1,33 +1,48 @@
-"""fbprof import: a latency table from a public file of blocks."""  # noqa: N999 - the file name is the name of the command
+"""fbprof import: a latency table from a file of latencies that others published."""  # noqa: N999 - the file name is the name of the command
 
 from pathlib import Path
 
 import click
 
+from fbprof.imports import IMPORTS, UNITS_US
+
 
 @click.command("import")
-@click.argument("blocks", type=click.Path(path_type=Path))
-@click.option("--space", required=True, help="Search space of the blocks: a known name or a .toml file.")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--space", required=True, help="Search space of its operators: a known name or a .toml file.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The table to write.")
+@click.option(
+    "--format", "format_name", type=click.Choice(IMPORTS.names()), help="Its format.  [default: by its ending]"
+)
+@click.option("--unit", type=click.Choice(list(UNITS_US)), help="Unit of its latencies, where the format has none.")
 @click.option("--device", required=True, help="What they were measured on.")
 @click.option("--runtime", default="unknown", show_default=True, help="Runtime they were measured in.")
 @click.option("--precision", default="unknown", show_default=True, help="Precision of the models.")
 @click.option("--threads", type=click.IntRange(1, 64), help="Threads.  [default: 1, with a warning in the table]")
 def command(
-    blocks: Path, space: str, output: Path, device: str, runtime: str, precision: str, threads: int | None
+    file: Path,
+    space: str,
+    output: Path,
+    format_name: str | None,
+    unit: str | None,
+    device: str,
+    runtime: str,
+    precision: str,
+    threads: int | None,
 ) -> None:
-    r"""Make a latency table of somebody else's latencies of blocks, each relative to skip at its place.
+    r"""Make a latency table of somebody else's latencies.
 
-    BLOCKS is a CSV file with the columns layer_key, h, cin, cout, stride, n_positions, op and delta_ms_vs_skip, and a
-    row __constant__ for stem, head and skip in every layer. Nothing is measured: what the file does not say stays
-    unknown in the table.
+    Formats: blocks (.csv), each relative to skip at its place, as of HW-NAS-Bench; layers (.txt), a line of candidates
+    and one of latencies for every layer; ofa (.yaml), the tables of once-for-all; keys (.json), operator keys and
+    latencies. Nothing is measured: what the file does not say stays unknown in the table.
 
     \b
     Example:
       fbprof import pixel3_blocks.csv --space fbnet-cifar --device pixel-3 -o pixel3.csv
+      fbprof import speed_cpu.txt --space fbnet --unit us --device cpu -o cpu.csv
     """
     from fblut.writing import write_lut
-    from fbprof.relative_blocks import import_blocks
+    from fbprof.imported import import_table
     from fbspace.space import load_space
 
     metadata: dict[str, object] = {
@@ -40,12 +55,11 @@ def command(
     }
     if threads is None:
         metadata["warnings"] = ("the number of threads is not known; 1 stands for it",)
-    lut = import_blocks(blocks, load_space(space), metadata)
+    lut = import_table(file, load_space(space), metadata, format_name, unit)
     write_lut(lut, output)
     operators = sum(row.status == "ok" for row in lut.rows.values())
-    click.echo(
-        f"{output}: {operators} operators relative to skip, and a fixed cost of {lut.metadata.network_us / 1e3:.3f} ms"
-    )
+    cost = f", and a fixed cost of {lut.metadata.network_us / 1e3:.3f} ms" if lut.metadata.network_us else ""
+    click.echo(f"{output}: {operators} operators, {lut.metadata.timing}{cost}")
     failed = [f"{key}: {row.notes}" for key, row in lut.rows.items() if row.status == "failed"]
     if failed:
         click.echo(

@@ -1,66 +1,45 @@
-"""Relative blocks: a latency table from somebody else's file of blocks, each relative to skip at its place."""
+"""blocks: a CSV file of blocks, each relative to skip at its place (HW-NAS-Bench, by way of HELP)."""
 
 import csv
-import hashlib
 import io
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 
-from fbbase import __version__
-from fbbase.files import read_text
-from fblut.check import IMPORTED
 from fblut.errors import LutError
-from fblut.table import Lut, Metadata, Row
+from fbprof.imports import Imported
 from fbspace.opspec import OpSpec
 from fbspace.space import Space
 
 COLUMNS = ("layer_key", "h", "cin", "cout", "stride", "n_positions", "op", "delta_ms_vs_skip")
 CONSTANT = "__constant__"
 """How the layer key of the row begins that holds what every network costs: stem, head, skip in every layer."""
-SMALLEST_US = 0.001
-"""The last decimal of a table; it knows no latency of 0."""
+RELATIVE = "relative to skip"
 
 _Shape = tuple[int, int, int, int]
 """Height, channels in and out, stride of a place in the network."""
 
 
-@dataclass(frozen=True, slots=True)
-class RelativeBlocks:
-    """What a file says, in microseconds: the constant, and each operator beyond skip at its place."""
-
-    constant_us: float
-    delta_us: dict[OpSpec, float]
+SUFFIXES = (".csv",)
+HAS_UNIT = True
 
 
-def import_blocks(path: Path, space: Space, metadata: Mapping[str, object]) -> Lut:
-    """Return the table of a file; any network's sum is the file's constant and its deltas.
-
-    `metadata` says what it was measured on: space, device, runtime, runtime_version, precision, threads; the table
-    tells that it was imported, and from which file. An operator that is not in the file, or not slower than skip,
-    gets a failed row. Raises LutError with the line of what is wrong, FbError where there is no file.
-    """
-    path = Path(path)
-    blocks = parse_blocks(read_text(path, "block file"), str(path), space)
-    described = Metadata.model_validate(
-        {
-            **metadata,
-            "timing": f"{IMPORTED} {path.name}, relative to skip",
-            "tool_version": __version__,
-            "network_us": round(blocks.constant_us, 3),
-            "imported_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        }
+def read(text: str, name: str, space: Space, unit_us: float = 1.0) -> Imported:
+    """Read a file of blocks; a network's sum is the constant and its deltas. Raises LutError with the line."""
+    constant_us, delta_us = parse_blocks(text, name, space)
+    fixed = [*space.stem, *space.heads[space.head_channels]]
+    fixed += [spec for layer in space.layers for spec in layer.candidates.values() if spec.kind == "skip"]
+    return Imported(
+        delta_us,
+        RELATIVE,
+        constant_us,
+        dict.fromkeys(fixed, "part of every network's fixed cost"),
+        dict.fromkeys(delta_us, RELATIVE),
     )
-    space.refuse_masks("fbprof import")
-    fixed = {*space.stem, *space.heads[space.head_channels]}
-    fixed.update(spec for layer in space.layers for spec in layer.candidates.values() if spec.kind == "skip")
-    return Lut(described, {spec.key(): _row(spec, blocks, fixed) for spec in space.operators()})
 
 
-def parse_blocks(text: str, name: str, space: Space) -> RelativeBlocks:
-    """Parse a file's text for a space; `name` is what errors call it. Raises LutError."""
+def parse_blocks(text: str, name: str, space: Space) -> tuple[float, dict[OpSpec, float]]:
+    """Return the constant and each operator beyond skip at its place, in microseconds. Raises LutError."""
     places = _places(space, name)
     constant_us: float | None = None
     delta_us: dict[OpSpec, float] = {}
@@ -77,7 +56,7 @@ def parse_blocks(text: str, name: str, space: Space) -> RelativeBlocks:
         delta_us[spec] = latency_us
     if constant_us is None:
         raise LutError(f"{name}: no {CONSTANT} row, which holds what stem, head and skip in every layer cost; add it")
-    return RelativeBlocks(constant_us, delta_us)
+    return constant_us, delta_us
 
 
 def _places(space: Space, name: str) -> dict[_Shape, tuple[dict[str, OpSpec], int]]:
@@ -144,15 +123,3 @@ def _spec(
         known = ", ".join(name for name, candidate in candidates.items() if candidate.kind != "skip")
         raise LutError(f"{where}: op {cells['op'][:60]!r}, expected one of {known} from {place}; {remedy}")
     return spec
-
-
-def _row(spec: OpSpec, blocks: RelativeBlocks, fixed: set[OpSpec]) -> Row:
-    if spec in fixed:
-        return Row(spec, None, status="fixed", notes="part of every network's fixed cost")
-    latency_us = blocks.delta_us.get(spec)
-    if latency_us is None:
-        return Row(spec, None, status="failed", notes="not in the imported file")
-    if latency_us < SMALLEST_US:
-        notes = f"not slower than skip in the imported file ({latency_us:.3f} µs); a table holds latencies above 0"
-        return Row(spec, None, status="failed", notes=notes)
-    return Row(spec, latency_us, notes="relative to skip")

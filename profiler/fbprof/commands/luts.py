@@ -1,0 +1,63 @@
+"""fbprof luts: the tables that come with the toolkit."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from fblut.table import Lut
+
+COLUMNS = ("space", "device", "soc", "runtime", "precision", "threads")
+
+
+@click.command("luts")
+@click.argument("names", nargs=-1, metavar="[NAME...]")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def command(names: tuple[str, ...], as_json: bool) -> None:
+    r"""List the published tables, or say all that is known of some.
+
+    A name stands for the table wherever a table is asked for. What a table does not say, its source did not say; one
+    that was measured elsewhere tells of that device as it was then.
+
+    \b
+    Example:
+      fbprof luts
+      fbprof luts pixel-3
+      fbsearch run --lut pixel-3
+    """
+    from fblut.reading import PUBLISHED, read_lut
+    from fblut.views import Section, render
+
+    tables = {name: read_lut(Path(name)) for name in names or PUBLISHED.names()}
+    if as_json:
+        listed = {name: _counts(lut) | lut.metadata.model_dump(mode="json") for name, lut in tables.items()}
+        click.echo(json.dumps(listed, indent=2, ensure_ascii=False))
+        return
+    if names:
+        sections = [
+            Section(name, (), ("", "value"), tuple((key, str(value)) for key, value in _told(lut).items()))
+            for name, lut in tables.items()
+        ]
+        click.echo(render("table", "", sections).lstrip())
+        return
+    rows = tuple(
+        (name, *(str(getattr(lut.metadata, c)) for c in COLUMNS), _counts(lut)["operators"], lut.metadata.verdict)
+        for name, lut in tables.items()
+    )
+    columns = ("name", *COLUMNS, "operators", "verdict")
+    text = ("use a name in place of a file: fbsearch run --lut NAME; fbprof luts NAME tells where it comes from",)
+    click.echo(render("table", "", [Section("published tables", text, columns, rows)]).lstrip())
+
+
+def _counts(lut: "Lut") -> dict[str, int]:
+    rows = lut.rows.values()
+    return {"operators": sum(row.latency_us is not None for row in rows), "rows": len(lut.rows)}
+
+
+def _told(lut: "Lut") -> dict[str, object]:
+    """Return what a table says of itself, without what it leaves open."""
+    told = {key: value for key, value in lut.metadata.model_dump().items() if value not in (None, "unknown", ())}
+    warnings = "; ".join(told.pop("warnings", ()))
+    return _counts(lut) | told | ({"warnings": warnings} if warnings else {})

@@ -1,0 +1,37 @@
+"""keys: a JSON object of operator keys and latencies, as numbers or as text such as `12.3 +- 0.4`."""
+
+import json
+import math
+from typing import Any
+
+from fblut.errors import LutError
+from fbprof.imported import look_up
+from fbprof.imports import Imported
+from fbspace.space import Space
+
+SUFFIXES = (".json",)
+HAS_UNIT = False
+
+
+def read(text: str, name: str, space: Space, unit_us: float) -> Imported:
+    """Read keys as `OpSpec.key` writes them; a value may also be an object with a `latency`. Raises LutError."""
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise LutError(f"{name}: line {error.lineno}, column {error.colno}: {error.msg}") from None
+    if not isinstance(content, dict):
+        raise LutError(f"{name}: expected an object of keys and latencies, found a {type(content).__name__}")
+    latencies = {key: _number(value, f"{name}: {key[:80]}") * unit_us for key, value in content.items()}
+    return Imported(look_up(latencies, lambda spec: [spec.key()], space, name), "by key")
+
+
+def _number(value: Any, where: str) -> float:
+    if isinstance(value, dict):
+        value = value.get("latency")
+    try:
+        number = math.nan if isinstance(value, bool) else float(str(value).partition("+-")[0])
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise LutError(f"{where}: {str(value)[:60]!r} is not a latency; write a number, or an object with one")
+    return number
