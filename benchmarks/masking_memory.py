@@ -3,8 +3,8 @@
 usage: python benchmarks/masking_memory.py [--quick]
 
 FBNet's macro architecture for 32x32 images (that of search_step.py), batch 128, two threads. The masked space has the
-same stages with FBNet's widths as the largest, 3x3 and 5x5 blocks with ReLU or hard-swish, 8 widths and 9 expansions
-up to 6 in every layer. Each is a process of its own, they take turns, and memory is the peak over the idle process's.
+same stages with FBNet's widths as the largest, 3x3 and 5x5 blocks with ReLU as FBNet's, 8 widths and 9 expansions up to
+6 in every layer. Each is a process of its own, they take turns, and memory is the peak over the idle process's.
 """
 
 import argparse
@@ -42,9 +42,7 @@ expansions = {expansions}
 stages = [{stages}]
 [candidates]
 k3 = {{ kind = "mbconv", kernel = 3 }}
-k3_hs = {{ kind = "mbconv", kernel = 3, activation = "hswish" }}
 k5 = {{ kind = "mbconv", kernel = 5 }}
-k5_hs = {{ kind = "mbconv", kernel = 5, activation = "hswish" }}
 skip = {{ kind = "skip", activation = "none" }}
 """
 

@@ -9,6 +9,7 @@ found() { PATH="$PATH:/usr/sbin" command -v "$1" || true; }
 need "$(found cc)" "gcc libc6-dev" # the native agent; gcc brings the sanitizers
 need "$(found ssh)" openssh-client
 need "$(found sshd)" openssh-server
+need "$(found chromium)" chromium # reports are looked at
 need "$(found ip)" iproute2 # two hosts of a search
 need "$(found qemu-system-aarch64)" qemu-system-arm
 need "$(found aarch64-linux-gnu-gcc)" "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"

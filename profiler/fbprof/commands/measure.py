@@ -136,7 +136,7 @@ def command(
     from fbprof.farm import Job, check_devices
     from fbprof.formats import check_precision, format_of
     from fbprof.plan import DEFAULT_NETWORKS, DEFAULT_ROUNDS, QUICK_ROUNDS, Plan, describe, with_operators
-    from fbprof.report import plan_summary, print_plan
+    from fbprof.summary import plan_summary, print_plan
     from fbspace.architecture import load_space_of
 
     if drop >= runs:
@@ -225,7 +225,7 @@ def _tables(profiles: "Sequence[Profile]", output: Path | None) -> list[Path]:
 def _measure(job: "Job", space: "Space", fresh: bool, as_json: bool) -> "Lut":
     from fblut.writing import write_lut
     from fbprof.measure import journal_path, keeping, measure
-    from fbprof.report import print_summary, summary_of
+    from fbprof.summary import print_summary, summary_of
 
     journal = journal_path(job.table)
     start = time.monotonic()
@@ -244,7 +244,7 @@ def _farm(jobs: "Sequence[Job]", space: "Space", fresh: bool, as_json: bool) -> 
     """Measure on several devices and print what each came to. Raises what the failures of some amount to."""
     from fbprof.farm import measure_all, raise_failures
     from fbprof.measure import journal_path
-    from fbprof.report import print_summary, summary_of
+    from fbprof.summary import print_summary, summary_of
 
     outcomes = measure_all(jobs, space, fresh)
     summaries: list[dict[str, object]] = []

@@ -1,4 +1,4 @@
-"""Report: what fbprof measure prints of a plan and of a table, for people and as JSON."""
+"""Summary: what fbprof measure prints of a plan and of a table, for people and as JSON."""
 
 import statistics
 from pathlib import Path

@@ -1,0 +1,108 @@
+"""Charts of a search, from its run's folder: θ over time, the front of networks, the network found."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from fbbase.errors import FbError
+from fbbase.files import read_text
+from fblut.table import Lut
+from fbprof.charts import COLORS, OTHER, Chart, axis
+from fbspace.architecture import Architecture, load_architecture
+
+MOST_DECISIONS = 60
+
+
+def charts_of(folder: Path, lut: Lut) -> list[Chart]:
+    """Return the charts of a run. Raises FbError where the folder is not that of a search."""
+    text = read_text(folder / "metrics.jsonl", "record of a search")
+    try:
+        lines = [json.loads(line) for line in text.splitlines()]
+        epochs = [line for line in lines if line.get("stage") == "search"]
+        found = [_theta(name, epochs) for name in epochs[-1]["objectives"]]
+    except (json.JSONDecodeError, KeyError, IndexError, TypeError) as error:
+        raise FbError(f"{folder / 'metrics.jsonl'} is not the record of a search ({error!r})") from None
+    for path in sorted(folder.glob("arch*.json")):
+        architecture = load_architecture(str(path))
+        found += _front(architecture, path.stem)
+        found.append(_network(architecture, path.stem, lut))
+    return found
+
+
+def _theta(name: str, epochs: list[dict[str, Any]]) -> Chart:
+    """Return how sure every decision is, over the epochs: the largest probability of its options."""
+    last = epochs[-1]["objectives"][name]["theta"]
+    decisions = list(last)[:MOST_DECISIONS]
+    cells, words = [], []
+    for decision in decisions:
+        per_epoch = [_softmax(epoch["objectives"][name]["theta"][decision]) for epoch in epochs]
+        cells.append([max(p.values()) for p in per_epoch])
+        words.append([max(p, key=p.__getitem__) for p in per_epoch])
+    heat = {
+        "type": "heatmap",
+        "x": [epoch["epoch"] + 1 for epoch in epochs],
+        "y": decisions,
+        "z": cells,
+        "text": words,
+        "hovertemplate": "epoch %{x}, %{y}: %{text} with %{z:.2f}<extra></extra>",
+        "colorscale": "Viridis",
+        "zmin": 0,
+        "zmax": 1,
+        "colorbar": {"title": {"text": "P"}},
+    }
+    layout = {"xaxis": axis("epoch"), "yaxis": axis("", autorange="reversed", dtick=1)}
+    note = "The probability of the likeliest option of every decision, epoch by epoch; hover to see which it is."
+    return Chart(f"theta-{name}", f"θ over time: {name}", note, [heat], layout)
+
+
+def _softmax(theta: dict[str, float]) -> dict[str, float]:
+    largest = max(theta.values())
+    weights = {option: math.exp(value - largest) for option, value in theta.items()}
+    total = sum(weights.values())
+    return {option: weight / total for option, weight in weights.items()}
+
+
+def _front(architecture: Architecture, stem: str) -> list[Chart]:
+    """Return the networks that were compared at the end, where the file lists them."""
+    ranked = architecture.provenance.get("candidates") or []
+    if not ranked:
+        return []
+    _, unit = architecture.provenance.get("target") or (None, "")
+    data = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": [network["cost"] for network in ranked],
+        "y": [network["accuracy_percent"] for network in ranked],
+        "text": [" ".join(network["choices"]) for network in ranked],
+        "hovertemplate": "%{text}<br>%{x:.1f}, %{y:.1f} %<extra></extra>",
+        "marker": {"size": 9, "color": [COLORS[5], *[COLORS[3]] * (len(ranked) - 1)]},
+    }
+    note = "The networks compared at the end, by the supernet's weights; the first, in another colour, was taken."
+    layout = {"xaxis": axis(f"cost ({unit})"), "yaxis": axis("validation accuracy (%)"), "showlegend": False}
+    return [Chart(f"front-{stem}", f"Accuracy against cost: {stem}", note, [data], layout)]
+
+
+def _network(architecture: Architecture, stem: str, lut: Lut) -> Chart:
+    """Return the network as bars, an operator each: what the table says it takes."""
+    specs = [spec for spec in architecture.specs() if not spec.is_identity]
+    rows = [lut.row(spec) for spec in specs]
+    bars = {
+        "type": "bar",
+        "x": [f"{number} {spec.kind} k{spec.kernel} e{spec.expansion:g}" for number, spec in enumerate(specs, start=1)],
+        "y": [None if row is None else row.latency_us for row in rows],
+        "text": [spec.key() for spec in specs],
+        "hovertemplate": "%{text}<br>%{y:.1f} µs<extra></extra>",
+        "textposition": "none",
+        "marker": {"color": [COLORS.get(spec.kernel, OTHER) for spec in specs]},
+    }
+    note = (
+        f"{len(specs)} operators from the input to the classifier, without identities; colours are kernels, as above."
+    )
+    if architecture.predicted is not None:
+        note += f" Predicted: {architecture.predicted.latency_us / 1e3:.3f} ms."
+    accuracy = architecture.provenance.get("test_accuracy_percent")
+    if accuracy is not None:
+        note += f" Test accuracy: {accuracy:.2f} %."
+    layout = {"xaxis": axis("", tickangle=-60), "yaxis": axis("latency (µs)"), "showlegend": False}
+    return Chart(f"network-{stem}", f"The network found: {architecture.name}", note, [bars], layout)

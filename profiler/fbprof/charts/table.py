@@ -1,0 +1,95 @@
+"""Charts of a table: latency by layer and candidate, by multiply-accumulates, and how well each row is known."""
+
+from typing import Any
+
+from fblut.check import half_width_percent
+from fblut.table import Lut, Row
+from fbprof.charts import COLORS, OTHER, Chart, axis
+from fbspace.network import count_spec
+from fbspace.space import Space
+
+
+def charts_of(lut: Lut, space: Space | None) -> list[Chart]:
+    """Return the charts of a table; by layer only where its space is known and chooses among blocks alone."""
+    found = [] if space is None or space.is_masked else [_by_layer(lut, space)]
+    found.append(_by_macs(lut))
+    if any(half_width_percent(row) is not None for row in lut.rows.values()):
+        found.append(_intervals(lut))
+    return found
+
+
+def _by_layer(lut: Lut, space: Space) -> Chart:
+    names = list(dict.fromkeys(name for layer in space.layers for name in layer.candidates))
+    cells: list[list[float | None]] = []
+    keys: list[list[str]] = []
+    for name in names:
+        specs = [layer.candidates.get(name) for layer in space.layers]
+        rows = [None if spec is None or spec.is_identity else lut.row(spec) for spec in specs]
+        cells.append(
+            [
+                0.0 if spec is not None and spec.is_identity else None if row is None else _ms(row)
+                for spec, row in zip(specs, rows, strict=True)
+            ]
+        )
+        keys.append(["" if spec is None else spec.key() for spec in specs])
+    heat = {
+        "type": "heatmap",
+        "x": [str(layer.index) for layer in space.layers],
+        "y": names,
+        "z": cells,
+        "text": keys,
+        "hovertemplate": "layer %{x}, %{y}: %{z:.3f} ms<br>%{text}<extra></extra>",
+        "colorscale": "Viridis",
+        "colorbar": {"title": {"text": "ms"}},
+    }
+    note = "One cell is what a candidate adds to a network in that layer; identities add nothing."
+    layout = {"xaxis": axis("layer", type="category"), "yaxis": axis("", autorange="reversed")}
+    return Chart("by-layer", "Latency by layer and candidate", note, [heat], layout)
+
+
+def _by_macs(lut: Lut) -> Chart:
+    rows = [row for row in lut.rows.values() if row.latency_us is not None]
+    data = []
+    for kernel in sorted({row.spec.kernel for row in rows}):
+        shown = [row for row in rows if row.spec.kernel == kernel]
+        latency_us = [row.latency_us or 0.0 for row in shown]
+        trace: dict[str, Any] = {
+            "type": "scatter",
+            "mode": "markers",
+            "name": f"kernel {kernel}",
+            "x": [count_spec(row.spec).macs / 1e6 for row in shown],
+            "y": latency_us,
+            "text": [row.spec.key() for row in shown],
+            "hovertemplate": "%{text}<br>%{x:.3f} M MACs, %{y:.1f} µs<extra></extra>",
+            "marker": {"color": COLORS.get(kernel, OTHER), "size": 7, "opacity": 0.8},
+        }
+        if all(row.ci_high_us is not None and row.ci_low_us is not None for row in shown):
+            trace["error_y"] = {
+                "type": "data",
+                "symmetric": False,
+                "array": [(row.ci_high_us or 0) - us for row, us in zip(shown, latency_us, strict=True)],
+                "arrayminus": [us - (row.ci_low_us or 0) for row, us in zip(shown, latency_us, strict=True)],
+                "thickness": 1,
+                "width": 0,
+            }
+        data.append(trace)
+    note = (
+        "Were latency proportional to multiply-accumulates, all points would lie on one line. Bars are 95 % intervals."
+    )
+    layout = {
+        "xaxis": axis("million multiply-accumulates", type="log"),
+        "yaxis": axis("latency (µs)", type="log"),
+    }
+    return Chart("by-macs", "Latency against multiply-accumulates", note, data, layout)
+
+
+def _intervals(lut: Lut) -> Chart:
+    widths = [half for row in lut.rows.values() if (half := half_width_percent(row)) is not None]
+    histogram = {"type": "histogram", "x": widths, "nbinsx": 40, "marker": {"color": COLORS[3]}}
+    note = "Half of each operator's 95 % interval, timed alone: how exactly the rows are known."
+    layout = {"xaxis": axis("± percent of the latency"), "yaxis": axis("operators"), "showlegend": False}
+    return Chart("intervals", "How exactly operators are known", note, [histogram], layout)
+
+
+def _ms(row: Row) -> float | None:
+    return None if row.latency_us is None else row.latency_us / 1e3

@@ -1,0 +1,200 @@
+"""fbprof report, opened in a real browser: no error, charts drawn, the table sorts and filters, within its size."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fbbase.commandline import run
+from fblut.reading import read_lut
+from fblut.table import Lut
+from fblut.writing import write_lut
+from fbprof.cli import fbprof
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "fbagents" / "peers"))
+from unavailable import unavailable
+
+MOST_MB = 6.0
+
+BEFORE = """<script>
+window.problems = [];
+window.addEventListener("error", event => problems.push(String(event.message)));
+for (const name of ["error", "warn"]) { console[name] = (...words) => problems.push(words.join(" ")); }
+</script>"""
+AFTER = """<script>
+const column = number => [...document.querySelectorAll(".rows tbody tr")].map(tr => tr.cells[number].textContent);
+const type = words => {
+  const filter = document.getElementById("filter");
+  filter.value = words;
+  filter.dispatchEvent(new Event("input"));
+};
+const titles = [...document.querySelectorAll(".rows th button")];
+const found = { keys: column(0), titles: titles.map(button => button.textContent) };
+const latency = found.titles.indexOf("latency µs");
+titles[latency].click();
+found.ascending = column(latency);
+titles[latency].click();
+found.descending = column(latency);
+type("K5 e6");
+found.filtered = column(0);
+found.count = document.getElementById("count").textContent;
+type("no such operator");
+found.nothing = column(0);
+type("");
+found.all = column(0).length;
+found.charts = Object.fromEntries([...document.querySelectorAll(".chart")].map(
+  chart => [chart.id, chart.querySelectorAll(".main-svg .point, .main-svg .js-line, .main-svg image").length]));
+found.wide = document.documentElement.scrollWidth > innerWidth;
+found.loaded_ms = performance.now();
+const answer = document.createElement("pre");
+answer.id = "answer";
+answer.textContent = JSON.stringify({ ...found, problems });
+document.body.append(answer);
+</script>"""
+
+
+def opened(page: Path, *options: str) -> dict[str, Any]:
+    """Open a page in a browser, use it, and return what was seen."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        unavailable("needs a browser (chromium)")
+    text = page.read_text(encoding="utf-8")
+    used = page.with_name("used.html")
+    used.write_text(
+        text.replace("<title>", BEFORE + "<title>", 1).replace("</html>", AFTER + "</html>"), encoding="utf-8"
+    )
+    profile = page.with_name("browser")
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}", *options]
+    environment = os.environ | {"HOME": str(page.parent)}
+    done = subprocess.run(
+        [*command, "--virtual-time-budget=8000", "--dump-dom", used.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+        env=environment,
+    )
+    answer = re.search(r'<pre id="answer">(.*?)</pre>', done.stdout, re.DOTALL)
+    assert answer is not None, done.stderr[-2000:]
+    found: dict[str, Any] = json.loads(answer[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+    return found
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_published_table_beside_another(here: Path) -> None:
+    assert run(fbprof, ["report", "pixel-3", "raspberry-pi-4"]) == 0
+    page = here / "pixel-3.html"
+    assert page.stat().st_size <= MOST_MB * 1e6
+    found = opened(page)
+    lut = read_lut(Path("pixel-3"))
+    assert found["problems"] == []
+    assert found["keys"] == list(lut.rows)
+    assert found["titles"][-1] == "ratio of raspberry-pi-4"
+    assert set(found["charts"]) == {"by-layer", "by-macs", "comparison-1"}
+    assert all(marks > 0 for marks in found["charts"].values())
+    measured = sorted(row.latency_us for row in lut.rows.values() if row.latency_us is not None)
+    missing = len(lut.rows) - len(measured)
+    assert found["ascending"] == [*(f"{us:.2f}" for us in measured), *["–"] * missing]
+    assert found["descending"] == [*(f"{us:.2f}" for us in reversed(measured)), *["–"] * missing]
+    wanted = {key for key, row in lut.rows.items() if row.spec.kernel == 5 and row.spec.expansion == 6}
+    assert set(found["filtered"]) == wanted
+    assert found["count"] == f"{len(wanted)} of {len(lut.rows)} operators"
+    assert found["nothing"] == []
+    assert found["all"] == len(lut.rows)
+
+
+def test_it_fits_a_phone_and_loads_nothing(here: Path) -> None:
+    assert run(fbprof, ["report", "pixel-3", "-o", "p.html"]) == 0
+    text = (here / "p.html").read_text(encoding="utf-8")
+    assert not re.search(r'(src|href)="', text.split("<script>")[0])
+    found = opened(here / "p.html", "--window-size=390,800")
+    assert found["problems"] == []
+    assert not found["wide"]
+
+
+def test_what_a_table_says_cannot_end_the_script(here: Path, make_table: Callable[..., Path]) -> None:
+    table = make_table(warnings=("</script><script>problems.push('ran')</script>",), device="<b>bold</b>")
+    assert run(fbprof, ["report", str(table), "-o", "p.html"]) == 0
+    found = opened(here / "p.html")
+    assert found["problems"] == []
+
+
+@pytest.fixture
+def make_table(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes a published table with other metadata."""
+
+    def make(**metadata: object) -> Path:
+        lut = read_lut(Path("pixel-3"))
+        described = type(lut.metadata).model_validate(lut.metadata.model_dump() | metadata)
+        write_lut(Lut(described, lut.rows), tmp_path / "table.csv")
+        return tmp_path / "table.csv"
+
+    return make
+
+
+def test_networks_that_were_validated_and_a_search(here: Path, make_table: Callable[..., Path]) -> None:
+    table = make_table()
+    (here / "networks.csv").write_text(
+        "# fbnet-lab networks 1\nname,latency_us,predicted_us\na,1000,1100\nb,2000,1900\n"
+    )
+    run_folder = here / "run"
+    run_folder.mkdir()
+    theta = np.array([0.0, 1.0, 2.0])
+    lines = [
+        {
+            "stage": "search",
+            "epoch": epoch,
+            "objectives": {"t": {"theta": {"layer_01": dict(zip("abc", epoch * theta, strict=True))}}},
+        }
+        for epoch in range(3)
+    ]
+    (run_folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    ranked = [{"choices": ["k3_e1"], "cost": 3.0, "accuracy_percent": 50.0, "loss": 1.0}]
+    architecture = {
+        "name": "found",
+        "space": "fbnet-cifar",
+        "choices": ["k5_e6"] * 22,
+        "provenance": {"candidates": ranked, "target": [4.0, "µs"]},
+    }
+    (run_folder / "arch.json").write_text(json.dumps(architecture))
+    arguments = ["report", str(table), "--run", str(run_folder), "--validation", "networks.csv", "-o", "p.html"]
+    assert run(fbprof, arguments) == 0
+    found = opened(here / "p.html")
+    assert found["problems"] == []
+    assert {"validation", "theta-t", "front-arch", "network-arch"} <= set(found["charts"])
+    assert found["charts"]["validation"] >= 2
+    assert found["charts"]["network-arch"] == 22 + 3  # 22 layers, stem, last 1x1 convolution, classifier
+    text = (here / "p.html").read_text(encoding="utf-8")
+    assert "2 networks; the prediction is off by 7.50 % in the mean." in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none.csv"], "latency table not found"),
+        (["pixel-3", "--run", "."], "record of a search not found"),
+        (["pixel-3", "--validation", "bad.csv"], "has no predictions"),
+        (["pixel-3", "fbnet.csv"], "different spaces"),
+    ],
+)
+def test_bad_input_is_one_clear_message(
+    arguments: list[str], message: str, here: Path, make_table: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_table(space="fbnet").rename(here / "fbnet.csv")
+    (here / "bad.csv").write_text("name,latency_us\na,1\n")
+    assert run(fbprof, ["report", *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(here.glob("*.html"))
