@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.shell_completion import ShellComplete
 
 from fbbase.commandline import run
 from fbprof.cli import fbprof
@@ -81,3 +82,20 @@ def test_a_closed_pipe_is_no_error(reader: str) -> None:
     assert done.stdout.startswith("operator" if reader == "head -1" else "")
     assert done.stderr == ""
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "incomplete", "offered"),
+    [
+        ([], "comp", ["compare"]),
+        (["measure"], "--dev", ["--device"]),
+        (["measure", "--device"], "pix", ["pixel-3"]),
+        (["measure", "--space"], "fbnetv2-t", ["fbnetv2-tiny"]),
+        (["measure", "--runtime"], "onnx", ["onnxruntime"]),
+        (["compare"], "rasp", ["raspberry-pi-4"]),
+        (["compare", "a.csv", "--format"], "m", ["md"]),
+    ],
+)
+def test_the_shell_completes_commands_options_and_names(words: list[str], incomplete: str, offered: list[str]) -> None:
+    completion = ShellComplete(fbprof, {}, "fbprof", "_FBPROF_COMPLETE")
+    assert [item.value for item in completion.get_completions(words, incomplete)] == offered

@@ -8,7 +8,12 @@ from fbbase import __version__
 from fbbase.commandline import CommandFolder, run
 
 
-@click.group(cls=CommandFolder, package="fbprof.commands", context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=CommandFolder,
+    package="fbprof.commands",
+    has_settings=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="fbprof")
 def fbprof() -> None:
     r"""Measure neural-network operators on a real device and make a latency table that can be trusted.

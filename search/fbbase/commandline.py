@@ -10,13 +10,15 @@ import click
 
 from fbbase.errors import FbError
 from fbbase.plugins import PluginFolder
+from fbbase.settings import apply_settings
 
 
 class CommandFolder(click.Group):
     """A click group whose commands are the modules of a folder; each module holds its command as `command`."""
 
-    def __init__(self, *args: Any, package: str, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, package: str, has_settings: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.has_settings = has_settings
         self.folder = PluginFolder("command", package)
         _keep_examples(self)
 
@@ -28,6 +30,9 @@ class CommandFolder(click.Group):
         """Import one command."""
         command: click.Command = self.folder.load(cmd_name).command
         _keep_examples(command)
+        if self.has_settings:
+            every = self.list_commands(ctx)
+            apply_settings(str(self.name), ctx, cmd_name, command, every, lambda name: self.folder.load(name).command)
         return command
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fbbase.errors import CheckError, FbError
+from fbprof import complete
 
 if TYPE_CHECKING:
     from fblut.check import Finding
@@ -21,7 +22,7 @@ Found = list[tuple[str | None, "Finding"]]
 
 
 @click.command("check")
-@click.argument("tables", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("tables", nargs=-1, required=True, shell_complete=complete.tables, type=click.Path(path_type=Path))
 @click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
 @click.option("--all", "every", is_flag=True, help=f"Every finding, not only the first {SHOWN} of a rule.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings and the verdict as JSON.")

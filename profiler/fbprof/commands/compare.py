@@ -10,6 +10,7 @@ import click
 
 from fbbase.errors import CheckError, FbError
 from fblut.views import VIEWS
+from fbprof import complete
 
 if TYPE_CHECKING:
     from fblut.compare import Comparison
@@ -31,8 +32,15 @@ def _percent(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 
 
 @click.command("compare")
-@click.argument("tables", nargs=-1, required=True, metavar="TABLE...", type=click.Path())
-@click.option("--baseline", type=click.Path(), help="What all others are held against; the first table unless given.")
+@click.argument(
+    "tables", nargs=-1, required=True, metavar="TABLE...", shell_complete=complete.tables, type=click.Path()
+)
+@click.option(
+    "--baseline",
+    type=click.Path(),
+    shell_complete=complete.tables,
+    help="What all others are held against; the first table unless given.",
+)
 @click.option("--networks", multiple=True, metavar="NAME", help="Networks to predict: `zoo`, a name or a .json file.")
 @click.option("--most", type=click.IntRange(0), default=10, show_default=True, help="How many differing operators.")
 @click.option("--all", "every", is_flag=True, help="Every operator, not only those that differ most.")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fbprof import complete
+
 if TYPE_CHECKING:
     from fbprof.doctor import Check
 
@@ -14,7 +16,13 @@ MARKS = {"ok": click.style("ok     ", fg="green"), "warning": click.style("warni
 
 
 @click.command("doctor")
-@click.option("--device", "devices", multiple=True, help="A device to examine too, as for fbprof measure; repeatable.")
+@click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    shell_complete=complete.devices,
+    help="A device to examine too, as for fbprof measure; repeatable.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the checks as JSON.")
 def command(devices: tuple[str, ...], as_json: bool) -> None:
     r"""Examine this machine, and devices, and say what to do about what is missing.

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fbprof import complete
+
 if TYPE_CHECKING:
     from fblut.table import Lut
     from fbprof.regression import HeldOut
@@ -15,7 +17,12 @@ if TYPE_CHECKING:
 
 @click.command("fit")
 @click.argument("networks", type=click.Path(path_type=Path))
-@click.option("--space", required=True, help="Search space of the networks: a known name or a .toml file.")
+@click.option(
+    "--space",
+    required=True,
+    shell_complete=complete.spaces,
+    help="Search space of the networks: a known name or a .toml file.",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The table to write.")
 @click.option("--device", help="What they ran on.  [default: the file's name without _networks]")
 @click.option("--runtime", default="unknown", show_default=True, help="Runtime they ran in.")

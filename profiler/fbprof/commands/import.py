@@ -4,12 +4,18 @@ from pathlib import Path
 
 import click
 
+from fbprof import complete
 from fbprof.imports import IMPORTS, UNITS_US
 
 
 @click.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--space", required=True, help="Search space of its operators: a known name or a .toml file.")
+@click.option(
+    "--space",
+    required=True,
+    shell_complete=complete.spaces,
+    help="Search space of its operators: a known name or a .toml file.",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The table to write.")
 @click.option(
     "--format", "format_name", type=click.Choice(IMPORTS.names()), help="Its format.  [default: by its ending]"

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fbprof import complete
+
 if TYPE_CHECKING:
     from fblut.table import Lut
 
@@ -13,7 +15,7 @@ COLUMNS = ("space", "device", "soc", "runtime", "precision", "threads")
 
 
 @click.command("luts")
-@click.argument("names", nargs=-1, metavar="[NAME...]")
+@click.argument("names", nargs=-1, metavar="[NAME...]", shell_complete=complete.tables)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def command(names: tuple[str, ...], as_json: bool) -> None:
     r"""List the published tables, or say all that is known of some.

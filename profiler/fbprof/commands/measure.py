@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fbprof import complete
+
 if TYPE_CHECKING:
     from fbagents.profile import Profile
     from fblut.table import Lut
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     "--device",
     "devices",
     multiple=True,
+    shell_complete=complete.devices,
     help="Device profile: a known name or a .toml file; several are measured side by side.  [default: local]",
 )
 @click.option(
@@ -30,10 +33,17 @@ if TYPE_CHECKING:
 @click.option(
     "--space",
     default="fbnet-tiny",
+    shell_complete=complete.spaces,
     show_default=True,
     help="Search space by name or .toml file, or one network by name or .json file.",
 )
-@click.option("--runtime", default="litert", show_default=True, help="litert, onnxruntime or torch.")
+@click.option(
+    "--runtime",
+    default="litert",
+    show_default=True,
+    shell_complete=complete.runtimes,
+    help="litert, onnxruntime or torch.",
+)
 @click.option("--precision", default="float32", show_default=True, help="Precision of the models.")
 @click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True)
 @click.option("--cores", help="Bind to these: big, middle, little, all, 0-3,6 or 0xf0.  [default: as the profile says]")

@@ -5,14 +5,18 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fbprof import complete
+
 if TYPE_CHECKING:
     from fbprof.charts import Chart
     from fbspace.space import Space
 
 
 @click.command("report")
-@click.argument("table", type=click.Path(path_type=Path))
-@click.argument("others", nargs=-1, metavar="[OTHER...]", type=click.Path(path_type=Path))
+@click.argument("table", shell_complete=complete.tables, type=click.Path(path_type=Path))
+@click.argument(
+    "others", nargs=-1, metavar="[OTHER...]", shell_complete=complete.tables, type=click.Path(path_type=Path)
+)
 @click.option("--run", "run_folder", type=click.Path(path_type=Path), help="Folder of a search, to be shown as well.")
 @click.option("--validation", type=click.Path(path_type=Path), help="Networks that fbprof validate wrote with -o.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The page.  [default: TABLE.html]")

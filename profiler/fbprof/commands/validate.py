@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fbprof import complete
+
 if TYPE_CHECKING:
     from fblut.table import Lut
     from fbprof.journal import JournalContent
@@ -14,8 +16,16 @@ if TYPE_CHECKING:
 
 
 @click.command("validate")
-@click.option("--lut", type=click.Path(path_type=Path), required=True, help="The latency table that predicts.")
-@click.option("--device", default="local", show_default=True, help="As for fbprof measure.")
+@click.option(
+    "--lut",
+    type=click.Path(path_type=Path),
+    shell_complete=complete.tables,
+    required=True,
+    help="The latency table that predicts.",
+)
+@click.option(
+    "--device", default="local", show_default=True, shell_complete=complete.devices, help="As for fbprof measure."
+)
 @click.option(
     "--networks", type=click.IntRange(1), default=100, show_default=True, help="Random networks beside published ones."
 )

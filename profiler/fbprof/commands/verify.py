@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fbprof import complete
+
 if TYPE_CHECKING:
     from fblut.table import Lut, Prediction
     from fbprof.verify import Verification
@@ -14,8 +16,16 @@ if TYPE_CHECKING:
 
 @click.command("verify")
 @click.argument("architecture")
-@click.option("--lut", type=click.Path(path_type=Path), required=True, help="The latency table that predicts.")
-@click.option("--device", default="local", show_default=True, help="As for fbprof measure.")
+@click.option(
+    "--lut",
+    type=click.Path(path_type=Path),
+    shell_complete=complete.tables,
+    required=True,
+    help="The latency table that predicts.",
+)
+@click.option(
+    "--device", default="local", show_default=True, shell_complete=complete.devices, help="As for fbprof measure."
+)
 @click.option("--rounds", type=click.IntRange(2), default=30, show_default=True, help="Visits to the network.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(

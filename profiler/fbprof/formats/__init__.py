@@ -1,5 +1,6 @@
 """One file per model format; each has SUFFIX, RUNTIMES and `write(module, input_shape, precision) -> bytes`."""
 
+import contextlib
 from typing import TYPE_CHECKING, Protocol, cast
 
 from fbbase.errors import FbError, UnknownNameError
@@ -37,6 +38,15 @@ def load_format(name: str) -> Format:
     return cast(Format, FORMATS.load(name))
 
 
+def runtimes() -> list[str]:
+    """Return the runtimes of all formats that are installed here."""
+    found: list[str] = []
+    for name in FORMATS.names():
+        with contextlib.suppress(FbError):  # a package is not installed: the other formats work without it
+            found += load_format(name).RUNTIMES
+    return found
+
+
 def format_of(runtime: str) -> str:
     """Return the name of the format that a runtime runs.
 
@@ -46,13 +56,13 @@ def format_of(runtime: str) -> str:
     unavailable: FbError | None = None
     for name in FORMATS.names():
         try:
-            runtimes = load_format(name).RUNTIMES
+            of_format = load_format(name).RUNTIMES
         except FbError as error:  # a package is not installed: the other formats work without it
             unavailable = error
             continue
-        if runtime in runtimes:
+        if runtime in of_format:
             return name
-        known += runtimes
+        known += of_format
     raise unavailable or UnknownNameError("runtime", runtime, known)
 
 
