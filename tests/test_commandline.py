@@ -1,5 +1,6 @@
 """Both tools at the command line: every command has help with an example and a place in the docs; help is quick."""
 
+import os
 import runpy
 import statistics
 import subprocess
@@ -99,3 +100,17 @@ def test_a_closed_pipe_is_no_error(reader: str) -> None:
 def test_the_shell_completes_commands_options_and_names(words: list[str], incomplete: str, offered: list[str]) -> None:
     completion = ShellComplete(fbprof, {}, "fbprof", "_FBPROF_COMPLETE")
     assert [item.value for item in completion.get_completions(words, incomplete)] == offered
+
+
+@pytest.mark.parametrize(("variable", "coloured"), [("", True), ("1", False)])
+def test_colours_are_left_out_where_nobody_wants_them(variable: str, coloured: bool) -> None:
+    """At a terminal of its own: the error of a command that is not there."""
+    controller, terminal = os.openpty()
+    command = [sys.executable, "-m", "fbprof", "compare", "none.csv", "none.csv"]
+    environment = {**os.environ, "TERM": "xterm", "NO_COLOR": variable}
+    subprocess.run(command, stderr=terminal, env=environment, timeout=60)
+    os.close(terminal)
+    written = os.read(controller, 10_000).decode()
+    os.close(controller)
+    assert "latency table not found: none.csv" in written
+    assert ("\x1b[" in written) == coloured

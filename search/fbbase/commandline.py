@@ -40,7 +40,7 @@ def run(group: click.Group, arguments: Sequence[str] | None = None) -> int:
     """Run a tool and return its exit code; every foreseen error becomes one message on stderr, no traceback."""
     stdout = sys.stdout
     try:
-        result = group.main(args=arguments, standalone_mode=False)
+        result = group.main(args=arguments, standalone_mode=False, color=_color())
         sys.stdout.flush()
     except FbError as error:
         return _fail(str(error), error.exit_code)
@@ -74,5 +74,10 @@ def _keep_examples(command: click.Command) -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    click.echo(f"{click.style('error', fg='red', bold=True)}: {message}", err=True)
+    click.echo(f"{click.style('error', fg='red', bold=True)}: {message}", err=True, color=_color())
     return code
+
+
+def _color() -> bool | None:
+    """Return False where nobody wants colours (no-color.org); None leaves it to whether there is a terminal."""
+    return False if os.environ.get("NO_COLOR") else None

@@ -10,6 +10,7 @@ import torch
 
 from fblut.table import Lut, Metadata, Row
 from fblut.writing import write_lut
+from fbprof.grid import grid_operators
 from fbsearch.checkpoint import RunFolder
 from fbsearch.costs import build_cost
 from fbsearch.data import Data, load_data
@@ -38,6 +39,21 @@ skip = { kind = "skip" }
 """
 
 
+MASKED = """
+description = "two layers that decide on everything"
+input = { channels = 3, size = [6, 8] }
+classes = 10
+head_channels = [16]
+stem = [{ kind = "conv", channels = 8, kernel = 3, stride = 1 }]
+expansions = [1, 2, 3]
+stages = [{ channels = [4, 6, 8], repeats = 1, stride = 1 }, { channels = [8, 12, 16], repeats = 1, stride = 2 }]
+[candidates]
+k3 = { kind = "mbconv", kernel = 3 }
+k5_se = { kind = "mbconv", kernel = 5, squeeze_excite = true, activation = "hswish" }
+skip = { kind = "skip", activation = "none" }
+"""
+
+
 def make_lut(space: Space) -> Lut:
     """A plausible table: so many µs to start an operator, and so many per multiply-accumulate."""
     rows = {spec.key(): Row(spec, 8 + 60e-6 * count_spec(spec).macs, samples=9) for spec in space.operators()}
@@ -63,6 +79,27 @@ def micro_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("space") / "micro.toml"
     path.write_text(MICRO)
     return path
+
+
+@pytest.fixture(scope="session")
+def masked_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of a grid, so that half of the operators are interpolated."""
+    folder = tmp_path_factory.mktemp("masked")
+    (folder / "masked.toml").write_text(MASKED)
+    name = str(folder / "masked.toml")
+    operators = grid_operators(load_space(name), 2)
+    rows = {spec.key(): Row(spec, 8 + 60e-5 * count_spec(spec).macs, samples=9) for spec in operators}
+    metadata = Metadata(
+        space=name,
+        device="made-up",
+        runtime="litert",
+        runtime_version="1",
+        precision="float32",
+        threads=1,
+        grid_points=2,
+    )
+    write_lut(Lut(metadata, rows), folder / "table.csv")
+    return folder / "table.csv"
 
 
 @pytest.fixture(scope="session")

@@ -130,7 +130,8 @@ def require_same(folder: Path, other: Path, tolerance: float) -> None:
     assert sorted(path.name for path in folder.glob("arch*.json")) == sorted(p.name for p in other.glob("arch*.json"))
     for path in other.glob("arch*.json"):
         found, expected = (json.loads((each / path.name).read_text()) for each in (folder, other))
-        assert found["choices"] == expected["choices"]
+        assert found.get("choices") == expected.get("choices")
+        assert found.get("network") == expected.get("network")
 
 
 @pytest.mark.parametrize(
@@ -148,6 +149,20 @@ def test_two_ranks_find_what_one_process_finds_and_one_of_them_writes_and_prints
     progress = [line.split(",")[0] for line in started.text(launcher).splitlines() if "left" in line]
     assert progress[-1] == f"search: {steps}/{steps}"
     assert len(progress) == len(set(progress))
+
+
+@pytest.mark.parametrize("strategy", ["mixture", "single-path"])
+def test_two_ranks_search_widths_and_sizes_as_one_process_does(
+    strategy: str, masked_table: Path, started: Started, tmp_path: Path
+) -> None:
+    """One path runs over the modules of the masks where batch normalisation is shared, over slices where it is not."""
+    space = str(masked_table.with_name("masked.toml"))
+    inputs = ["--lut", str(masked_table), "--space", space, *OPTIONS, "--strategy", strategy, "--target-ms", "0.06"]
+    launcher = started.torchrun([*inputs, "-o", str(tmp_path / "two")])
+    folder = tmp_path / "one"
+    assert run(fbsearch, ["run", *inputs, "-o", str(folder)]) == 0
+    assert started.wait(launcher) == [0], started.text(launcher)
+    require_same(tmp_path / "two", folder, 1e-4)
 
 
 def test_ranks_end_together_and_go_on_to_the_same_bits(inputs: list[str], started: Started, tmp_path: Path) -> None:

@@ -10,53 +10,20 @@ import torch
 
 from fbbase.commandline import run as run_command
 from fblut.reading import read_lut
-from fblut.table import Lut, Metadata, Row
-from fblut.writing import write_lut
-from fbprof.grid import grid_operators
 from fbsearch.cli import fbsearch
 from fbsearch.pipeline import run_search
 from fbsearch.settings import Settings
 from fbspace.architecture import load_architecture
-from fbspace.network import count_architecture, count_spec
+from fbspace.network import count_architecture
 from fbspace.space import load_space
 
 Run = Callable[..., tuple[int, str, str]]
 StopAt = Callable[[int], AbstractContextManager[list[int]]]
 
-MICRO = """
-description = "two layers that decide on everything"
-input = { channels = 3, size = [6, 8] }
-classes = 10
-head_channels = [16]
-stem = [{ kind = "conv", channels = 8, kernel = 3, stride = 1 }]
-expansions = [1, 2, 3]
-stages = [{ channels = [4, 6, 8], repeats = 1, stride = 1 }, { channels = [8, 12, 16], repeats = 1, stride = 2 }]
-[candidates]
-k3 = { kind = "mbconv", kernel = 3 }
-k5_se = { kind = "mbconv", kernel = 5, squeeze_excite = true, activation = "hswish" }
-skip = { kind = "skip", activation = "none" }
-"""
-
 
 @pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A table of a grid, so that half of the operators are interpolated."""
-    folder = tmp_path_factory.mktemp("masked")
-    (folder / "masked.toml").write_text(MICRO)
-    name = str(folder / "masked.toml")
-    operators = grid_operators(load_space(name), 2)
-    rows = {spec.key(): Row(spec, 8 + 60e-5 * count_spec(spec).macs, samples=9) for spec in operators}
-    metadata = Metadata(
-        space=name,
-        device="made-up",
-        runtime="litert",
-        runtime_version="1",
-        precision="float32",
-        threads=1,
-        grid_points=2,
-    )
-    write_lut(Lut(metadata, rows), folder / "table.csv")
-    return folder / "table.csv"
+def table(masked_table: Path) -> Path:
+    return masked_table
 
 
 @pytest.fixture
