@@ -40,11 +40,7 @@ class MaskedMBConv(nn.Module):
     def forward(self, x: Tensor, choice: Choice) -> Tensor:
         """Map N, the largest C_in, H, W, zero in the channels left out, to N, the largest C_out, H/stride, W/stride."""
         combined = joint(choice.ins, choice.expansions)
-        y: Tensor = self.expand(x)
-        for q, e in zip(choice.expansions, self.widths.expansions, strict=True):
-            if e == 1:
-                y = (1 - q) * y + q * fit(x, y.shape[1])
-        y = masked(self.depthwise(y), combined, self.middles)
+        y = masked(self.depthwise(self._expanded(x, choice.expansions)), combined, self.middles)
         if self.squeeze_excite is not None:
             squeezed = masked(self.squeeze_excite.squeeze(y), combined, self.squeezes)
             y = self.squeeze_excite.excite(y, squeezed)
@@ -54,6 +50,19 @@ class MaskedMBConv(nn.Module):
         if self.spec.stride == 1:
             passes = choice.outs * same(choice.ins, self.widths.ins, self.widths.outs)
             y = y + masked(fit(x, y.shape[1]), passes, self.widths.outs)
+        return y
+
+    def _expanded(self, x: Tensor, expansions: Tensor) -> Tensor:
+        """Return (1 − q_1) · act(BN(W₁ x)) + q_1 · x; what weighs nothing is not run, and its weights get no gradient.
+
+        Weights with a gradient of zero would go on moving by their momentum, as those that were not run do not.
+        """
+        q_1 = [q for q, e in zip(expansions, self.widths.expansions, strict=True) if e == 1]
+        if q_1 and q_1[0] == 1 and not q_1[0].requires_grad:
+            return fit(x, max(self.middles))
+        y: Tensor = self.expand(x)
+        for q in q_1:
+            y = (1 - q) * y + q * fit(x, y.shape[1])
         return y
 
     def weights(self, spec: OpSpec) -> nn.Module:
