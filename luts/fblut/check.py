@@ -7,7 +7,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
+from fbbase.errors import FbError
 from fblut.table import Lut, Metadata, Row
+from fbspace.architecture import load_space_of
 from fbspace.space import Space
 
 FASTER = 0.05
@@ -192,6 +194,14 @@ def _measured(lut: Lut) -> Iterator[tuple[Row, float]]:
 def space_name(metadata: Metadata) -> str:
     """Return the name of a table's space; that of a .toml file is the same wherever the file lies."""
     return Path(metadata.space).stem if metadata.space.endswith(".toml") else metadata.space
+
+
+def known_space(metadata: Metadata) -> Space | None:
+    """Return a table's space; None where it is not known here: the table may come from a machine with other spaces."""
+    try:
+        return load_space_of(metadata.space)
+    except FbError:
+        return None
 
 
 def half_width_percent(row: Row) -> float | None:

@@ -68,6 +68,10 @@ class Metadata(pydantic.BaseModel):
     verdict: Literal["good", "usable", "do not use"] | None = None
     warnings: tuple[str, ...] = ()
 
+    def told(self) -> dict[str, object]:
+        """Return what the table says of itself, without what it leaves open and without its warnings."""
+        return {k: v for k, v in self.model_dump(exclude={"warnings"}).items() if v not in (None, "unknown", (), "")}
+
 
 @dataclass(frozen=True, slots=True)
 class Row:

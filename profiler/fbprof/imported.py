@@ -1,6 +1,7 @@
 """Imported: a latency table from a file of latencies that others published, in any of the known formats."""
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -74,6 +75,15 @@ def look_up(
             f"{len(latencies)}, such as {first!r}; name the space it is of with --space"
         )
     return found
+
+
+def finite(text: str) -> float | None:
+    """Return the number that a cell holds, None where it holds none, or none that is finite."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def _row(spec: OpSpec, found: Imported) -> Row:

@@ -13,7 +13,6 @@ from fbprof.charts import Chart
 from fbspace.network import count_spec
 
 COLUMNS = ("operator", "kind", "kernel", "expansion", "input", "million MACs", "latency µs", "low", "high", "status")
-NOTHING = (None, "unknown", (), "")
 
 
 def page(title: str, lut: Lut, charts: Sequence[Chart], comparisons: dict[str, Comparison]) -> str:
@@ -65,9 +64,8 @@ def _figure(chart: Chart) -> str:
 
 
 def _facts(lut: Lut) -> str:
-    told = {key: value for key, value in lut.metadata.model_dump().items() if value not in NOTHING}
-    told.pop("warnings", None)
-    rows = "".join(f"<tr><th>{escape(key)}</th><td>{escape(str(value))}</td></tr>" for key, value in told.items())
+    told = lut.metadata.told().items()
+    rows = "".join(f"<tr><th>{escape(key)}</th><td>{escape(str(value))}</td></tr>" for key, value in told)
     return f"<table>{rows}</table>"
 
 

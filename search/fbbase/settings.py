@@ -82,20 +82,21 @@ def apply_settings(
 
 def settings_of(tool: str, commands: Mapping[str, click.Command]) -> list[Setting]:
     """Return every option that is set in the environment or in a file, from where it is taken."""
+    contents = list(_contents(tool))
     found = []
     for name, command in commands.items():
         for option in _options(command) if name not in WITHOUT else ():
-            setting = _find(tool, name, option)
+            setting = _find(tool, name, option, contents)
             if setting is not None:
                 found.append(setting)
     return found
 
 
-def _find(tool: str, name: str, option: str) -> Setting | None:
+def _find(tool: str, name: str, option: str, contents: list[tuple[Path, dict[str, Any]]]) -> Setting | None:
     for variable in _variables(tool, name, option):
         if variable in os.environ:
             return Setting(name, option, os.environ[variable], f"environment {variable}")
-    for path, content in _contents(tool):
+    for path, content in contents:
         values = _of_command(content, name)
         if option in values:
             return Setting(name, option, values[option], str(path))

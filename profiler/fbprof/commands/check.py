@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fbbase.errors import CheckError, FbError
+from fbbase.errors import CheckError
 from fbprof import complete
 
 if TYPE_CHECKING:
     from fblut.check import Finding
     from fblut.table import Lut
-    from fbspace.space import Space
 
 SHOWN = 10
 
@@ -53,7 +52,7 @@ def command(tables: tuple[Path, ...], strict: bool, every: bool, as_json: bool) 
 
 
 def _check(tables: tuple[Path, ...]) -> Found:
-    from fblut.check import Finding, check, check_tables
+    from fblut.check import Finding, check, check_tables, known_space
     from fblut.errors import LutError
     from fblut.reading import read_lut
 
@@ -67,17 +66,8 @@ def _check(tables: tuple[Path, ...]) -> Found:
             found.append((str(path), Finding("error", "malformed", (), message)))
         else:
             luts[str(path)] = lut
-            found += [(str(path), finding) for finding in check(lut, _space(lut))]
+            found += [(str(path), finding) for finding in check(lut, known_space(lut.metadata))]
     return found + [(None, finding) for finding in check_tables(luts)]
-
-
-def _space(lut: "Lut") -> "Space | None":
-    from fbspace.architecture import load_space_of
-
-    try:
-        return load_space_of(lut.metadata.space)
-    except FbError:  # the table may come from a machine with other spaces; the check says so
-        return None
 
 
 def _print(found: Found, every: bool) -> None:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from fblut.compare import Comparison
     from fblut.table import Lut
     from fbspace.opspec import OpSpec
-    from fbspace.space import Space
 
 FORMATS = [*VIEWS.names(), "csv", "json"]
 
@@ -84,6 +83,7 @@ def command(
       fbprof compare yesterday.csv today.csv --fail-above 5%
       fbprof compare s8.csv iphonex.csv pixel.csv --format html > compared.html
     """
+    from fblut.check import known_space
     from fblut.compare import compare
     from fblut.reading import read_lut
     from fbprof.plot import check_plot_path, plot_comparison
@@ -95,8 +95,8 @@ def command(
     if not others:
         raise FbError(f"there is nothing to compare {first} with: name two tables or more")
     luts = {name: read_lut(Path(name)) for name in (first, *others)}
-    space = _space_of(luts[first])
-    known = _networks(networks, luts[first], space)
+    space = known_space(luts[first].metadata)
+    known = _networks(networks, luts[first])
     results = {name: compare(luts[first], luts[name], space, known) for name in others}
     for name, result in results.items():
         if known and not result.networks:
@@ -111,17 +111,7 @@ def command(
         _check(first, results, fail_above)
 
 
-def _space_of(lut: "Lut") -> "Space | None":
-    """Return the table's space; None where it is not known here, which takes away the groups by stage alone."""
-    from fbspace.architecture import load_space_of
-
-    try:
-        return load_space_of(lut.metadata.space)
-    except FbError:
-        return None
-
-
-def _networks(names: Sequence[str], lut: "Lut", space: "Space | None") -> "dict[str, list[OpSpec]]":
+def _networks(names: Sequence[str], lut: "Lut") -> "dict[str, list[OpSpec]]":
     """Return the operators of networks by name; of the zoo those that the table may know."""
     from fbspace.architecture import ZOO, load_architecture
 

@@ -60,6 +60,5 @@ def _counts(lut: "Lut") -> dict[str, int]:
 
 def _told(lut: "Lut") -> dict[str, object]:
     """Return what a table says of itself, without what it leaves open."""
-    told = {key: value for key, value in lut.metadata.model_dump().items() if value not in (None, "unknown", ())}
-    warnings = "; ".join(told.pop("warnings", ()))
-    return _counts(lut) | told | ({"warnings": warnings} if warnings else {})
+    warnings = "; ".join(lut.metadata.warnings)
+    return _counts(lut) | lut.metadata.told() | ({"warnings": warnings} if warnings else {})

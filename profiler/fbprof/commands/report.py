@@ -9,7 +9,6 @@ from fbprof import complete
 
 if TYPE_CHECKING:
     from fbprof.charts import Chart
-    from fbspace.space import Space
 
 
 @click.command("report")
@@ -35,6 +34,7 @@ def command(
       fbprof report s8.csv iphonex.csv --run runs/s8 -o report.html
     """
     from fbbase.files import write_text
+    from fblut.check import known_space
     from fblut.compare import compare
     from fblut.reading import read_lut
     from fbprof.charts import measuring, pairs, search
@@ -44,7 +44,7 @@ def command(
     from fbprof.page import page
 
     lut = read_lut(table)
-    space = _space_of(lut.metadata.space)
+    space = known_space(lut.metadata)
     charts = of_table.charts_of(lut, space)
     if validation is not None:
         charts.append(_validation(validation))
@@ -61,16 +61,6 @@ def command(
     text = page(title, lut, charts, {Path(name).stem: result for name, result in comparisons.items()})
     write_text(output, text)
     click.echo(f"{output}: {len(charts)} charts, {len(text.encode()) / 1e6:.1f} MB; open it in a browser")
-
-
-def _space_of(name: str) -> "Space | None":
-    from fbbase.errors import FbError
-    from fbspace.architecture import load_space_of
-
-    try:
-        return load_space_of(name)
-    except FbError:
-        return None
 
 
 def _validation(path: Path) -> "Chart":

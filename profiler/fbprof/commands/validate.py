@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fbprof import complete
+from fbprof.commands import _options
 
 if TYPE_CHECKING:
     from fblut.table import Lut
@@ -16,16 +16,8 @@ if TYPE_CHECKING:
 
 
 @click.command("validate")
-@click.option(
-    "--lut",
-    type=click.Path(path_type=Path),
-    shell_complete=complete.tables,
-    required=True,
-    help="The latency table that predicts.",
-)
-@click.option(
-    "--device", default="local", show_default=True, shell_complete=complete.devices, help="As for fbprof measure."
-)
+@_options.lut
+@_options.device
 @click.option(
     "--networks", type=click.IntRange(1), default=100, show_default=True, help="Random networks beside published ones."
 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fbprof import complete
+from fbprof.commands import _options
 
 if TYPE_CHECKING:
     from fblut.table import Lut, Prediction
@@ -16,16 +16,8 @@ if TYPE_CHECKING:
 
 @click.command("verify")
 @click.argument("architecture")
-@click.option(
-    "--lut",
-    type=click.Path(path_type=Path),
-    shell_complete=complete.tables,
-    required=True,
-    help="The latency table that predicts.",
-)
-@click.option(
-    "--device", default="local", show_default=True, shell_complete=complete.devices, help="As for fbprof measure."
-)
+@_options.lut
+@_options.device
 @click.option("--rounds", type=click.IntRange(2), default=30, show_default=True, help="Visits to the network.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(

@@ -2,11 +2,11 @@
 
 import csv
 import io
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from fblut.errors import LutError
+from fbprof.imported import finite
 from fbprof.imports import Imported
 from fbspace.opspec import OpSpec
 from fbspace.space import Space
@@ -95,11 +95,8 @@ def _records(text: str, name: str) -> Iterator[tuple[str, dict[str, str]]]:
 
 def _number(cells: Mapping[str, str], where: str) -> float:
     text = cells["delta_ms_vs_skip"]
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
+    value = finite(text)
+    if value is None:
         raise LutError(f"{where}: delta_ms_vs_skip {text[:60]!r} is not a number; correct it or remove the line")
     return value
 

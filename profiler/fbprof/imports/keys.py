@@ -1,11 +1,10 @@
 """keys: a JSON object of operator keys and latencies, as numbers or as text such as `12.3 +- 0.4`."""
 
 import json
-import math
 from typing import Any
 
 from fblut.errors import LutError
-from fbprof.imported import look_up
+from fbprof.imported import finite, look_up
 from fbprof.imports import Imported
 from fbspace.space import Space
 
@@ -28,10 +27,7 @@ def read(text: str, name: str, space: Space, unit_us: float) -> Imported:
 def _number(value: Any, where: str) -> float:
     if isinstance(value, dict):
         value = value.get("latency")
-    try:
-        number = math.nan if isinstance(value, bool) else float(str(value).partition("+-")[0])
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
+    number = None if isinstance(value, bool) else finite(str(value).partition("+-")[0])
+    if number is None:
         raise LutError(f"{where}: {str(value)[:60]!r} is not a latency; write a number, or an object with one")
     return number

@@ -1,9 +1,9 @@
 """layers: a line of candidates' names, then a line of latencies for every layer (the public reproduction of FBNet)."""
 
-import math
 import statistics
 
 from fblut.errors import LutError
+from fbprof.imported import finite
 from fbprof.imports import Imported
 from fbspace.opspec import OpSpec
 from fbspace.space import Space
@@ -57,10 +57,7 @@ def _candidate(word: str) -> str:
 
 
 def _number(word: str, where: str) -> float:
-    try:
-        value = float(word)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
+    value = finite(word)
+    if value is None:
         raise LutError(f"{where}: {word[:60]!r} is not a number; correct it")
     return value
