@@ -9,6 +9,7 @@ import numpy as np
 from fblut.compare import spearman
 from fblut.table import Lut, Prediction
 from fbprof.subject import Subject
+from fbspace.opspec import OpSpec
 
 JUDGED_NETWORKS = 8
 """Fewer networks than this say nothing about a device."""
@@ -51,6 +52,20 @@ class Result:
     def error_percent(self) -> float:
         """How far the prediction lies above the measurement."""
         return 100 * (self.predicted.latency_us / self.measured_us - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorResult:
+    """An operator between a grid's points: timed alone, and as interpolated at the present speed, in microseconds."""
+
+    spec: OpSpec
+    predicted_us: float
+    measured_us: float
+
+    @property
+    def error_percent(self) -> float:
+        """How far the prediction lies above the measurement."""
+        return 100 * (self.predicted_us / self.measured_us - 1)
 
 
 @dataclass(frozen=True, slots=True)

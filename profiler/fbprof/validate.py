@@ -1,6 +1,11 @@
-"""Validate: networks that a table has not seen, measured between reference operators and held against its sums."""
+"""Validate: networks that a table has not seen, measured between reference operators and held against its sums.
 
+Of a table that is a grid also operators between its points, held against the interpolation.
+"""
+
+import itertools
 import math
+import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +17,7 @@ from fbagents.profile import Profile
 from fbbase.errors import FbError
 from fblut.errors import LutError
 from fblut.table import Lut, Prediction
-from fbprof.accuracy import Candidate, Figures, Result, figures_of, is_fitted, judge
+from fbprof.accuracy import Candidate, Figures, OperatorResult, Result, figures_of, is_fitted, judge
 from fbprof.errors import MeasurementError
 from fbprof.estimate import latency_of
 from fbprof.formats import check_precision, format_of
@@ -37,12 +42,14 @@ CALIBRATION_STREAM = 1000
 class Validation:
     """Every network's result, and what they say of the table and of its device.
 
+    `between` are the operators that the table has only interpolated and that were timed alone here.
     `speed_percent` says how much slower the reference operators are now than in the table, None where it has none.
     `failed` tells why networks could not be measured, `unmeasured` for how many the time did not suffice.
     `is_additive` is None where networks are too few or too noisy; `verdict` is the same in words, with what to do.
     """
 
     results: tuple[Result, ...]
+    between: tuple[OperatorResult, ...]
     figures: Figures
     speed_percent: float | None
     references: int
@@ -99,10 +106,29 @@ def draw_candidates(
     return candidates
 
 
+def draw_between(lut: Lut, space: Space, count: int, seed: int) -> list[OpSpec]:
+    """Return random operators of a space that a table interpolates; none where it is no grid."""
+    if lut.metadata.grid_points is None:
+        return []
+    operators = [spec for spec in space.operators() if spec.key() not in lut.rows]
+    random.Random(f"between/{seed}").shuffle(operators)
+    known = (spec for spec in operators if (row := lut.row(spec)) is not None and row.isolated_us is not None)
+    return list(itertools.islice(known, count))
+
+
 def validation_plan(
-    lut: Lut, space: Space, profile: Profile, candidates: Sequence[Candidate], rounds: int, max_time_s: float, seed: int
+    lut: Lut,
+    space: Space,
+    profile: Profile,
+    candidates: Sequence[Candidate],
+    rounds: int,
+    max_time_s: float,
+    seed: int,
+    between: Sequence[OpSpec] = (),
 ) -> Plan:
-    """Return the plan that measures networks under the table's own conditions, reference operators in between.
+    """Return the plan that measures networks under the table's own conditions, operators in between.
+
+    These are the reference operators, which tell the device's speed, and those that the table interpolates.
 
     Raises LutError, ExportError where the table is of a runtime or a precision that cannot be measured here.
     """
@@ -125,14 +151,16 @@ def validation_plan(
         runs=runs,
         dropped=dropped,
         seed=seed,
-        operators=tuple(references(_known_operators(lut, space), REFERENCES)),
+        operators=(*references(_known_operators(lut, space), REFERENCES), *between),
         networks=tuple(candidate.subject for candidate in candidates),
         rounds=rounds,
         max_time_s=max_time_s,
     )
 
 
-def evaluate(content: JournalContent, lut: Lut, candidates: Sequence[Candidate]) -> Validation:
+def evaluate(
+    content: JournalContent, lut: Lut, candidates: Sequence[Candidate], between: Sequence[OpSpec] = ()
+) -> Validation:
     """Return what a journal's samples say of the table. Raises MeasurementError where no network was measured."""
     samples = usable_samples(content)
     measured = [c for c in candidates if c.subject.key in samples.visits_us]
@@ -144,8 +172,10 @@ def evaluate(content: JournalContent, lut: Lut, candidates: Sequence[Candidate])
     results = [_result(c, samples.medians_us(c.subject.key), lut, speed or 1.0) for c in measured]
     figures = figures_of(results)
     is_additive, verdict = judge(figures, len(results), lut)
+    timed = [spec for spec in between if spec.key() in samples.visits_us]
     return Validation(
         results=tuple(results),
+        between=tuple(_between(spec, samples, lut, speed or 1.0) for spec in timed),
         figures=figures,
         speed_percent=None if speed is None else 100 * (speed - 1),
         references=operators,
@@ -199,6 +229,13 @@ def _speed(samples: Samples, lut: Lut) -> tuple[float | None, int]:
         return None, 0
     below = np.cumsum([isolated_us for _, isolated_us in ratios])
     return ratios[int(np.searchsorted(below, below[-1] / 2))][0], len(ratios)
+
+
+def _between(spec: OpSpec, samples: Samples, lut: Lut, speed: float) -> OperatorResult:
+    row = lut.row(spec)
+    assert row is not None  # draw_between returned it
+    assert row.isolated_us is not None
+    return OperatorResult(spec, row.isolated_us * speed, latency_of(samples.medians_by_load_us(spec.key()))[0])
 
 
 def _result(candidate: Candidate, medians_us: Sequence[float], lut: Lut, speed: float) -> Result:

@@ -27,13 +27,14 @@ from fblut.writing import write_lut
 from fbprof.accuracy import Candidate, Result, figures_of, judge, kendall
 from fbprof.cli import fbprof
 from fbprof.errors import MeasurementError
+from fbprof.grid import grid_operators
 from fbprof.journal import JournalContent, Session, Start, read_journal
 from fbprof.measure import journal_path
 from fbprof.networks_file import read_networks
 from fbprof.plan import calibration_networks, zoo_choices
 from fbprof.plot import plot_results
 from fbprof.subject import is_network_key, network_specs
-from fbprof.validate import Validation, draw_candidates, evaluate, validation_plan
+from fbprof.validate import Validation, draw_between, draw_candidates, evaluate, validation_plan
 from fbprof.visits import Visited
 from fbspace.network import count_spec
 from fbspace.opspec import OpSpec
@@ -196,6 +197,27 @@ def test_a_device_that_is_not_additive_is_called_so() -> None:
     assert "must not be trusted on this device; use fbprof fit" in result.verdict
     uncalibrated = on_device(synthetic_table(space, calibration_networks=0), space, flops_us, max)
     assert "fbprof measure --calibrate 50" in uncalibrated.verdict
+
+
+def test_operators_between_the_points_of_a_grid_are_held_against_the_interpolation() -> None:
+    """The device is 7 % slower than for the table, and operators off the grid are another 10 % slower than it says."""
+    space = load_space("fbnetv2-tiny")
+    rows = {spec.key(): Row(spec, us := flops_us(spec), isolated_us=us) for spec in grid_operators(space, 2)}
+    lut = Lut(synthetic_table(space, grid_points=2).metadata, rows)
+    between = draw_between(lut, space, 12, 0)
+    assert len(set(between)) == 12
+    assert not {spec.key() for spec in between} & set(rows)
+    assert between != draw_between(lut, space, 12, 1)
+    candidates = draw_candidates(lut, space, 8, 0)
+    plan = validation_plan(lut, space, load_profile("local"), candidates, 8, 60, 0, between)
+    assert plan.operators[-12:] == tuple(between)
+    latencies = {spec.key(): 1.07 * flops_us(spec) for spec in plan.operators}
+    latencies |= {spec.key(): 1.1 * 1.07 * lut.latency_us(spec) for spec in between}
+    latencies |= {c.subject.key: 1.07 * lut.predict_us(c.subject.specs) for c in candidates}
+    result = evaluate(synthetic_journal(latencies), lut, candidates, between)
+    assert [o.spec for o in result.between] == between
+    assert [o.error_percent for o in result.between] == pytest.approx([100 * (1 / 1.1 - 1)] * 12, abs=0.2)
+    assert draw_between(synthetic_table(space), space, 12, 0) == []
 
 
 def test_neither_noise_nor_few_networks_condemn_a_device() -> None:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean, median
 from typing import TYPE_CHECKING
 
 import click
@@ -21,7 +22,14 @@ if TYPE_CHECKING:
 @click.option(
     "--networks", type=click.IntRange(1), default=100, show_default=True, help="Random networks beside published ones."
 )
-@click.option("--rounds", type=click.IntRange(1), default=20, show_default=True, help="Visits to every network.")
+@click.option(
+    "--operators",
+    type=click.IntRange(0),
+    default=40,
+    show_default=True,
+    help="Random operators between the points of a table that is a grid.",
+)
+@click.option("--rounds", type=click.IntRange(1), default=20, show_default=True, help="Visits to everything.")
 @click.option(
     "--max-time",
     "max_time_min",
@@ -47,6 +55,7 @@ def command(
     lut: Path,
     device: str,
     networks: int,
+    operators: int,
     rounds: int,
     max_time_min: float,
     seed: int,
@@ -62,8 +71,8 @@ def command(
     Random networks and the published ones of the space, none of which calibrated the table, take turns with reference
     operators in random rounds, under the table's own conditions: runtime, precision, threads and cores. The operators
     tell how much slower the device is than when the table was measured; the networks' own noise tells what error no
-    table could avoid. Samples go to a journal beside the output; after Ctrl-C, a crash or a power cut the same command
-    continues there.
+    table could avoid. Of a table that is a grid, operators between its points are timed too. Samples go to a journal
+    beside the output; after Ctrl-C, a crash or a power cut the same command continues there.
 
     \b
     Example:
@@ -76,7 +85,7 @@ def command(
     from fbprof.measure import collect, journal_path, keeping
     from fbprof.networks_file import read_networks
     from fbprof.plot import check_plot_path, plot_results
-    from fbprof.validate import draw_candidates, evaluate, validation_plan, write_validation
+    from fbprof.validate import draw_between, draw_candidates, evaluate, validation_plan, write_validation
     from fbspace.architecture import load_space_of
 
     if plot is not None:
@@ -96,11 +105,12 @@ def command(
     random_networks = sum(not candidate.is_published for candidate in candidates)
     if random_networks < networks:
         click.echo(f"space {space.name} has only {random_networks} more networks, not {networks}", err=True)
-    plan = validation_plan(table, space, profile, candidates, rounds, 60 * max_time_min, seed)
+    between = draw_between(table, space, operators, seed)
+    plan = validation_plan(table, space, profile, candidates, rounds, 60 * max_time_min, seed, between)
     with keeping(journal_path(output)):
         content = collect(plan, profile, journal_path(output), fresh)
     _warn_of_differences(table, content)
-    result = evaluate(content, table, candidates)
+    result = evaluate(content, table, candidates, between)
     write_validation(output, table.metadata.space, result, {"device": plan.device, "runtime": plan.runtime})
     files = {"networks": str(output), "journal": str(journal_path(output))}
     if plot is not None:
@@ -157,6 +167,14 @@ def _print(result: "Validation", table: "Lut", is_unseen: bool, files: dict[str,
             f"({result.references} operators); predictions are at the present speed, as the table stands the mean "
             f"error is {figures.unscaled_mape_percent:.2f} %"
         )
+    if result.between:
+        errors = sorted(abs(o.error_percent) for o in result.between)
+        worst = max(result.between, key=lambda o: abs(o.error_percent))
+        click.echo(
+            f"{len(errors)} operators between the grid's points, timed alone: mean error {fmean(errors):.2f} %, median "
+            f"{median(errors):.2f} %, bias {fmean(o.error_percent for o in result.between):+.2f} %; furthest off: "
+            f"{worst.spec.key()} {worst.error_percent:+.1f} %"
+        )
     for r in published:
         click.echo(
             f"  {r.candidate.name:14} predicted {r.predicted.latency_us / 1e3:8.3f} ms, measured "
@@ -195,6 +213,9 @@ def _as_dict(result: "Validation", files: dict[str, str]) -> dict[str, object]:
                 "error_percent": r.error_percent,
             }
             for r in result.results
+        ],
+        "operators_between": [
+            {"key": o.spec.key(), "predicted_us": o.predicted_us, "measured_us": o.measured_us} for o in result.between
         ],
         "files": files,
     }
