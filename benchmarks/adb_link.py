@@ -41,8 +41,8 @@ from fbagents.transports import Channel, Transport, connect
 from fbagents.transports._adb_keys import signer
 from fbagents.transports._remote import HASH
 from fbbase.commandline import run
+from fbexport.export import export_spec
 from fbprof.cli import fbprof as command
-from fbprof.export import export_spec
 from fbspace.opspec import OpSpec
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "fbagents" / "peers"))

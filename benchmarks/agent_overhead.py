@@ -19,7 +19,7 @@ from torch import nn
 from fbagents.agent import AgentClient, Planned
 from fbagents.profile import load_profile
 from fbagents.transports import connect
-from fbprof.formats import format_of, load_format
+from fbexport.formats import format_of, load_format
 
 AGENTS = {"native": "local-native", "python": "local"}
 GOAL_US = 3.0

@@ -12,7 +12,7 @@ import time
 
 from _report import Figure, report
 
-from fbprof.export import export_spec
+from fbexport.export import export_spec
 from fbspace.opspec import OpSpec
 from fbspace.space import load_space
 

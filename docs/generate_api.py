@@ -45,7 +45,7 @@ PUBLIC = {
         "fblut.compare.compare",
         "fblut.check.check",
     ),
-    "Models": ("fbprof.export.export_spec", "fbprof.export.export_network"),
+    "Models": ("fbexport.export.export_spec", "fbexport.export.export_network"),
     "Searching and training": ("fbsearch.pipeline.run_search", "fbsearch.settings.Settings", "fbsearch.recipe.Recipe"),
     "Errors": ("fbbase.errors.FbError",),
 }

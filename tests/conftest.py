@@ -1,10 +1,23 @@
-"""Fixtures that several packages' tests share."""
+"""Fixtures that several packages' tests share: the folder of data, and model files of every format run in runtimes."""
 
+import io
+import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before onnxruntime is imported
+
+import numpy as np
 import pytest
+import torch
 from hypothesis import settings
+from numpy.typing import NDArray
+from torch import nn
+
+from fbexport.formats import load_format
+
+Array = NDArray[np.float32]
 
 # The same examples on every machine: a test that passed here passes there.
 settings.register_profile("fixed", derandomize=True, deadline=None)
@@ -22,3 +35,68 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"needs the data folder {SHARED}, which is not part of the project")
     return SHARED
+
+
+def run_litert(content: bytes, x: Array) -> Array:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=content, num_threads=1)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], np.ascontiguousarray(x.transpose(0, 2, 3, 1)))
+    interpreter.invoke()
+    y: Array = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    return y.transpose(0, 3, 1, 2) if y.ndim == 4 else y
+
+
+def run_onnxruntime(content: bytes, x: Array) -> Array:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    y: Array = session.run(["output"], {"input": x})[0]
+    return y
+
+
+def run_torch(content: bytes, x: Array) -> Array:
+    with torch.no_grad(), torch.jit.optimized_execution(False):  # profiling would cost a second for one run
+        y: Array = torch.jit.load(io.BytesIO(content))(torch.from_numpy(x)).numpy()
+    return y
+
+
+RUNTIMES = {"litert": run_litert, "onnxruntime": run_onnxruntime, "torch": run_torch}
+
+
+@pytest.fixture(scope="session")
+def run_model() -> Callable[[str, bytes, Array], Array]:
+    """Run a model file of a format on one NCHW input in the format's first runtime."""
+
+    def run(format_name: str, content: bytes, x: Array) -> Array:
+        return RUNTIMES[load_format(format_name).RUNTIMES[0]](content, x)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def assert_equals_torch(
+    run_model: Callable[[str, bytes, Array], Array],
+) -> Callable[..., None]:
+    """Assert that a model file computes what its module computes, within 1e-4 of the largest output."""
+
+    def check(
+        format_name: str,
+        content: bytes,
+        module: nn.Module,
+        shape: tuple[int, int, int, int],
+        may_vanish: bool = False,  # a single ReLU may leave nothing of a random input: then both must be zero
+    ) -> None:
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(7))
+        with torch.no_grad():
+            expected = module(x).numpy()
+        got = run_model(format_name, content, x.numpy())
+        assert got.shape == expected.shape
+        largest = np.abs(expected).max()
+        assert largest > 0 or may_vanish
+        assert np.abs(got - expected).max() <= 1e-4 * largest
+
+    return check

@@ -32,7 +32,7 @@ def _spaces() -> list[str]:
 
 
 def _runtimes() -> list[str]:
-    from fbprof.formats import runtimes
+    from fbexport.formats import runtimes
 
     return runtimes()
 

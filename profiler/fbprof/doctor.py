@@ -19,8 +19,8 @@ from fbagents.profile import Profile, load_profile
 from fbagents.protocol import Loaded
 from fbagents.transports import Transport, connect
 from fbbase.errors import FbError
-from fbprof.export import export_spec
-from fbprof.formats import format_of, load_format
+from fbexport.export import export_spec
+from fbexport.formats import format_of, load_format
 from fbspace.opspec import OpSpec
 
 Status = Literal["ok", "warning", "failed"]

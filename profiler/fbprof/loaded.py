@@ -16,7 +16,7 @@ from fbagents.pieces import Content
 from fbagents.protocol import Loaded
 from fbagents.transports import Transport
 from fbbase.files import write_bytes
-from fbprof.formats import format_of, load_format
+from fbexport.formats import format_of, load_format
 from fbprof.plan import Plan
 from fbprof.subject import Subject, is_network_key
 

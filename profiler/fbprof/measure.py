@@ -18,8 +18,9 @@ from fbagents.transports import Transport, connect
 from fbbase import __version__
 from fbbase.errors import FbError, PartialError, StorageError
 from fbbase.progress import Advance, progress
+from fbexport.errors import ExportError
 from fblut.table import Lut
-from fbprof.errors import ExportError, MeasurementError
+from fbprof.errors import MeasurementError
 from fbprof.estimate import estimate, half_widths_percent
 from fbprof.journal import (
     Failed,

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fbexport.export import export_chain, export_spec
 from fbprof.errors import JournalError
-from fbprof.export import export_chain, export_spec
 from fbspace.errors import ArchitectureError
 from fbspace.opspec import OpSpec
 from fbspace.space import Space

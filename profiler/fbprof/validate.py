@@ -15,12 +15,12 @@ import numpy as np
 from fbagents.cores import check_cores
 from fbagents.profile import Profile
 from fbbase.errors import FbError
+from fbexport.formats import check_precision, format_of
 from fblut.errors import LutError
 from fblut.table import Lut, Prediction
 from fbprof.accuracy import Candidate, Figures, OperatorResult, Result, figures_of, is_fitted, judge
 from fbprof.errors import MeasurementError
 from fbprof.estimate import latency_of
-from fbprof.formats import check_precision, format_of
 from fbprof.grid import planned_operators
 from fbprof.journal import JournalContent
 from fbprof.networks_file import MeasuredNetwork, write_networks

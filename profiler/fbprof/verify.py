@@ -13,11 +13,11 @@ from fbagents.profile import Profile, with_agent_for
 from fbagents.transports import connect
 from fbbase.files import write_bytes
 from fbbase.progress import progress
+from fbexport.export import export_network, export_spec
+from fbexport.formats import format_of, load_format
 from fblut.table import Lut, Prediction
 from fbprof.errors import MeasurementError
 from fbprof.estimate import median_interval
-from fbprof.export import export_network, export_spec
-from fbprof.formats import format_of, load_format
 from fbprof.measure import check_runtime
 from fbprof.plan import shuffled, timing_of
 from fbprof.samples import usable_samples_us

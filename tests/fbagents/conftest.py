@@ -11,8 +11,8 @@ from fbagents import native
 from fbagents.profile import load_profile
 from fbagents.transports import Transport, connect
 from fbagents.transports.local import agent_script
-from fbprof.export import export_spec
-from fbprof.formats import FORMATS, load_format
+from fbexport.export import export_spec
+from fbexport.formats import FORMATS, load_format
 
 sys.path.insert(0, str(Path(__file__).parent / "peers"))  # the peers and what their tests share
 from common import SPEC

@@ -22,8 +22,8 @@ from fbagents.profile import load_profile
 from fbagents.protocol import PROTOCOL
 from fbagents.transports import Transport, connect
 from fbagents.transports.local import ProcessChannel
-from fbprof.export import export_spec
-from fbprof.formats import format_of, load_format
+from fbexport.export import export_spec
+from fbexport.formats import format_of, load_format
 from fbspace.blocks import build_block
 from fbspace.opspec import OpSpec
 from fbspace.weights import randomize

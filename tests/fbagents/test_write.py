@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from fbagents.pieces import MAX_PIECES, Piece, Places, cut
 from fbagents.transports.local import ProcessChannel
-from fbprof.export import export_chain, export_spec
-from fbprof.formats import FORMATS
+from fbexport.export import export_chain, export_spec
+from fbexport.formats import FORMATS
 from fbspace.draw import draw_networks
 from fbspace.space import load_space
 

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from fbbase.commandline import run
+from fbexport.export import export_network
 from fbprof.cli import fbprof
-from fbprof.export import export_network
 from fbspace.architecture import load_architecture
 from fbspace.network import build_network
 from fbspace.weights import randomize, save_weights

@@ -19,8 +19,8 @@ from fbagents.pieces import Content
 from fbagents.profile import load_profile
 from fbagents.transports._adb_phones import Attached
 from fbbase.commandline import run
+from fbexport.export import export_spec
 from fbprof.cli import fbprof
-from fbprof.export import export_spec
 from fbprof.journal import read_journal
 from fbprof.loaded import KEPT_NETWORKS, ModelFiles
 from fbprof.plan import Plan, calibration_networks

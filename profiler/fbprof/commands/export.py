@@ -38,8 +38,8 @@ def command(
       fbprof export runs/search/arch.json --weights runs/train/weights.pt --format onnx -o net.onnx
     """
     from fbbase.files import write_bytes
-    from fbprof.export import export_network
-    from fbprof.formats import load_format
+    from fbexport.export import export_network
+    from fbexport.formats import load_format
     from fbspace.architecture import load_architecture
     from fbspace.network import count
     from fbspace.weights import load_network

@@ -28,7 +28,7 @@ def command(device: str | None, space: str | None, runtime: str | None, force: b
     from fbagents.profile import load_profile
     from fbbase.errors import FbError, UnknownNameError
     from fbbase.files import write_text
-    from fbprof.formats import runtimes
+    from fbexport.formats import runtimes
     from fbspace.architecture import load_space_of
     from fbspace.space import SPACES
 

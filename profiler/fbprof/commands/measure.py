@@ -143,8 +143,8 @@ def command(
     from fbagents.cores import check_cores
     from fbagents.profile import load_profile
     from fbbase.errors import CheckError
+    from fbexport.formats import check_precision, format_of
     from fbprof.farm import Job, check_devices
-    from fbprof.formats import check_precision, format_of
     from fbprof.plan import DEFAULT_NETWORKS, DEFAULT_ROUNDS, QUICK_ROUNDS, Plan, describe, with_operators
     from fbprof.summary import plan_summary, print_plan
     from fbspace.architecture import load_space_of

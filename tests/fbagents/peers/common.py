@@ -11,7 +11,7 @@ from fbagents.agent import AgentClient
 from fbagents.pieces import Content, Piece
 from fbagents.profile import Profile, load_profile
 from fbagents.transports import Transport, connect
-from fbprof.export import export_chain, export_spec
+from fbexport.export import export_chain, export_spec
 from fbspace.opspec import OpSpec
 
 SPEC = OpSpec("ir", 16, 24, 16, 16, kernel=3, stride=2, expansion=3)

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from torch import nn
 
-from fbprof.formats import check_precision, unknown_operator
-from fbprof.graph import Activation, Binary, Conv, Graph, Linear, Mean, Node, Shuffle, Value
-from fbprof.trace import trace
+from fbexport.formats import check_precision, unknown_operator
+from fbexport.graph import Activation, Binary, Conv, Graph, Linear, Mean, Node, Shuffle, Value
+from fbexport.trace import trace
 
 SUFFIX = ".onnx"
 RUNTIMES = ("onnxruntime",)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from torch import fx, nn
 
-from fbprof.errors import ExportError, module_name
-from fbprof.graph import Activation, Conv, Graph, Node, Value
-from fbprof.translate import BatchNorm, is_chain, is_known, record, translate
+from fbexport.errors import ExportError, module_name
+from fbexport.graph import Activation, Conv, Graph, Node, Value
+from fbexport.translate import BatchNorm, is_chain, is_known, record, translate
 
 # What torch.fx and Python raise where forward depends on a tensor's values or shape, or makes layers while it runs.
 _UNTRACEABLE = (fx.proxy.TraceError, TypeError, RuntimeError, NameError)

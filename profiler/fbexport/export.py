@@ -6,8 +6,8 @@ from pathlib import Path
 
 from torch import nn
 
-from fbprof.errors import ExportError
-from fbprof.formats import load_format
+from fbexport.errors import ExportError
+from fbexport.formats import load_format
 from fbspace.architecture import Architecture
 from fbspace.blocks import build_block
 from fbspace.opspec import OpSpec

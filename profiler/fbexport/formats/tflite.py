@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from fbprof.errors import ExportError
-from fbprof.formats import check_precision, unknown_operator
-from fbprof.graph import Activation, Binary, Conv, Linear, Mean, Node, Shuffle, Value
-from fbprof.trace import trace
+from fbexport.errors import ExportError
+from fbexport.formats import check_precision, unknown_operator
+from fbexport.graph import Activation, Binary, Conv, Linear, Mean, Node, Shuffle, Value
+from fbexport.trace import trace
 
 try:
     from ai_edge_litert import schema_py_generated as schema

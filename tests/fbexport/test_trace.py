@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from fbprof.errors import ExportError
-from fbprof.graph import Activation, Binary, Conv, Linear, Mean, Shuffle
-from fbprof.trace import trace
+from fbexport.errors import ExportError
+from fbexport.graph import Activation, Binary, Conv, Linear, Mean, Shuffle
+from fbexport.trace import trace
 from fbspace.blocks import build_block
 from fbspace.layers import conv_bn
 from fbspace.opspec import OpSpec

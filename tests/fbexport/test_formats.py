@@ -12,13 +12,13 @@ import torch
 from ai_edge_litert import schema_py_generated as schema
 from torch import nn
 
-from fbprof.errors import ExportError
-from fbprof.export import export_network, export_spec
-from fbprof.formats import FORMATS, load_format
-from fbprof.formats import onnx as onnx_format
-from fbprof.formats import tflite as tflite_format
-from fbprof.formats import torchscript as torchscript_format
-from fbprof.graph import Graph, Node, Value
+from fbexport.errors import ExportError
+from fbexport.export import export_network, export_spec
+from fbexport.formats import FORMATS, load_format
+from fbexport.formats import onnx as onnx_format
+from fbexport.formats import tflite as tflite_format
+from fbexport.formats import torchscript as torchscript_format
+from fbexport.graph import Graph, Node, Value
 from fbspace.architecture import ZOO, load_architecture
 from fbspace.blocks import build_block
 from fbspace.opspec import OpSpec

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fbprof.formats import check_precision, unknown_operator
-from fbprof.graph import Activation, Array, Binary, Conv, Graph, Linear, Mean, Node, Shuffle
-from fbprof.trace import trace
+from fbexport.formats import check_precision, unknown_operator
+from fbexport.graph import Activation, Array, Binary, Conv, Graph, Linear, Mean, Node, Shuffle
+from fbexport.trace import trace
 
 SUFFIX = ".pt"
 RUNTIMES = ("torch",)

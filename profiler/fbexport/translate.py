@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from fbprof.errors import ExportError, module_name
-from fbprof.graph import Activation, Array, Binary, Conv, Function, Linear, Mean, Node, Shuffle, Value
+from fbexport.errors import ExportError, module_name
+from fbexport.graph import Activation, Array, Binary, Conv, Function, Linear, Mean, Node, Shuffle, Value
 from fbspace.layers import ChannelShuffle
 
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fbprof.errors import ExportError
-from fbprof.export import export_network, export_spec
-from fbprof.formats import FORMATS, load_format
+from fbexport.errors import ExportError
+from fbexport.export import export_network, export_spec
+from fbexport.formats import FORMATS, load_format
 from fbspace.architecture import ZOO, load_architecture
 from fbspace.blocks import build_block
 from fbspace.opspec import OpSpec

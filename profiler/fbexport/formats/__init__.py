@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from fbbase.errors import FbError, UnknownNameError
 from fbbase.plugins import PluginFolder
-from fbprof.errors import ExportError, module_name
+from fbexport.errors import ExportError, module_name
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from fbprof.graph import Node
+    from fbexport.graph import Node
 
-FORMATS = PluginFolder("format", "fbprof.formats")
+FORMATS = PluginFolder("format", "fbexport.formats")
 PRECISIONS = ("float32",)
 """Precisions a model can be written in. int8 and float16 are to follow; the parameter is already everywhere."""
 
@@ -76,5 +76,5 @@ def unknown_operator(format_name: str, node: "Node") -> ExportError:
     """Return the error for an operator of the graph that a format does not know."""
     return ExportError(
         f"format {format_name!r} cannot write operator {type(node).__name__} of {module_name(node.source)}; "
-        f"choose another format, or add the operator to fbprof/formats/{format_name}.py"
+        f"choose another format, or add the operator to fbexport/formats/{format_name}.py"
     )
