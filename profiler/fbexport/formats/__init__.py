@@ -1,4 +1,4 @@
-"""One file per model format; each has SUFFIX, RUNTIMES and `write(module, input_shape, precision) -> bytes`."""
+"""One file per model format; each has SUFFIX, RUNTIMES, PRECISIONS and `write`."""
 
 import contextlib
 from typing import TYPE_CHECKING, Protocol, cast
@@ -11,10 +11,11 @@ if TYPE_CHECKING:
     from torch import nn
 
     from fbexport.graph import Node
+    from fbexport.quantization.calibration import Ranges
 
 FORMATS = PluginFolder("format", "fbexport.formats")
-PRECISIONS = ("float32",)
-"""Precisions a model can be written in. int8 and float16 are to follow; the parameter is already everywhere."""
+PRECISIONS = ("float32", "float16", "int8")
+"""Precisions that models are written in; not every format has each."""
 
 
 class Format(Protocol):
@@ -25,10 +26,22 @@ class Format(Protocol):
     RUNTIMES: tuple[str, ...]
     """Runtimes of the agent that run such a file, e.g. `("litert",)`."""
 
-    def write(self, module: "nn.Module", input_shape: tuple[int, int, int, int], precision: str) -> bytes:
+    PRECISIONS: tuple[str, ...]
+    """Precisions that it can be written in, e.g. `("float32", "int8")`."""
+
+    def write(
+        self,
+        module: "nn.Module",
+        input_shape: tuple[int, int, int, int],
+        precision: str,
+        ranges: "Ranges | None" = None,
+        every_value: bool = False,
+    ) -> bytes:
         """Return the model file of an eval-mode module for one input of N, C, H, W; the same bytes every time.
 
-        Raises ExportError naming the operator and the module it came from where the format cannot express it.
+        `ranges` are those of an int8 model's values (`fbexport.quantization.calibration`); without them it is only good
+        for timing. `every_value` makes an output of every operator's, in order, to compare layer by layer. Raises
+        ExportError naming the operator and the module it came from where the format cannot express it.
         """
         ...
 
@@ -66,10 +79,11 @@ def format_of(runtime: str) -> str:
     raise unavailable or UnknownNameError("runtime", runtime, known)
 
 
-def check_precision(precision: str, known: tuple[str, ...] = PRECISIONS) -> None:
+def check_precision(precision: str, known: tuple[str, ...] = PRECISIONS, format_name: str = "any format") -> None:
     """Raise ExportError for a precision that a format does not write."""
     if precision not in known:
-        raise ExportError(f"precision {precision!r} cannot be written yet; known: {', '.join(known)}")
+        what = "" if precision in PRECISIONS else ", which no format knows"
+        raise ExportError(f"{format_name} has no precision {precision!r}{what}; it is written in {', '.join(known)}")
 
 
 def unknown_operator(format_name: str, node: "Node") -> ExportError:

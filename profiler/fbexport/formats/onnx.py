@@ -9,10 +9,12 @@ from torch import nn
 
 from fbexport.formats import check_precision, unknown_operator
 from fbexport.graph import Activation, Binary, Conv, Graph, Linear, Mean, Node, Shuffle, Value
+from fbexport.quantization.calibration import Ranges
 from fbexport.trace import trace
 
 SUFFIX = ".onnx"
 RUNTIMES = ("onnxruntime",)
+PRECISIONS = ("float32",)
 OPSET = 17
 IR_VERSION = 8
 
@@ -24,12 +26,18 @@ _ACTIVATIONS: dict[str, tuple[str, dict[str, float]]] = {
 }
 
 
-def write(module: nn.Module, input_shape: tuple[int, int, int, int], precision: str) -> bytes:
+def write(
+    module: nn.Module,
+    input_shape: tuple[int, int, int, int],
+    precision: str,
+    ranges: Ranges | None = None,
+    every_value: bool = False,
+) -> bytes:
     """Return an ONNX model of an eval-mode module: `input` of N, C, H, W, `output` of N, C, H, W or N, classes.
 
     Raises ExportError.
     """
-    check_precision(precision)
+    check_precision(precision, PRECISIONS, "onnx")
     graph = trace(module, input_shape)
     writer = _Writer(graph)
     for node in graph.nodes:

@@ -1,4 +1,8 @@
-"""tflite: a flatbuffer written operator by operator with the schema classes of ai-edge-litert, NHWC."""
+"""tflite: a flatbuffer written operator by operator with the schema classes of ai-edge-litert, NHWC.
+
+float32; float16, whose weights are half as large and widened when the model is loaded; and int8, all integer from input
+to output (TFLite's 8-bit quantisation specification).
+"""
 
 from typing import Any
 
@@ -7,9 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from fbexport.errors import ExportError
+from fbexport.errors import ExportError, module_name
 from fbexport.formats import check_precision, unknown_operator
 from fbexport.graph import Activation, Binary, Conv, Linear, Mean, Node, Shuffle, Value
+from fbexport.quantization.calibration import Ranges, plausible_ranges
+from fbexport.quantization.quantized import QuantizedGraph, quantize
+from fbexport.quantization.scheme import Quantization
 from fbexport.trace import trace
 
 try:
@@ -22,6 +29,7 @@ except ModuleNotFoundError as error:
 
 SUFFIX = ".tflite"
 RUNTIMES = ("litert",)
+PRECISIONS = ("float32", "float16", "int8")
 
 _OP = schema.BuiltinOperator
 _FUSED = {
@@ -31,26 +39,47 @@ _FUSED = {
 }
 _FUNCTIONS = {"relu": _OP.RELU, "relu6": _OP.RELU6, "hswish": _OP.HARD_SWISH, "sigmoid": _OP.LOGISTIC}
 _GROUPED_CONV_VERSION = 6
+_INT8_VERSIONS = {
+    _OP.CONV_2D: 3,
+    _OP.DEPTHWISE_CONV_2D: 3,
+    _OP.FULLY_CONNECTED: 4,
+    _OP.HARD_SWISH: 1,
+    _OP.RESHAPE: 1,
+}
+"""Versions of operators that take int8, 2 for all others; runtimes refuse a model that states an older one."""
+_HALF_DEQUANTIZE_VERSION = 3
+_SIX = Quantization(6 / 255, -128)
+"""From 0 to 6, both exact: what relu6 leaves."""
+_THREE = np.array([3], np.float32), Quantization(3 / 255, -128)
+_SIXTH = np.array([1 / 6], np.float32), Quantization(1 / 6 / 255, -128)
 
 
-def write(module: nn.Module, input_shape: tuple[int, int, int, int], precision: str) -> bytes:
+def write(
+    module: nn.Module,
+    input_shape: tuple[int, int, int, int],
+    precision: str,
+    ranges: Ranges | None = None,
+    every_value: bool = False,
+) -> bytes:
     """Return a TFLite model of an eval-mode module: `input` of N, H, W, C, `output` of N, H, W, C or N, classes.
 
     Raises ExportError.
     """
-    check_precision(precision)
+    check_precision(precision, PRECISIONS, "tflite")
     graph = trace(module, input_shape)
-    model = _Model()
+    quantized = quantize(graph, ranges or plausible_ranges(graph)) if precision == "int8" else None
+    model = _Model(precision, quantized)
     model.value(graph.input)
     for node in graph.nodes:
         model.add(node)
-    return model.pack(graph.input.name, graph.output.name)
+    return model.pack(graph.input, [node.output for node in graph.nodes] if every_value else [graph.output])
 
 
 class _Model:
-    """Collects the tensors and operators of a TFLite model."""
+    """Collects the tensors and operators of a TFLite model; `quantized` is what int8 numbers stand for."""
 
-    def __init__(self) -> None:
+    def __init__(self, precision: str, quantized: QuantizedGraph | None) -> None:
+        self.precision, self.quantized = precision, quantized
         self.tensors: list[Any] = []
         self.operators: list[Any] = []
         self.codes: dict[tuple[int, int], int] = {}
@@ -64,8 +93,8 @@ class _Model:
             case Conv():
                 self.conv(node, inputs[0], output)
             case Linear():
-                constants = [self.constant(node.weight), self.constant(node.bias)]
-                self.emit(_OP.FULLY_CONNECTED, inputs + constants, output, schema.FullyConnectedOptionsT())
+                options = schema.FullyConnectedOptionsT()
+                self.emit(_OP.FULLY_CONNECTED, [*inputs, *self.parameters(node)], output, options)
             case Activation(function="hsigmoid"):
                 self.hsigmoid(inputs[0], output)
             case Activation():
@@ -76,7 +105,7 @@ class _Model:
             case Shuffle():
                 self.shuffle(node, inputs[0], output)
             case Mean():
-                axes = self.constant(np.array([1, 2], np.int32))
+                axes = self.integers([1, 2])
                 self.emit(_OP.MEAN, [*inputs, axes], output, schema.ReducerOptionsT(keepDims=node.keep_dims))
             case _:
                 raise unknown_operator("tflite", node)
@@ -91,8 +120,8 @@ class _Model:
         ph, pw = node.padding
         same = _pads_alike(node, 0) and _pads_alike(node, 1)
         if not same and (ph or pw):
-            amounts = self.constant(np.array([[0, 0], [ph, ph], [pw, pw], [0, 0]], np.int32))
-            padded = self.tensor((node.inputs[0].shape[0], height + 2 * ph, width + 2 * pw, channels))
+            amounts = self.integers([[0, 0], [ph, ph], [pw, pw], [0, 0]])
+            padded = self.like(source, (node.inputs[0].shape[0], height + 2 * ph, width + 2 * pw, channels))
             source = self.emit(_OP.PAD, [source, amounts], padded, schema.PadOptionsT())
         settings: dict[str, Any] = {
             "padding": schema.Padding.SAME if same else schema.Padding.VALID,
@@ -101,20 +130,50 @@ class _Model:
             "fusedActivationFunction": _FUSED[node.activation],
         }
         if node.is_depthwise:
-            weight, code, version = node.weight.transpose(1, 2, 3, 0), _OP.DEPTHWISE_CONV_2D, 1  # 1, kh, kw, O
+            axes, code, version = (1, 2, 3, 0), _OP.DEPTHWISE_CONV_2D, 1  # 1, kh, kw, O
             options = schema.DepthwiseConv2DOptionsT(depthMultiplier=len(node.bias) // channels, **settings)
         else:
-            weight, code = node.weight.transpose(0, 2, 3, 1), _OP.CONV_2D  # O, kh, kw, I/groups
+            axes, code = (0, 2, 3, 1), _OP.CONV_2D  # O, kh, kw, I/groups
             version = _GROUPED_CONV_VERSION if node.groups > 1 else 1
             options = schema.Conv2DOptionsT(**settings)
-        self.emit(code, [source, self.constant(weight), self.constant(node.bias)], output, options, version)
+        self.emit(code, [source, *self.parameters(node, axes)], output, options, version)
+
+    def parameters(self, node: Conv | Linear, axes: tuple[int, ...] = (0, 1)) -> list[int]:
+        """Add the weights with their axes in this order, and the biases; return their numbers."""
+        if self.quantized is not None:
+            made = self.quantized.parameters(node)
+            channels = axes.index(0)
+            return [
+                self.constant(made.weight.transpose(axes), made.weight_scale, axis=channels),
+                self.constant(made.bias, made.bias_scale),
+            ]
+        if self.precision == "float16":
+            return [self.widened(node.weight.transpose(axes), node), self.widened(node.bias, node)]
+        return [self.constant(node.weight.transpose(axes)), self.constant(node.bias)]
+
+    def widened(self, array: NDArray[np.float32], node: Node) -> int:
+        """Add numbers in float16 and their widening to float32, which runtimes carry out once or not at all."""
+        with np.errstate(over="ignore"):
+            half = array.astype(np.float16)
+        if not np.isfinite(half).all():
+            raise ExportError(f"{module_name(node.source)} has weights beyond float16's ±65504")
+        wide = self.tensor(array.shape)
+        options = schema.DequantizeOptionsT()
+        return self.emit(_OP.DEQUANTIZE, [self.constant(half)], wide, options, _HALF_DEQUANTIZE_VERSION)
 
     def hsigmoid(self, source: int, output: int) -> None:
         """Append relu6(x + 3) / 6; TFLite has no operator of its own for it."""
-        shape = self.tensors[source].shape
-        three, sixth = self.constant(np.array([3], np.float32)), self.constant(np.array([1 / 6], np.float32))
-        clipped = self.binary("add", [source, three], self.tensor(tuple(shape)), "relu6")
-        self.binary("mul", [clipped, sixth], output)
+        shape = tuple(self.tensors[source].shape)
+        middle = self.tensor(shape) if self.quantized is None else self.integer_tensor(shape, _SIX)
+        clipped = self.binary("add", [source, self.number(*_THREE)], middle, "relu6")
+        self.binary("mul", [clipped, self.number(*_SIXTH)], output)
+
+    def number(self, value: NDArray[np.float32], scheme: Quantization) -> int:
+        """Add a constant of one number."""
+        if self.quantized is None:
+            return self.constant(value)
+        scale = np.array([scheme.scale], np.float32)
+        return self.constant(scheme.quantize(value), scale, zero_point=scheme.zero_point)
 
     def binary(self, operation: str, inputs: list[int], output: int, activation: str = "none") -> int:
         """Append a sum or a product."""
@@ -125,18 +184,20 @@ class _Model:
         """Append a channel shuffle: split the channels into groups, swap the two axes, join them again."""
         n, c, h, w = node.output.shape
         split, swapped = (n, h * w, node.groups, c // node.groups), (n, h * w, c // node.groups, node.groups)
-        groups = self.reshape(source, self.tensor(split))
-        order = self.constant(np.array([0, 1, 3, 2], np.int32))
-        turned = self.emit(_OP.TRANSPOSE, [groups, order], self.tensor(swapped), schema.TransposeOptionsT())
+        groups = self.reshape(source, self.like(source, split))
+        order = self.integers([0, 1, 3, 2])
+        turned = self.emit(_OP.TRANSPOSE, [groups, order], self.like(source, swapped), schema.TransposeOptionsT())
         self.reshape(turned, output)
 
     def reshape(self, source: int, output: int) -> int:
         """Append a reshape to the shape of `output`."""
-        shape = self.constant(np.array(self.tensors[output].shape, np.int32))
+        shape = self.integers(self.tensors[output].shape)
         return self.emit(_OP.RESHAPE, [source, shape], output, schema.ReshapeOptionsT())
 
     def emit(self, code: int, inputs: list[int], output: int, options: Any = None, version: int = 1) -> int:
         """Append one operator and return its output."""
+        if self.quantized is not None:
+            version = max(version, _INT8_VERSIONS.get(code, 2))
         made = schema.OperatorT(
             opcodeIndex=self.codes.setdefault((code, version), len(self.codes)), inputs=inputs, outputs=[output]
         )
@@ -148,29 +209,50 @@ class _Model:
 
     def value(self, value: Value) -> int:
         """Add the tensor of a value, NHWC, and return its number."""
-        shape = value.shape
-        self.numbers[value.name] = self.tensor((shape[0], *shape[2:], shape[1]), name=value.name)
-        return self.numbers[value.name]
+        shape = (value.shape[0], *value.shape[2:], value.shape[1])
+        if self.quantized is None:
+            number = self.tensor(shape, name=value.name)
+        else:
+            number = self.integer_tensor(shape, self.quantized.of(value), value.name)
+        self.numbers[value.name] = number
+        return number
 
-    def constant(self, array: NDArray[Any]) -> int:
-        """Add a tensor with data and return its number."""
+    def integers(self, values: Any) -> int:
+        """Add int32 numbers that say how an operator works, such as axes and shapes."""
+        return self.constant(np.array(values, np.int32))
+
+    def constant(
+        self, array: NDArray[Any], scale: NDArray[np.float32] | None = None, zero_point: int = 0, axis: int = 0
+    ) -> int:
+        """Add a tensor with data, int8 and int32 with the scales of an axis where they stand for reals."""
         self.buffers.append(_AlignedBuffer(data=np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
-        kind = schema.TensorType.INT32 if array.dtype == np.int32 else schema.TensorType.FLOAT32
-        return self.tensor(array.shape, kind, len(self.buffers) - 1)
+        scheme = None if scale is None else _scheme(scale, zero_point, axis)
+        return self.tensor(array.shape, _KINDS[array.dtype.type], len(self.buffers) - 1, scheme=scheme)
 
-    def tensor(self, shape: tuple[int, ...], kind: int = 0, buffer: int = 0, name: str | None = None) -> int:
+    def integer_tensor(self, shape: tuple[int, ...], scheme: Quantization, name: str | None = None) -> int:
+        """Add an int8 tensor and return its number."""
+        packed = _scheme(np.array([scheme.scale], np.float32), scheme.zero_point, 0)
+        return self.tensor(shape, schema.TensorType.INT8, name=name, scheme=packed)
+
+    def like(self, source: int, shape: tuple[int, ...]) -> int:
+        """Add a tensor of another shape for the same kind of numbers as another's."""
+        return self.tensor(shape, self.tensors[source].type, scheme=self.tensors[source].quantization)
+
+    def tensor(
+        self, shape: tuple[int, ...], kind: int = 0, buffer: int = 0, name: str | None = None, scheme: Any = None
+    ) -> int:
         """Add a tensor and return its number; `kind` 0 is float32."""
         name = name or f"tensor_{len(self.tensors)}"
-        self.tensors.append(schema.TensorT(shape=list(shape), type=kind, buffer=buffer, name=name))
+        self.tensors.append(schema.TensorT(shape=list(shape), type=kind, buffer=buffer, name=name, quantization=scheme))
         return len(self.tensors) - 1
 
-    def pack(self, source: str, output: str) -> bytes:
-        """Return the finished file."""
-        self.tensors[self.numbers[output]].name = "output"
+    def pack(self, source: Value, outputs: list[Value]) -> bytes:
+        """Return the finished file; the last output is the network's."""
+        self.tensors[self.numbers[outputs[-1].name]].name = "output"
         graph = schema.SubGraphT(
             tensors=self.tensors,
-            inputs=[self.numbers[source]],
-            outputs=[self.numbers[output]],
+            inputs=[self.numbers[source.name]],
+            outputs=[self.numbers[output.name] for output in outputs],
             operators=self.operators,
             name="main",
         )
@@ -185,6 +267,20 @@ class _Model:
         builder = flatbuffers.Builder(data + 1024 * len(self.tensors))
         builder.Finish(model.Pack(builder), b"TFL3")
         return bytes(builder.Output())
+
+
+_KINDS = {
+    np.float32: schema.TensorType.FLOAT32,
+    np.float16: schema.TensorType.FLOAT16,
+    np.int8: schema.TensorType.INT8,
+    np.int32: schema.TensorType.INT32,
+}
+
+
+def _scheme(scale: NDArray[np.float32], zero_point: int, axis: int) -> Any:
+    """Return what a tensor's numbers stand for."""
+    points = np.full(scale.shape, zero_point, np.int64)
+    return schema.QuantizationParametersT(scale=scale, zeroPoint=points, quantizedDimension=axis)
 
 
 class _AlignedBuffer(schema.BufferT):  # type: ignore[misc]  # the schema classes have no types

@@ -9,34 +9,34 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from fbexport.formats import check_precision, unknown_operator
-from fbexport.graph import Activation, Array, Binary, Conv, Graph, Linear, Mean, Node, Shuffle
+from fbexport.errors import ExportError
+from fbexport.formats import check_precision
+from fbexport.functions import function_of
+from fbexport.graph import Graph
+from fbexport.quantization.calibration import Ranges
 from fbexport.trace import trace
 
 SUFFIX = ".pt"
 RUNTIMES = ("torch",)
-
-_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
-    "none": lambda x: x,
-    "relu": torch.relu,
-    "relu6": F.relu6,
-    "hswish": F.hardswish,
-    "hsigmoid": F.hardsigmoid,
-    "sigmoid": torch.sigmoid,
-    "add": torch.add,
-    "mul": torch.mul,
-}
+PRECISIONS = ("float32",)
 
 
-def write(module: nn.Module, input_shape: tuple[int, int, int, int], precision: str) -> bytes:
+def write(
+    module: nn.Module,
+    input_shape: tuple[int, int, int, int],
+    precision: str,
+    ranges: Ranges | None = None,
+    every_value: bool = False,
+) -> bytes:
     """Return a TorchScript archive of an eval-mode module: N, C, H, W → N, C, H, W or N, classes.
 
     A function is traced, not the module: torch numbers the classes of traced modules through the whole process, and
     the same network would give other bytes each time. Raises ExportError.
     """
-    check_precision(precision)
+    check_precision(precision, PRECISIONS, "torchscript")
+    if every_value:
+        raise ExportError("torchscript files have one output; compare layer by layer in another format")
     forward = _forward(trace(module, input_shape))
     with warnings.catch_warnings(), torch.no_grad():
         warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
@@ -49,7 +49,7 @@ def write(module: nn.Module, input_shape: tuple[int, int, int, int], precision: 
 
 def _forward(graph: Graph) -> Callable[[Tensor], Tensor]:
     """Return the graph as a function."""
-    steps = [(node, _step(node)) for node in graph.nodes]
+    steps = [(node, function_of(node)) for node in graph.nodes]
 
     def forward(x: Tensor) -> Tensor:
         values = {graph.input.name: x}
@@ -58,34 +58,6 @@ def _forward(graph: Graph) -> Callable[[Tensor], Tensor]:
         return values[graph.output.name]
 
     return forward
-
-
-def _step(node: Node) -> Callable[..., Tensor]:
-    """Return one operator as a function of its inputs."""
-    match node:
-        case Conv():
-            weight, bias, after = _tensor(node.weight), _tensor(node.bias), _FUNCTIONS[node.activation]
-            return lambda x: after(torch.conv2d(x, weight, bias, node.stride, node.padding, 1, node.groups))
-        case Linear():
-            weight, bias = _tensor(node.weight), _tensor(node.bias)
-            return lambda x: F.linear(x, weight, bias)
-        case Activation():
-            return _FUNCTIONS[node.function]
-        case Binary():
-            return _FUNCTIONS[node.operation]
-        case Shuffle():
-            n, c, h, w = node.output.shape
-            split, joined = (n, node.groups, c // node.groups, h, w), (n, c, h, w)
-            return lambda x: x.reshape(split).transpose(1, 2).reshape(joined)
-        case Mean():
-            return lambda x: x.mean((2, 3), keepdim=node.keep_dims)
-        case _:
-            raise unknown_operator("torchscript", node)
-
-
-def _tensor(array: Array) -> Tensor:
-    """Return an array as a tensor of its own; constants in an archive must not share memory with a module."""
-    return torch.from_numpy(array.copy())
 
 
 def _without_debug_records(archive: bytes) -> bytes:

@@ -1,0 +1,1 @@
+"""Quantisation: int8 numbers for the values and weights of a graph, from the ranges that calibration finds."""

@@ -1,0 +1,85 @@
+"""QuantizedGraph: a graph whose values have int8 numbers, under the rules that runtimes make."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from fbexport.errors import ExportError, module_name
+from fbexport.graph import Activation, Conv, Graph, Linear, Shuffle, Value
+from fbexport.quantization.calibration import Ranges
+from fbexport.quantization.scheme import (
+    SIGMOID,
+    UNIT,
+    Float32,
+    Int8,
+    Int32,
+    Quantization,
+    of_bias,
+    of_range,
+    of_weights,
+)
+
+HSIGMOID_ENDS = 3.0
+"""Beyond, a hard sigmoid is constant, so what only such read needs no wider range."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """Int8 weights of a convolution or a fully connected layer, its int32 bias, and the scales of each.
+
+    Scales are one for each output channel, or a single one.
+    """
+
+    weight: Int8
+    weight_scale: Float32
+    bias: Int32
+    bias_scale: Float32
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizedGraph:
+    """A graph and the quantisation of each of its values, by name."""
+
+    graph: Graph
+    values: Mapping[str, Quantization]
+
+    def of(self, value: Value) -> Quantization:
+        """Return a value's quantisation."""
+        return self.values[value.name]
+
+    def parameters(self, node: Conv | Linear) -> Parameters:
+        """Return int8 weights: a scale for each channel of a convolution, a single one for a fully connected layer."""
+        scale = self.of(node.inputs[0]).scale
+        weight, weight_scale = of_weights(node.weight, node.bias, scale, per_channel=isinstance(node, Conv))
+        bias_scale = (scale * weight_scale.astype(np.float64)).astype(np.float32)
+        return Parameters(weight, weight_scale, of_bias(node.bias, bias_scale), bias_scale)
+
+
+def quantize(graph: Graph, ranges: Ranges) -> QuantizedGraph:
+    """Return the int8 numbers of a graph's values. Raises ExportError where a value has no range."""
+    values: dict[str, Quantization] = {}
+    for value in (graph.input, *(node.output for node in graph.nodes)):
+        if value.name not in ranges:
+            raise ExportError("the ranges are not this network's: calibrate the network itself")
+        low, high = ranges[value.name]
+        readers = [node for node in graph.nodes if value in node.inputs]
+        if readers and all(isinstance(node, Activation) and node.function == "hsigmoid" for node in readers):
+            low, high = max(low, -HSIGMOID_ENDS), min(high, HSIGMOID_ENDS)
+        values[value.name] = of_range(low, high)
+    for node in graph.nodes:
+        match node:
+            case Shuffle():  # only moves numbers
+                values[node.output.name] = values[node.inputs[0].name]
+            case Activation(function="hsigmoid"):
+                values[node.output.name] = UNIT
+            case Activation(function="sigmoid"):
+                values[node.output.name] = SIGMOID
+            case Conv() | Linear():
+                _check_finite(node)
+    return QuantizedGraph(graph, values)
+
+
+def _check_finite(node: Conv | Linear) -> None:
+    if not (np.isfinite(node.weight).all() and np.isfinite(node.bias).all()):
+        raise ExportError(f"{type(node).__name__} of {module_name(node.source)} has weights that are not finite")
