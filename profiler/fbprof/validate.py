@@ -15,7 +15,7 @@ import numpy as np
 from fbagents.cores import check_cores
 from fbagents.profile import Profile
 from fbbase.errors import FbError
-from fbexport.formats import check_precision, format_of
+from fbexport.formats import format_for
 from fblut.errors import LutError
 from fblut.table import Lut, Prediction
 from fbprof.accuracy import Candidate, Figures, OperatorResult, Result, figures_of, is_fitted, judge
@@ -138,8 +138,7 @@ def validation_plan(
             'the table does not say which runtime it is of: name it in the header (# runtime: "litert"), '
             "or make the table again with fbprof fit --runtime"
         )
-    format_of(metadata.runtime)
-    check_precision(metadata.precision)
+    format_for(metadata.runtime, metadata.precision)
     runs, dropped = timing_of(metadata)
     return Plan(
         space=metadata.space,

@@ -81,6 +81,7 @@ class Recipe:
 PRESETS = {
     "quick": Recipe(),
     "paper": Recipe(epochs=360, batch=256, schedule="steps", nesterov=False),
+    "int8": Recipe(epochs=3, lr=0.002),
 }
 """`paper`: SGD at 0.1, a tenth of it from epochs 90, 180 and 270 of 360 on each, batch 256 (FBNet, section 4.1)."""
 

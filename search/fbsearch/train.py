@@ -56,18 +56,20 @@ def train(
     compute: Compute | None = None,
     initial: dict[str, Tensor] | None = None,
     lr_option: str = "--lr",
+    network: nn.Module | None = None,
 ) -> Trained:
     """Train to the last epoch, from the folder's checkpoint if it has one; `initial` are weights to begin with,
-    by name; those left out are random.
+    by name; those left out are random. `network` is trained in place of the architecture's.
 
     Ctrl-C (KeyboardInterrupt) and SIGTERM (Terminated) end it between two steps, with a checkpoint. Raises
     DivergedError, which names `lr_option`.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        network = build_network(architecture, space, classes=len(data.classes))
-    if initial is not None:
-        network.load_state_dict(initial, strict=False)
+    if network is None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            network = build_network(architecture, space, classes=len(data.classes))
+        if initial is not None:
+            network.load_state_dict(initial, strict=False)
     training = Training(network, data, recipe, folder, compute or Compute(), lr_option)
     state = folder.load(TRAIN)
     if state is not None:

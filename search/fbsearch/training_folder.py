@@ -3,14 +3,17 @@
 import dataclasses
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from fbexport.quantization.fake import FakeQuantized
+from fbexport.quantization.ranges_file import RANGES, write_ranges
 from fbsearch.checkpoint import SEARCH, TRAIN, RunFolder, hash_bytes, hash_text
 from fbsearch.compute import Compute
 from fbsearch.data import load_data
 from fbsearch.errors import Interrupted, SearchError
+from fbsearch.quantized import CALIBRATION_IMAGES, CALIBRATION_METHOD, fine_tuned, to_fine_tune
 from fbsearch.recipe import Recipe
-from fbsearch.record import TrainingRecord
+from fbsearch.record import TrainingRecord, check_classes
 from fbsearch.train import Trained, train
 from fbspace.architecture import Architecture
 from fbspace.weights import load_network, save_weights
@@ -26,10 +29,12 @@ def train_network(
     compute: Compute,
     init: Path | None = None,
     fresh: bool = False,
+    precision: str = "float32",
 ) -> tuple[Architecture, Trained]:
     """Train or go on in the folder `path`; returns the architecture as written to arch.json, and the training.
 
-    `init` is a file of weights to begin with; its classifier is left out where it has another number of classes.
+    `init` is a file of weights to begin with; its classifier is left out where it has another number of classes. In
+    `precision` int8 these are fine-tuned to the rounding of an int8 model, whose ranges are written beside the weights.
     Raises SearchError for a folder of another training or of a search, DataError, DivergedError, and Interrupted on
     Ctrl-C or Terminated on SIGTERM, with a checkpoint.
     """
@@ -39,20 +44,33 @@ def train_network(
         raise SearchError(f"{path} holds a search, whose weights a training would overwrite; choose another with -o")
     space = architecture.load_space()
     data = load_data(data_name, space.input_shape, recipe.seed, recipe.limit, device=compute.device)
+    network: nn.Module | None = None
+    if precision == "int8":
+        if init is None:
+            raise SearchError("--precision int8 fine-tunes a trained network: name its weights with --init")
+        whole = load_network(architecture, init, space)
+        check_classes(whole, data)
+        network = to_fine_tune(whole, data, recipe.seed)
     initial = None if init is None else _initial(architecture, init, len(data.classes))
     inputs = {
         "network": hash_text(repr(architecture.specs(space))),
         "images": data.fingerprint,
+        "precision": precision,
         "initial weights": "" if init is None else hash_bytes(init.read_bytes()),
     }
     folder = RunFolder(path, dataclasses.asdict(recipe), inputs)
     if fresh:
-        folder.clear((TRAIN, "weights.pt", "metrics.jsonl"))
+        folder.clear((TRAIN, "weights.pt", "metrics.jsonl", RANGES))
     try:
-        trained = train(architecture, space, data, recipe, folder, compute, initial)
+        trained = train(architecture, space, data, recipe, folder, compute, initial, network=network)
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; the same command continues from the last checkpoint in {path}") from None
-    save_weights(trained.network, path / "weights.pt")
+    result = trained.network
+    if isinstance(result, FakeQuantized):
+        save_weights(fine_tuned(load_network(architecture, init, space), result), path / "weights.pt")
+        write_ranges(path / RANGES, result.ranges, CALIBRATION_METHOD, CALIBRATION_IMAGES, path / "weights.pt")
+    else:
+        save_weights(result, path / "weights.pt")
     record = TrainingRecord.of(data, recipe, trained).model_dump(mode="json")
     written = architecture.model_copy(update={"provenance": architecture.provenance | {"training": record}})
     written.save(path / "arch.json")

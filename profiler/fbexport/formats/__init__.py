@@ -79,6 +79,16 @@ def format_of(runtime: str) -> str:
     raise unavailable or UnknownNameError("runtime", runtime, known)
 
 
+def format_for(runtime: str, precision: str) -> str:
+    """Return the name of the format that a runtime runs, if that is written in a precision. Raises as `format_of` does.
+
+    Raises ExportError where it is not.
+    """
+    name = format_of(runtime)
+    check_precision(precision, load_format(name).PRECISIONS, f"{runtime} (format {name})")
+    return name
+
+
 def check_precision(precision: str, known: tuple[str, ...] = PRECISIONS, format_name: str = "any format") -> None:
     """Raise ExportError for a precision that a format does not write."""
     if precision not in known:

@@ -59,12 +59,12 @@ class QuantizedGraph:
 def quantize(graph: Graph, ranges: Ranges) -> QuantizedGraph:
     """Return the int8 numbers of a graph's values. Raises ExportError where a value has no range."""
     values: dict[str, Quantization] = {}
+    gates = gated(graph)
     for value in (graph.input, *(node.output for node in graph.nodes)):
         if value.name not in ranges:
             raise ExportError("the ranges are not this network's: calibrate the network itself")
         low, high = ranges[value.name]
-        readers = [node for node in graph.nodes if value in node.inputs]
-        if readers and all(isinstance(node, Activation) and node.function == "hsigmoid" for node in readers):
+        if value in gates:
             low, high = max(low, -HSIGMOID_ENDS), min(high, HSIGMOID_ENDS)
         values[value.name] = of_range(low, high)
     for node in graph.nodes:
@@ -78,6 +78,16 @@ def quantize(graph: Graph, ranges: Ranges) -> QuantizedGraph:
             case Conv() | Linear():
                 _check_finite(node)
     return QuantizedGraph(graph, values)
+
+
+def gated(graph: Graph) -> set[Value]:
+    """Return the values that hard sigmoids alone read."""
+    read: dict[Value, bool] = {}
+    for node in graph.nodes:
+        is_gate = isinstance(node, Activation) and node.function == "hsigmoid"
+        for value in node.inputs:
+            read[value] = read.get(value, True) and is_gate
+    return {value for value, by_gates_alone in read.items() if by_gates_alone}
 
 
 def _check_finite(node: Conv | Linear) -> None:

@@ -44,7 +44,9 @@ if TYPE_CHECKING:
     shell_complete=complete.runtimes,
     help="litert, onnxruntime or torch.",
 )
-@click.option("--precision", default="float32", show_default=True, help="Precision of the models.")
+@click.option(
+    "--precision", default="float32", show_default=True, help="Precision of the models: float32, float16 or int8."
+)
 @click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True)
 @click.option("--cores", help="Bind to these: big, middle, little, all, 0-3,6 or 0xf0.  [default: as the profile says]")
 @click.option(
@@ -143,7 +145,7 @@ def command(
     from fbagents.cores import check_cores
     from fbagents.profile import load_profile
     from fbbase.errors import CheckError
-    from fbexport.formats import check_precision, format_of
+    from fbexport.formats import format_for
     from fbprof.farm import Job, check_devices
     from fbprof.plan import DEFAULT_NETWORKS, DEFAULT_ROUNDS, QUICK_ROUNDS, Plan, describe, with_operators
     from fbprof.summary import plan_summary, print_plan
@@ -158,8 +160,7 @@ def command(
         profiles = [profile.model_copy(update={"keep": True}) for profile in profiles]
     check_devices(profiles)
     tables = _tables(profiles, output)
-    format_of(runtime)  # an unknown runtime or precision is told before anything is done
-    check_precision(precision)
+    format_for(runtime, precision)  # what cannot be written is told before anything is done
     loaded_space = load_space_of(space)
     if networks is None:
         networks = 0 if quick else DEFAULT_NETWORKS

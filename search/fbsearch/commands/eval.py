@@ -5,10 +5,13 @@ from pathlib import Path
 
 import click
 
+RUNTIME_BATCH = 32
+"""Images at a time in a runtime, which keeps memory for all values at once."""
+
 
 @click.command(short_help="Measure a trained network's accuracy on held-out images.")
 @click.argument("arch")
-@click.option("--weights", type=click.Path(path_type=Path), required=True, help="The trained weights.")
+@click.option("--weights", "--checkpoint", type=click.Path(path_type=Path), required=True, help="The trained weights.")
 @click.option("--data", help="Images: a name, a file or a folder, as for train.  [default: the training's]")
 @click.option(
     "--split",
@@ -23,6 +26,19 @@ import click
 @click.option(
     "--amp", type=click.Choice(["none", "bf16", "fp16"]), default="none", show_default=True, help="Mixed precision."
 )
+@click.option("--runtime", help="Evaluate the model file in this runtime: litert, onnxruntime or torch.")
+@click.option(
+    "--precision", default="float32", show_default=True, help="Of the model file: float32, float16, int8; in a runtime."
+)
+@click.option(
+    "--ranges",
+    type=click.Path(path_type=Path),
+    help="Of int8: read from this file, or calibrated and written there.  [default: beside the weights, if any]",
+)
+@click.option("--calibrate-by", default="mse", show_default=True, help="min-max, percentile or mse.")
+@click.option(
+    "--calibration-images", type=click.IntRange(1), default=256, show_default=True, help="Training images for ranges."
+)
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def command(
@@ -34,6 +50,11 @@ def command(
     batch: int,
     device: str,
     amp: str,
+    runtime: str | None,
+    precision: str,
+    ranges: Path | None,
+    calibrate_by: str,
+    calibration_images: int,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -43,34 +64,56 @@ def command(
     training and how images were normalised, so that the same is done here, whatever --limit is. DATA without test
     images of its own is split as in the training. Of at least ten classes the top-5 accuracy is given too.
 
+    With --runtime the network is written as a model file and run in that runtime on this machine: what a phone will
+    compute, not a simulation of it. int8 needs the range of every value: those that fine-tuning left beside the weights
+    (fbsearch train --precision int8), or of --calibration-images that the network was trained with.
+
     \b
     Example:
       fbsearch eval runs/first-trained/arch.json --weights runs/first-trained/weights.pt --data cifar10.npz
       fbsearch eval arch.json --weights weights.pt --data cifar10.npz --split validation --json
+      fbsearch eval arch.json --weights weights.pt --precision int8 --runtime litert
     """
     import dataclasses
 
     import torch
+    from torch import nn
 
     from fbsearch.compute import Compute
+    from fbsearch.errors import SearchError
     from fbsearch.evaluate import evaluate
+    from fbsearch.quantized import in_runtime, ranges_for
     from fbsearch.record import check_classes, held_out
     from fbspace.architecture import load_architecture
     from fbspace.weights import load_network
 
-    compute = Compute.choose(device, amp)
+    if precision != "float32" and runtime is None:
+        raise SearchError(f"--precision {precision} is a runtime's: name one with --runtime (litert, onnxruntime)")
+    if runtime is not None and amp != "none":
+        raise SearchError("--amp is torch's own mixed precision; a runtime has --precision")
+    compute = Compute.choose("cpu" if runtime else device, amp)
     if threads is not None:
         torch.set_num_threads(threads)
     architecture = load_architecture(arch)
     network = load_network(architecture, weights)
     images, chosen = held_out(architecture, data, split, limit, compute.device)
     check_classes(network, images)
-    result = evaluate(compute.place(network), images, chosen, batch, compute)
+    evaluated: nn.Module = network
+    how = "torch"
+    if runtime is not None:
+        found, how = None, f"{runtime}, {precision}"
+        if precision == "int8":
+            found, origin = ranges_for(network, images, weights, ranges, calibration_images, calibrate_by, seed=0)
+            how += f", {origin}"
+        batch = min(batch, RUNTIME_BATCH)
+        evaluated = in_runtime(network, images, runtime, precision, found, batch, threads or 1)
+        compute = Compute()
+    result = evaluate(compute.place(evaluated), images, chosen, batch, compute)
     if as_json:
-        about = {"architecture": arch, "weights": str(weights), "data": images.name, "split": split}
+        about = {"architecture": arch, "weights": str(weights), "data": images.name, "split": split, "computed_by": how}
         click.echo(json.dumps({**about, **dataclasses.asdict(result)}, indent=2, ensure_ascii=False))
         return
-    click.echo(f"top-1 accuracy  {result.top1_percent:.2f} % of {result.images} {split} images")
+    click.echo(f"top-1 accuracy  {result.top1_percent:.2f} % of {result.images} {split} images ({how})")
     if result.top5_percent is not None:
         click.echo(f"top-5 accuracy  {result.top5_percent:.2f} %")
     click.echo(f"cross-entropy   {result.cross_entropy:.4f}")

@@ -27,16 +27,23 @@ def _milestones(context: click.Context, parameter: click.Parameter, value: str |
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder.  [default: runs/NAME-trained]")
 @click.option("--init", type=click.Path(path_type=Path), help="Weights to begin with, instead of random ones.")
 @click.option(
+    "--precision",
+    type=click.Choice(["float32", "int8"]),
+    default="float32",
+    show_default=True,
+    help="int8 fine-tunes --init to the rounding of int8.",
+)
+@click.option(
     "--preset",
-    type=click.Choice(["quick", "paper"]),
+    type=click.Choice(["quick", "paper", "int8"]),
     default="quick",
     show_default=True,
     help="A recipe; the options below change it.",
 )
-@click.option("--epochs", type=int, help="Passes over the training images.  [quick 15, paper 360]")
-@click.option("--batch", type=int, help="Images per step.  [quick 64, paper 256]")
+@click.option("--epochs", type=int, help="Passes over the training images.  [quick 15, paper 360, int8 3]")
+@click.option("--batch", type=int, help="Images per step.  [quick 64, paper 256, int8 64]")
 @click.option("--optimizer", type=click.Choice(["sgd", "adamw"]), help="Of all parameters.  [sgd]")
-@click.option("--lr", type=float, help="Highest learning rate.  [sgd 0.1, adamw 0.001]")
+@click.option("--lr", type=float, help="Highest learning rate.  [sgd 0.1, adamw 0.001, int8 0.002]")
 @click.option("--schedule", type=click.Choice(["cosine", "steps"]), help="How --lr falls.  [quick cosine, paper steps]")
 @click.option("--milestones", callback=_milestones, help="Shares of --epochs where steps divide --lr by 10.  [¼, ½, ¾]")
 @click.option("--warmup", type=int, help="First epochs, in which the learning rate rises from zero.  [0]")
@@ -64,6 +71,7 @@ def command(
     data: str,
     output: Path | None,
     init: Path | None,
+    precision: str,
     preset: str,
     device: str,
     amp: str,
@@ -82,7 +90,9 @@ def command(
     the same bits. Ctrl-C and SIGTERM (exit code 4) write a checkpoint first.
 
     Options that are not given are the preset's. paper is FBNet's final training on ImageNet: SGD at 0.1, a tenth of
-    it from epochs 90, 180 and 270 of 360 on each, batch 256, momentum 0.9, weight decay 4e-5.
+    it from epochs 90, 180 and 270 of 360 on each, batch 256, momentum 0.9, weight decay 4e-5. int8 is for --precision
+    int8: a few epochs at a small rate, batch normalisation folded into the weights, values and weights rounded as an
+    int8 model rounds them; ranges.json beside the weights is what that model is then made with.
 
     \b
     Example:
@@ -90,6 +100,7 @@ def command(
       fbsearch train fbnet-a --data imagenet/ --preset paper --augment resized-crop --amp bf16 -o runs/fbnet-a
       fbsearch train arch.json --data cifar10.npz --epochs 100 --mixup 0.2 --label-smoothing 0.1 --ema 0.999
       fbsearch train arch.json --data cifar10.npz --optimizer adamw --warmup 2
+      fbsearch train arch.json --data cifar10.npz --precision int8 --preset int8 --init weights.pt -o runs/int8
       fbsearch train arch.json --data cifar10.npz --limit 500 --steps 2 --epochs 2 -o runs/trial
     """
     import os
@@ -112,7 +123,9 @@ def command(
         torch.set_num_threads(threads)
     architecture = load_architecture(arch)
     output = output or Path("runs") / f"{architecture.name.replace('/', '-')}-trained"
-    written, trained = train_network(architecture, data, make_recipe(preset, **recipe), output, compute, init, fresh)
+    written, trained = train_network(
+        architecture, data, make_recipe(preset, **recipe), output, compute, init, fresh, precision
+    )
     if as_json:
         click.echo(json.dumps(_as_dict(written, trained, output), indent=2, ensure_ascii=False))
     else:

@@ -1,0 +1,62 @@
+"""Noise: how far every layer of an int8 model is from float32, measured in its runtime."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor, nn
+
+from fbexport.formats import load_format
+from fbexport.graph import Array
+from fbexport.host import load_model
+from fbexport.quantization.calibration import Ranges
+from fbexport.quantization.float_run import run_float
+from fbexport.quantization.quantized import HSIGMOID_ENDS, gated
+from fbexport.trace import trace
+
+
+@dataclass(frozen=True, slots=True)
+class LayerNoise:
+    """One operator: the module it comes from, and its signal-to-noise ratio in decibels, 10 lg(Σ x² / Σ (x̂ − x)²)."""
+
+    module: str
+    operator: str
+    snr_db: float
+
+
+def layer_noise(
+    network: nn.Module, images: Tensor, format_name: str, precision: str, ranges: Ranges | None
+) -> list[LayerNoise]:
+    """Return the noise of every operator in order, over images of N, C, H, W; infinite where both are equal.
+
+    It adds up on the way: every layer gets what the layers before it made. Raises ExportError.
+    """
+    shape = tuple(images.shape)
+    model_format = load_format(format_name)
+    content = model_format.write(network, shape, precision, ranges, every_value=True)  # type: ignore[arg-type]
+    results = load_model(content, model_format.RUNTIMES[0]).run(images.numpy())
+    graph = trace(network, shape)  # type: ignore[arg-type]
+    clipped = gated(graph) if precision == "int8" else set()
+    exact = [(node, x.numpy()) for node, _, x in run_float(graph, images) if node is not None]
+    return [
+        LayerNoise(node.source, type(node).__name__, snr_db(_clipped(x) if node.output in clipped else x, result))
+        for (node, x), result in zip(exact, results, strict=True)
+    ]
+
+
+def _clipped(x: Array) -> Array:
+    """Return what a hard sigmoid sees of its input."""
+    return x.clip(-HSIGMOID_ENDS, HSIGMOID_ENDS)
+
+
+def snr_db(signal: Array, result: Array) -> float:
+    """Return the signal-to-noise ratio of a result that should be the signal, in decibels."""
+    noise = float(np.square(result.astype(np.float64) - signal).sum())
+    power = float(np.square(signal.astype(np.float64)).sum())
+    return math.inf if noise == 0 else 10 * math.log10(power / noise) if power else -math.inf
+
+
+def worst(layers: Sequence[LayerNoise], count: int) -> list[LayerNoise]:
+    """Return the layers with the most noise, the worst first."""
+    return sorted(layers, key=lambda layer: layer.snr_db)[:count]
