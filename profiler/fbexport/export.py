@@ -8,6 +8,7 @@ from torch import nn
 
 from fbexport.errors import ExportError
 from fbexport.formats import load_format
+from fbexport.quantization.calibration import Ranges
 from fbspace.architecture import Architecture
 from fbspace.blocks import build_block
 from fbspace.opspec import OpSpec
@@ -51,16 +52,19 @@ def export_network(
     precision: str = "float32",
     weights: Path | None = None,
     seed: int = 0,
+    ranges: Ranges | None = None,
 ) -> bytes:
     """Return the model file of a network, with the weights of a file or random ones.
 
-    Raises ExportError where the format cannot express it, UnknownNameError for a format there is not, FbError where
-    the weights do not fit.
+    `ranges` are those of an int8 model's values; only random weights do without. Raises ExportError where the format
+    cannot express it, UnknownNameError for a format there is not, FbError where the weights do not fit.
     """
     model_format = load_format(format_name)
     space = architecture.load_space()
     network = load_network(architecture, weights, space, seed)
+    if precision == "int8" and weights is not None and ranges is None:
+        raise ExportError("int8 needs the ranges of a trained network's values: give images or a file of ranges")
     try:
-        return model_format.write(network, space.input_shape, precision)
+        return model_format.write(network, space.input_shape, precision, ranges)
     except ExportError as error:
         raise ExportError(f"network {architecture.name!r}: {error}") from None

@@ -1,7 +1,6 @@
 """Noise: how far every layer of an int8 model is from float32, measured in its runtime."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,17 +17,20 @@ from fbexport.trace import trace
 
 @dataclass(frozen=True, slots=True)
 class LayerNoise:
-    """One operator: the module it comes from, and its signal-to-noise ratio in decibels, 10 lg(Σ x² / Σ (x̂ − x)²)."""
+    """One operator: the module it comes from, and its signal-to-noise ratio in decibels, 10 lg(Σ x² / Σ (x̂ − x)²).
+
+    None where there is no noise, or no signal.
+    """
 
     module: str
     operator: str
-    snr_db: float
+    snr_db: float | None
 
 
 def layer_noise(
     network: nn.Module, images: Tensor, format_name: str, precision: str, ranges: Ranges | None
 ) -> list[LayerNoise]:
-    """Return the noise of every operator in order, over images of N, C, H, W; infinite where both are equal.
+    """Return the noise of every operator in order, over images of N, C, H, W.
 
     It adds up on the way: every layer gets what the layers before it made. Raises ExportError.
     """
@@ -50,13 +52,8 @@ def _clipped(x: Array) -> Array:
     return x.clip(-HSIGMOID_ENDS, HSIGMOID_ENDS)
 
 
-def snr_db(signal: Array, result: Array) -> float:
-    """Return the signal-to-noise ratio of a result that should be the signal, in decibels."""
+def snr_db(signal: Array, result: Array) -> float | None:
+    """Return the signal-to-noise ratio of a result that should be the signal, in decibels; None without either."""
     noise = float(np.square(result.astype(np.float64) - signal).sum())
     power = float(np.square(signal.astype(np.float64)).sum())
-    return math.inf if noise == 0 else 10 * math.log10(power / noise) if power else -math.inf
-
-
-def worst(layers: Sequence[LayerNoise], count: int) -> list[LayerNoise]:
-    """Return the layers with the most noise, the worst first."""
-    return sorted(layers, key=lambda layer: layer.snr_db)[:count]
+    return 10 * math.log10(power / noise) if noise and power else None

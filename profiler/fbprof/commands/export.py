@@ -1,9 +1,13 @@
 """fbprof export: write a network as a model file."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import click
+
+CALIBRATION_BATCH = 64
+REPORTED_IMAGES = 8
 
 
 @click.command(short_help="Write a network as a model file (TFLite, ONNX, TorchScript).")
@@ -11,6 +15,14 @@ import click
 @click.option("--format", "format_name", required=True, metavar="NAME", help="tflite, onnx or torchscript.")
 @click.option("--weights", type=click.Path(path_type=Path), help="Trained weights; random ones without it.")
 @click.option("--precision", default="float32", show_default=True, help="Precision of the numbers in the model.")
+@click.option("--ranges", type=click.Path(path_type=Path), help="Of int8: the file of fbsearch train or eval --ranges.")
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    help="Of int8, in place of --ranges: images N, C, H, W as the network gets them (.npy).",
+)
+@click.option("--calibrate-by", default="mse", show_default=True, help="min-max, percentile or mse.")
+@click.option("--report", is_flag=True, help="Run it here and tell every layer's noise beside float32.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the random weights.")
 @click.option(
     "-o",
@@ -24,6 +36,10 @@ def command(
     format_name: str,
     weights: Path | None,
     precision: str,
+    ranges: Path | None,
+    calibration: Path | None,
+    calibrate_by: str,
+    report: bool,
     seed: int,
     output: Path | None,
     as_json: bool,
@@ -32,22 +48,48 @@ def command(
 
     ARCH is an architecture file (.json) or the name of a published network.
 
+    int8 is integer from input to output. Of trained weights it needs the range of every value: --ranges, or images with
+    --calibration. With --report the file is run in its runtime here, and every layer's output is held against float32:
+    10 lg of the signal's power over that of the noise, in decibels.
+
     \b
     Example:
       fbprof export fbnet-c --format tflite
       fbprof export runs/search/arch.json --weights runs/train/weights.pt --format onnx -o net.onnx
+      fbprof export fbnet-c --format tflite --precision int8 --report
     """
+    import torch
+
     from fbbase.files import write_bytes
     from fbexport.export import export_network
     from fbexport.formats import load_format
+    from fbexport.quantization.calibration import calibrate
+    from fbexport.quantization.images_file import read_images
+    from fbexport.quantization.noise import layer_noise
+    from fbexport.quantization.ranges_file import read_ranges
+    from fbexport.trace import trace
     from fbspace.architecture import load_architecture
     from fbspace.network import count
     from fbspace.weights import load_network
 
+    if (ranges or calibration) and precision != "int8":
+        raise click.UsageError("--ranges and --calibration are of --precision int8")
+    if ranges and calibration:
+        raise click.UsageError("give --ranges or --calibration, not both")
+    if ranges and weights is None:
+        raise click.UsageError("--ranges are those of trained weights: name these with --weights")
     suffix = load_format(format_name).SUFFIX
     architecture = load_architecture(arch)
-    content = export_network(architecture, format_name, precision, weights, seed)
-    complexity = count(load_network(architecture, weights), architecture.load_space().input_shape)
+    space = architecture.load_space()
+    network = load_network(architecture, weights, space, seed)
+    found = read_ranges(ranges, weights) if ranges and weights else None
+    images = torch.randn(space.input_shape, generator=torch.Generator().manual_seed(seed))
+    if calibration:
+        images = read_images(calibration, space.input_shape)
+        found = calibrate(trace(network, space.input_shape), torch.split(images, CALIBRATION_BATCH), calibrate_by)
+    content = export_network(architecture, format_name, precision, weights, seed, found)
+    layers = layer_noise(network, images[:REPORTED_IMAGES], format_name, precision, found) if report else []
+    complexity = count(network, space.input_shape)  # takes its weights away
     path = output or Path(architecture.name.replace("/", "-") + suffix)
     write_bytes(path, content)
     result = {
@@ -59,8 +101,12 @@ def command(
         "parameters": complexity.parameters,
     }
     if as_json:
-        click.echo(json.dumps(result))
+        as_dicts = [dataclasses.asdict(layer) for layer in layers]
+        click.echo(json.dumps(result | {"layers": as_dicts} if report else result))
     else:
+        for layer in layers:
+            ratio = "      -   " if layer.snr_db is None else f"{layer.snr_db:7.1f} dB"
+            click.echo(f"{ratio}  {layer.operator:10} {layer.module}")
         click.echo(
             f"{path}  {len(content) / 1e6:.1f} MB  "
             f"({complexity.macs / 1e6:.1f} M multiply-accumulates, {complexity.parameters / 1e6:.2f} M parameters)"
