@@ -30,8 +30,9 @@ def timed(command: list[str], folder: Path) -> float:
 
 
 def newcomer() -> dict[str, str]:
-    """Return the environment without what points at another checkout or its virtual environment."""
-    known = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "FBPROF", "FBSEARCH"))}
+    """Return the environment without settings, and without what points at another checkout or its virtual environment."""
+    ours = ("PYTHON", "FBPROF", "FBSEARCH", "OMP_")
+    known = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     here = str(Path(sys.prefix) / "bin")
     known.pop("VIRTUAL_ENV", None)
     return known | {"PATH": os.pathsep.join(p for p in known["PATH"].split(os.pathsep) if p != here)}
