@@ -30,7 +30,7 @@ def timed(command: list[str], folder: Path) -> float:
 
 
 def newcomer() -> dict[str, str]:
-    """Return the environment without settings, and without what points at another checkout or its virtual environment."""
+    """Return the environment without settings and without what points at another checkout or environment."""
     ours = ("PYTHON", "FBPROF", "FBSEARCH", "OMP_")
     known = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     here = str(Path(sys.prefix) / "bin")
