@@ -33,6 +33,7 @@ SHORTER = {
     r"fbsearch run": [*ONE_STEP, "--train-epochs", "0", "--samples", "2"],
     r"fbsearch train": ONE_STEP,
     r"fbsearch train .*--warmup": ["--epochs", "3"],
+    r"fbsearch train fbnet-a": ["--amp", "none"],  # bf16 is slow on many CPUs; it runs on the small network of scale.md
     r"fbsearch sample": ["-n", "2"],
 }
 ADDED = {
@@ -127,7 +128,13 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("shown", once(SHOWN), ids=str)
-def test_it_runs_as_written(shown: Shown, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_runs_as_written(
+    shown: Shown,
+    base: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith(("FBPROF_", "FBSEARCH_"))]:
         monkeypatch.delenv(name)
@@ -137,4 +144,6 @@ def test_it_runs_as_written(shown: Shown, base: Path, tmp_path: Path, monkeypatc
     monkeypatch.setattr("sys.stdin", io.StringIO("\n" * 9))  # whoever is asked takes what is proposed
     doc_commands.lay_out(base, tmp_path, shown)
     code = run(TOOLS[shown.tool], [*shown.words, *shorter(shown.text)])
+    if code == 3 and "every sample of a model was preempted" in capsys.readouterr().err:
+        pytest.skip("too much else runs on this machine to time a network of milliseconds, and the command said so")
     assert code in ({0, 1} if shown.words[0] in ANSWERS_NO else {0}), shown.text
