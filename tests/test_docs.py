@@ -40,6 +40,13 @@ def test_links_within_the_project_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_of_the_project_that_a_page_names_are_there(page: Path) -> None:
+    folders = "benchmarks|tests|search|profiler|device_agents|luts|docs"
+    named = re.findall(rf"(?<![\w/.-])((?:{folders})/[\w/.-]+\.[a-z]+)\b", page.read_text(encoding="utf-8"))
+    assert [name for name in named if "NAME" not in name and not (ROOT / name).exists()] == []
+
+
 def test_every_fault_names_tests_that_exist() -> None:
     page = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
     code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
