@@ -2,18 +2,12 @@
 
 import re
 import runpy
-import shlex
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
 
-import click
 import pytest
-
-from fbprof.cli import fbprof
-from fbsearch.cli import fbsearch
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -46,6 +40,13 @@ def test_links_within_the_project_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_of_the_project_that_a_page_names_are_there(page: Path) -> None:
+    folders = "benchmarks|tests|search|profiler|device_agents|luts|docs"
+    named = re.findall(rf"(?<![\w/.-])((?:{folders})/[\w/.-]+\.[a-z]+)\b", page.read_text(encoding="utf-8"))
+    assert [name for name in named if "NAME" not in name and not (ROOT / name).exists()] == []
+
+
 def test_every_fault_names_tests_that_exist() -> None:
     page = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
     code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
@@ -55,34 +56,6 @@ def test_every_fault_names_tests_that_exist() -> None:
     rows = [line for line in page.splitlines() if line.startswith("| ") and not line.startswith("| fault")]
     assert len(rows) >= 15
     assert [row for row in rows if "`test_" not in row] == []
-
-
-def commands_in(page: Path) -> list[tuple[int, list[str]]]:
-    """Return the command lines of the tools in a page, with their lines."""
-    found = []
-    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), start=1):
-        match = re.match(r"(?: {2,}|\$ )((?:fbprof|fbsearch) [a-z].*)", line)
-        if match and not re.search(r"[…\[]|\$\(", match[1]):
-            found.append((number, shlex.split(match[1].split(" > ")[0].split(" | ")[0], comments=True)))
-    return found
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_commands_have_the_arguments_that_their_tool_takes(page: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.chdir(tmp_path)  # where no settings are
-    for number, (tool, *words) in commands_in(page):
-        group = {"fbprof": fbprof, "fbsearch": fbsearch}[tool]
-        try:
-            ctx = group.make_context(tool, list(words))
-            while isinstance(ctx.command, click.Group) and ctx._protected_args:
-                name, command, rest = ctx.command.resolve_command(ctx, [*ctx._protected_args, *ctx.args])
-                assert command is not None
-                assert name is not None
-                ctx = command.make_context(name, rest, parent=ctx)
-        except click.exceptions.Exit:
-            pass  # --help
-        except click.ClickException as error:
-            pytest.fail(f"{page.name}, line {number}: {shlex.join([tool, *words])}: {error.format_message()}")
 
 
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:

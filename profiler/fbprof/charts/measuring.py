@@ -3,18 +3,21 @@
 import math
 import statistics
 
-from fbprof.charts import COLORS, OTHER, Chart, axis
+from fbprof.charts import COLORS, OTHER, Chart, Reported, axis
 from fbprof.conditions import clocks_ghz, temperatures_c
 from fbprof.estimate import interquartile_range
-from fbprof.journal import JournalContent
 from fbprof.samples import usable_samples
 
+PLACE = 40
 MOST_POINTS = 1500
 """A line of more points is thinned out."""
 
 
-def charts_of(content: JournalContent) -> list[Chart]:
-    """Return the charts of a run."""
+def charts_of(reported: Reported) -> list[Chart]:
+    """Return the charts of a run, of which there is a journal."""
+    content = reported.journal
+    if content is None:
+        return []
     samples = usable_samples(content)
     found = []
     if samples.drift is not None:

@@ -4,11 +4,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fblut.compare import Comparison
-from fbprof.charts import COLORS, OTHER, Chart, axis, diagonal
+from fbprof.charts import COLORS, OTHER, Chart, Reported, axis, diagonal
+
+PLACE = 20
 
 
-def validation(predicted_ms: Sequence[float], measured_ms: Sequence[float], names: Sequence[str]) -> Chart:
+def charts_of(reported: Reported) -> list[Chart]:
+    """Return the chart of the networks that were measured, and one of each other table."""
+    found = [_validation(reported.networks)] if reported.networks else []
+    for number, (name, result) in enumerate(reported.comparisons.items(), start=1):
+        found.append(_comparison(reported.name, Path(name).stem, result, number))
+    return found
+
+
+def _validation(networks: Sequence[tuple[str, float, float]]) -> Chart:
     """Return the chart of networks, predicted by the table against measured on the device."""
+    names, predicted_ms, measured_ms = zip(*networks, strict=True)
     every = [*predicted_ms, *measured_ms]
     points = {
         "type": "scatter",
@@ -20,13 +31,13 @@ def validation(predicted_ms: Sequence[float], measured_ms: Sequence[float], name
         "hovertemplate": "%{text}<br>measured %{x:.3f} ms, predicted %{y:.3f} ms<extra></extra>",
         "marker": {"color": COLORS[3], "size": 7},
     }
-    error = 100 * sum(abs(p / m - 1) for p, m in zip(predicted_ms, measured_ms, strict=True)) / len(measured_ms)
-    note = f"{len(measured_ms)} networks; the prediction is off by {error:.2f} % in the mean."
+    error = 100 * sum(abs(p / m - 1) for _, p, m in networks) / len(networks)
+    note = f"{len(networks)} networks; the prediction is off by {error:.2f} % in the mean."
     layout = {"xaxis": axis("measured (ms)"), "yaxis": axis("predicted (ms)")}
     return Chart("validation", "Predicted against measured", note, [diagonal(min(every), max(every)), points], layout)
 
 
-def comparison(first: str, second: str, result: Comparison, number: int) -> Chart:
+def _comparison(first: str, second: str, result: Comparison, number: int) -> Chart:
     """Return the chart of the operators of two tables."""
     ends = [min(o.first_us for o in result.operators), max(o.first_us for o in result.operators)]
     mean = result.mean.ratio
@@ -49,9 +60,9 @@ def comparison(first: str, second: str, result: Comparison, number: int) -> Char
                 "marker": {"color": COLORS.get(kernel, OTHER), "size": 7, "opacity": 0.8},
             }
         )
-    note = f"What lies above the line is dearer on {Path(second).stem} than its other operators are."
+    note = f"What lies above the line is dearer on {second} than its other operators are."
     layout = {
-        "xaxis": axis(f"{Path(first).stem} (µs)", type="log"),
-        "yaxis": axis(f"{Path(second).stem} (µs)", type="log"),
+        "xaxis": axis(f"{first} (µs)", type="log"),
+        "yaxis": axis(f"{second} (µs)", type="log"),
     }
-    return Chart(f"comparison-{number}", f"{Path(second).stem} against {Path(first).stem}", note, data, layout)
+    return Chart(f"comparison-{number}", f"{second} against {first}", note, data, layout)

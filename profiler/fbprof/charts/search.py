@@ -2,20 +2,23 @@
 
 import json
 import math
-from pathlib import Path
 from typing import Any
 
 from fbbase.errors import FbError
 from fbbase.files import read_text
 from fblut.table import Lut
-from fbprof.charts import COLORS, OTHER, Chart, axis
+from fbprof.charts import COLORS, OTHER, Chart, Reported, axis
 from fbspace.architecture import Architecture, load_architecture
 
+PLACE = 30
 MOST_DECISIONS = 60
 
 
-def charts_of(folder: Path, lut: Lut) -> list[Chart]:
+def charts_of(reported: Reported) -> list[Chart]:
     """Return the charts of a run. Raises FbError where the folder is not that of a search."""
+    folder = reported.run
+    if folder is None:
+        return []
     text = read_text(folder / "metrics.jsonl", "record of a search")
     try:
         lines = [json.loads(line) for line in text.splitlines()]
@@ -26,7 +29,7 @@ def charts_of(folder: Path, lut: Lut) -> list[Chart]:
     for path in sorted(folder.glob("arch*.json")):
         architecture = load_architecture(str(path))
         found += _front(architecture, path.stem)
-        found.append(_network(architecture, path.stem, lut))
+        found.append(_network(architecture, path.stem, reported.lut))
     return found
 
 

@@ -1,14 +1,10 @@
 """fbprof report: a table, its measurement and a search, as one page to look at."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from fbprof import complete
-
-if TYPE_CHECKING:
-    from fbprof.charts import Chart
 
 
 @click.command("report")
@@ -37,25 +33,17 @@ def command(
     from fblut.check import known_space
     from fblut.compare import compare
     from fblut.reading import read_lut
-    from fbprof.charts import measuring, pairs, search
-    from fbprof.charts import table as of_table
+    from fbprof.charts import Reported, every_chart
     from fbprof.journal import read_journal
     from fbprof.measure import journal_path
     from fbprof.page import page
 
     lut = read_lut(table)
     space = known_space(lut.metadata)
-    charts = of_table.charts_of(lut, space)
-    if validation is not None:
-        charts.append(_validation(validation))
     comparisons = {str(other): compare(lut, read_lut(other), space) for other in others}
-    for number, (other, result) in enumerate(comparisons.items(), start=1):
-        charts.append(pairs.comparison(str(table), other, result, number))
-    if run_folder is not None:
-        charts += search.charts_of(run_folder, lut)
-    journal = read_journal(journal_path(table))
-    if journal is not None:
-        charts += measuring.charts_of(journal)
+    networks = () if validation is None else _networks(validation)
+    reported = Reported(table.stem, lut, space, read_journal(journal_path(table)), comparisons, networks, run_folder)
+    charts = every_chart(reported)
     title = f"{lut.metadata.device}: latencies of {lut.metadata.space}"
     output = output or Path(f"{table.stem}.html")
     text = page(title, lut, charts, {Path(name).stem: result for name, result in comparisons.items()})
@@ -63,21 +51,19 @@ def command(
     click.echo(f"{output}: {len(charts)} charts, {len(text.encode()) / 1e6:.1f} MB; open it in a browser")
 
 
-def _validation(path: Path) -> "Chart":
-    """Return the chart of the networks in a file of fbprof validate. Raises FbError where it has no predictions."""
+def _networks(path: Path) -> list[tuple[str, float, float]]:
+    """Return the networks in a file, predicted and measured in milliseconds. Raises FbError where it has none."""
     import csv
 
     from fbbase.errors import FbError
     from fbbase.files import read_text
-    from fbprof.charts import pairs
 
     lines = [line for line in read_text(path, "file of networks").splitlines() if not line.startswith("#")]
-    rows = list(csv.DictReader(lines))
     try:
-        predicted, measured = ([float(row[key]) / 1e3 for row in rows] for key in ("predicted_us", "latency_us"))
-        names = [row["name"] for row in rows]
+        rows = csv.DictReader(lines)
+        found = [(row["name"], float(row["predicted_us"]) / 1e3, float(row["latency_us"]) / 1e3) for row in rows]
     except (KeyError, ValueError) as error:
         raise FbError(f"{path} has no predictions ({error}): write it with fbprof validate -o") from None
-    if not measured:
+    if not found:
         raise FbError(f"{path} has no networks")
-    return pairs.validation(predicted, measured, names)
+    return found

@@ -1,0 +1,149 @@
+"""Every command that README and docs show runs as written, in a folder in which the files that it names exist.
+
+Each runs by itself in this process, on this machine, with what makes it short added at its end (`SHORTER`): few rounds
+of measuring, one step of each epoch, few epochs and images. Tables of the pages are made up (`plausible_table`), of the
+space fbnet where a command names a published network of it and of fbnet-tiny elsewhere; device profiles in files are
+recordings; journal, networks and weights come from a quick measurement and search. Of commands that are alike but for
+the names of files (`ALIKE`) the first runs. `ELSEWHERE` lists what does not run here, and why.
+"""
+
+import io
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+import doc_commands
+from doc_commands import PAGES, ROOT, Shown, commands_in
+
+from fbbase.commandline import run
+from fbprof.cli import fbprof
+from fbsearch.cli import fbsearch
+
+TOOLS = {"fbprof": fbprof, "fbsearch": fbsearch}
+ONE_STEP = ["--epochs", "1", "--steps", "1", "--batch", "4", "--limit", "40", "--threads", "1"]
+SHORTER = {
+    r"fbprof measure": ["--rounds", "1", "--calibrate", "0", "--fresh"],
+    r"fbprof validate": ["--networks", "8", "--rounds", "5", "--fresh"],
+    r"fbsearch run": [*ONE_STEP, "--train-epochs", "0", "--samples", "2"],
+    r"fbsearch train": ONE_STEP,
+    r"fbsearch train .*--warmup": ["--epochs", "3"],
+    r"fbsearch train fbnet-a": ["--amp", "none"],  # bf16 is slow on many CPUs; it runs on the small network of scale.md
+    r"fbsearch sample": ["-n", "2"],
+}
+ADDED = {
+    r"fbprof import board\.lat ": "a format that the page adds; tests/fbprof/test_extend_docs.py",
+    r"fbprof compare .*--format latex": "a view that the page adds; tests/fbprof/test_extend_docs.py",
+}
+ELSEWHERE = ADDED | {
+    r"fbprof (measure|doctor|verify) .*--device (galaxy-s8|phone|pixel-3|adb:\S+|ssh:\S+)( |$)": "a phone or a board",
+    r"fbprof agent ": "fetches a compiler and runtimes; tests/fbagents/test_native_agent.py and test_bundle.py",
+    r"fbprof measure --space fbnetv2-tiny": "2,264 operators, half a minute; tests/fbprof/test_grid.py",
+    r"torchrun ": "eight GPUs, or two hosts; tests/fbsearch/test_distributed.py and test_two_hosts.py",
+    r"python benchmarks/": "minutes, and its figures are of a quiet machine",
+    r"make demo": "two minutes; tests/test_main_job.py runs its commands, benchmarks/first_minutes.py all of it",
+    r"make install": "fetches packages; benchmarks/first_minutes.py",
+    r"make test": "it runs this test",
+    r"pytest ": "other tests, or those of a format that a reader adds",
+}
+ALIKE = {r" -o \S+": "", r"[\w/-]+\.csv": "t.csv", r"runs/[\w-]+": "runs/r", r"imagenet(100)?/": "images/"}
+"""What makes two commands no different here: where the output goes, which of the tables, runs and images is named."""
+ANSWERS_NO = ("check", "compare", "verify")
+"""Commands that ran as well where they exit with 1: a check failed."""
+SHOWN = [shown for page in PAGES for shown in commands_in(page)]
+
+
+def row_of(shown: Shown) -> str | None:
+    """Return the row of ELSEWHERE that a command is under."""
+    return next((pattern for pattern in ELSEWHERE if re.match(pattern, shown.text)), None)
+
+
+def once(every: list[Shown]) -> list[Shown]:
+    """Return the commands that run here, of those that are alike the first."""
+    first: dict[str, Shown] = {}
+    for shown in every:
+        if row_of(shown) is None:
+            text = shown.text
+            for pattern, one in ALIKE.items():
+                text = re.sub(pattern, one, text)
+            first.setdefault(text, shown)
+    return list(first.values())
+
+
+def test_what_is_listed_as_run_elsewhere_is_still_shown() -> None:
+    assert {row_of(shown) for shown in SHOWN} - {None} == set(ELSEWHERE)
+
+
+@pytest.mark.parametrize("shown", [shown for shown in SHOWN if row_of(shown) not in ADDED], ids=str)
+def test_it_has_the_arguments_that_its_program_takes(
+    shown: Shown, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where no settings are
+    tool, words = shown.tool, list(shown.words)
+    if tool == "torchrun":
+        tool, words = words[words.index("-m") + 1], words[words.index("-m") + 2 :]
+    if tool in TOOLS:
+        try:
+            context = TOOLS[tool].make_context(tool, words)
+            while isinstance(context.command, click.Group) and context._protected_args:
+                rest = [*context._protected_args, *context.args]
+                name, command, rest = context.command.resolve_command(context, rest)
+                assert command is not None
+                assert name is not None
+                context = command.make_context(name, rest, parent=context)
+        except click.exceptions.Exit:
+            pass  # --help
+        except click.ClickException as error:
+            pytest.fail(f"{shown}: {shown.text}: {error.format_message()}")
+    elif tool == "make":
+        assert re.search(rf"^{words[0]}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    else:  # python and pytest: a file of the repository, and options that it knows
+        text = (ROOT / words[0]).read_text(encoding="utf-8")
+        assert all(f'"{word}"' in text for word in words[1:] if word.startswith("--"))
+
+
+def shorter(text: str) -> list[str]:
+    """Return the options that make a command short."""
+    return [option for pattern, options in SHORTER.items() if re.match(pattern, text) for option in options]
+
+
+def call(tool: str, words: Sequence[str]) -> None:
+    """Run a command in a short time."""
+    assert run(TOOLS[tool], [*words, *shorter(f"{tool} {words[0]}")]) == 0
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder from which commands get what they name."""
+    folder = tmp_path_factory.mktemp("base")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        doc_commands.fill(folder, call)
+    return folder
+
+
+@pytest.mark.parametrize("shown", once(SHOWN), ids=str)
+def test_it_runs_as_written(
+    shown: Shown,
+    base: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith(("FBPROF_", "FBSEARCH_"))]:
+        monkeypatch.delenv(name)
+    for name, value in shown.variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n" * 9))  # whoever is asked takes what is proposed
+    doc_commands.lay_out(base, tmp_path, shown)
+    code = run(TOOLS[shown.tool], [*shown.words, *shorter(shown.text)])
+    if code == 3 and "every sample of a model was preempted" in capsys.readouterr().err:
+        pytest.skip("too much else runs on this machine to time a network of milliseconds, and the command said so")
+    assert code in ({0, 1} if shown.words[0] in ANSWERS_NO else {0}), shown.text
