@@ -1,0 +1,71 @@
+"""A model in ONNX as it is put together: its operators, the constants they use, its input and outputs."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from fbexport.graph import Conv, Graph, Shuffle, Value
+
+OPSET = 17
+"""Models that runtimes several years old still load; scales for each channel came with 13."""
+IR_VERSION = 8
+
+
+class OnnxModel:
+    """Collects ONNX nodes and the constants they use; values are tensors of `kind`."""
+
+    kind: int = TensorProto.FLOAT
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.nodes: list[NodeProto] = []
+        self.constants: list[TensorProto] = []
+
+    def emit(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        """Append one ONNX node and return the name of its output."""
+        self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
+        return output
+
+    def shuffle(self, node: Shuffle, source: str, output: str) -> None:
+        """Append a channel shuffle: split the channels into groups, swap the two axes, join them again."""
+        n, c, h, w = node.output.shape
+        split = (n, node.groups, c // node.groups, h, w)
+        self.reshape(source, split, f"{output}_groups")
+        self.emit("Transpose", [f"{output}_groups"], f"{output}_swapped", perm=(0, 2, 1, 3, 4))
+        self.reshape(f"{output}_swapped", (n, c, h, w), output)
+
+    def reshape(self, source: str, shape: tuple[int, ...], output: str) -> None:
+        """Append a reshape."""
+        self.emit("Reshape", [source, self.constant(f"{output}_shape", np.array(shape, np.int64))], output)
+
+    def constant(self, name: str, value: NDArray[Any]) -> str:
+        """Add an initializer and return its name."""
+        self.constants.append(numpy_helper.from_array(value, name))
+        return name
+
+    def name(self, value: Value) -> str:
+        """Return a value's name in the file."""
+        return "output" if value == self.graph.output else value.name
+
+    def finish(self, outputs: list[Value]) -> ModelProto:
+        """Return the finished model."""
+        ends = [
+            helper.make_tensor_value_info(self.name(value), self.kind, value.shape)
+            for value in (self.graph.input, *outputs)
+        ]
+        graph = helper.make_graph(self.nodes, "network", ends[:1], ends[1:], self.constants)
+        return helper.make_model(
+            graph, producer_name="fbnet-lab", opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
+        )
+
+
+def conv_attributes(node: Conv) -> dict[str, Any]:
+    """Return how a convolution is set up, without its activation."""
+    return {
+        "kernel_shape": node.weight.shape[2:],
+        "strides": node.stride,
+        "pads": node.padding * 2,
+        "group": node.groups,
+    }
