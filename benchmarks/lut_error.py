@@ -1,6 +1,6 @@
 """How well a table predicts whole networks it has never seen, by the number of networks that calibrated it.
 
-usage: python benchmarks/lut_error.py [--quick] [--runtime NAME] [--journals FOLDER]
+usage: python benchmarks/lut_error.py [--quick] [--runtime NAME] [--precision int8] [--journals FOLDER]
 
 Operators, 75 calibration networks and 100 other random networks of the 224 FBNet space (and its published ones) are
 visited in one run; tables are estimated from it with 0, 10, 25, 50 and 75 of the calibration networks, and each
@@ -25,8 +25,13 @@ from fbspace.architecture import ZOO, load_architecture
 from fbspace.draw import draw_networks
 from fbspace.space import Space, load_space
 
-GOALS = {"litert": (1.3, 0.99), "onnxruntime": (2.0, 0.985)}
+GOALS = {
+    ("litert", "float32"): (1.3, 0.99),
+    ("onnxruntime", "float32"): (2.0, 0.985),
+    ("litert", "int8"): (2.0, 0.985),
+}
 """Largest mean absolute error in percent and smallest rank correlation, of the default number of networks."""
+RUNTIMES = ("litert", "onnxruntime")
 CALIBRATION = (0, 10, 25, DEFAULT_NETWORKS, 75)
 
 
@@ -49,7 +54,7 @@ def noise_floor_percent(samples: Samples, keys: list[str]) -> float:
     return float(100 * np.mean(differences))
 
 
-def measure_errors(runtime: str, quick: bool, folder: Path) -> list[Figure]:
+def measure_errors(runtime: str, precision: str, quick: bool, folder: Path) -> list[Figure]:
     """Measure everything in one run and return the figures of one runtime."""
     space = load_space("fbnet")
     counts = CALIBRATION[:2] if quick else CALIBRATION
@@ -59,7 +64,7 @@ def measure_errors(runtime: str, quick: bool, folder: Path) -> list[Figure]:
         space="fbnet",
         device="local",
         runtime=runtime,
-        precision="float32",
+        precision=precision,
         threads=1,
         cores=None,
         runs=DEFAULT_RUNS,
@@ -69,7 +74,7 @@ def measure_errors(runtime: str, quick: bool, folder: Path) -> list[Figure]:
         networks=(*calibration, *unseen),
         rounds=6 if quick else 60,
     )
-    content = collect(plan, load_profile("local"), folder / f"lut_error_{runtime}.journal.jsonl")
+    content = collect(plan, load_profile("local"), folder / f"lut_error_{runtime}_{precision}.journal.jsonl")
     samples = usable_samples(content)
     measured = network_latencies_us(samples)
     actual = np.array([measured[subject.key] for subject in unseen])
@@ -81,7 +86,7 @@ def measure_errors(runtime: str, quick: bool, folder: Path) -> list[Figure]:
         inside = [(p.ci_low_us or 0) <= us <= (p.ci_high_us or 0) for p, us in zip(predictions, actual, strict=True)]
         error = predicted / actual - 1
         is_default = count == DEFAULT_NETWORKS
-        mape, rho = GOALS[runtime] if is_default else (None, None)
+        mape, rho = GOALS.get((runtime, precision), (None, None)) if is_default else (None, None)
         name = f"{runtime}_{count}_networks" if count else f"{runtime}_uncalibrated"
         figures += [
             Figure(f"{name}_mape", float(100 * np.mean(np.abs(error))), "%", goal=mape),
@@ -95,16 +100,17 @@ def measure_errors(runtime: str, quick: bool, folder: Path) -> list[Figure]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few networks and rounds: whether it runs, not how well")
-    parser.add_argument("--runtime", choices=[*GOALS], action="append", help="only this runtime")
+    parser.add_argument("--runtime", choices=RUNTIMES, action="append", help="only this runtime")
+    parser.add_argument("--precision", default="float32", help="float32 or int8")
     parser.add_argument("--journals", type=Path, help="keep the raw samples here, and continue from them")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         figures = [
             figure
-            for runtime in options.runtime or GOALS
-            for figure in measure_errors(runtime, options.quick, options.journals or Path(folder))
+            for runtime in options.runtime or RUNTIMES
+            for figure in measure_errors(runtime, options.precision, options.quick, options.journals or Path(folder))
         ]
-    report("lut_error", figures, quick=options.quick)
+    report("lut_error", figures, quick=options.quick, precision=options.precision)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,8 @@ def estimate(
     for spec in planned_operators(space, content.start.identity.get("grid_points")):
         row = _row(spec, samples, content.failed)
         if row is not None:
-            rows[spec.key()] = row
+            notes = "; ".join(content.fallbacks.get(spec.key(), ()))
+            rows[spec.key()] = replace(row, notes=notes) if notes and row.status == "ok" else row
     networks = network_latencies_us(samples)
     chosen = {key: us for key, us in networks.items() if calibrate_by is None or key in calibrate_by}
     is_grid = content.start.identity.get("grid_points") is not None

@@ -57,6 +57,14 @@ class ModelLoaded(_Record):
     loaded: Loaded
 
 
+class Placed(_Record):
+    """Where this host's runtime puts a model's operators that have no kernel of the precision asked for."""
+
+    record: Literal["placed"] = "placed"
+    key: str
+    fallbacks: tuple[str, ...]
+
+
 class StateRead(_Record):
     """The device's state before or after a block of visits."""
 
@@ -72,7 +80,7 @@ class Failed(_Record):
     reason: str
 
 
-Record = Start | Session | ModelLoaded | StateRead | Visited | Failed
+Record = Start | Session | ModelLoaded | Placed | StateRead | Visited | Failed
 _ADAPTER: pydantic.TypeAdapter[Record] = pydantic.TypeAdapter(Annotated[Record, pydantic.Field(discriminator="record")])
 
 
@@ -91,6 +99,7 @@ class JournalContent:
     load_numbers: "array[int]" = field(default_factory=lambda: array("l"))
     loads: Counter[str] = field(default_factory=Counter)
     failed: dict[str, str] = field(default_factory=dict)
+    fallbacks: dict[str, tuple[str, ...]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     warm_up_visits: int = 0
     good_bytes: int = 0
@@ -110,6 +119,8 @@ class JournalContent:
                 self.counts[record.key] += 1
             case Failed():
                 self.failed[record.key] = record.reason
+            case Placed():
+                self.fallbacks[record.key] = record.fallbacks
             case ModelLoaded():
                 self.loads[record.key] += 1
             case Start():

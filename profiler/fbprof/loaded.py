@@ -16,10 +16,14 @@ from fbagents.pieces import Content
 from fbagents.protocol import Loaded
 from fbagents.transports import Transport
 from fbbase.files import write_bytes
+from fbexport.errors import ExportError
 from fbexport.formats import format_of, load_format
+from fbexport.kernels import fallbacks
 from fbprof.plan import Plan
 from fbprof.subject import Subject, is_network_key
 
+DEFAULT_PRECISION = "float32"
+"""Every runtime has kernels for it."""
 UNKNOWN_MEMORY_BYTES = 1 << 30
 """What may be loaded where the device does not tell how much memory it has."""
 FREE_SHARE = 0.5
@@ -47,6 +51,8 @@ class ModelFiles:
         self._written: dict[str, Future[Content]] = {}
         self._in_use: Counter[str] = Counter()
         self._loaded_networks: dict[str, None] = {}  # the one loaded last is the last
+        self.fallbacks: dict[str, tuple[str, ...]] = {}
+        """Operators of each file that have no kernel of its precision, where that is not float32."""
         self.are_copied = False
         """Whether a device gets copies: the writer then finds out what `Content` tells, and no device waits for it."""
 
@@ -100,11 +106,20 @@ class ModelFiles:
 
     def _write(self, subject: Subject) -> Content:
         path = Path(self._folder.name) / f"{hashlib.sha256(subject.key.encode()).hexdigest()[:16]}{self._suffix}"
-        write_bytes(path, subject.export(self._format, self._plan.precision, self._plan.seed))
+        model = subject.export(self._format, self._plan.precision, self._plan.seed)
+        if self._plan.precision != DEFAULT_PRECISION and not is_network_key(subject.key):
+            self.fallbacks[subject.key] = self._fallbacks(model)
+        write_bytes(path, model)
         content = Content(path)
         if self.are_copied:
             content.known  # noqa: B018 - kept
         return content
+
+    def _fallbacks(self, model: bytes) -> tuple[str, ...]:
+        try:
+            return tuple(fallbacks(model, self._plan.runtime, self._plan.precision))
+        except ExportError as error:  # a device may have a runtime that this host lacks
+            return (f"kernels not looked at: {error}",)
 
 
 class LoadedModels:
@@ -118,6 +133,7 @@ class LoadedModels:
         free = UNKNOWN_MEMORY_BYTES if available is None else int(FREE_SHARE * available)
         self.limit_bytes = plan.memory_bytes or free
         self.keys: set[str] = set()
+        self.fallbacks = files.fallbacks
 
     def make_room(self, needed: Collection[str]) -> bool:
         """Unload what is not needed while the bound is reached; return whether there is room for one more."""

@@ -27,6 +27,7 @@ from fbprof.journal import (
     JournalContent,
     JournalWriter,
     ModelLoaded,
+    Placed,
     Session,
     Start,
     StateRead,
@@ -209,6 +210,8 @@ class _Run:
         self._suspect = key
         try:
             self._writer.append(ModelLoaded(key=key, loaded=models.load(self._subjects[key])))
+            if key in models.fallbacks and key not in self._content.fallbacks:
+                self._writer.append(Placed(key=key, fallbacks=models.fallbacks[key]))
         except ExportError as error:
             self._fail(key, str(error))
         except AgentReplyError as error:

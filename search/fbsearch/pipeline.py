@@ -43,8 +43,6 @@ TARGETS = {
     "parameters": ("--target-mparams", 1e6, "million parameters"),
 }
 """The option that gives a target, by the cost's unit, what its value is multiplied by, and the unit of the value."""
-ALIKE = ("space", "precision")
-"""What tables must have in common to be searched under with the same weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +62,14 @@ def run_search(
     fresh: bool = False,
     compute: Compute | None = None,
     ranks: Ranks | None = None,
+    combine_precisions: bool = False,
 ) -> list[Found]:
     """Run or continue the search in the folder `path`; a finished one is only read. Returns one network an objective.
 
     The folder is the first rank's; the others read and write no files, and return no networks.
 
-    `luts` are the tables by name, as the settings' objectives name them. Raises SearchError for tables of another
+    `luts` are the tables by name, as the settings' objectives name them; of another precision only where
+    `combine_precisions` says that this is meant. Raises SearchError for tables of another
     space, a folder of another search or a target out of reach, LutError for a table that lacks operators, DataError,
     and Interrupted on Ctrl-C.
     """
@@ -78,7 +78,7 @@ def run_search(
     with ranks.together():
         if ranks.is_first and path.exists() and not path.is_dir():
             raise SearchError(f"{path} is a file; -o names a folder")
-        check_tables(luts, load_space(settings.space))
+        check_tables(luts, load_space(settings.space), combine_precisions)
         search, folder = open_search(luts, settings, path, compute, ranks)
     check_alike(folder, ranks)
 
@@ -164,19 +164,20 @@ def clear(folder: RunFolder) -> None:
             dataclasses.replace(folder, path=home).clear()
 
 
-def check_tables(luts: Mapping[str, Lut], space: Space) -> None:
+def check_tables(luts: Mapping[str, Lut], space: Space, combine_precisions: bool = False) -> None:
     """Refuse tables that cannot be searched under together, of another space, or without operators of the space.
 
     Of several head widths only the default one is searched, so only that is needed.
     """
     first, *others = luts.items()
     for name, lut in others:
-        for what in ALIKE:
+        for what in ("space",) if combine_precisions else ("space", "precision"):
             one, other = getattr(first[1].metadata, what), getattr(lut.metadata, what)
             if one != other:
+                meant = "; or give --combine-precisions, if each is to have its network" if what == "precision" else ""
                 raise SearchError(
                     f"the tables {first[0]} and {name} have another {what} ({one!r} and {other!r}); one search takes "
-                    f"tables of the same {what}, so run one for each"
+                    f"tables of the same {what}, so run one for each{meant}"
                 )
     specs = dataclasses.replace(space, heads={space.head_channels: space.heads[space.head_channels]}).operators()
     for lut in luts.values():

@@ -383,7 +383,7 @@ def test_a_space_without_a_network_left_is_told() -> None:
         (["--lut", "t.csv", "-o", "t.csv"], "-o t.csv is the table itself"),
         (["--lut", "t.csv", "--exclude", "n.csv"], "networks file not found: n.csv"),
         (["--lut", "unknown.csv"], "the table does not say which runtime it is of"),
-        (["--lut", "int8.csv"], "precision 'int8' cannot be written yet"),
+        (["--lut", "int3.csv"], "litert (format tflite) has no precision 'int3'"),
         (["--lut", "t.csv", "--networks", "0"], "0 is not in the range"),
         ([], "Missing option '--lut'"),
     ],
@@ -399,7 +399,7 @@ def test_bad_input_is_one_clear_message_and_nothing_is_measured(
     lut = read_lut(table)
     write_lut(lut, tmp_path / "t.csv")
     write_lut(Lut(lut.metadata.model_copy(update={"runtime": "unknown"}), lut.rows), tmp_path / "unknown.csv")
-    write_lut(Lut(lut.metadata.model_copy(update={"precision": "int8"}), lut.rows), tmp_path / "int8.csv")
+    write_lut(Lut(lut.metadata.model_copy(update={"precision": "int3"}), lut.rows), tmp_path / "int3.csv")
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.iterdir())
     assert run(fbprof, ["validate", *arguments]) == 2

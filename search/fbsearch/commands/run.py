@@ -52,6 +52,7 @@ class _Numbers(click.ParamType[tuple[float, ...]]):
 @click.option("--space", help="Search space: a name or a .toml file.  [default: the table's]")
 @click.option("--data", default="digits", show_default=True, help="digits, FILE.npz, or a folder; see docs/data.md.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/TABLE]")
+@click.option("--combine-precisions", is_flag=True, help="Take tables of several precisions, such as int8 and float32.")
 @click.option("--fresh", is_flag=True, help="Start over in a folder that holds an earlier search.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
 @click.option("--device", default="auto", show_default=True, help="Where to train: auto, cpu, cuda or cuda:1.")
@@ -115,6 +116,7 @@ def command(
     space: str | None,
     data: str,
     output: Path | None,
+    combine_precisions: bool,
     fresh: bool,
     threads: int | None,
     device: str,
@@ -174,7 +176,7 @@ def command(
                 space = space or next(iter(luts.values())).metadata.space
                 settings = Settings(space=space, data=data, objectives=objectives, **options)
             output = output or Path("runs") / "-".join(luts)
-            found = run_search(luts, settings, output, fresh, compute, ranks)
+            found = run_search(luts, settings, output, fresh, compute, ranks, combine_precisions)
     except EndedElsewhere as ended:
         context.exit(ended.exit_code)
     if not ranks.is_first:
