@@ -42,6 +42,9 @@ void json_write_number(FILE *out, double value);                   /* null if no
 
 /* ---- models ---- */
 
+/* What the tensors that go in and come out may hold. */
+typedef enum { FLOAT32, INT8 } Element;
+
 typedef struct {
   int64_t count;
   double sum, abs_sum;
@@ -103,8 +106,9 @@ bool answer(char *line, size_t bytes); /* one line, which it changes; false afte
 void open_runtimes(const char *own_path);
 bool find_function(void *library, const char *name, void *function, size_t bytes);
 bool test_input_fits(int64_t *count, int64_t side); /* multiplies; false after fail() when a tensor grows too large */
-void fill_test_input(float *values, size_t count);
-void add_outputs(Outputs *total, const float *values, size_t count);
+bool known_element(const char *const *names, int code, Element *element); /* false after fail(); NULL ends names */
+void fill_test_input(void *values, size_t count, Element element);
+void add_outputs(Outputs *total, const void *values, size_t count, Element element);
 
 /* ---- system.c: null, -1 or false is what the system does not tell ---- */
 

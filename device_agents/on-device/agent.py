@@ -43,7 +43,7 @@ class LiteRt:
         self.interpreter = Interpreter(model_path=path, num_threads=threads)
         self.interpreter.allocate_tensors()
         for tensor in self.interpreter.get_input_details():
-            self.interpreter.set_tensor(tensor["index"], test_input(tensor["shape"]))
+            self.interpreter.set_tensor(tensor["index"], test_input(tensor["shape"], tensor["dtype"].__name__))
         self.run = self.interpreter.invoke
 
     def outputs(self):
@@ -66,7 +66,9 @@ class OnnxRuntime:
         self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self.binding = self.session.io_binding()
         for tensor in self.session.get_inputs():
-            self.binding.bind_cpu_input(tensor.name, test_input(tensor.shape))
+            element = re.sub(r"^tensor\((.*)\)$", r"\1", tensor.type)
+            element = {"float": "float32", "double": "float64"}.get(element, element)
+            self.binding.bind_cpu_input(tensor.name, test_input(tensor.shape, element))
         for tensor in self.session.get_outputs():
             self.binding.bind_output(tensor.name)
 
@@ -96,7 +98,7 @@ class Torch:
         torch.set_num_threads(threads)
         module = torch.jit.load(path).eval()
         self.module = torch.jit.optimize_for_inference(torch.jit.freeze(module))
-        self.input = torch.from_numpy(test_input(input_shape))
+        self.input = torch.from_numpy(test_input(input_shape, "float32"))
         self.inference_mode = torch.inference_mode
         self.result = None
 
@@ -113,19 +115,38 @@ class Torch:
 RUNTIMES = {"litert": LiteRt, "onnxruntime": OnnxRuntime, "torch": Torch}
 
 
-def test_input(shape):
-    """Return the same pseudo-random float32 input on every machine, in memory order, between -0.5 and 0.5.
+def check_element(element):
+    """Refuse a tensor that is neither float32 nor int8, by the name of its elements."""
+    if element not in ("float32", "int8"):
+        raise ValueError(f"a tensor of the model is {element}, neither float32 nor int8")
 
-    The linear congruential generator s' = a·s + c (mod 2^32), unrolled: s_k = a^k·s_0 + c·(a^(k-1) + … + 1).
+
+def output_sums(outputs):
+    """Return how many numbers outputs hold, their sum and that of their absolute values; int8 numbers as they are."""
+    for output in outputs:
+        check_element(output.dtype.name)
+    values = [output.astype("float64") for output in outputs]  # in int8 the absolute value of -128 is -128
+    return sum(v.size for v in values), sum(float(v.sum()) for v in values), sum(float(abs(v).sum()) for v in values)
+
+
+def test_input(shape, element):
+    """Return the same pseudo-random input on every machine, in memory order.
+
+    float32 lies between -0.5 and 0.5, int8 between -128 and 127: the generator's top 24 or 8 bits. It is the linear
+    congruential generator s' = a·s + c (mod 2^32), unrolled: s_k = a^k·s_0 + c·(a^(k-1) + … + 1).
     """
     import numpy
 
+    check_element(element)
     count = int(numpy.prod(shape))
     a, c, seed = (numpy.uint32(v) for v in (1664525, 1013904223, 12345))
     powers = numpy.cumprod(numpy.full(count, a, numpy.uint32), dtype=numpy.uint32)
     sums = numpy.cumsum(numpy.concatenate([numpy.ones(1, numpy.uint32), powers[:-1]]), dtype=numpy.uint32)
     state = powers * seed + c * sums
-    values = (state >> numpy.uint32(8)).astype(numpy.float32) / numpy.float32(1 << 24) - numpy.float32(0.5)
+    if element == "int8":
+        values = ((state >> numpy.uint32(24)).astype(numpy.int16) - numpy.int16(128)).astype(numpy.int8)
+    else:
+        values = (state >> numpy.uint32(8)).astype(numpy.float32) / numpy.float32(1 << 24) - numpy.float32(0.5)
     return values.reshape([int(side) for side in shape])
 
 
@@ -230,6 +251,7 @@ class Agent:
         outputs = model.outputs()
         after = resident_bytes()
         self.check_memory(0)
+        count, total, absolute = output_sums(outputs)
         self.models[request["model"]] = model
         self.reply(
             id=number,
@@ -237,9 +259,9 @@ class Agent:
             model=request["model"],
             load_ns=load_ns,
             memory_bytes=None if before is None or after is None else max(after - before, 0),
-            outputs=sum(output.size for output in outputs),
-            output_sum=sum(float(output.sum(dtype="float64")) for output in outputs),
-            output_abs_sum=sum(float(abs(output).sum(dtype="float64")) for output in outputs),
+            outputs=count,
+            output_sum=total,
+            output_abs_sum=absolute,
         )
 
     def run(self, number, request):

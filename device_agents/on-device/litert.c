@@ -6,7 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_TENSORS = 16, MAX_RANK = 8, FLOAT32 = 1, CPU = 1, LOCK_READ = 0, LOCK_WRITE = 1 };
+enum { MAX_TENSORS = 16, MAX_RANK = 8, CPU = 1, LOCK_READ = 0, LOCK_WRITE = 1 };
+
+/* LiteRtElementType's names in the order of its numbers. */
+static const char *const element_names[] = {
+    "untyped", "float32", "int32",      "uint8",  "int64",    "string",  "bool",   "int16",  "complex64", "int8",
+    "float16", "float64", "complex128", "uint64", "resource", "variant", "uint32", "uint16", "int4",      NULL};
 
 typedef struct {
   int element;
@@ -67,6 +72,7 @@ typedef struct {
   Model base;
   void *file, *options, *compiled;
   void *buffers[2][MAX_TENSORS]; /* inputs, outputs */
+  Element elements[2][MAX_TENSORS];
   size_t counts[2];
 } LiteRtModel;
 
@@ -82,7 +88,8 @@ static bool outputs_litert(Model *base, Outputs *total) {
     void *values, *buffer = model->buffers[1][i];
     size_t bytes;
     if (!OK(GetTensorBufferPackedSize, buffer, &bytes) || !OK(LockTensorBuffer, buffer, &values, LOCK_READ)) return false;
-    add_outputs(total, values, bytes / sizeof(float));
+    Element element = model->elements[1][i];
+    add_outputs(total, values, element == INT8 ? bytes : bytes / sizeof(float), element);
     if (!OK(UnlockTensorBuffer, buffer)) return false;
   }
   return true;
@@ -111,7 +118,8 @@ static bool make_buffer(LiteRtModel *model, void *signature, int side, size_t in
                     : OK(GetSignatureInputTensorByIndex, signature, index, &tensor) &&
                           OK(GetCompiledModelInputBufferRequirements, model->compiled, 0, index, &needs);
   if (!found || !OK(GetRankedTensorType, tensor, &type)) return false;
-  if (type.element != FLOAT32) return fail("a tensor of the model is not float32");
+  Element *element = &model->elements[side][index];
+  if (!known_element(element_names, type.element, element)) return false;
   if (type.layout.rank > MAX_RANK) return fail("a tensor of the model has %u dimensions", type.layout.rank);
   int64_t count = 1;
   for (unsigned i = 0; i < type.layout.rank; i++) {
@@ -120,7 +128,7 @@ static bool make_buffer(LiteRtModel *model, void *signature, int side, size_t in
   if (!OK(CreateManagedTensorBufferFromRequirements, environment, &type, needs, buffer)) return false;
   if (side == 0) {
     if (!OK(LockTensorBuffer, *buffer, &values, LOCK_WRITE)) return false;
-    fill_test_input(values, (size_t)count);
+    fill_test_input(values, (size_t)count, *element);
     if (!OK(UnlockTensorBuffer, *buffer)) return false;
   }
   return true;

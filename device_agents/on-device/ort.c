@@ -5,7 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { API_VERSION = 17, MAX_TENSORS = 16, MAX_RANK = 8, FLOAT32 = 1, LOG_ERRORS = 3, ALL_OPTIMIZATIONS = 99 };
+enum { API_VERSION = 17, MAX_TENSORS = 16, MAX_RANK = 8, LOG_ERRORS = 3, ALL_OPTIMIZATIONS = 99 };
+
+/* ONNXTensorElementDataType's names in the order of its numbers. */
+static const char *const element_names[] = {
+    "untyped", "float32", "uint8",   "int8",   "uint16", "int16",     "int32",      "int64",    "string",
+    "bool",    "float16", "float64", "uint32", "uint64", "complex64", "complex128", "bfloat16", NULL};
 
 typedef struct {
   const void *(*GetApi)(uint32_t version);
@@ -94,13 +99,14 @@ static bool outputs_ort(Model *base, Outputs *total) {
   for (size_t i = 0; i < model->output_count; i++) {
     void *values, *tensor;
     size_t count;
-    int type;
+    int type = 0;
+    Element element;
     if (!OK(GetTensorTypeAndShape, model->outputs[i], &tensor)) return false;
     bool known = OK(GetTensorElementType, tensor, &type) && OK(GetTensorShapeElementCount, tensor, &count);
     ReleaseTensorTypeAndShapeInfo(tensor);
     if (!known || !OK(GetTensorMutableData, model->outputs[i], &values)) return false;
-    if (type != FLOAT32) return fail("an output of the model is not float32");
-    add_outputs(total, values, count);
+    if (!known_element(element_names, type, &element)) return false;
+    add_outputs(total, values, count, element);
   }
   return true;
 }
@@ -119,25 +125,26 @@ static void destroy_ort(Model *base) {
 
 static bool make_input(OrtModel *model, size_t index) {
   void *type, *tensor, *values;
-  int element = 0;
+  int code = 0;
+  Element element;
   size_t rank = 0;
   int64_t sides[MAX_RANK], count = 1;
   if (!OK(SessionGetInputName, model->session, index, allocator, &model->input_names[index])) return false;
   if (!OK(SessionGetInputTypeInfo, model->session, index, &type)) return false;
   bool known = OK(CastTypeInfoToTensorInfo, type, &tensor);
   if (known && !tensor) known = fail("an input of the model is no tensor");
-  known = known && OK(GetTensorElementType, tensor, &element) && OK(GetDimensionsCount, tensor, &rank);
+  known = known && OK(GetTensorElementType, tensor, &code) && OK(GetDimensionsCount, tensor, &rank);
   if (known && rank > MAX_RANK) known = fail("an input of the model has %zu dimensions", rank);
   known = known && OK(GetDimensions, tensor, sides, rank);
   ReleaseTypeInfo(type); /* owns the tensor's */
   if (!known) return false;
-  if (element != FLOAT32) return fail("an input of the model is not float32");
+  if (!known_element(element_names, code, &element)) return false;
   for (size_t i = 0; i < rank; i++) {
     if (!test_input_fits(&count, sides[i])) return false;
   }
-  if (!OK(CreateTensorAsOrtValue, allocator, sides, rank, FLOAT32, &model->inputs[index])) return false;
+  if (!OK(CreateTensorAsOrtValue, allocator, sides, rank, code, &model->inputs[index])) return false;
   if (!OK(GetTensorMutableData, model->inputs[index], &values)) return false;
-  fill_test_input(values, (size_t)count);
+  fill_test_input(values, (size_t)count, element);
   return true;
 }
 

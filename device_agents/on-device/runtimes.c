@@ -46,20 +46,33 @@ bool test_input_fits(int64_t *count, int64_t side) {
   return true;
 }
 
-/* The same pseudo-random input on every machine, in memory order, between -0.5 and 0.5. */
-void fill_test_input(float *values, size_t count) {
+/* Finds what a runtime's number of an element type means, by its table of names. */
+bool known_element(const char *const *names, int code, Element *element) {
+  for (int i = 0; names[i]; i++) {
+    if (i != code) continue;
+    *element = strcmp(names[i], "int8") == 0 ? INT8 : FLOAT32;
+    if (*element == INT8 || strcmp(names[i], "float32") == 0) return true;
+    return fail("a tensor of the model is %s, neither float32 nor int8", names[i]);
+  }
+  return fail("a tensor of the model is of element type %d, neither float32 nor int8", code);
+}
+
+/* The same pseudo-random input on every machine, in memory order: between -0.5 and 0.5, or from -128 to 127. */
+void fill_test_input(void *values, size_t count, Element element) {
   uint32_t state = 12345;
   for (size_t k = 0; k < count; k++) {
     state = state * 1664525u + 1013904223u;
-    values[k] = (float)(state >> 8) / (float)(1 << 24) - 0.5f;
+    if (element == INT8) ((int8_t *)values)[k] = (int8_t)((int)(state >> 24) - 128);
+    else ((float *)values)[k] = (float)(state >> 8) / (float)(1 << 24) - 0.5f;
   }
 }
 
-void add_outputs(Outputs *total, const float *values, size_t count) {
+void add_outputs(Outputs *total, const void *values, size_t count, Element element) {
   total->count += (int64_t)count;
   for (size_t i = 0; i < count; i++) {
-    total->sum += (double)values[i];
-    total->abs_sum += fabs((double)values[i]);
+    double value = element == INT8 ? (double)((const int8_t *)values)[i] : (double)((const float *)values)[i];
+    total->sum += value;
+    total->abs_sum += fabs(value);
   }
 }
 

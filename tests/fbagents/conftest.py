@@ -16,6 +16,7 @@ from fbexport.formats import FORMATS, load_format
 
 sys.path.insert(0, str(Path(__file__).parent / "peers"))  # the peers and what their tests share
 from common import SPEC
+from qdq import qdq_conv
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +29,16 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         for runtime in model_format.RUNTIMES:
             paths[runtime] = folder / f"{runtime}{model_format.SUFFIX}"
             paths[runtime].write_bytes(export_spec(SPEC, name))
+    return paths
+
+
+@pytest.fixture(scope="session")
+def int8_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A model from int8 to int8 for each runtime that has one: SPEC for LiteRT, a 1×1 convolution for ONNX Runtime."""
+    folder = tmp_path_factory.mktemp("int8_models")
+    paths = {"litert": folder / "int8.tflite", "onnxruntime": folder / "int8.onnx"}
+    paths["litert"].write_bytes(export_spec(SPEC, "tflite", "int8"))
+    paths["onnxruntime"].write_bytes(qdq_conv())
     return paths
 
 

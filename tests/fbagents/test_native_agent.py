@@ -89,8 +89,12 @@ def test_a_target_that_nothing_here_builds_for_says_what_to_install(monkeypatch:
 
 
 @needs_compiler
-def test_both_runtimes_under_sanitizers(sanitized: Path, models: dict[str, Path]) -> None:
+def test_both_runtimes_under_sanitizers(sanitized: Path, models: dict[str, Path], int8_models: dict[str, Path]) -> None:
     with started([str(sanitized), *native.runtime_options()]) as channel:
+        for runtime, outputs in (("litert", 24 * 8 * 8), ("onnxruntime", 8 * 8 * 8)):
+            loaded = ask(channel, id=0, op="load", model="8", path=str(int8_models[runtime]), runtime=runtime)
+            assert loaded["outputs"] == outputs
+            assert ask(channel, id=0, op="unload", model="8")["event"] == "unloaded"
         for turn in range(2):  # the second load replaces the first
             for runtime in ("litert", "onnxruntime"):
                 loaded = ask(channel, id=turn, op="load", model=runtime, path=str(models[runtime]), runtime=runtime)

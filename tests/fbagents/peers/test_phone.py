@@ -85,7 +85,7 @@ def test_the_phone_is_an_arm64_machine_and_its_user_androids_shell(emulated_phon
 
 @over_adb_and_ssh
 def test_the_bundle_runs_both_runtimes_with_the_hosts_outputs(
-    phone: Phone, transport: str, models: dict[str, Path], local: Transport
+    phone: Phone, transport: str, models: dict[str, Path], int8_models: dict[str, Path], local: Transport
 ) -> None:
     with (
         closing(connect(phone.profile(transport))) as there,
@@ -103,6 +103,11 @@ def test_the_bundle_runs_both_runtimes_with_the_hosts_outputs(
             assert loaded.outputs == expected.outputs == 24 * 8 * 8
             assert loaded.output_sum == pytest.approx(expected.output_sum, abs=1e-6 * expected.output_abs_sum)
             assert loaded.output_abs_sum == pytest.approx(expected.output_abs_sum, rel=1e-6)
+            loaded = agent.load("int8", there.push(int8_models[runtime]), runtime, SPEC.input_shape)
+            expected = here.load("int8", str(int8_models[runtime]), runtime, SPEC.input_shape)
+            assert loaded.outputs == expected.outputs
+            assert loaded.output_sum == pytest.approx(expected.output_sum, abs=8)
+            assert loaded.output_abs_sum == pytest.approx(expected.output_abs_sum, abs=8)
         visits = list(agent.run([Planned("litert", 3), Planned("onnxruntime", 2)]))
         assert [len(visit.wall_ns) for visit in visits] == [3, 2]
         # Nothing of the phone's own C library is used.
