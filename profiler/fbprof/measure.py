@@ -198,7 +198,12 @@ class _Run:
         return new
 
     def _reload(self, models: LoadedModels, wanted: Mapping[str, int]) -> list[str]:
-        """Load operators anew that have been where they are for RELOAD_VISITS, and return them."""
+        """Load operators anew that have been where they are for RELOAD_VISITS, and return them.
+
+        Another program than ours loads a model for every visit.
+        """
+        if self._plan.agent is not None:
+            return []
         due = [k for k in wanted if self._since_load[k] >= RELOAD_VISITS and k in models.keys and not is_network_key(k)]
         return [key for due_key in due for key in self._load_one(models, due_key)]
 
@@ -218,7 +223,12 @@ class _Run:
         return [] if key in self._content.failed else [key]
 
     def _warm_up(self, agent: AgentClient, keys: Sequence[str]) -> None:
-        """Visit models until each is steady: a visit is not faster any more than the one before."""
+        """Visit models until each is steady: a visit is not faster any more than the one before.
+
+        Another program than ours warms up at every visit.
+        """
+        if self._plan.agent is not None:
+            return
         waiting, last_us = list(keys), dict[str, float]()
         for _ in range(WARM_UP_VISITS):
             now_us: dict[str, float] = {}
@@ -234,7 +244,7 @@ class _Run:
         left = dict(wanted)
         self._writer.append(StateRead(state=agent.state()))
         for key, visit in self._visits(agent, order, warm_up=False):
-            self._visit_s[key] = sum(visit.wall_ns) / 1e9
+            self._visit_s[key] = max(sum(visit.wall_ns) / 1e9, self._plan.visit_min_s)
             self._since_load[key] += 1
             if left.get(key, 0) > 0:
                 left[key] -= 1
