@@ -1,6 +1,7 @@
 """Fixtures that several packages' tests share."""
 
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,3 +23,13 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"needs the data folder {SHARED}, which is not part of the project")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def benchmark_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A program that times models for real and prints as Google's benchmark_model does, which is not available here."""
+    source = Path(__file__).parent / "fbagents" / "peers" / "benchmark_stand_in.py"
+    program = tmp_path_factory.mktemp("binary") / "benchmark_model"
+    program.write_text(f"#!{sys.executable}\n{source.read_text()}")
+    program.chmod(0o755)
+    return program

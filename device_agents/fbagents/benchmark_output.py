@@ -108,8 +108,8 @@ def parse_output(text: str) -> BenchmarkRun:
         line = raw.rstrip()
         line = line[_PREFIX.match(line).end() :]  # type: ignore[union-attr]  # it matches nothing, too
         try:
-            if found := _parse_delegate(line):
-                delegates[found] = None
+            if (found := _parse_delegates(line)) is not None:
+                delegates |= dict.fromkeys(found)
             elif _HEADER.fullmatch(line):
                 kinds.append("header")
             elif line.startswith("count="):
@@ -139,26 +139,30 @@ def parse_output(text: str) -> BenchmarkRun:
     return BenchmarkRun(warm_up, measured, summary.init_us, tuple(delegates))
 
 
-def _parse_delegate(line: str) -> Delegate | None:
+def _parse_delegates(line: str) -> tuple[Delegate, ...] | None:
+    """Return the delegate that a line tells of, none for XNNPACK as every new version applies it, and None otherwise.
+
+    XNNPACK runs on the CPU, as what it leaves does.
+    """
     if match := _APPLIED.fullmatch(line):
         if (match[2] == "completely") != (match[3] is None):
             raise ValueError("a graph that is partially executed has so many delegate kernels, a complete one not")
         if match[3] is None:
-            return Delegate(name=match[1], extent="completely")
-        return Delegate(name=match[1], extent="partially", detail=f"{int(match[3])} delegate kernels")
+            return (Delegate(name=match[1], extent="completely"),)
+        return (Delegate(name=match[1], extent="partially", detail=f"{int(match[3])} delegate kernels"),)
     if match := _NOT_APPLIED.fullmatch(line):
-        return Delegate(name=match[1], extent="not")
+        return (Delegate(name=match[1], extent="not"),)
     if match := _REPLACED.fullmatch(line):
         taken, nodes, partitions = (int(match[index]) for index in (1, 2, 4))
         if taken > nodes:
             raise ValueError("a delegate takes more nodes than there are")
-        if "xnnpack" in match[3].lower():  # runs on the CPU as what it leaves does; every new version applies it
-            return None
+        if "xnnpack" in match[3].lower():
+            return ()
         detail = f"{taken} of {nodes} nodes in {partitions} partitions"
         if not taken:
-            return Delegate(name=match[3], extent="not", detail=detail)
+            return (Delegate(name=match[3], extent="not", detail=detail),)
         whole = taken == nodes and partitions == 1
-        return Delegate(name=match[3], extent="completely" if whole else "partially", detail=detail)
+        return (Delegate(name=match[3], extent="completely" if whole else "partially", detail=detail),)
     return None
 
 

@@ -7,6 +7,7 @@ import math
 import os
 import sys
 import time
+from pathlib import Path
 
 given = dict(word.removeprefix("--").partition("=")[::2] for word in sys.argv[1:])
 style = given.get("stand_in_style", "2024")  # or 2019, litert
@@ -14,7 +15,7 @@ fault = given.get("stand_in_fault", "")
 
 
 def say(text: str) -> None:
-    print(text if style == "2019" else f"INFO: {text}", file=sys.stderr, flush=True)
+    sys.stderr.write(f"{text}\n" if style == "2019" else f"INFO: {text}\n")
 
 
 def result(text: str) -> None:
@@ -24,19 +25,18 @@ def result(text: str) -> None:
 say("STARTING!")
 say(f"Graph: [{given['graph']}]")
 if fault == "exit":
-    print("ERROR: Failed to apply GPU delegate.\nERROR: Benchmarking failed.", file=sys.stderr)
-    sys.exit(1)
+    sys.exit("ERROR: Failed to apply GPU delegate.\nERROR: Benchmarking failed.")
 if fault == "hang":
     time.sleep(60)
-from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.interpreter import Interpreter  # noqa: E402 - late, as the program loads its model late
 
 start = time.perf_counter_ns()
 interpreter = Interpreter(model_path=given["graph"], num_threads=int(given["num_threads"]))
 interpreter.allocate_tensors()
 init_us = (time.perf_counter_ns() - start) // 1000
 delegate = given.get("stand_in_delegate", "")
-if "changes_in" in given.get("stand_in_delegate_file", ""):
-    delegate = open(given["stand_in_delegate_file"]).read().strip()
+if "stand_in_delegate_file" in given:
+    delegate = Path(given["stand_in_delegate_file"]).read_text().strip()
 if delegate == "partially":
     say(
         "Explicitly applied GPU delegate, and the model graph will be partially executed by the delegate w/ 2 delegate "
@@ -70,14 +70,14 @@ def measure(runs: int, min_s: float) -> list[int]:
     if style != "2019":
         line += "".join(f" {name}={ordered[count * p // 100]}" for name, p in (("p5", 5), ("median", 50), ("p95", 95)))
     say(line.replace(f"avg={average:g}", "avg=nan") if fault == "nan" else line)
-    print(file=sys.stderr)
+    sys.stderr.write("\n")
     return samples_us
 
 
 warm = measure(int(given["warmup_runs"]), float(given["warmup_min_secs"]))
 timed = measure(int(given["num_runs"]), float(given["min_secs"]))
 if os.environ.get("STAND_IN_LOG"):
-    with open(os.environ["STAND_IN_LOG"], "a") as log:
+    with Path(os.environ["STAND_IN_LOG"]).open("a") as log:
         log.write(f"{sum(timed) / len(timed):g} {sorted(os.sched_getaffinity(0))} {given['num_threads']}\n")
 warm_us, us = sum(warm) / len(warm), sum(timed) / len(timed)
 if fault == "other":
