@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 import time
 from pathlib import Path
 
@@ -168,6 +169,29 @@ def read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:
         return b""
+
+
+def test_what_a_broken_connection_left_behind_is_ended(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_bytes(Path("/bin/sleep").read_bytes())
+    program.chmod(0o755)
+    pid = Path(f"{program}.pid")
+    first = subprocess.Popen(["sh", "-c", benchmark_agent.RUN, "sh", "60", str(pid), "", "--", str(program), "50"])
+    deadline = time.monotonic() + 10
+    while not (pid.exists() and pid.read_text().strip()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    left = int(pid.read_text())
+    first.kill()
+    first.wait()
+    assert str(program).encode() in read(Path(f"/proc/{left}/cmdline"))
+    transport = connect(load_profile("local"))
+    assert isinstance(transport, RunsPrograms)
+    done = transport.shell(
+        benchmark_agent.RUN, "60", str(pid), "", "A=b c", "--", "sh", "-c", 'echo "$A"', timeout_s=10
+    )
+    assert done[:2] == (0, "b c\n")
+    assert str(program).encode() not in read(Path(f"/proc/{left}/cmdline"))
 
 
 def test_requests_that_it_cannot_answer(benchmark_model: Path, model: Path) -> None:
