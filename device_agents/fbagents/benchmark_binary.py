@@ -77,9 +77,13 @@ class Benchmark:
 def benchmark_of(profile: Profile) -> Benchmark | None:
     """Return the binary of a profile, None where it has another agent. Raises ProfileError."""
     if profile.agent != NAME:
+        if profile.binary or profile.binary_arguments:
+            raise ProfileError(f"device {profile.name}: binary and binary_arguments go with agent = {NAME!r}")
         return None
-    if not profile.binary:
-        raise ProfileError(f"device {profile.name}: agent {NAME!r} needs binary, the path of the program")
+    if not profile.binary or profile.program:
+        raise ProfileError(
+            f"device {profile.name}: agent {NAME!r} needs binary, the path of the program, and no program"
+        )
     path = Path(profile.binary).expanduser()
     try:
         with path.open("rb") as file:

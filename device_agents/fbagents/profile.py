@@ -69,7 +69,7 @@ class Profile(pydantic.BaseModel):
     agent: Literal["python", "native", "benchmark_model"] = "python"
     python: str | None = None
     program: str | None = None
-    binary: Annotated[str | None, pydantic.Field(validate_default=True)] = None
+    binary: str | None = None
     binary_arguments: tuple[str, ...] = ()
     keep: bool = False
     cores: Annotated[str, pydantic.AfterValidator(_checked_cores)] | None = None
@@ -80,14 +80,6 @@ class Profile(pydantic.BaseModel):
     @classmethod
     def _added(cls, environment: dict[str, str]) -> dict[str, str]:
         return ENVIRONMENT | environment
-
-    @pydantic.field_validator("binary")
-    @classmethod
-    def _of_its_agent(cls, binary: str | None, info: pydantic.ValidationInfo) -> str | None:
-        is_benchmark = info.data.get("agent") == "benchmark_model"
-        if is_benchmark != bool(binary) or (is_benchmark and info.data.get("program")):
-            raise PydanticCustomError("of_its_agent", "goes with agent = 'benchmark_model', and without program")
-        return binary
 
     @pydantic.field_validator("phone")
     @classmethod

@@ -45,6 +45,8 @@ STEADY_PERCENT = 3.0
 WARM_UP_VISITS = 10
 RELOAD_VISITS = 14
 """Visits after which an operator is loaded anew: where a model lies in memory makes it faster or slower."""
+PROCESSES_PER_BLOCK = 16
+"""Visits of a program of others in one block: they take seconds each on a GPU."""
 FILES_AHEAD = 10
 """Model files that are written before the agent asks for them; more would fill the disk with networks."""
 CRASHES_PER_SUBJECT = 2
@@ -171,7 +173,7 @@ class _Run:
                 present = {key: left for key, left in wanted.items() if key in models.keys}
                 if present:
                     order = self._schedule.block(present, self._visit_s, self._blocks)
-                    self._block(agent, [key for key in order if key in models.keys], present, advance)
+                    self._blocks_of(agent, [key for key in order if key in models.keys], present, advance)
                 wanted = self._schedule.missing(counts, failed)
 
     def _load(self, models: LoadedModels, files: ModelFiles, wanted: Mapping[str, int]) -> list[str]:
@@ -238,6 +240,16 @@ class _Run:
             last_us |= now_us
             if not waiting:
                 break
+
+    def _blocks_of(self, agent: AgentClient, order: Sequence[str], wanted: Mapping[str, int], advance: Advance) -> None:
+        """Carry out an order as one block, or, where every visit is a process, as many that end when the time is up."""
+        if self._plan.agent is None:
+            self._block(agent, order, wanted, advance)
+            return
+        for start in range(0, len(order), PROCESSES_PER_BLOCK):
+            if not self._is_late():
+                missing = self._schedule.missing(self._content.counts, self._content.failed)
+                self._block(agent, order[start : start + PROCESSES_PER_BLOCK], missing, advance)
 
     def _block(self, agent: AgentClient, order: Sequence[str], wanted: Mapping[str, int], advance: Advance) -> None:
         """Carry out one schedule, with the device's state before and after it."""

@@ -48,14 +48,16 @@ def test_a_profile_file_may_name_the_binary(tmp_path: Path) -> None:
     benchmark = benchmark_of(load_profile(str(file)))
     assert benchmark is not None
     assert benchmark.arguments == (*DEFAULTS, "--use_gpu=true")
-    for wrong in (
-        'binary = "bm"',
-        'agent = "benchmark_model"',
-        'agent = "benchmark_model"\nbinary = "a"\nprogram = "b"',
+    needs = "needs binary, the path of the program, and no program"
+    for wrong, message in (
+        ('binary = "bm"', "binary and binary_arguments go with agent = 'benchmark_model'"),
+        ('binary_arguments = ["--use_gpu"]', "binary and binary_arguments go with agent = 'benchmark_model'"),
+        ('agent = "benchmark_model"', needs),
+        ('agent = "benchmark_model"\nbinary = "a"\nprogram = "b"', needs),
     ):
         file.write_text(f"{head}{wrong}\n")
-        with pytest.raises(ProfileError, match="binary: goes with agent = 'benchmark_model', and without program"):
-            load_profile(str(file))
+        with pytest.raises(ProfileError, match=message):
+            benchmark_of(load_profile(str(file)))
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,7 @@ def test_a_model_that_cannot_be_run_keeps_its_row_with_the_reason(
         (["--agent", "benchmark_model"], 2, "--agent benchmark_model needs --binary PATH"),
         (["--binary", "HERE"], 2, "--binary goes with --agent benchmark_model"),
         (["--binary-args", "--use_gpu=true"], 2, "--binary-args goes with --agent benchmark_model"),
-        (["--agent", "benchmark_model", "--binary", "/none"], 2, "does not exist"),
+        (["--agent", "benchmark_model", "--binary", "/none"], 2, "/none cannot be read: No such file"),
         (["--agent", "benchmark_model", "--binary", "HERE", "--binary-args", "use_gpu"], 2, "is no argument of"),
         (
             ["--agent", "benchmark_model", "--binary", "HERE", "--runtime", "onnxruntime"],

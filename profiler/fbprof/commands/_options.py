@@ -27,7 +27,7 @@ agent = click.option(
 )
 binary = click.option(
     "--binary",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     help="The benchmark_model for the device, a file of this machine.",
 )
 binary_args = click.option("--binary-args", help='Its arguments, such as "--use_gpu=true --num_runs=20".')
