@@ -53,15 +53,16 @@ else
 fi
 run=$!
 [ -z "$pid" ] || echo "$run" >"$pid"
-(
-  trap 'kill "$sleep"; exit' TERM
-  sleep "$deadline" & sleep=$!
-  wait "$sleep"
-  kill -KILL "$run"
-) </dev/null >/dev/null 2>&1 &
-guard=$!
+sleep=$(
+  (
+    sleep "$deadline" </dev/null >/dev/null 2>&1 &
+    echo "$!"
+    exec </dev/null >/dev/null 2>&1
+    wait "$!" && kill -KILL "$run"
+  ) &
+)
 wait "$run"; code=$?
-kill "$guard" 2>/dev/null
+kill "$sleep" 2>/dev/null
 exit "$code"
 """
 NO_TASKSET = 125

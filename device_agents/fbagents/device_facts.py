@@ -15,8 +15,9 @@ echo "system $(uname -s) $(uname -r) $(uname -m)"
 sed -n -e 's/^model name[[:space:]]*: */soc /p' -e 's/^Hardware[[:space:]]*: */soc /p' \
   -e 's/^Model[[:space:]]*: */soc /p' /proc/cpuinfo 2>/dev/null | head -n 1
 for cpu in /sys/devices/system/cpu/cpu[0-9]*; do
-  on=1; [ -r "$cpu/online" ] && read -r on <"$cpu/online"
-  khz=0; [ -r "$cpu/cpufreq/cpuinfo_max_freq" ] && read -r khz <"$cpu/cpufreq/cpuinfo_max_freq"
+  on=1; [ -r "$cpu/online" ] && { read -r on <"$cpu/online" || on=1; } 2>/dev/null
+  khz=0; file=$cpu/cpufreq/cpuinfo_max_freq
+  [ -r "$file" ] && { read -r khz <"$file" || khz=0; } 2>/dev/null
   echo "core ${cpu##*/cpu} $on $khz"
 done
 true
@@ -26,13 +27,13 @@ for cpu in /sys/devices/system/cpu/cpu[0-9]*; do
   file=$cpu/cpufreq/scaling_cur_freq
   [ -e "$file" ] || continue
   [ -r "$file" ] || { echo denied freq_khz; continue; }
-  read -r value 2>/dev/null <"$file" && echo "freq ${cpu##*/cpu} $value"
+  { read -r value <"$file"; } 2>/dev/null && echo "freq ${cpu##*/cpu} $value"
 done
 for zone in /sys/class/thermal/thermal_zone* /sys/class/power_supply/*; do
   [ -e "$zone/temp" ] || continue
   [ -r "$zone/temp" ] || { echo denied temperature_c; continue; }
-  kind=; [ -r "$zone/type" ] && read -r kind 2>/dev/null <"$zone/type"
-  read -r value 2>/dev/null <"$zone/temp" && echo "temp ${zone#/sys/class/} $value $kind"
+  kind=; [ -r "$zone/type" ] && { read -r kind <"$zone/type"; } 2>/dev/null
+  { read -r value <"$zone/temp"; } 2>/dev/null && echo "temp ${zone#/sys/class/} $value $kind"
 done
 sed -n 's/^MemAvailable: *\\([0-9]*\\) kB.*/memory \\1/p' /proc/meminfo 2>/dev/null
 true
