@@ -1,9 +1,11 @@
 """Options that several commands have: of a table that predicts, of the device it is held against, and what measures."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from fbprof import complete
 
@@ -48,3 +50,20 @@ def with_binary(profile: "Profile", agent: str | None, binary: Path | None, bina
     if agent is None:
         raise click.UsageError("--binary goes with --agent benchmark_model")
     return benchmark_binary.with_binary(profile, binary, binary_args or "")
+
+
+def check_benchmark(profiles: "Sequence[Profile]", runtime: str) -> None:
+    """Raise click.UsageError where benchmark_model cannot do what is asked for."""
+    if not any(profile.agent == "benchmark_model" for profile in profiles):
+        return
+    if runtime != "litert":
+        raise click.UsageError(f"benchmark_model runs models of litert, not of {runtime}: leave out --runtime")
+    context = click.get_current_context()
+    given = [
+        f"--{name}" for name in ("runs", "drop") if context.get_parameter_source(name) == ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise click.UsageError(
+            f"{' and '.join(given)} cannot be had of benchmark_model, which tells no single runs: say how many it "
+            'makes with --binary-args "--warmup_runs=2 --num_runs=10"'
+        )

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from click.core import ParameterSource
 
 from fbprof import complete
 from fbprof.commands import _options
@@ -177,7 +176,7 @@ def command(
     if keep:
         profiles = [profile.model_copy(update={"keep": True}) for profile in profiles]
     profiles = [_options.with_binary(profile, agent, binary, binary_args) for profile in profiles]
-    _check_benchmark(profiles, runtime)
+    _options.check_benchmark(profiles, runtime)
     check_devices(profiles)
     tables = _tables(profiles, output)
     format_of(runtime)  # an unknown runtime or precision is told before anything is done
@@ -225,23 +224,6 @@ def command(
     for job, lut in zip(jobs, luts, strict=True):
         if strict and lut.metadata.verdict == "do not use":
             raise CheckError(f"verdict: do not use {job.table}: {lut.metadata.warnings[0]}")
-
-
-def _check_benchmark(profiles: "Sequence[Profile]", runtime: str) -> None:
-    """Raise click.UsageError where benchmark_model cannot do what is asked for."""
-    if not any(profile.agent == "benchmark_model" for profile in profiles):
-        return
-    if runtime != "litert":
-        raise click.UsageError(f"benchmark_model runs models of litert, not of {runtime}: leave out --runtime")
-    context = click.get_current_context()
-    given = [
-        f"--{name}" for name in ("runs", "drop") if context.get_parameter_source(name) == ParameterSource.COMMANDLINE
-    ]
-    if given:
-        raise click.UsageError(
-            f"{' and '.join(given)} cannot be had of benchmark_model, which tells no single runs: say how many it "
-            'makes with --binary-args "--warmup_runs=2 --num_runs=10"'
-        )
 
 
 def _attached() -> "list[Profile]":
