@@ -7,6 +7,8 @@ single ones (docs/benchmark-model.md). So everything above measures with it as w
 import hashlib
 import json
 import math
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,7 +25,7 @@ from fbagents.protocol import PROTOCOL, Delegate
 from fbagents.transports import RunsPrograms, Transport
 from fbagents.transports._remote import how_it_ended, last_words
 from fbbase.errors import StorageError
-from fbbase.files import write_text
+from fbbase.files import storage_errors, write_text
 
 FACTS_TIMEOUT_S = 30.0
 GRACE_S = 10.0
@@ -69,7 +71,10 @@ NO_TASKSET = 125
 
 
 class BenchmarkTransport:
-    """A transport whose agent is this module: the device gets the program and the models, and runs the program."""
+    """A transport whose agent is this module: the device gets the program and the models, and runs the program.
+
+    A process opens its model at every visit, so that a file that others may delete once it is loaded is copied here.
+    """
 
     def __init__(self, transport: Transport, profile: Profile) -> None:
         if not isinstance(transport, RunsPrograms):
@@ -78,14 +83,20 @@ class BenchmarkTransport:
         assert benchmark is not None
         self._transport, self._shell, self._profile, self._benchmark = transport, transport, profile, benchmark
         self.copies = transport.copies
+        self._folder = None if transport.copies else tempfile.TemporaryDirectory(prefix="fbprof-")
 
     def push(self, path: Path) -> str:
-        """Make a file available on the device."""
-        return self._transport.push(path)
+        """Make a file available on the device, and keep it there."""
+        if self._folder is None:
+            return self._transport.push(path)
+        kept = Path(self._folder.name) / path.name
+        with storage_errors(kept):
+            shutil.copyfile(path, kept)
+        return self._transport.push(kept)
 
     def send(self, content: Content, write: Write) -> str:
         """Do the same: no agent runs there that could write."""
-        return self._transport.push(content.path)
+        return self.push(content.path)
 
     def start(self, options: Sequence[str]) -> "BenchmarkChannel":
         """Send the program and look at the device."""
@@ -94,6 +105,8 @@ class BenchmarkTransport:
     def close(self) -> None:
         """Release the device."""
         self._transport.close()
+        if self._folder is not None:
+            self._folder.cleanup()
 
 
 class BenchmarkChannel:

@@ -14,6 +14,7 @@ from fbagents.agent import AgentClient, Planned
 from fbagents.benchmark_binary import with_binary
 from fbagents.device_facts import FACTS, Facts, parse_facts, parse_state
 from fbagents.errors import AgentReplyError, AgentTimeoutError, DeviceError
+from fbagents.pieces import Content
 from fbagents.profile import Profile, load_profile
 from fbagents.protocol import Delegate
 from fbagents.transports import RunsPrograms, Transport, connect
@@ -64,6 +65,21 @@ def test_a_visit_is_one_process_whose_average_is_the_sample(
     assert all(visit.cpu_ns is None for visit in visits)
     assert all(rest.endswith(" 2") for _, rest in told)  # threads
     transport.close()
+
+
+def test_a_model_stays_although_its_file_is_deleted_once_it_is_loaded(
+    benchmark_model: Path, model: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "model.tflite"
+    copy.write_bytes(model.read_bytes())
+    transport = connect(local(benchmark_model))
+    with AgentClient(transport) as agent:
+        remote = Path(transport.send(Content(copy), agent.write))
+        agent.load("m", str(remote), "litert", SPEC.input_shape)
+        copy.unlink()
+        assert len(list(agent.run([Planned("m", 1)]))) == 1
+    transport.close()
+    assert not remote.parent.exists()
 
 
 def connect_local() -> AgentClient:
