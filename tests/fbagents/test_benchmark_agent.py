@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,22 @@ def local(binary: Path, arguments: str = "", **changes: object) -> Profile:
     return with_binary(load_profile("local").model_copy(update=changes), binary, QUICK + arguments)
 
 
+OPEN: list[Transport] = []
+
+
+def opened(profile: Profile) -> Transport:
+    """Connect; what is connected is closed after the test."""
+    OPEN.append(connect(profile))
+    return OPEN[-1]
+
+
+@pytest.fixture(autouse=True)
+def closing() -> Iterator[None]:
+    yield
+    while OPEN:
+        OPEN.pop().close()
+
+
 def load(agent: AgentClient, transport: Transport, model: Path) -> tuple[Delegate, ...]:
     return agent.load("m", transport.push(model), "litert", SPEC.input_shape).delegates
 
@@ -47,7 +64,7 @@ def test_a_visit_is_one_process_whose_average_is_the_sample(
 ) -> None:
     log = tmp_path / "log"
     environment = load_profile("local").environment | {"STAND_IN_LOG": str(log)}
-    transport = connect(local(benchmark_model, f"--stand_in_style={style}", environment=environment))
+    transport = opened(local(benchmark_model, f"--stand_in_style={style}", environment=environment))
     with AgentClient(transport, threads=2) as agent:
         with connect_local() as own:
             assert (agent.hello.soc, agent.hello.system) == (own.hello.soc, own.hello.system)
@@ -72,7 +89,7 @@ def test_a_model_stays_although_its_file_is_deleted_once_it_is_loaded(
 ) -> None:
     copy = tmp_path / "model.tflite"
     copy.write_bytes(model.read_bytes())
-    transport = connect(local(benchmark_model))
+    transport = opened(local(benchmark_model))
     with AgentClient(transport) as agent:
         remote = Path(transport.send(Content(copy), agent.write))
         agent.load("m", str(remote), "litert", SPEC.input_shape)
@@ -90,7 +107,7 @@ def test_a_process_is_bound_to_cores_and_says_so(benchmark_model: Path, model: P
     last = max(os.sched_getaffinity(0))
     log = tmp_path / "log"
     profile = local(benchmark_model, environment={"STAND_IN_LOG": str(log)})
-    transport = connect(profile)
+    transport = opened(profile)
     with AgentClient(transport, cores=str(last)) as agent:
         assert agent.hello.cores == (last,)
         assert agent.state().affinity == (last,)
@@ -100,7 +117,7 @@ def test_a_process_is_bound_to_cores_and_says_so(benchmark_model: Path, model: P
 
 def test_cores_that_are_not_there_are_refused(benchmark_model: Path) -> None:
     with pytest.raises(DeviceError, match=r"cannot bind benchmark_model to cores 900 of local.*leave out --cores"):
-        AgentClient(connect(local(benchmark_model)), cores="900")
+        AgentClient(opened(local(benchmark_model)), cores="900")
 
 
 def test_without_taskset_cores_are_refused(
@@ -112,7 +129,7 @@ def test_without_taskset_cores_are_refused(
         )
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(DeviceError, match=r"cannot bind benchmark_model to cores 0: local has no taskset"):
-        AgentClient(connect(local(benchmark_model)), cores="0")
+        AgentClient(opened(local(benchmark_model)), cores="0")
 
 
 @pytest.mark.parametrize(
@@ -135,7 +152,7 @@ def test_without_taskset_cores_are_refused(
 def test_what_delegates_do_is_told(
     arguments: str, delegates: tuple[Delegate, ...], benchmark_model: Path, model: Path
 ) -> None:
-    transport = connect(local(benchmark_model, arguments))
+    transport = opened(local(benchmark_model, arguments))
     with AgentClient(transport) as agent:
         assert load(agent, transport, model) == delegates
 
@@ -143,7 +160,7 @@ def test_what_delegates_do_is_told(
 def test_delegates_that_change_are_an_error(benchmark_model: Path, model: Path, tmp_path: Path) -> None:
     state = tmp_path / "state"
     state.write_text("completely")
-    transport = connect(local(benchmark_model, f"--stand_in_delegate_file={state}"))
+    transport = opened(local(benchmark_model, f"--stand_in_delegate_file={state}"))
     with AgentClient(transport) as agent:
         load(agent, transport, model)
         state.write_text("not")
@@ -162,7 +179,7 @@ def test_delegates_that_change_are_an_error(benchmark_model: Path, model: Path, 
 def test_what_a_process_printed_is_kept_where_it_is_of_no_use(
     fault: str, message: str, kept: str, benchmark_model: Path, model: Path, cache: Path
 ) -> None:
-    transport = connect(local(benchmark_model, f"--stand_in_fault={fault}"))
+    transport = opened(local(benchmark_model, f"--stand_in_fault={fault}"))
     with pytest.raises(AgentReplyError, match=message) as caught, AgentClient(transport) as agent:
         load(agent, transport, model)
     path = Path(re.search(r"is in (\S+\.txt)", str(caught.value))[1])  # type: ignore[index]
@@ -172,7 +189,7 @@ def test_what_a_process_printed_is_kept_where_it_is_of_no_use(
 
 def test_a_process_that_hangs_is_ended(benchmark_model: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fbagents.agent.LOAD_TIMEOUT_S", 0.5)
-    transport = connect(local(benchmark_model, "--stand_in_fault=hang"))
+    transport = opened(local(benchmark_model, "--stand_in_fault=hang"))
     start = time.monotonic()
     with pytest.raises(AgentTimeoutError, match=r"did not finish within 1 s.* is in "), AgentClient(transport) as agent:
         load(agent, transport, model)
@@ -211,7 +228,7 @@ def test_what_a_broken_connection_left_behind_is_ended(tmp_path: Path) -> None:
 
 
 def test_requests_that_it_cannot_answer(benchmark_model: Path, model: Path) -> None:
-    transport = connect(local(benchmark_model))
+    transport = opened(local(benchmark_model))
     with AgentClient(transport) as agent:
         with pytest.raises(AgentReplyError, match="runs models of litert, not of onnxruntime"):
             agent.load("m", str(model), "onnxruntime", SPEC.input_shape)
@@ -226,10 +243,10 @@ def test_a_program_that_cannot_be_run_is_told(tmp_path: Path, benchmark_model: P
     plain = tmp_path / "plain"
     plain.write_bytes(benchmark_model.read_bytes())
     with pytest.raises(DeviceError, match=r"plain is not executable: chmod \+x"):
-        AgentClient(connect(local(plain)))
+        AgentClient(opened(local(plain)))
     plain.write_bytes(b"#!/no/such/interpreter\n")
     plain.chmod(0o755)
-    transport = connect(local(plain))
+    transport = opened(local(plain))
     with (
         pytest.raises(DeviceError, match=r"plain cannot be run on local .*a program for Android does not run on Linux"),
         AgentClient(transport) as agent,
