@@ -54,8 +54,9 @@ class Profile(pydantic.BaseModel):
 
     `address` is the transport's own (a host, a serial number, a port) and checked by it; `folder` is where the agent
     and its models lie on the device; `python` runs the Python agent there. `program` is an agent that lies on the
-    device already. `keep` leaves what was pushed there for the next run. `cores` are those to bind the agent to unless
-    others are asked for. `phone` is for phones over adb.
+    device already. `binary` and `binary_arguments` are of the agent `benchmark_model` (docs/benchmark-model.md). `keep`
+    leaves what was pushed there for the next run. `cores` are those to bind the agent to unless others are asked for.
+    `phone` is for phones over adb.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
@@ -65,9 +66,11 @@ class Profile(pydantic.BaseModel):
     transport: str
     address: dict[str, str | int | float | bool] = {}
     folder: str | None = None
-    agent: Literal["python", "native"] = "python"
+    agent: Literal["python", "native", "benchmark_model"] = "python"
     python: str | None = None
     program: str | None = None
+    binary: str | None = None
+    binary_arguments: tuple[str, ...] = ()
     keep: bool = False
     cores: Annotated[str, pydantic.AfterValidator(_checked_cores)] | None = None
     phone: PhoneConditions | None = None
@@ -107,7 +110,7 @@ def load_profile(name: str) -> Profile:
 
 def with_agent_for(profile: Profile, runtime: str) -> Profile:
     """Return the profile with an agent that can run a runtime: TorchScript needs the Python agent."""
-    if runtime != "torch" or profile.agent == "python" or profile.program is not None:
+    if runtime != "torch" or profile.agent != "native" or profile.program is not None:
         return profile
     return profile.model_copy(update={"agent": "python"})
 

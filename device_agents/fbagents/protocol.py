@@ -53,10 +53,28 @@ class Hello(_Reply):
     recorded_at: _Name | None = None
 
 
+class Delegate(pydantic.BaseModel):
+    """How much of a model a delegate executes, the rest being left to the CPU; `detail` is what is counted.
+
+    `untold` is one that was asked for, and of which nothing is told.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="ignore")
+
+    name: _Name
+    extent: Literal["completely", "partially", "not", "untold"]
+    detail: _Name = ""
+
+    def __str__(self) -> str:
+        how = {"partially": "only partially", "not": "not at all", "untold": "not told"}.get(self.extent, self.extent)
+        return f"{self.name} delegate: {how}" + (f", {self.detail}" if self.detail else "")
+
+
 class Loaded(_Reply):
     """A model is loaded and ran once on the test input; the sums let a host compare outputs across devices.
 
-    `memory_bytes` is by how much the agent grew, None where the system does not tell.
+    `memory_bytes` is by how much the agent grew, None where the system does not tell. `outputs` is 0 for an agent that
+    sees none (`benchmark_model`), and `delegates` are those that it speaks of.
     """
 
     event: Literal["loaded"]
@@ -66,6 +84,7 @@ class Loaded(_Reply):
     outputs: int
     output_sum: float
     output_abs_sum: float
+    delegates: Annotated[tuple[Delegate, ...], pydantic.Field(max_length=100)] = ()
 
 
 class Written(_Reply):

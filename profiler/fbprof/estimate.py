@@ -14,6 +14,7 @@ from fblut.interpolate import Interpolation
 from fblut.table import NORMAL_95, Lut, Metadata, Row
 from fbprof.calibrate import MIN_NETWORKS, Calibration, calibrate
 from fbprof.conditions import describe_conditions
+from fbprof.delegates import describe_delegates
 from fbprof.grid import planned_operators
 from fbprof.journal import JournalContent
 from fbprof.samples import Samples, usable_samples
@@ -45,7 +46,7 @@ def estimate(
     samples = usable_samples(content, correct_drift)
     rows: dict[str, Row] = {}
     for spec in planned_operators(space, content.start.identity.get("grid_points")):
-        row = _row(spec, samples, content.failed)
+        row = _row(spec, samples, content.failed, describe_delegates(content, spec.key()))
         if row is not None:
             notes = "; ".join(content.fallbacks.get(spec.key(), ()))
             rows[spec.key()] = replace(row, notes=notes) if notes and row.status == "ok" else row
@@ -88,7 +89,7 @@ def latency_of(loads: Sequence[Sequence[float]]) -> tuple[float, tuple[float, fl
     return statistics.median(visits), median_interval(visits)
 
 
-def _row(spec: OpSpec, samples: Samples, failed: Mapping[str, str]) -> Row | None:
+def _row(spec: OpSpec, samples: Samples, failed: Mapping[str, str], notes: str) -> Row | None:
     """Return an operator's row as it was timed alone, None where it has not been visited."""
     key = spec.key()
     preempted = samples.preempted[key]
@@ -113,6 +114,7 @@ def _row(spec: OpSpec, samples: Samples, failed: Mapping[str, str]) -> Row | Non
         isolated_us=latency_us,
         isolated_low_us=low,
         isolated_high_us=high,
+        notes=notes,
     )
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 import pydantic
 
 from fbagents.cores import check_cores
-from fbagents.protocol import Hello, Loaded, State
+from fbagents.protocol import Delegate, Hello, Loaded, State
 from fbbase.files import storage_errors
 from fbprof.errors import JournalError
 from fbprof.visits import Visited, Visits
@@ -89,7 +89,8 @@ class JournalContent:
     """Everything a journal holds, by kind; `good_bytes` is where a torn last line begins, if there is one.
 
     `visits` are those that count, in order of time, and `load_numbers` says which load of its model each was visited
-    in; `counts` is their number by key, `loads` how often each model was loaded.
+    in; `counts` is their number by key, `loads` how often each model was loaded, and `delegates` what was told at that
+    of the delegates that run it: more than one text where they changed.
     """
 
     start: Start
@@ -101,6 +102,7 @@ class JournalContent:
     failed: dict[str, str] = field(default_factory=dict)
     fallbacks: dict[str, tuple[str, ...]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
+    delegates: dict[str, dict[tuple[Delegate, ...], None]] = field(default_factory=dict)
     warm_up_visits: int = 0
     good_bytes: int = 0
 
@@ -123,6 +125,7 @@ class JournalContent:
                 self.fallbacks[record.key] = record.fallbacks
             case ModelLoaded():
                 self.loads[record.key] += 1
+                self.delegates.setdefault(record.key, {})[record.loaded.delegates] = None
             case Start():
                 pass
 
@@ -242,9 +245,9 @@ def _check_same_run(path: Path, theirs: dict[str, Any], ours: dict[str, Any]) ->
 
 def _refuse_differences(path: Path, theirs: dict[str, Any], ours: dict[str, Any], what: str) -> None:
     differences = [
-        f"{name} {json.dumps(theirs.get(name))} there, {json.dumps(ours[name])} {what}"
-        for name in ours
-        if theirs.get(name) != ours[name]
+        f"{name} {json.dumps(theirs.get(name))} there, {json.dumps(ours.get(name))} {what}"
+        for name in ours | theirs
+        if theirs.get(name) != ours.get(name)
     ]
     if differences:
         raise JournalError(

@@ -47,6 +47,8 @@ STEADY_PERCENT = 3.0
 WARM_UP_VISITS = 10
 RELOAD_VISITS = 14
 """Visits after which an operator is loaded anew: where a model lies in memory makes it faster or slower."""
+PROCESSES_PER_BLOCK = 16
+"""Visits of a program of others in one block: they take seconds each on a GPU."""
 FILES_AHEAD = 10
 """Model files that are written before the agent asks for them; more would fill the disk with networks."""
 CRASHES_PER_SUBJECT = 2
@@ -173,7 +175,7 @@ class _Run:
                 present = {key: left for key, left in wanted.items() if key in models.keys}
                 if present:
                     order = self._schedule.block(present, self._visit_s, self._blocks)
-                    self._block(agent, [key for key in order if key in models.keys], present, advance)
+                    self._blocks_of(agent, [key for key in order if key in models.keys], present, advance)
                 wanted = self._schedule.missing(counts, failed)
 
     def _load(self, models: LoadedModels, files: ModelFiles, wanted: Mapping[str, int]) -> list[str]:
@@ -200,7 +202,12 @@ class _Run:
         return new
 
     def _reload(self, models: LoadedModels, wanted: Mapping[str, int]) -> list[str]:
-        """Load operators anew that have been where they are for RELOAD_VISITS, and return them."""
+        """Load operators anew that have been where they are for RELOAD_VISITS, and return them.
+
+        Another program than ours loads a model for every visit.
+        """
+        if self._plan.agent is not None:
+            return []
         due = [k for k in wanted if self._since_load[k] >= RELOAD_VISITS and k in models.keys and not is_network_key(k)]
         return [key for due_key in due for key in self._load_one(models, due_key)]
 
@@ -222,7 +229,12 @@ class _Run:
         return [] if key in self._content.failed else [key]
 
     def _warm_up(self, agent: AgentClient, keys: Sequence[str]) -> None:
-        """Visit models until each is steady: a visit is not faster any more than the one before."""
+        """Visit models until each is steady: a visit is not faster any more than the one before.
+
+        Another program than ours warms up at every visit.
+        """
+        if self._plan.agent is not None:
+            return
         waiting, last_us = list(keys), dict[str, float]()
         for _ in range(WARM_UP_VISITS):
             now_us: dict[str, float] = {}
@@ -233,12 +245,22 @@ class _Run:
             if not waiting:
                 break
 
+    def _blocks_of(self, agent: AgentClient, order: Sequence[str], wanted: Mapping[str, int], advance: Advance) -> None:
+        """Carry out an order as one block, or, where every visit is a process, as many that end when the time is up."""
+        if self._plan.agent is None:
+            self._block(agent, order, wanted, advance)
+            return
+        for start in range(0, len(order), PROCESSES_PER_BLOCK):
+            if not self._is_late():
+                missing = self._schedule.missing(self._content.counts, self._content.failed)
+                self._block(agent, order[start : start + PROCESSES_PER_BLOCK], missing, advance)
+
     def _block(self, agent: AgentClient, order: Sequence[str], wanted: Mapping[str, int], advance: Advance) -> None:
         """Carry out one schedule, with the device's state before and after it."""
         left = dict(wanted)
         self._writer.append(StateRead(state=agent.state()))
         for key, visit in self._visits(agent, order, warm_up=False):
-            self._visit_s[key] = sum(visit.wall_ns) / 1e9
+            self._visit_s[key] = max(sum(visit.wall_ns) / 1e9, self._plan.visit_min_s)
             self._since_load[key] += 1
             if left.get(key, 0) > 0:
                 left[key] -= 1

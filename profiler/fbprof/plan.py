@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
+from fbagents.benchmark_binary import benchmark_of
+from fbagents.profile import Profile
+from fbbase.errors import FbError
 from fblut.table import Metadata
 from fbprof.grid import most_points, planned_operators
 from fbprof.subject import Subject, network, operator
@@ -46,7 +49,8 @@ class Plan:
     Everything is visited MIN_ROUNDS times, then what is not yet known within ±`ci_percent` again, at most `rounds`
     times and for `max_time_s` seconds. `memory_bytes` bounds what is loaded at once; None is half of what is free.
     `cores` is a text that `check_cores` returned: numbers, or a word that the device resolves. `grid_points` says that
-    the operators are a grid (`fbprof.grid`).
+    the operators are a grid (`fbprof.grid`). `agent` names a program of others that measures (`with_agent`), which
+    takes `visit_min_s` seconds or more for a visit; None is an agent of ours.
     """
 
     space: str
@@ -66,10 +70,13 @@ class Plan:
     memory_bytes: int | None = None
     before: Before = "others"
     grid_points: int | None = None
+    agent: str | None = None
+    visit_min_s: float = 0.0
 
     def identity(self) -> dict[str, object]:
         """Return what a journal must agree with to be continued; more visits and networks may be asked for."""
         keys = "\n".join(spec.key() for spec in self.operators)
+        optional = {"grid_points": self.grid_points, "agent": self.agent}
         return {
             "space": self.space,
             "device": self.device,
@@ -82,7 +89,7 @@ class Plan:
             "before": self.before,
             "seed": self.seed,
             "operators_sha256": hashlib.sha256(keys.encode()).hexdigest(),
-        } | ({} if self.grid_points is None else {"grid_points": self.grid_points})
+        } | {name: value for name, value in optional.items() if value is not None}
 
     @property
     def subjects(self) -> list[Subject]:
@@ -98,6 +105,8 @@ class Plan:
     def timing(self) -> str:
         """The timing context in words, as the table records it."""
         order = "random interleaved rounds" if self.before == "others" else "all visits of a block in a row"
+        if self.agent is not None:
+            return f"a process of benchmark_model for each visit, whose average inference is the one sample, {order}"
         return f"{self.runs} runs in a row, first {self.dropped} dropped, {order}"
 
     def estimated_s(self) -> float:
@@ -106,12 +115,39 @@ class Plan:
 
         timed = Counter(spec for subject in self.subjects for spec in subject.specs)
         once = sum(times * (count_spec(s).macs / ASSUMED_MACS_PER_S + ASSUMED_OVERHEAD_S) for s, times in timed.items())
-        return (self.min_rounds + 1) * self.runs * once
+        return (self.min_rounds + 1) * (self.runs * once + self.visit_min_s * len(self.subjects))
 
 
 def timing_of(metadata: Metadata) -> tuple[int, int]:
     """Return the runs per visit of a table and how many of them were dropped; the defaults where it does not say."""
     return metadata.runs or DEFAULT_RUNS, DEFAULT_DROPPED if metadata.dropped is None else metadata.dropped
+
+
+def with_agent(plan: Plan, profile: Profile) -> Plan:
+    """Return a plan as the agent of a profile carries it out: `benchmark_model` gives a visit one sample, the average.
+
+    Raises ProfileError where its binary cannot be read.
+    """
+    benchmark = benchmark_of(profile)
+    if benchmark is None:
+        return plan
+    return replace(plan, runs=1, dropped=0, agent=benchmark.agent, visit_min_s=benchmark.visit_min_s)
+
+
+def check_agent(metadata: Metadata, profile: Profile) -> None:
+    """Raise FbError where a table was measured with benchmark_model and a profile does not do the same, or vice versa.
+
+    One average of many inferences in a process of its own is another context than a few runs after other models.
+    """
+    benchmark = benchmark_of(profile)
+    ours = benchmark.agent if benchmark else None
+    theirs = metadata.agent if metadata.agent.startswith("benchmark_model ") else None
+    if ours != theirs:
+        raise FbError(
+            f"the table was measured with {theirs or 'an agent of fbprof'}, and this device would be with "
+            f"{ours or 'an agent of fbprof'}: their times differ, so give the same program and arguments (--agent, "
+            "--binary, --binary-args), or measure the table again"
+        )
 
 
 def references(operators: Sequence[OpSpec], count: int = REFERENCES) -> list[OpSpec]:

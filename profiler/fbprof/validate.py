@@ -24,7 +24,15 @@ from fbprof.estimate import latency_of
 from fbprof.grid import planned_operators
 from fbprof.journal import JournalContent
 from fbprof.networks_file import MeasuredNetwork, write_networks
-from fbprof.plan import Plan, calibration_networks, references, timing_of, zoo_choices
+from fbprof.plan import (
+    Plan,
+    calibration_networks,
+    check_agent,
+    references,
+    timing_of,
+    with_agent,
+    zoo_choices,
+)
 from fbprof.samples import Samples, usable_samples
 from fbprof.subject import network
 from fbspace.architecture import ZOO, load_architecture
@@ -139,8 +147,9 @@ def validation_plan(
             "or make the table again with fbprof fit --runtime"
         )
     format_for(metadata.runtime, metadata.precision)
+    check_agent(metadata, profile)
     runs, dropped = timing_of(metadata)
-    return Plan(
+    plan = Plan(
         space=metadata.space,
         device=profile.name,
         runtime=metadata.runtime,
@@ -155,6 +164,7 @@ def validation_plan(
         rounds=rounds,
         max_time_s=max_time_s,
     )
+    return with_agent(plan, profile)
 
 
 def evaluate(

@@ -12,6 +12,7 @@ import numpy as np
 from fblut.check import half_width_percent
 from fblut.table import Lut
 from fbprof.conditions import affinities, clocks_ghz, temperatures_c
+from fbprof.delegates import describe_delegates, without_delegate
 from fbprof.journal import JournalContent
 from fbprof.samples import Samples
 from fbprof.subject import is_network_key
@@ -77,6 +78,21 @@ def _failed(evidence: _Evidence) -> Iterator[Concern]:
             len(failed) > FAILED_SHARE * len(rows),
             f"{len(failed)} of {len(rows)} operators could not be measured ({failed[0].notes}): "
             "see the notes in the table; a search needs every operator of its space",
+        )
+
+
+def _delegates(evidence: _Evidence) -> Iterator[Concern]:
+    content = evidence.content
+    measured = [key for key in content.loads if content.counts[key]]
+    partly = {key: notes for key in measured if (notes := describe_delegates(content, key))}
+    if partly:
+        outside = [key for key in measured if without_delegate(content, key)]
+        key, notes = next(iter(partly.items()))
+        on_cpu = f", {len(outside)} of them not at all as far as is told" if outside else ""
+        yield Concern(
+            len(outside) > FAILED_SHARE * len(measured),
+            f"{len(partly)} of {len(measured)} models do not run completely on the delegate{on_cpu} ({key}: {notes}): "
+            "the rest runs on the CPU; see the notes in the table, and the device's own log for what it refuses",
         )
 
 
@@ -172,6 +188,7 @@ def _networks(evidence: _Evidence) -> Iterator[Concern]:
 RULES: tuple[Callable[[_Evidence], Iterator[Concern]], ...] = (
     _replayed,
     _failed,
+    _delegates,
     _drift,
     _throttling,
     _preemption,

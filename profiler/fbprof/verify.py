@@ -19,7 +19,7 @@ from fblut.table import Lut, Prediction
 from fbprof.errors import MeasurementError
 from fbprof.estimate import median_interval
 from fbprof.measure import check_runtime
-from fbprof.plan import shuffled, timing_of
+from fbprof.plan import check_agent, shuffled, timing_of
 from fbprof.samples import usable_samples_us
 from fbspace.architecture import Architecture
 
@@ -73,6 +73,7 @@ def verify(architecture: Architecture, lut: Lut, profile: Profile, rounds: int, 
     specs = [spec for spec in architecture.specs(space) if not spec.is_identity]
     lut.require(specs, f"network {architecture.name}")
     metadata = lut.metadata
+    check_agent(metadata, profile)
     format_name = format_of(metadata.runtime)
     suffix = load_format(format_name).SUFFIX
     models = {NETWORK: export_network(architecture, format_name, metadata.precision, seed=seed)}

@@ -1,6 +1,7 @@
 """The adb transport against Debian's real adbd: outputs, shell v2, hostile names, keys, and connections that break."""
 
 import contextlib
+import hashlib
 import io
 import os
 import resource
@@ -119,6 +120,25 @@ def test_the_agents_contract_holds_and_outputs_are_as_on_this_machine(
     assert loaded_sums(transport, models["litert"], "litert") == loaded_sums(local, models["litert"], "litert")
     transport.close()
     assert list(phone.device.iterdir()) == []
+
+
+def test_benchmark_model_measures_over_adb(phone: Phone, space: str, tmp_path: Path, benchmark_model: Path) -> None:
+    device = write_profile(tmp_path / "phone.toml", phone.profile(cores="0"))
+    command = ["measure", "--device", device, "--space", space, "--agent", "benchmark_model", "--calibrate", "0"]
+    command += ["--binary", str(benchmark_model), "--rounds", "1", "-o", str(tmp_path / "t.csv")]
+    arguments = "--warmup_runs=1 --warmup_min_secs=0 --num_runs=5 --min_secs=0 --use_gpu=true"
+    assert run(fbprof, [*command, "--binary-args", arguments]) == 0
+    lut = read_lut(tmp_path / "t.csv")
+    assert lut.missing(load_space(space).operators()) == []
+    assert lut.metadata.agent == f"benchmark_model sha256:{sha256(benchmark_model)[:12]} {arguments}"
+    assert lut.metadata.cores == "0"
+    assert {row.notes for row in lut.rows.values()} == {"GPU delegate: not told"}
+    assert lut.metadata.verdict == "do not use"  # the stand-in has no GPU
+    assert list(phone.device.iterdir()) == []
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_measuring_over_adb_gives_a_table_and_the_same_outputs(phone: Phone, space: str, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from fbagents.pieces import Content, Write
 from fbbase.plugins import PluginFolder
@@ -51,7 +51,32 @@ class Transport(Protocol):
         ...
 
 
+class Finished(NamedTuple):
+    """How a script ended: its exit code, what it printed (the first 64 KiB), and its last words on stderr."""
+
+    code: int
+    stdout: str
+    words: str
+
+
+@runtime_checkable
+class RunsPrograms(Protocol):
+    """What a transport offers beside, where its device runs programs of others: it is optional."""
+
+    def install(self, program: Path) -> str:
+        """Make a program available, prepare the device for it, and return its path there. Raises DeviceError."""
+        ...
+
+    def shell(self, script: str, *arguments: str, timeout_s: float) -> Finished:
+        """Run a constant POSIX shell script; data are its arguments. Raises ConnectionLostError, AgentTimeoutError."""
+        ...
+
+
 def connect(profile: "Profile") -> Transport:
-    """Connect to a device. Raises DeviceError, UnknownNameError for an unknown transport."""
+    """Connect to a device. Raises DeviceError, UnknownNameError for an unknown transport, ProfileError."""
     transport: Transport = TRANSPORTS.load(profile.transport).connect(profile)
-    return transport
+    if profile.agent != "benchmark_model":
+        return transport
+    from fbagents.benchmark_agent import BenchmarkTransport
+
+    return BenchmarkTransport(transport, profile)

@@ -7,10 +7,11 @@ from typing import IO
 
 from fbagents.errors import AgentLostError, AgentTimeoutError, ConnectionLostError
 from fbagents.protocol import MAX_LINE_BYTES
+from fbagents.transports import Finished
 from fbagents.transports._adb_address import Address
 from fbagents.transports._adb_link import LinkError, Shell, Streams
 from fbagents.transports._adb_route import Route
-from fbagents.transports._remote import Finished, cannot_be_run, how_it_ended, last_words, reopened
+from fbagents.transports._remote import cannot_be_run, how_it_ended, last_words, reopened
 
 END_TIMEOUT_S = 2.0
 STDOUT_BYTES = 1 << 16

@@ -11,7 +11,8 @@ from typing import IO, Annotated
 import pydantic
 
 from fbagents.errors import AgentLostError, AgentTimeoutError, ConnectionLostError, DeviceError, UnreachableError
-from fbagents.transports._remote import Finished, cannot_be_run, how_it_ended, last_words, reopened
+from fbagents.transports import Finished
+from fbagents.transports._remote import cannot_be_run, how_it_ended, last_words, reopened
 from fbagents.transports.local import ProcessChannel
 
 OPTIONS = {

@@ -6,14 +6,14 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple, Protocol
+from typing import IO, Protocol
 
 from fbagents import bundle
 from fbagents.bundle import Bundle
 from fbagents.errors import AgentReplyError, DeviceError, ProfileError, UnreachableError
 from fbagents.pieces import Content, Places, Write
 from fbagents.profile import Profile
-from fbagents.transports import Channel
+from fbagents.transports import Channel, Finished
 from fbagents.transports.local import agent_script
 
 COMMAND_TIMEOUT_S = 30.0
@@ -89,14 +89,6 @@ wait $!
 REMOVE = 'rm -rf -- "$@"'
 
 
-class Finished(NamedTuple):
-    """How a script ended: its exit code, what it printed (the first 64 KiB), and its last words on stderr."""
-
-    code: int
-    stdout: str
-    words: str
-
-
 class Connection(Protocol):
     """One way to a device, shared by all commands and opened again when it broke; prints as the device's address."""
 
@@ -157,6 +149,20 @@ class RemoteTransport:
 
     def push(self, path: Path) -> str:
         """Copy a file under the hash of its content, unless it is there whole."""
+        return self._place(path)
+
+    def install(self, program: Path) -> str:
+        """Copy a program likewise, and prepare the device."""
+        remote = self._place(program, mode="700")
+        self._begin()
+        return remote
+
+    def shell(self, script: str, *arguments: str, timeout_s: float) -> Finished:
+        """Run a script."""
+        self._prepare()
+        return self._connection.run(script, *arguments, timeout_s=timeout_s)
+
+    def _place(self, path: Path, mode: str = "600") -> str:
         with Path(path).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         remote = self._name(path, digest)
@@ -164,7 +170,7 @@ class RemoteTransport:
         if self._there.get(remote) != connection:
             known = remote in self._there and self._run(CHECK, remote, digest).code == 0
             if not known:
-                self._upload(path, remote, digest)
+                self._upload(path, remote, digest, mode)
             self._there[remote] = connection
         return remote
 
@@ -188,8 +194,7 @@ class RemoteTransport:
         """Start the agent."""
         self._prepare()
         agent = self._agent()
-        if self._preparation:
-            self._preparation.begin(self._connection, self._parent)
+        self._begin()
         environment = [f"{name}={value}" for name, value in self._profile.environment.items()]
         return self._connection.start(START, f"{self._folder}/agent.pid", *environment, "--", *agent, *options)
 
@@ -205,6 +210,10 @@ class RemoteTransport:
             pass  # the device is gone; a later run removes the folder
         finally:
             self._connection.close()
+
+    def _begin(self) -> None:
+        if self._preparation:
+            self._preparation.begin(self._connection, self._parent)
 
     def _agent(self) -> list[str]:
         """Return the agent's command on the device, with its files there."""

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,8 +17,10 @@ from fbagents.errors import AgentLostError, AgentTimeoutError, DeviceError
 from fbagents.pieces import Content, Write
 from fbagents.profile import Profile
 from fbagents.protocol import MAX_LINE_BYTES
+from fbagents.transports import Finished
 
 LAST_WORDS_BYTES = 4000
+STDOUT_BYTES = 1 << 16
 
 
 def connect(profile: Profile) -> "LocalTransport":
@@ -50,6 +53,36 @@ class LocalTransport:
         else:
             agent = [self._profile.python or sys.executable, str(agent_script())]
         return ProcessChannel([*agent, *options], os.environ | self._profile.environment)
+
+    def install(self, program: Path) -> str:
+        """Return the program's path. Raises DeviceError where it may not be executed."""
+        path = self.push(program)
+        if not os.access(path, os.X_OK):
+            raise DeviceError(f"{program} is not executable: chmod +x {program}")
+        return path
+
+    def shell(self, script: str, *arguments: str, timeout_s: float) -> Finished:
+        """Run a script; whatever ends the waiting for it ends its processes."""
+        with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+            process = subprocess.Popen(
+                ["sh", "-c", script, "sh", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,
+            )
+            try:
+                code = process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                raise AgentTimeoutError(f"this machine did not finish a command within {timeout_s:.0f} s") from None
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            stdout.seek(0)
+            stderr.seek(max(stderr.seek(0, os.SEEK_END) - LAST_WORDS_BYTES, 0))
+            words = stderr.read().decode(errors="replace").strip()
+            return Finished(code, stdout.read(STDOUT_BYTES).decode(errors="replace"), words[-600:])
 
     def close(self) -> None:
         """Do nothing: nothing was pushed."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fbprof import complete
+from fbprof.commands import _options
 
 if TYPE_CHECKING:
     from fbagents.profile import Profile
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
     shell_complete=complete.runtimes,
     help="litert, onnxruntime or torch.",
 )
+@_options.agent
+@_options.binary
+@_options.binary_args
 @click.option(
     "--precision", default="float32", show_default=True, help="Precision of the models: float32, float16 or int8."
 )
@@ -102,6 +106,9 @@ def command(
     with_attached: bool,
     space: str,
     runtime: str,
+    agent: str | None,
+    binary: Path | None,
+    binary_args: str | None,
     precision: str,
     threads: int,
     cores: str | None,
@@ -137,17 +144,29 @@ def command(
     One that fails leaves the others alone; the exit code is then 4 where another one got its table or the same command
     can go on, and 3 where none could be measured.
 
+    With --agent benchmark_model Google's own program measures, for its delegates; each visit is then a process of it,
+    which gives one sample, the average of its inferences (docs/benchmark-model.md).
+
     \b
     Example:
       fbprof measure --device local --space fbnet --runtime litert -o local.csv
       fbprof measure --device pixel-3 --device galaxy-s8 --space fbnet -o tables/
+      fbprof measure --device pixel-3 --agent benchmark_model --binary benchmark_model --binary-args "--use_gpu=true"
     """
     from fbagents.cores import check_cores
     from fbagents.profile import load_profile
     from fbbase.errors import CheckError
     from fbexport.formats import format_for
     from fbprof.farm import Job, check_devices
-    from fbprof.plan import DEFAULT_NETWORKS, DEFAULT_ROUNDS, QUICK_ROUNDS, Plan, describe, with_operators
+    from fbprof.plan import (
+        DEFAULT_NETWORKS,
+        DEFAULT_ROUNDS,
+        QUICK_ROUNDS,
+        Plan,
+        describe,
+        with_agent,
+        with_operators,
+    )
     from fbprof.summary import plan_summary, print_plan
     from fbspace.architecture import load_space_of
 
@@ -158,6 +177,8 @@ def command(
         profiles += _attached()
     if keep:
         profiles = [profile.model_copy(update={"keep": True}) for profile in profiles]
+    profiles = [_options.with_binary(profile, agent, binary, binary_args) for profile in profiles]
+    _options.check_benchmark(profiles, runtime)
     check_devices(profiles)
     tables = _tables(profiles, output)
     format_for(runtime, precision)  # what cannot be written is told before anything is done
@@ -181,11 +202,12 @@ def command(
         memory_bytes=memory_mb * 1_000_000 if memory_mb else None,
         before=before,
     )
-    plan = with_operators(plan, loaded_space, networks, grid)
-    jobs = [
-        Job(profile, replace(plan, device=profile.name, cores=profile.cores if cores is None else plan.cores), table)
-        for profile, table in zip(profiles, tables, strict=True)
-    ]
+    chosen = with_operators(with_agent(plan, profiles[0]), loaded_space, networks, grid)
+    plan = replace(plan, operators=chosen.operators, networks=chosen.networks, grid_points=chosen.grid_points)
+    jobs = []
+    for profile, table in zip(profiles, tables, strict=True):
+        bound = replace(plan, device=profile.name, cores=profile.cores if cores is None else plan.cores)
+        jobs.append(Job(profile, with_agent(bound, profile), table))
     if dry_run:
         if as_json:
             _echo_json([plan_summary(job.plan, job.table) for job in jobs])

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 @click.command("validate")
 @_options.lut
 @_options.device
+@_options.agent
+@_options.binary
+@_options.binary_args
 @click.option(
     "--networks", type=click.IntRange(1), default=100, show_default=True, help="Random networks beside published ones."
 )
@@ -54,6 +57,9 @@ if TYPE_CHECKING:
 def command(
     lut: Path,
     device: str,
+    agent: str | None,
+    binary: Path | None,
+    binary_args: str | None,
     networks: int,
     operators: int,
     rounds: int,
@@ -93,7 +99,8 @@ def command(
     output = output or lut.with_suffix(".validation.csv")
     if output.resolve() == lut.resolve():
         raise FbError(f"-o {output} is the table itself, which would be lost; name another file")
-    profile, table = load_profile(device), read_lut(lut)
+    profile = _options.with_binary(load_profile(device), agent, binary, binary_args)
+    table = read_lut(lut)
     space = load_space_of(table.metadata.space)
     excluded = [measured.choices for measured in read_networks(exclude, space)] if exclude else []
     is_unseen = not is_fitted(table) or exclude is not None

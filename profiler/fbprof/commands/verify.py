@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 @click.argument("architecture")
 @_options.lut
 @_options.device
+@_options.agent
+@_options.binary
+@_options.binary_args
 @click.option("--rounds", type=click.IntRange(2), default=30, show_default=True, help="Visits to the network.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
@@ -25,7 +28,16 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def command(
-    architecture: str, lut: Path, device: str, rounds: int, seed: int, within: float | None, as_json: bool
+    architecture: str,
+    lut: Path,
+    device: str,
+    agent: str | None,
+    binary: Path | None,
+    binary_args: str | None,
+    rounds: int,
+    seed: int,
+    within: float | None,
+    as_json: bool,
 ) -> None:
     r"""Measure a whole network and hold the table's prediction, its fixed cost and the sum of its rows, against it.
 
@@ -46,7 +58,8 @@ def command(
 
     network = load_architecture(architecture)
     table = read_lut(lut)
-    result = verify(network, table, load_profile(device), rounds, seed)
+    profile = _options.with_binary(load_profile(device), agent, binary, binary_args)
+    result = verify(network, table, profile, rounds, seed)
     if table.metadata.soc != result.soc:
         click.echo(f"warning: the table was measured on {table.metadata.soc}, this is {result.soc}", err=True)
     if as_json:
