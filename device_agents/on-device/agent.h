@@ -43,7 +43,7 @@ void json_write_number(FILE *out, double value);                   /* null if no
 /* ---- models ---- */
 
 /* What the tensors that go in and come out may hold. */
-typedef enum { FLOAT32, INT8 } Element;
+typedef enum { FLOAT32, INT8, UINT8 } Element;
 
 typedef struct {
   int64_t count;

@@ -116,13 +116,13 @@ RUNTIMES = {"litert": LiteRt, "onnxruntime": OnnxRuntime, "torch": Torch}
 
 
 def check_element(element):
-    """Refuse a tensor that is neither float32 nor int8, by the name of its elements."""
-    if element not in ("float32", "int8"):
-        raise ValueError(f"a tensor of the model is {element}, neither float32 nor int8")
+    """Refuse a tensor that is neither float32 nor of 8 bits, by the name of its elements."""
+    if element not in ("float32", "int8", "uint8"):
+        raise ValueError(f"a tensor of the model is {element}, neither float32 nor int8 nor uint8")
 
 
 def output_sums(outputs):
-    """Return how many numbers outputs hold, their sum and that of their absolute values; int8 numbers as they are."""
+    """Return how many numbers outputs hold, their sum and that of their absolute values; integers as they are."""
     for output in outputs:
         check_element(output.dtype.name)
     values = [output.astype("float64") for output in outputs]  # in int8 the absolute value of -128 is -128
@@ -132,8 +132,8 @@ def output_sums(outputs):
 def test_input(shape, element):
     """Return the same pseudo-random input on every machine, in memory order.
 
-    float32 lies between -0.5 and 0.5, int8 between -128 and 127: the generator's top 24 or 8 bits. It is the linear
-    congruential generator s' = a·s + c (mod 2^32), unrolled: s_k = a^k·s_0 + c·(a^(k-1) + … + 1).
+    float32 lies between -0.5 and 0.5, int8 between -128 and 127, uint8 128 above it: the generator's top 24 or 8 bits.
+    It is the linear congruential generator s' = a·s + c (mod 2^32), unrolled: s_k = a^k·s_0 + c·(a^(k-1) + … + 1).
     """
     import numpy
 
@@ -143,7 +143,9 @@ def test_input(shape, element):
     powers = numpy.cumprod(numpy.full(count, a, numpy.uint32), dtype=numpy.uint32)
     sums = numpy.cumsum(numpy.concatenate([numpy.ones(1, numpy.uint32), powers[:-1]]), dtype=numpy.uint32)
     state = powers * seed + c * sums
-    if element == "int8":
+    if element == "uint8":
+        values = (state >> numpy.uint32(24)).astype(numpy.uint8)
+    elif element == "int8":
         values = ((state >> numpy.uint32(24)).astype(numpy.int16) - numpy.int16(128)).astype(numpy.int8)
     else:
         values = (state >> numpy.uint32(8)).astype(numpy.float32) / numpy.float32(1 << 24) - numpy.float32(0.5)

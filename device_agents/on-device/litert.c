@@ -89,7 +89,7 @@ static bool outputs_litert(Model *base, Outputs *total) {
     size_t bytes;
     if (!OK(GetTensorBufferPackedSize, buffer, &bytes) || !OK(LockTensorBuffer, buffer, &values, LOCK_READ)) return false;
     Element element = model->elements[1][i];
-    add_outputs(total, values, element == INT8 ? bytes : bytes / sizeof(float), element);
+    add_outputs(total, values, element == FLOAT32 ? bytes / sizeof(float) : bytes, element);
     if (!OK(UnlockTensorBuffer, buffer)) return false;
   }
   return true;

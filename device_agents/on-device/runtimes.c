@@ -50,27 +50,36 @@ bool test_input_fits(int64_t *count, int64_t side) {
 bool known_element(const char *const *names, int code, Element *element) {
   for (int i = 0; names[i]; i++) {
     if (i != code) continue;
-    *element = strcmp(names[i], "int8") == 0 ? INT8 : FLOAT32;
-    if (*element == INT8 || strcmp(names[i], "float32") == 0) return true;
-    return fail("a tensor of the model is %s, neither float32 nor int8", names[i]);
+    if (strcmp(names[i], "float32") == 0) *element = FLOAT32;
+    else if (strcmp(names[i], "int8") == 0) *element = INT8;
+    else if (strcmp(names[i], "uint8") == 0) *element = UINT8;
+    else return fail("a tensor of the model is %s, neither float32 nor int8 nor uint8", names[i]);
+    return true;
   }
-  return fail("a tensor of the model is of element type %d, neither float32 nor int8", code);
+  return fail("a tensor of the model is of element type %d, neither float32 nor int8 nor uint8", code);
 }
 
-/* The same pseudo-random input on every machine, in memory order: between -0.5 and 0.5, or from -128 to 127. */
+/* The same pseudo-random input on every machine, in memory order: between -0.5 and 0.5, from -128 to 127, or from 0 to 255. */
 void fill_test_input(void *values, size_t count, Element element) {
   uint32_t state = 12345;
   for (size_t k = 0; k < count; k++) {
     state = state * 1664525u + 1013904223u;
     if (element == INT8) ((int8_t *)values)[k] = (int8_t)((int)(state >> 24) - 128);
+    else if (element == UINT8) ((uint8_t *)values)[k] = (uint8_t)(state >> 24);
     else ((float *)values)[k] = (float)(state >> 8) / (float)(1 << 24) - 0.5f;
   }
+}
+
+static double number_at(const void *values, size_t i, Element element) {
+  if (element == INT8) return ((const int8_t *)values)[i];
+  if (element == UINT8) return ((const uint8_t *)values)[i];
+  return (double)((const float *)values)[i];
 }
 
 void add_outputs(Outputs *total, const void *values, size_t count, Element element) {
   total->count += (int64_t)count;
   for (size_t i = 0; i < count; i++) {
-    double value = element == INT8 ? (double)((const int8_t *)values)[i] : (double)((const float *)values)[i];
+    double value = number_at(values, i, element);
     total->sum += value;
     total->abs_sum += fabs(value);
   }

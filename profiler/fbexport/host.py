@@ -14,6 +14,8 @@ from fbexport.errors import ExportError
 from fbexport.quantization.scheme import Quantization
 
 Array = NDArray[np.float32]
+ABOVE = 128
+"""By so much the uint8 numbers of an ONNX file lie above int8's (formats/onnx.py)."""
 
 
 class HostModel(Protocol):
@@ -90,14 +92,17 @@ class _OnnxRuntime:
 
     def run(self, x: Array) -> list[Array]:
         source = self._schemes.get("input")
-        fed = np.ascontiguousarray(x if source is None else source.quantize(x))
-        results = self._session.run(self._names, {"input": fed})
+        fed = x if source is None else (source.quantize(x).astype(np.int16) + ABOVE).astype(np.uint8)
+        results = self._session.run(self._names, {"input": np.ascontiguousarray(fed)})
         schemes = [self._schemes.get(name) for name in self._names]
-        return [y if scheme is None else scheme.dequantize(y) for y, scheme in zip(results, schemes, strict=True)]
+        return [
+            y if scheme is None else scheme.dequantize(y.astype(np.int16) - ABOVE)
+            for y, scheme in zip(results, schemes, strict=True)
+        ]
 
 
 def _onnx_schemes(model: Any) -> dict[str, Quantization]:
-    """Return what the int8 tensors of a model stand for, by the conversions at both ends of them."""
+    """Return what the tensors of 8 bits stand for, by the conversions at both ends of them; they are uint8 in a file."""
     from onnx import numpy_helper
 
     constants = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
@@ -105,8 +110,8 @@ def _onnx_schemes(model: Any) -> dict[str, Quantization]:
     for node in model.graph.node:
         at = {"QuantizeLinear": node.output, "DequantizeLinear": node.input}.get(node.op_type)
         if at and node.input[1] in constants and constants[node.input[1]].ndim == 0:
-            zero_point = constants[node.input[2]] if len(node.input) > 2 else 0
-            found.setdefault(at[0], Quantization(float(constants[node.input[1]]), int(zero_point)))
+            zero_point = int(constants[node.input[2]]) - ABOVE
+            found.setdefault(at[0], Quantization(float(constants[node.input[1]]), zero_point))
     return found
 
 

@@ -46,10 +46,10 @@ def estimate(
     samples = usable_samples(content, correct_drift)
     rows: dict[str, Row] = {}
     for spec in planned_operators(space, content.start.identity.get("grid_points")):
-        row = _row(spec, samples, content.failed, describe_delegates(content, spec.key()))
+        placed = [describe_delegates(content, spec.key()), *content.fallbacks.get(spec.key(), ())]
+        row = _row(spec, samples, content.failed, "; ".join(filter(None, placed)))
         if row is not None:
-            notes = "; ".join(content.fallbacks.get(spec.key(), ()))
-            rows[spec.key()] = replace(row, notes=notes) if notes and row.status == "ok" else row
+            rows[spec.key()] = row
     networks = network_latencies_us(samples)
     chosen = {key: us for key, us in networks.items() if calibrate_by is None or key in calibrate_by}
     is_grid = content.start.identity.get("grid_points") is not None

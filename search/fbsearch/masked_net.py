@@ -1,6 +1,7 @@
 """MaskedNet: every network of a space with several widths, expansions and sizes in one module that shares weights."""
 
 import functools
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import cast
@@ -16,6 +17,9 @@ from fbspace.blocks import build_block
 from fbspace.opspec import OpSpec
 from fbspace.space import Layer, Space
 
+PRIMITIVE_CACHE, PRIMITIVES = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64"
+"""How many kernels oneDNN keeps, by a variable that it reads at a process's first convolution. Of 10^20 networks hardly two
+steps run the same shapes: its 1024 would be 100 MB that are not used again."""
 ONE = torch.ones(1)
 """The weights of a decision with one option."""
 
@@ -43,6 +47,7 @@ class MaskedNet(SuperNet):
     @classmethod
     def of(cls, space: Space, classes: int, seed: int, alike: bool = True) -> "MaskedNet":
         """Build the supernet of a space; its candidates start at random (`alike` is for blocks without masks)."""
+        os.environ.setdefault(PRIMITIVE_CACHE, PRIMITIVES)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return cls(space, classes)

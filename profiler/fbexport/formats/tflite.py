@@ -16,7 +16,7 @@ from fbexport.formats import check_precision, unknown_operator
 from fbexport.graph import Activation, Binary, Conv, Linear, Mean, Node, Shuffle, Value
 from fbexport.quantization.calibration import Ranges, plausible_ranges
 from fbexport.quantization.quantized import QuantizedGraph, quantize
-from fbexport.quantization.scheme import Quantization
+from fbexport.quantization.scheme import UNIT, Quantization
 from fbexport.trace import trace
 
 try:
@@ -97,6 +97,8 @@ class _Model:
                 self.emit(_OP.FULLY_CONNECTED, [*inputs, *self.parameters(node)], output, options)
             case Activation(function="hsigmoid"):
                 self.hsigmoid(inputs[0], output)
+            case Activation(function="hswish") if self.quantized is not None:
+                self.int8_hswish(inputs[0], output)
             case Activation():
                 options = schema.HardSwishOptionsT() if node.function == "hswish" else None
                 self.emit(_FUNCTIONS[node.function], inputs, output, options)
@@ -167,6 +169,16 @@ class _Model:
         middle = self.tensor(shape) if self.quantized is None else self.integer_tensor(shape, _SIX)
         clipped = self.binary("add", [source, self.number(*_THREE)], middle, "relu6")
         self.binary("mul", [clipped, self.number(*_SIXTH)], output)
+
+    def int8_hswish(self, source: int, output: int) -> None:
+        """Append x · hsigmoid(x).
+
+        XNNPACK has no int8 HARD_SWISH, and TFLite's own is slow: a block of 16x56x56, expansion 4, took 2287 µs with it
+        on an AMD EPYC, and 562 µs so.
+        """
+        gate = self.integer_tensor(tuple(self.tensors[source].shape), UNIT)
+        self.hsigmoid(source, gate)
+        self.binary("mul", [source, gate], output)
 
     def number(self, value: NDArray[np.float32], scheme: Quantization) -> int:
         """Add a constant of one number."""
