@@ -9,7 +9,7 @@ from fbbase.errors import UnknownNameError
 from fbexport.errors import ExportError
 
 _INTEGER_KERNELS = ("QLinear", "QGemm", "ConvInteger", "MatMulInteger")
-_MOVING = {"Clip", "Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
+_MOVING = {"Clip", "Flatten", "ReorderInput", "ReorderOutput", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 """Operators that work on integers as on floats; where floats go in, a DequantizeLinear before them tells."""
 _CONVERSIONS = {"QuantizeLinear", "DequantizeLinear"}
 

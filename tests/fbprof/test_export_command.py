@@ -53,7 +53,7 @@ def test_weights_of_another_number_of_classes_from_an_architecture_file(here, ca
     [
         (["fbnet-c", "--format", "onxn"], ["unknown format 'onxn'", "Did you mean 'onnx'?", "torchscript"]),
         (["fbnet-x", "--format", "onnx"], ["unknown published network 'fbnet-x'", "Did you mean 'fbnet-c'?"]),
-        (["fbnet-a", "--format", "onnx", "--precision", "int8"], ["'fbnet-a'", "precision 'int8'", "float32"]),
+        (["fbnet-a", "--format", "torchscript", "--precision", "int8"], ["'fbnet-a'", "precision 'int8'", "float32"]),
         (["fbnet-a", "--format", "onnx", "--weights", "no.pt"], ["weights not found: no.pt"]),
         (["fbnet-a"], ["Missing option '--format'"]),
     ],

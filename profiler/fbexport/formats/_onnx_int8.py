@@ -4,6 +4,11 @@ Weights are signed and symmetric, values are unsigned: a value's number is its i
 128 higher, and stands for the same real. ONNX Runtime's x86 kernels take only unsigned values. It rewrites signed ones
 where a single operator reads them, but not where two do (residual blocks, squeeze-excite) nor at the network's ends:
 there it would compute in float. ARM's kernels take both.
+
+x86 processors that lack VNNI add two products in 16 bits, where large ones do not fit. Latencies are those of the file
+all the same, but outputs are right only with the session option `session.x64quantprecision`: the mean signal-to-noise
+ratio of operators with random weights is 27 dB without it and 35 dB with it. Weights of 7 bits would give 33 dB on
+every processor.
 """
 
 from typing import Any

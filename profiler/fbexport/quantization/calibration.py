@@ -36,7 +36,8 @@ def calibrate(graph: Graph, batches: Sequence[Tensor], method: str = "min-max") 
     """
     if method not in METHODS:
         raise UnknownNameError("calibration method", method, list(METHODS))
-    if not any(len(batch) for batch in batches):
+    batches = [batch for batch in batches if len(batch)]
+    if not batches:
         raise ExportError("there are no images to calibrate by: int8 needs some, a hundred do")
     ranges: dict[str, Range] = {}
     for batch in batches:

@@ -18,6 +18,8 @@ QMIN, QMAX = -128, 127
 WEIGHT_MAX = 127
 BIAS_MAX = 1 << 30
 """A bias stays below half of int32, so that adding products to it does not overflow."""
+LEAST_SCALE = float(np.finfo(np.float32).tiny)
+"""Runtimes take no denormal number for a scale."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ def of_range(low: float, high: float) -> Quantization:
     low, high = min(low, 0.0), max(high, 0.0)
     if high == low:
         return Quantization(1.0, 0)
-    scale = float(np.float32((high - low) / (QMAX - QMIN)))
+    scale = float(np.float32(max((high - low) / (QMAX - QMIN), LEAST_SCALE)))
     return Quantization(scale, int(np.clip(round(QMIN - low / scale), QMIN, QMAX)))
 
 
@@ -57,13 +59,16 @@ def of_weights(weight: Float32, bias: Float32, input_scale: float, per_channel: 
     """Return int8 weights and their scales, one for each output channel (the first axis) or one for all.
 
     A channel of tiny weights gets a larger scale than it needs where its bias would not fit into an int32 otherwise.
+    One of zeros gets the largest of the others: XNNPACK loads no model where the input's scale times the weights' is
+    256 times the output's.
     """
     axes = tuple(range(1, weight.ndim)) if per_channel else tuple(range(weight.ndim))
     largest = np.abs(weight).max(axis=axes, keepdims=True).astype(np.float64)
     need = np.abs(bias).astype(np.float64) / (input_scale * BIAS_MAX)
     need = need.reshape(-1, *[1] * (weight.ndim - 1)) if per_channel else need.max()
     scale = np.maximum(largest / WEIGHT_MAX, need)
-    scale = np.where(scale == 0, 1.0, scale).astype(np.float32)
+    scale = np.where(scale == 0, scale.max() or 1 / input_scale, scale)
+    scale = np.maximum(scale, LEAST_SCALE / min(input_scale, 1.0)).astype(np.float32)  # the bias's scale is normal too
     q = np.clip(np.rint(weight / scale), -WEIGHT_MAX, WEIGHT_MAX).astype(np.int8)
     return q, scale.reshape(-1)
 
