@@ -3,10 +3,10 @@
 usage: python benchmarks/int8_accuracy.py [--quick] [--data FILE] [--out FOLDER]
 
 A network of FBNet's blocks with ReLU (space fbnet-tiny) and one of FBNetV2's with squeeze-excite and hard-swish (space
-fbnetv2-tiny) are trained from scratch in float32. Each is then written in int8 by every way of calibration, 256 training
-images, and fine-tuned for three epochs (preset int8). All accuracies are of the test images, in LiteRT and in ONNX
-Runtime as they compute int8. A loss is float32's accuracy before fine-tuning less int8's. Finished trainings are kept in
---out, and a run that was killed goes on there.
+fbnetv2-tiny) are trained from scratch in float32. Each is then written in int8 by every way of calibration, by 256
+training images, and fine-tuned for three epochs (preset int8). All accuracies are of the test images, in LiteRT and in
+ONNX Runtime as they compute int8. A loss is float32's accuracy before fine-tuning less int8's. Finished trainings are
+kept in --out, and a run that was killed goes on there.
 """
 
 import argparse

@@ -4,11 +4,18 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import torch
+from ai_edge_litert.interpreter import Interpreter
 
 from fbbase.commandline import run
 from fbexport.export import export_network
+from fbexport.formats import load_format
+from fbexport.quantization.calibration import calibrate
+from fbexport.trace import trace
 from fbprof.cli import fbprof
+from fbsearch.commands.zoo import scaled
 from fbspace.architecture import load_architecture
 from fbspace.network import build_network
 from fbspace.weights import randomize, save_weights
@@ -75,3 +82,69 @@ def test_help_has_an_example_and_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "  Example:\n    fbprof export fbnet-c --format tflite\n" in done.stdout
+
+
+TINY = "mobilenetv3-small"
+
+
+def test_an_int8_file_of_trained_weights_needs_ranges_and_the_report_has_every_layer(here, capsys):
+    """A smaller MobileNetV3 with images to calibrate by; the noise is below the signal in every layer."""
+    architecture = scaled(load_architecture(TINY), width=0.35, size=32)
+    architecture.save(here / "arch.json")
+    network = randomize(build_network(architecture), 1)
+    save_weights(network, here / "weights.pt")
+    command = ["export", "arch.json", "--format", "tflite", "--precision", "int8", "--weights", "weights.pt", "-o", "n"]
+    assert run(fbprof, command) == 2
+    assert "int8 needs the ranges of a trained network's values" in capsys.readouterr().err
+    images = np.random.default_rng(0).normal(size=(4, 3, 32, 32)).astype(np.float32)
+    np.save(here / "images.npy", images)
+    assert run(fbprof, [*command, "--calibration", "images.npy", "--report", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    graph = trace(network, (1, 3, 32, 32))
+    ranges = calibrate(graph, [torch.from_numpy(images)], "mse")
+    content = load_format("tflite").write(network, (1, 3, 32, 32), "int8", ranges)
+    assert (here / "n").read_bytes() == content
+    assert [layer["operator"] for layer in result["layers"]] == [type(node).__name__ for node in graph.nodes]
+    last = result["layers"][-1]["snr_db"]
+    # the report's figure by hand: the file run here, against torch
+    interpreter = Interpreter(model_content=load_format("tflite").write(network, (4, 3, 32, 32), "int8", ranges))
+    interpreter.allocate_tensors()
+    (source,), (end,) = interpreter.get_input_details(), interpreter.get_output_details()
+    scale, zero = source["quantization"]
+    q = np.clip(np.rint(images.transpose(0, 2, 3, 1) / scale) + zero, -128, 127).astype(np.int8)
+    interpreter.set_tensor(source["index"], q)
+    interpreter.invoke()
+    y = (interpreter.get_tensor(end["index"]).astype(float) - end["quantization"][1]) * end["quantization"][0]
+    with torch.no_grad():
+        exact = network.eval()(torch.from_numpy(images)).numpy()
+    assert last == pytest.approx(10 * np.log10((exact**2).sum() / ((y - exact) ** 2).sum()), abs=0.05)
+    assert last > 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--calibration", "no.npy"], "images to calibrate by not found: no.npy"),
+        (["--calibration", "text.npy"], "text.npy is not an .npy file"),
+        (["--calibration", "none.npy"], "none.npy holds no images"),
+        (["--calibration", "flat.npy"], "flat.npy does not hold images"),
+        (["--calibration", "small.npy"], "holds images of shape N, 3, 8, 8, not N, 3, 224, 224"),
+        (["--ranges", "r.json"], "--ranges are those of trained weights"),
+        (["--ranges", "r.json", "--calibration", "small.npy"], "--ranges or --calibration, not both"),
+        (["--calibration", "nan.npy"], "the images to calibrate by: values from nan"),
+    ],
+)
+def test_bad_calibration_is_one_clear_message(here, capsys, arguments, message):
+    for name, shape in (("none", (0, 3, 224, 224)), ("flat", (3, 224)), ("small", (2, 3, 8, 8))):
+        np.save(here / f"{name}.npy", np.zeros(shape, np.float32))
+    np.save(here / "nan.npy", np.full((1, 3, 224, 224), np.nan, np.float32))
+    (here / "text.npy").write_text("images")
+    command = ["export", "fbnet-a", "--format", "tflite", "--precision", "int8", "-o", "n.tflite"]
+    assert run(fbprof, [*command, *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert not (here / "n.tflite").exists()
+
+
+def test_ranges_are_of_int8_alone(here, capsys):
+    assert run(fbprof, ["export", "fbnet-a", "--format", "tflite", "--calibration", "x.npy"]) == 2
+    assert "are of --precision int8" in capsys.readouterr().err

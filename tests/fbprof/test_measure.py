@@ -18,7 +18,8 @@ from fblut.reading import read_lut
 from fblut.table import Lut
 from fbprof.cli import fbprof
 from fbprof.errors import JournalError, MeasurementError
-from fbprof.journal import read_journal
+from fbprof.estimate import estimate
+from fbprof.journal import Placed, read_journal
 from fbprof.measure import collect, journal_path
 from fbprof.measure import measure as measure_plan
 from fbprof.plan import Plan, calibration_networks
@@ -91,6 +92,34 @@ def test_a_table_has_every_operator_and_says_how_it_was_made(space: str, tmp_pat
         assert row.ci_low_us is not None
         assert row.ci_low_us <= row.latency_us <= row.ci_high_us  # type: ignore[operator]
         assert row.isolated_low_us <= row.isolated_us <= row.isolated_high_us  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("runtime", ["litert", "onnxruntime"])
+def test_an_int8_table_says_which_operators_have_no_integer_kernel(space: str, tmp_path: Path, runtime: str) -> None:
+    table = tmp_path / "t.csv"
+    command = ["measure", "--space", space, "--runtime", runtime, "--precision", "int8", "--rounds", "8"]
+    assert run(fbprof, [*command, "-o", str(table)]) == 0
+    lut = read_lut(table)
+    assert lut.metadata.precision == "int8"
+    keys = [spec.key() for spec in load_space(space).operators()]
+    assert {key: row.notes for key, row in lut.rows.items()} == dict.fromkeys(keys, "")
+    content = read_journal(journal_path(table))
+    assert content is not None
+    assert content.fallbacks == dict.fromkeys(keys, ())  # looked at, all of them, and all in integer kernels
+    content.add(Placed(key=keys[1], fallbacks=("HARD_SWISH not delegated", "Conv in float")))
+    assert estimate(content, load_space(space)).rows[keys[1]].notes == "HARD_SWISH not delegated; Conv in float"
+    assert run(fbprof, ["measure", "--space", space, "--runtime", runtime, "-o", str(table)]) == 2  # another precision
+
+
+def test_a_device_may_have_a_runtime_that_this_host_lacks(
+    space: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    plan = plan_of(space, runtime="onnxruntime", precision="int8")
+    content = collect(plan, load_profile("local"), tmp_path / "j.jsonl")
+    (notes,) = set(content.fallbacks.values())
+    assert notes[0].startswith("kernels not looked at: to see which kernels onnxruntime uses, this machine needs")
+    assert min(content.counts.values()) >= 3
 
 
 def test_the_same_command_measures_nothing_again_and_more_rounds_continue(space: str, tmp_path: Path) -> None:
@@ -360,7 +389,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(
         (["--runtime", "liteRT"], "unknown runtime 'liteRT'. Did you mean 'litert'? Known: litert, onnxruntime, torch"),
         (["--space", "fbnet-tinny"], "unknown space 'fbnet-tinny'. Did you mean 'fbnet-tiny'?"),
         (["--space", "none.toml"], "search space not found: none.toml"),
-        (["--precision", "int9"], "precision 'int9' cannot be written yet; known: float32"),
+        (["--precision", "int9"], "litert (format tflite) has no precision 'int9', which no format knows"),
         (["--drop", "3"], "leaves nothing of --runs 3"),
         (["--cores", "x"], "cores are big, middle, little, all, numbers and ranges"),
         (["--threads", "0"], "0 is not in the range"),

@@ -11,6 +11,8 @@ from fblut.reading import read_lut
 from fblut.table import Lut
 from fblut.writing import write_lut
 from fbsearch.cli import fbsearch
+from fbsearch.errors import SearchError
+from fbsearch.pipeline import check_tables
 from fbspace.architecture import load_architecture
 from fbspace.space import Space
 
@@ -98,6 +100,13 @@ def test_tables_that_do_not_go_together_are_refused(
     write_lut(Lut(micro_lut.metadata.model_copy(update={what: value}), micro_lut.rows), Path(tables[1]))
     assert run(fbsearch, ["run", "--lut", tables[0], "--lut", tables[1], "--space", str(micro_file)]) == 2
     assert f"the tables s8 and iphonex have another {what}" in capsys.readouterr().err
+
+
+def test_tables_of_two_precisions_go_together_where_that_is_meant(micro_lut: Lut, micro: Space) -> None:
+    int8 = Lut(micro_lut.metadata.model_copy(update={"precision": "int8"}), micro_lut.rows)
+    with pytest.raises(SearchError, match="or give --combine-precisions"):
+        check_tables({"float": micro_lut, "int8": int8}, micro)
+    check_tables({"float": micro_lut, "int8": int8}, micro, combine_precisions=True)
 
 
 def test_two_tables_of_one_name_are_refused(

@@ -5,7 +5,7 @@ the largest of the blocks.
 """
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -63,14 +63,16 @@ def build_masked(spec: OpSpec, widths: Widths) -> nn.Module:
 def first_filters(spec: OpSpec, source: nn.Module) -> dict[str, Tensor]:
     """Return the parameters of an ordinary block: the first of those of a larger module, which has the same names."""
     larger = dict(source.named_parameters())
-    return {
-        name: larger[name][tuple(map(slice, parameter.shape))] for name, parameter in _template(spec).named_parameters()
-    }
+    return {name: larger[name][tuple(map(slice, shape))] for name, shape in _shapes(spec)}
 
 
 def run_first_filters(spec: OpSpec, source: nn.Module, x: Tensor) -> Tensor:
     """Return what an ordinary block of the first filters makes of x; gradients reach the larger module's."""
-    y: Tensor = torch.func.functional_call(_template(spec), first_filters(spec, source), (x,))
+    parameters = first_filters(spec, source)
+    template = _template(_structure(spec))
+    for name, conv in template.depthwise.items():
+        conv.groups = len(parameters[name])
+    y: Tensor = torch.func.functional_call(template.block, parameters, (x,))
     return y
 
 
@@ -83,11 +85,35 @@ def inherit(spec: OpSpec, source: nn.Module) -> nn.Module:
     return block
 
 
-@functools.lru_cache(maxsize=4096)
-def _template(spec: OpSpec) -> nn.Module:
-    """Return an ordinary block without memory for its weights."""
-    with torch.device("meta"):
-        block = build_block(spec)
+@dataclass(frozen=True, slots=True)
+class _Template:
+    """A block whose forward runs with the weights of any of its widths; the number of groups follows from them."""
+
+    block: nn.Module
+    depthwise: dict[str, nn.Conv2d]
+
+
+@functools.lru_cache(maxsize=256)
+def _template(structure: OpSpec) -> _Template:
+    block = _without_memory(structure)
     adapt(block)
     use_own_convolutions(block)
-    return block
+    convolutions = {f"{name}.weight": c for name, c in block.named_modules() if isinstance(c, nn.Conv2d)}
+    return _Template(block, {name: c for name, c in convolutions.items() if c.groups > 1})
+
+
+def _structure(spec: OpSpec) -> OpSpec:
+    """Return the operator that stands for all that differ in widths and sizes alone."""
+    outs = 8 if spec.in_channels == spec.out_channels else 16
+    return replace(spec, in_channels=8, out_channels=outs, height=8, width=8, expansion=1 if spec.expansion == 1 else 2)
+
+
+@functools.lru_cache(maxsize=4096)
+def _shapes(spec: OpSpec) -> tuple[tuple[str, torch.Size], ...]:
+    """Return the parameters' shapes by name; whole modules of so many widths would take 100 MB."""
+    return tuple((name, parameter.shape) for name, parameter in _without_memory(spec).named_parameters())
+
+
+def _without_memory(spec: OpSpec) -> nn.Module:
+    with torch.device("meta"):
+        return build_block(spec)
