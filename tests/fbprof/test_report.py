@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from fblut.reading import read_lut
 from fblut.table import Lut
 from fblut.writing import write_lut
 from fbprof.cli import fbprof
+from fbspace.architecture import load_architecture
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "fbagents" / "peers"))
 from unavailable import unavailable
@@ -170,9 +172,24 @@ def test_networks_that_were_validated_and_a_search(here: Path, make_table: Calla
         "provenance": {"candidates": ranked, "target": [4.0, "µs"]},
     }
     (run_folder / "arch.json").write_text(json.dumps(architecture))
+    float32, int8 = ({"runtime": "litert", "precision": precision} for precision in ("float32", "int8"))
+    slow = read_lut(make_table(**float32))
+    write_lut(slow, here / "float32.csv")
+    halved = {key: replace(row, latency_us=row.latency_us / 2) for key, row in slow.rows.items() if row.latency_us}
+    rows = slow.rows | halved
+    write_lut(Lut(slow.metadata.model_copy(update={"precision": "int8", "network_us": 0.0}), rows), here / "int8.csv")
+    accuracies = [float32 | {"top1_percent": 61.5}, int8 | {"top1_percent": 61.25}, int8 | {"top1_percent": 60.75}]
+    (run_folder / "accuracy.jsonl").write_text("".join(json.dumps(one) + "\n" for one in accuracies))
     arguments = ["report", str(table), "--run", str(run_folder), "--validation", "networks.csv", "-o", "p.html"]
-    assert run(fbprof, arguments) == 0
+    assert run(fbprof, [*arguments, "float32.csv", "int8.csv"]) == 0
     found = opened(here / "p.html")
+    assert found["charts"]["precision"] == 2
+    specs = load_architecture(str(run_folder / "arch.json")).specs()
+    whole_ms = slow.predict_us(specs) / 1e3
+    half_ms = (slow.predict_us(specs) - slow.metadata.network_us) / 2e3
+    page = (here / "p.html").read_text(encoding="utf-8")
+    assert f"float32, pixel-3, litert: 61.50 %, {whole_ms:.3f} ms" in page
+    assert f"int8, pixel-3, litert: 60.75 %, {half_ms:.3f} ms" in page  # evaluated twice: the latter counts
     assert found["problems"] == []
     assert {"validation", "theta-t", "front-arch", "network-arch"} <= set(found["charts"])
     assert found["charts"]["validation"] >= 2

@@ -39,14 +39,15 @@ class Chart:
 class Reported:
     """What a report is about: a table by its name, and what is beside it; what there is not is None or empty.
 
-    `comparisons` are with other tables, by the names of their files; `networks` are names of networks, what the table
-    predicts of them and what was measured, in milliseconds; `run` is the folder of a search.
+    `others` are other tables, and `comparisons` with them, by the names of their files; `networks` are names of
+    networks, what the table predicts of them and what was measured, in milliseconds; `run` is the folder of a search.
     """
 
     name: str
     lut: "Lut"
     space: "Space | None" = None
     journal: "JournalContent | None" = None
+    others: Mapping[str, "Lut"] = field(default_factory=dict)
     comparisons: Mapping[str, "Comparison"] = field(default_factory=dict)
     networks: Sequence[tuple[str, float, float]] = ()
     run: Path | None = None

@@ -22,7 +22,8 @@ def command(
 
     It shows latency by layer and candidate, how exactly operators are known, the drift, noise and conditions of the run
     where its journal lies beside the table, other tables in comparison, networks predicted and measured, and of a
-    search θ over time, the networks compared, and the one found.
+    search θ over time, the networks compared, and the one found, with its accuracies (accuracy.jsonl of fbsearch eval
+    -o) beside the latencies that tables of the same precision predict.
 
     \b
     Example:
@@ -40,9 +41,11 @@ def command(
 
     lut = read_lut(table)
     space = known_space(lut.metadata)
-    comparisons = {str(other): compare(lut, read_lut(other), space) for other in others}
+    tables = {str(other): read_lut(other) for other in others}
+    comparisons = {name: compare(lut, other, space) for name, other in tables.items()}
     networks = () if validation is None else _networks(validation)
-    reported = Reported(table.stem, lut, space, read_journal(journal_path(table)), comparisons, networks, run_folder)
+    journal = read_journal(journal_path(table))
+    reported = Reported(table.stem, lut, space, journal, tables, comparisons, networks, run_folder)
     charts = every_chart(reported)
     title = f"{lut.metadata.device}: latencies of {lut.metadata.space}"
     output = output or Path(f"{table.stem}.html")

@@ -40,6 +40,12 @@ RUNTIME_BATCH = 32
     "--calibration-images", type=click.IntRange(1), default=256, show_default=True, help="Training images for ranges."
 )
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Add the result to this file; fbprof report --run shows accuracy.jsonl of the run's folder.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def command(
     arch: str,
@@ -56,6 +62,7 @@ def command(
     calibrate_by: str,
     calibration_images: int,
     threads: int | None,
+    output: Path | None,
     as_json: bool,
 ) -> None:
     r"""Measure a trained network's accuracy and cross-entropy on images that it was not trained on.
@@ -79,6 +86,7 @@ def command(
     import torch
     from torch import nn
 
+    from fbbase.files import read_text, write_text
     from fbsearch.compute import Compute
     from fbsearch.errors import SearchError
     from fbsearch.evaluate import evaluate
@@ -109,9 +117,21 @@ def command(
         evaluated = in_runtime(network, images, runtime, precision, found, batch, threads or 1)
         compute = Compute()
     result = evaluate(compute.place(evaluated), images, chosen, batch, compute)
+    about = {
+        "architecture": arch,
+        "weights": str(weights),
+        "data": images.name,
+        "split": split,
+        "runtime": runtime or "torch",
+        "precision": precision,
+        "computed_by": how,
+        **dataclasses.asdict(result),
+    }
+    if output is not None:
+        before = read_text(output, "accuracies") if output.exists() else ""
+        write_text(output, before + json.dumps(about, ensure_ascii=False) + "\n")
     if as_json:
-        about = {"architecture": arch, "weights": str(weights), "data": images.name, "split": split, "computed_by": how}
-        click.echo(json.dumps({**about, **dataclasses.asdict(result)}, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(about, indent=2, ensure_ascii=False))
         return
     click.echo(f"top-1 accuracy  {result.top1_percent:.2f} % of {result.images} {split} images ({how})")
     if result.top5_percent is not None:
