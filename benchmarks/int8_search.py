@@ -5,9 +5,9 @@ usage: python benchmarks/int8_search.py [--quick] [--data FILE] [--out FOLDER]
 The space fbnet-tiny is measured here in both precisions (LiteRT, one thread), its supernet is trained on uniform paths
 on CIFAR-10, and 400 random networks are judged by its weights on the validation images: their predicted accuracy. For a
 required accuracy, the network found under a table is the fastest by that table of those that reach it. Both are then
-measured in int8, taking turns. Reported: the int8 latency of the network found under the int8 table over that of the one
-found under the float32 table, by required accuracy and as a geometric mean, and how alike both tables order the 400.
-Finished parts are kept in --out, and a run that was killed goes on there.
+measured in int8, taking turns. Reported: the int8 latency of the network found under the int8 table over that of the
+one found under the float32 table, by required accuracy and as a geometric mean, and how alike both tables order the
+networks. Finished parts are kept in --out, and a run that was killed goes on there.
 """
 
 import argparse
@@ -119,9 +119,7 @@ def main() -> None:
     bench = Bench(preset, data, space, made_up_table(space), Compute(), out)
     tables = {precision: measured_table(precision, out, options.quick) for precision in PRECISIONS}
     networks = bench.part("networks", lambda: judged(bench, 20 if options.quick else 400))["networks"]
-    report(
-        "int8_search", figures_of(json.loads(json.dumps(networks)), tables, bench, options.quick), quick=options.quick
-    )
+    report("int8_search", figures_of(networks, tables, bench, options.quick), quick=options.quick)
 
 
 if __name__ == "__main__":
