@@ -105,7 +105,7 @@ def plausible_table(space: Space, name: str, device: str, middle_ms: float = 20.
 
 TABLES = (
     *("s8", "iphonex", "pixel", "phone", "local", "litert", "ort", "monday", "tuesday", "yesterday", "today"),
-    *("s8-no-drift", "v3-small"),
+    *("s8-no-drift", "v3-small", "float", "int8"),
 )
 
 
@@ -118,9 +118,10 @@ def write_tables(folder: Path, space_name: str) -> None:
     shutil.copy(PUBLISHED.path("raspberry-pi-4"), folder / "raspi4.csv")
     for number, name in enumerate(TABLES):
         network = "mobilenetv3-small" if name == "v3-small" else space_name
-        device = "local" if name in ("local", "litert", "ort") else name
+        device = "local" if name in ("local", "litert", "ort", "float", "int8") else name
         lut = plausible_table(load_space_of(network), network, device, 20 + 0.1 * number)
-        write_lut(lut, folder / f"{name}.csv")
+        precision = "int8" if name == "int8" else "float32"
+        write_lut(Lut(lut.metadata.model_copy(update={"precision": precision}), lut.rows), folder / f"{name}.csv")
 
 
 def write_masked_table(folder: Path) -> None:
@@ -222,6 +223,9 @@ def fill(base: Path, call: Callable[[str, Sequence[str]], None]) -> None:
     call("fbsearch", ["run", "--lut", "small/s8.csv", "--target-ms", "20", "--data", "images/", "-o", "search"])
     call("fbsearch", ["sample", "search"])
     call("fbsearch", ["train", "search/arch.json", "--data", "cifar10.npz", "-o", "trained"])
+    weights = ["trained/arch.json", "--weights", "trained/weights.pt"]
+    int8 = ["--precision", "int8", "--runtime", "litert", "--ranges", "trained/ranges.json"]
+    call("fbsearch", ["eval", *weights, *int8])
     call("fbsearch", ["run", "--lut", "masked/local.csv", "--target-ms", "0.4", "-o", "masked/search"])
 
 
@@ -235,7 +239,7 @@ def lay_out(base: Path, folder: Path, shown: Shown) -> None:
         path, target = Path(word), folder / word
         if path.parts[:1] == ("runs",) and path.suffix != ".csv":
             run = folder.joinpath(*path.parts[: 3 if path.parts[1] == "demo" else 2])
-            is_trained = re.search(r"trained|train$|s8-1$", run.name)
+            is_trained = re.search(r"trained|train$|s8-1$|int8$", run.name)
             copy(base / ("trained" if is_trained else "masked/search" if run.name == "masked" else "search"), run)
         elif word in ("arch.json", "weights.pt"):
             copy(base / "trained" / word, target)

@@ -42,6 +42,7 @@ ADDED = {
 }
 ELSEWHERE = ADDED | {
     r"fbprof (measure|doctor|verify) .*--device (galaxy-s8|phone|pixel-3|adb:\S+|ssh:\S+)( |$)": "a phone or a board",
+    r"fbprof \w+ .*--agent benchmark_model": "Google's program; tests/fbprof/test_benchmark_model.py",
     r"fbprof agent ": "fetches a compiler and runtimes; tests/fbagents/test_native_agent.py and test_bundle.py",
     r"fbprof measure --space fbnetv2-tiny": "2,264 operators, half a minute; tests/fbprof/test_grid.py",
     r"torchrun ": "eight GPUs, or two hosts; tests/fbsearch/test_distributed.py and test_two_hosts.py",

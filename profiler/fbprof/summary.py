@@ -56,6 +56,7 @@ def summary_of(lut: Lut, table: Path, journal: Path, ci_percent: float, seconds:
         "warnings": metadata.warnings,
         "operators": len(lut.rows),
         "failed": {row.spec.key(): row.notes for row in lut.rows.values() if row.status == "failed"},
+        "notes": {row.spec.key(): row.notes for row in lut.rows.values() if row.status == "ok" and row.notes},
         "rounds": metadata.rounds,
         "seconds": seconds,
         "median_ci_half_width_percent": round(statistics.median(half_widths), 2) if half_widths else None,
@@ -88,6 +89,12 @@ def print_summary(lut: Lut, table: Path, journal: Path, ci_percent: float, secon
         )
     for row in failed:
         click.echo(f"  failed: {row.spec.key()}: {row.notes}")
+    noted = [row for row in lut.rows.values() if row.status == "ok" and row.notes]
+    if noted:
+        click.echo(
+            f"  {len(noted)} operators do not run wholly where they should; see the table's notes, e.g. "
+            f"{noted[0].spec.key()}: {noted[0].notes}"
+        )
     click.echo(f"verdict: {metadata.verdict}")
     for warning in metadata.warnings:
         click.echo(f"  - {warning}")

@@ -40,14 +40,14 @@ def phone(emulated_phone: Phone) -> Phone:
 
 
 @pytest.fixture(scope="module")
-def table_here(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def table_here(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Measure fbnet-tiny on this machine with the Python agent, once for each runtime."""
     folder = tmp_path_factory.mktemp("here")
 
-    def table(runtime: str) -> Path:
-        path = folder / f"{runtime}.csv"
+    def table(runtime: str, precision: str = "float32") -> Path:
+        path = folder / f"{runtime}-{precision}.csv"
         if not path.exists():
-            assert measure("local", runtime, path, "--rounds", "1") == 0
+            assert measure("local", runtime, path, "--rounds", "1", "--precision", precision) == 0
         return path
 
     return table
@@ -125,7 +125,7 @@ def test_the_bundle_runs_both_runtimes_with_the_hosts_outputs(
 def test_measuring_the_phone_gives_a_whole_table_and_the_hosts_outputs(
     phone: Phone,
     board: Callable[..., str],
-    table_here: Callable[[str], Path],
+    table_here: Callable[..., Path],
     tmp_path: Path,
     transport: str,
     runtime: str,
@@ -142,6 +142,21 @@ def test_measuring_the_phone_gives_a_whole_table_and_the_hosts_outputs(
     assert len(here) == 71
     for key, (total, absolute) in here.items():
         assert there[key] == pytest.approx((total, absolute), abs=1e-6 * absolute), key
+
+
+def test_an_int8_table_of_the_phone_has_the_hosts_outputs(
+    phone: Phone, board: Callable[..., str], table_here: Callable[..., Path], tmp_path: Path
+) -> None:
+    table = tmp_path / "phone.csv"
+    assert measure(board("adb"), "litert", table, "--rounds", "5", "--precision", "int8") == 0
+    lut = read_lut(table)
+    assert lut.metadata.precision == "int8"
+    assert lut.missing(load_space("fbnet-tiny").operators()) == []
+    assert {(row.status, row.notes) for row in lut.rows.values()} == {("ok", "")}
+    there, here = sums(table), sums(table_here("litert", "int8"))
+    assert there.keys() == here.keys()
+    for key, (total, absolute) in here.items():  # the same integers, but for a few that are rounded the other way
+        assert there[key] == pytest.approx((total, absolute), abs=1e-3 * absolute), key
 
 
 def test_a_phone_that_restarts_while_it_is_measured_is_measured_to_the_end(
