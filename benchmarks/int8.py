@@ -152,13 +152,26 @@ def values_matter(runtime: str, quick: bool) -> list[Figure]:
                 model_format.write(module, spec.input_shape, "int8", of_values),
                 spec.input_shape,
             )
+        denormal = block_of(spec)
+        for layer in denormal.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                assert layer.bias is not None
+                layer.weight.data.mul_(1e-41)  # what follows of it is denormal, too
+                layer.bias.data.zero_()
+                torch.nn.init.zeros_(layer.running_mean)  # type: ignore[arg-type]
+        for name, module in (("float32", block), ("denormal_float32", denormal)):
+            models[f"{spec.key()} {name}"] = (
+                model_format.write(module, spec.input_shape, "float32"),
+                spec.input_shape,
+            )
     us = medians_us(runtime, models, 10 if quick else 100)
     figures = []
     for name in ("saturated", "vanishing", "zero_weights", "other_weights"):
         ratios = [us[f"{spec.key()} {name}"] / us[f"{spec.key()} plausible"] for spec in specs]
         apart = 100 * abs(statistics.fmean(ratios) - 1)
         figures.append(Figure(f"{runtime}_{name}_differ", apart, "%", None if quick else 1.0))
-    return figures
+    slower = [us[f"{spec.key()} denormal_float32"] / us[f"{spec.key()} float32"] for spec in specs]
+    return [*figures, Figure(f"{runtime}_denormal_of_normal_float32", statistics.fmean(slower), "x")]
 
 
 def scaled(ranges: Ranges, factor: float) -> Ranges:

@@ -65,7 +65,7 @@ def accuracy(found: Architecture, weights: Path, data: Data, runtime: str | None
 
 def measure(name: str, space_name: str, data_file: Path, out: Path, quick: bool) -> list[Figure]:
     """Return the figures of one network."""
-    few = {"limit": 400, "steps": 5} if quick else {"limit": 20000}
+    few = {"limit": 400, "steps": 5} if quick else {"limit": 10000}
     recipe = make_recipe("quick", epochs=2 if quick else 15, augment="crop-flip", **few)
     first, second = out / name, out / f"{name}-int8"
     train_network(architecture(space_name), str(data_file), recipe, first, Compute())
