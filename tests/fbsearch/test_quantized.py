@@ -103,7 +103,7 @@ def test_folded_weights_compute_the_same_in_the_ordinary_network() -> None:
 
 
 def test_fine_tuning_brings_int8_closer_to_the_labels() -> None:
-    """Ranges are far too wide; the loss of the int8 model in LiteRT falls all the same, to that of training in float."""
+    """Ranges are far too wide; the loss of the int8 model in LiteRT falls all the same, to what training ended with."""
     head = build_block(OpSpec("classifier", 4, 2, 4, 4, activation="none"))
     net = nn.Sequential(nn.Conv2d(2, 4, 1), nn.ReLU(), head)
     randomize(net, 0)
