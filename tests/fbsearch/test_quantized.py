@@ -171,7 +171,7 @@ def test_the_commands_from_float_to_fine_tuned_int8(
     assert run(fbsearch, arguments) == 0
     before, after = (load_weights(folder / "weights.pt") for folder in (trained, tmp_path / "q"))
     assert before.keys() == after.keys()
-    capsys.readouterr()
+    assert "--data digits --precision int8 --runtime litert\n" in capsys.readouterr().out
     tuned = evaluate(capsys, tmp_path / "q", "--runtime", "litert", "--precision", "int8")
     assert tuned["computed_by"] == f"litert, int8, ranges of {tmp_path / 'q' / 'ranges.json'}"
     assert tuned["cross_entropy"] == pytest.approx(in_float["cross_entropy"], rel=0.2)

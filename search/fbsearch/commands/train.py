@@ -129,7 +129,7 @@ def command(
     if as_json:
         click.echo(json.dumps(_as_dict(written, trained, output), indent=2, ensure_ascii=False))
     else:
-        _print(written, trained, output, data)
+        _print(written, trained, output, data, precision)
 
 
 def _as_dict(architecture: "Architecture", trained: "Trained", output: Path) -> dict[str, Any]:
@@ -146,10 +146,11 @@ def _as_dict(architecture: "Architecture", trained: "Trained", output: Path) -> 
     }
 
 
-def _print(architecture: "Architecture", trained: "Trained", output: Path, data: str) -> None:
+def _print(architecture: "Architecture", trained: "Trained", output: Path, data: str, precision: str) -> None:
     validation, record = trained.validation, architecture.provenance["training"]
     table = architecture.predicted.lut if architecture.predicted else "TABLE"
     file, weights = output / "arch.json", output / "weights.pt"
+    runtime = "" if precision == "float32" else f" --precision {precision} --runtime litert"
     waited_percent = 100 * trained.waited_s / trained.seconds if trained.seconds else 0.0
     click.echo(
         f"training accuracy    {trained.train_accuracy_percent:.1f} % in the last of {record['recipe']['epochs']} "
@@ -158,6 +159,6 @@ def _print(architecture: "Architecture", trained: "Trained", output: Path, data:
         f"cross-entropy {validation.cross_entropy:.3f}\n"
         f"time                 {trained.seconds:.1f} s, {waited_percent:.0f} % of it waiting for images\n"
         f"written              {file}, {weights}, {output / 'metrics.jsonl'}, {output / 'tensorboard'}\n"
-        f"next                 fbsearch eval {file} --weights {weights} --data {data}\n"
+        f"next                 fbsearch eval {file} --weights {weights} --data {data}{runtime}\n"
         f"                     fbprof verify {file} --lut {table}"
     )
