@@ -79,7 +79,7 @@ def command(
     Example:
       fbsearch eval runs/first-trained/arch.json --weights runs/first-trained/weights.pt --data cifar10.npz
       fbsearch eval arch.json --weights weights.pt --data cifar10.npz --split validation --json
-      fbsearch eval arch.json --weights weights.pt --precision int8 --runtime litert
+      fbsearch eval arch.json --weights weights.pt --data cifar10.npz --precision int8 --runtime litert
     """
     import dataclasses
 
