@@ -11,11 +11,15 @@ from fbexport.errors import ExportError
 from fbexport.export import export_spec
 from fbexport.formats import load_format
 from fbexport.kernels import fallbacks
+from fbexport.quantization.calibration import plausible_ranges
+from fbexport.trace import trace
+from fbspace.blocks import build_block
 from fbspace.opspec import OpSpec
 from fbspace.weights import randomize
 
 RELU = OpSpec("ir", 24, 24, 9, 9, kernel=5, expansion=3)
 HSWISH = OpSpec("ir", 24, 32, 9, 9, kernel=5, stride=2, groups=2, activation="hswish", squeeze_excite=True)
+SHAPE = HSWISH.input_shape
 ALONE = nn.Sequential(nn.Hardsigmoid(), nn.Hardswish(), nn.ReLU(), nn.ReLU6(), nn.Sigmoid(), nn.AdaptiveAvgPool2d(1))
 
 
@@ -23,6 +27,12 @@ ALONE = nn.Sequential(nn.Hardsigmoid(), nn.Hardswish(), nn.ReLU(), nn.ReLU6(), n
 @pytest.mark.parametrize("spec", [RELU, HSWISH], ids=["relu", "hswish"])
 def test_litert_leaves_nothing_outside_xnnpack(spec, precision):
     assert fallbacks(export_spec(spec, "tflite", precision), "litert", precision) == []
+
+
+def test_litert_leaves_nothing_outside_xnnpack_where_ranges_are_wide():
+    block = randomize(build_block(HSWISH), 0)
+    wide = {name: (1e3 * low, 1e3 * high) for name, (low, high) in plausible_ranges(trace(block, SHAPE)).items()}
+    assert fallbacks(load_format("tflite").write(block, SHAPE, "int8", wide), "litert", "int8") == []
 
 
 def test_litert_tells_operators_on_both_sides_of_a_delegate():

@@ -50,6 +50,7 @@ _INT8_VERSIONS = {
 _HALF_DEQUANTIZE_VERSION = 3
 _SIX = Quantization(6 / 255, -128)
 """From 0 to 6, both exact: what relu6 leaves."""
+_SCALE_RATIO = 250
 _THREE = np.array([3], np.float32), Quantization(3 / 255, -128)
 _SIXTH = np.array([1 / 6], np.float32), Quantization(1 / 6 / 255, -128)
 
@@ -166,7 +167,11 @@ class _Model:
     def hsigmoid(self, source: int, output: int) -> None:
         """Append relu6(x + 3) / 6; TFLite has no operator of its own for it."""
         shape = tuple(self.tensors[source].shape)
-        middle = self.tensor(shape) if self.quantized is None else self.integer_tensor(shape, _SIX)
+        if self.quantized is None:
+            middle = self.tensor(shape)
+        else:  # XNNPACK takes no sum whose input's scale is 256 times its output's
+            coarsest = float(self.tensors[source].quantization.scale[0]) / _SCALE_RATIO
+            middle = self.integer_tensor(shape, Quantization(max(_SIX.scale, coarsest), _SIX.zero_point))
         clipped = self.binary("add", [source, self.number(*_THREE)], middle, "relu6")
         self.binary("mul", [clipped, self.number(*_SIXTH)], output)
 
