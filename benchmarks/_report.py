@@ -38,6 +38,14 @@ def report(benchmark: str, figures: Iterable[Figure], **details: Any) -> None:
     print(json.dumps(result, indent=2, ensure_ascii=False))
 
 
+def has_images(benchmark: str, data: Path, **details: Any) -> bool:
+    """Whether there are images; where not, that is all that a benchmark reports."""
+    if not data.exists():
+        print(f"skipped: there is no {data}; give CIFAR-10 as an .npz file with --data", file=sys.stderr)
+        report(benchmark, [], **details, missing="CIFAR-10")
+    return data.exists()
+
+
 def machine() -> dict[str, Any]:
     """Return what the numbers depend on: processor, cores this process may use, load, versions."""
     import torch

@@ -15,7 +15,7 @@ import random
 import sys
 from pathlib import Path
 
-from _report import Figure, report
+from _report import Figure, has_images, report
 from search_quality import DATA
 
 from fbexport.quantization.calibration import METHODS
@@ -98,9 +98,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="CIFAR-10 as an .npz file")
     parser.add_argument("--out", type=Path, help="folder of trainings; runs/int8_accuracy unless given")
     options = parser.parse_args()
-    if not options.data.exists():
-        print(f"skipped: there is no {options.data}; give CIFAR-10 as an .npz file with --data", file=sys.stderr)
-        report("int8_accuracy", [], missing="CIFAR-10")
+    if not has_images("int8_accuracy", options.data):
         return
     out = options.out or Path("runs") / ("int8_accuracy" + ("-quick" if options.quick else ""))
     figures = []

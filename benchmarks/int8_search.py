@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _report import Figure, report
+from _report import Figure, has_images, report
 from int8 import medians_us
 from search_quality import DATA, PRESETS, Bench, check_same, made_up_table
 
@@ -107,9 +107,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="CIFAR-10 as an .npz file")
     parser.add_argument("--out", type=Path, help="folder of finished parts; runs/int8_search unless given")
     options = parser.parse_args()
-    if not options.data.exists():
-        print(f"skipped: there is no {options.data}; give CIFAR-10 as an .npz file with --data", file=sys.stderr)
-        report("int8_search", [], missing="CIFAR-10")
+    if not has_images("int8_search", options.data):
         return
     preset, space = PRESETS["quick" if options.quick else "cpu"], load_space(SPACE)
     out = options.out or Path("runs") / ("int8_search" + ("-quick" if options.quick else ""))

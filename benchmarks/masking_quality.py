@@ -15,7 +15,7 @@ import statistics
 import sys
 from pathlib import Path
 
-from _report import Figure, report
+from _report import Figure, has_images, report
 from search_quality import DATA, PRESETS, Bench, check_same, made_up_table
 
 from fbsearch.compute import Compute
@@ -94,9 +94,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder of finished parts; runs/masking_quality unless given")
     arguments = parser.parse_args()
     name = "quick" if arguments.quick else "cpu"
-    if not arguments.data.exists():
-        print(f"skipped: there is no {arguments.data}; give CIFAR-10 as an .npz file with --data", file=sys.stderr)
-        report("masking_quality", [], preset=name, missing="CIFAR-10")
+    if not has_images("masking_quality", arguments.data, preset=name):
         return
     out = arguments.out or Path("runs") / ("masking_quality" + ("-quick" if arguments.quick else ""))
     out.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _report import Figure, report
+from _report import Figure, has_images, report
 
 from fbbase.files import write_text
 from fblut.reading import read_lut
@@ -242,9 +242,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder of finished parts; runs/search_quality-PRESET unless given")
     arguments = parser.parse_args()
     name = "quick" if arguments.quick else arguments.preset
-    if not arguments.data.exists():
-        print(f"skipped: there is no {arguments.data}; give CIFAR-10 as an .npz file with --data", file=sys.stderr)
-        report("search_quality", [], preset=name, missing="CIFAR-10")
+    if not has_images("search_quality", arguments.data, preset=name):
         return
     preset, space = PRESETS[name], load_space("fbnet-tiny")
     compute = Compute.choose("cuda" if arguments.preset == "gpu" else "cpu")
