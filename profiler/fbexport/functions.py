@@ -21,14 +21,18 @@ _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
 }
 
 
-def function_of(node: Node) -> Callable[..., Tensor]:
-    """Return an operator as a function of its inputs, whose N may be any. Raises ExportError for one that has none."""
+def function_of(node: Node, parameters: tuple[Tensor, Tensor] | None = None) -> Callable[..., Tensor]:
+    """Return an operator as a function of its inputs, whose N may be any; `parameters` stand in for weight and bias.
+
+    Raises ExportError for one that has none.
+    """
     match node:
         case Conv():
-            weight, bias, after = _tensor(node.weight), _tensor(node.bias), _FUNCTIONS[node.activation]
+            weight, bias = parameters or (_tensor(node.weight), _tensor(node.bias))
+            after = _FUNCTIONS[node.activation]
             return lambda x: after(torch.conv2d(x, weight, bias, node.stride, node.padding, 1, node.groups))
         case Linear():
-            weight, bias = _tensor(node.weight), _tensor(node.bias)
+            weight, bias = parameters or (_tensor(node.weight), _tensor(node.bias))
             return lambda x: F.linear(x, weight, bias)
         case Activation():
             return _FUNCTIONS[node.function]

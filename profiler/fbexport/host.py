@@ -1,9 +1,8 @@
 """HostModel: a model file run in its runtime on this machine, images in and real numbers out."""
 
+import io
 import os
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,11 +10,11 @@ from numpy.typing import NDArray
 
 from fbbase.errors import UnknownNameError
 from fbexport.errors import ExportError
-from fbexport.quantization.scheme import Quantization
+from fbexport.quantization.scheme import UNSIGNED, Quantization
 
 Array = NDArray[np.float32]
-ABOVE = 128
-"""By so much the uint8 numbers of an ONNX file lie above int8's (formats/onnx.py)."""
+PACKAGES = {"litert": "ai-edge-litert", "onnxruntime": "onnxruntime", "torch": "torch"}
+"""What has to be installed for a runtime."""
 
 
 class HostModel(Protocol):
@@ -39,7 +38,7 @@ def load_model(content: bytes, runtime: str, threads: int = 1) -> HostModel:
     try:
         return _RUNTIMES[runtime](content, threads)
     except ModuleNotFoundError as error:
-        raise ExportError(f"runtime {runtime} is not installed here: pip install {error.name}") from None
+        raise ExportError(f"runtime {runtime} is not installed here: pip install {PACKAGES[runtime]}") from error
     except (RuntimeError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ExportError(f"runtime {runtime} refuses the model: {reason}") from None
@@ -94,11 +93,11 @@ class _OnnxRuntime:
 
     def run(self, x: Array) -> list[Array]:
         source = self._schemes.get("input")
-        fed = x if source is None else (source.quantize(x).astype(np.int16) + ABOVE).astype(np.uint8)
+        fed = x if source is None else (source.quantize(x).astype(np.int16) + UNSIGNED).astype(np.uint8)
         results = self._session.run(self._names, {"input": np.ascontiguousarray(fed)})
         schemes = [self._schemes.get(name) for name in self._names]
         return [
-            y if scheme is None else scheme.dequantize(y.astype(np.int16) - ABOVE)
+            y if scheme is None else scheme.dequantize(y.astype(np.int16) - UNSIGNED)
             for y, scheme in zip(results, schemes, strict=True)
         ]
 
@@ -112,7 +111,7 @@ def _onnx_schemes(model: Any) -> dict[str, Quantization]:
     for node in model.graph.node:
         at = {"QuantizeLinear": node.output, "DequantizeLinear": node.input}.get(node.op_type)
         if at and node.input[1] in constants and constants[node.input[1]].ndim == 0:
-            zero_point = int(constants[node.input[2]]) - ABOVE
+            zero_point = int(constants[node.input[2]]) - UNSIGNED
             found.setdefault(at[0], Quantization(float(constants[node.input[1]]), zero_point))
     return found
 
@@ -121,13 +120,11 @@ class _Torch:
     def __init__(self, content: bytes, threads: int) -> None:
         import torch
 
-        with tempfile.NamedTemporaryFile(suffix=".pt") as file:
-            Path(file.name).write_bytes(content)
-            self._module = torch.jit.load(file.name)  # type: ignore[no-untyped-call]
-        self._torch, self._threads = torch, threads
+        self._torch, self._module = torch, torch.jit.load(io.BytesIO(content))  # type: ignore[no-untyped-call]
 
     def run(self, x: Array) -> list[Array]:
-        with self._torch.no_grad():
+        # To profile for optimising would cost a second.
+        with self._torch.no_grad(), self._torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
             y: Array = self._module(self._torch.from_numpy(x)).numpy()
         return [y]
 

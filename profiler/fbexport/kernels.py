@@ -7,6 +7,7 @@ from typing import Any
 
 from fbbase.errors import UnknownNameError
 from fbexport.errors import ExportError
+from fbexport.host import PACKAGES
 
 _INTEGER_KERNELS = ("QLinear", "QGemm", "ConvInteger", "MatMulInteger")
 _MOVING = {"Clip", "Flatten", "ReorderInput", "ReorderOutput", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
@@ -27,8 +28,8 @@ def fallbacks(model: bytes, runtime: str, precision: str) -> list[str]:
         return list(dict.fromkeys(_RUNTIMES[runtime](model, precision)))
     except ModuleNotFoundError as error:
         raise ExportError(
-            f"to see which kernels {runtime} uses, this machine needs the package {_PACKAGES[runtime]}: "
-            f"pip install {_PACKAGES[runtime]}"
+            f"to see which kernels {runtime} uses, this machine needs the package {PACKAGES[runtime]}: "
+            f"pip install {PACKAGES[runtime]}"
         ) from error
 
 
@@ -101,4 +102,3 @@ _RUNTIMES: Mapping[str, Callable[[bytes, str], list[str]]] = {
     "onnxruntime": _onnxruntime,
     "torch": _torch,
 }
-_PACKAGES = {"litert": "ai-edge-litert", "onnxruntime": "onnxruntime"}

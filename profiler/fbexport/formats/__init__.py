@@ -89,7 +89,7 @@ def format_for(runtime: str, precision: str) -> str:
     return name
 
 
-def check_precision(precision: str, known: tuple[str, ...] = PRECISIONS, format_name: str = "any format") -> None:
+def check_precision(precision: str, known: tuple[str, ...], format_name: str) -> None:
     """Raise ExportError for a precision that a format does not write."""
     if precision not in known:
         what = "" if precision in PRECISIONS else ", which no format knows"

@@ -21,10 +21,8 @@ from fbexport.formats import unknown_operator
 from fbexport.formats._onnx_model import OnnxModel, conv_attributes
 from fbexport.graph import Activation, Binary, Conv, Linear, Mean, Node, Shuffle, Value
 from fbexport.quantization.quantized import QuantizedGraph
-from fbexport.quantization.scheme import QMAX, UNIT, Quantization
+from fbexport.quantization.scheme import QMAX, QMIN, UNIT, UNSIGNED, Quantization
 
-OFFSET = 128
-"""What an unsigned number is more than the int8 number for the same real."""
 _HALF = Quantization(0.5 / 255, -128)
 _ZERO = Quantization(1.0, -128)
 
@@ -95,7 +93,7 @@ class IntegerModel(OnnxModel):
         """
         low, high = (int(end) for end in scheme.quantize(np.array([0.0, 6.0])))
         high = high if function == "relu6" else QMAX
-        if function == "none" or (low, high) == (-OFFSET, QMAX):
+        if function == "none" or (low, high) == (QMIN, QMAX):
             self.integer(kind, reals, output, scheme, **attributes)
             return
         raw = self.integer(kind, reals, f"{output}_raw", scheme, **attributes)
@@ -144,4 +142,4 @@ class IntegerModel(OnnxModel):
 
 def _unsigned(integer: int) -> NDArray[np.uint8]:
     """Return an int8 number as the unsigned one for the same real."""
-    return np.array(integer + OFFSET, np.uint8)
+    return np.array(integer + UNSIGNED, np.uint8)

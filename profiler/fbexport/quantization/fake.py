@@ -8,7 +8,6 @@ clipped (straight-through estimator).
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fbexport.errors import ExportError, module_name
@@ -35,19 +34,15 @@ class FakeQuantized(nn.Module):
         graph = self.quantized.graph
         values = {graph.input.name: rounded(x, self.quantized.of(graph.input))}
         for node in graph.nodes:
-            made = self._run(node, [values[value.name] for value in node.inputs])
+            made = function_of(node, self._trained(node))(*(values[value.name] for value in node.inputs))
             values[node.output.name] = rounded(made, self.quantized.of(node.output))
         return values[graph.output.name]
 
-    def _run(self, node: Node, inputs: list[Tensor]) -> Tensor:
-        if not isinstance(node, Conv | Linear):
-            return function_of(node)(*inputs)
-        number = self._number[node.output.name]
-        weight, bias = self.weights[number], self.biases[number]
-        if isinstance(node, Linear):
-            return F.linear(inputs[0], rounded_weight(weight, per_channel=False), bias)
-        y = F.conv2d(inputs[0], rounded_weight(weight), bias, node.stride, node.padding, 1, node.groups)
-        return y if node.activation == "none" else _ACTIVATIONS[node.activation](y)
+    def _trained(self, node: Node) -> tuple[Tensor, Tensor] | None:
+        number = self._number.get(node.output.name)
+        if number is None:
+            return None
+        return rounded_weight(self.weights[number], per_channel=isinstance(node, Conv)), self.biases[number]
 
     def trained(self) -> Graph:
         """Return the graph with the weights as they are now."""
@@ -59,9 +54,6 @@ class FakeQuantized(nn.Module):
                 node = replace(node, weight=weight, bias=bias)
             nodes.append(node)
         return replace(self.quantized.graph, nodes=tuple(nodes))
-
-
-_ACTIVATIONS = {"relu": F.relu, "relu6": F.relu6}
 
 
 def rounded(x: Tensor, scheme: Quantization) -> Tensor:

@@ -15,6 +15,8 @@ Int32 = NDArray[np.int32]
 Float32 = NDArray[np.float32]
 
 QMIN, QMAX = -128, 127
+UNSIGNED = 128
+"""By so much the uint8 number for a real, which ONNX files have, is more than its int8 number."""
 WEIGHT_MAX = 127
 BIAS_MAX = 1 << 30
 """A bias stays below half of int32, so that adding products to it does not overflow."""
