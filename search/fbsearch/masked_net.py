@@ -1,7 +1,6 @@
 """MaskedNet: every network of a space with several widths, expansions and sizes in one module that shares weights."""
 
 import functools
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import cast
@@ -9,6 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from fbsearch.compute import keep_few_kernels
 from fbsearch.masked import Choice, MaskedBlock, Widths, build_masked, inherit, run_first_filters
 from fbsearch.masking import at_sides, subsample
 from fbsearch.strategies import Strategy, runs_one_path
@@ -17,9 +17,6 @@ from fbspace.blocks import build_block
 from fbspace.opspec import OpSpec
 from fbspace.space import Layer, Space
 
-PRIMITIVE_CACHE, PRIMITIVES = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256"
-"""How many kernels oneDNN keeps, by a variable that it reads at a process's first convolution. Of 10^20 networks hardly
-two have the same shapes throughout: its 1024 take 50 MB more, and no less time."""
 ONE = torch.ones(1)
 """The weights of a decision with one option."""
 
@@ -47,7 +44,7 @@ class MaskedNet(SuperNet):
     @classmethod
     def of(cls, space: Space, classes: int, seed: int, alike: bool = True) -> "MaskedNet":
         """Build the supernet of a space; its candidates start at random (`alike` is for blocks without masks)."""
-        os.environ.setdefault(PRIMITIVE_CACHE, PRIMITIVES)
+        keep_few_kernels()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return cls(space, classes)

@@ -44,6 +44,7 @@ def train_network(
         raise SearchError(f"{path} holds a search, whose weights a training would overwrite; choose another with -o")
     space = architecture.load_space()
     data = load_data(data_name, space.input_shape, recipe.seed, recipe.limit, device=compute.device)
+    initial: dict[str, Tensor] | None = None
     network: nn.Module | None = None
     if precision == "int8":
         if init is None:
@@ -51,7 +52,8 @@ def train_network(
         whole = load_network(architecture, init, space)
         check_classes(whole, data)
         network = to_fine_tune(whole, data, recipe.seed)
-    initial = None if init is None else _initial(architecture, init, len(data.classes))
+    elif init is not None:
+        initial = _initial(architecture, init, len(data.classes))
     inputs = {
         "network": hash_text(repr(architecture.specs(space))),
         "images": data.fingerprint,
