@@ -1,6 +1,5 @@
 """Fixtures that several packages' tests share: the folder of data, and model files of every format run in runtimes."""
 
-import io
 import os
 import signal
 import sys
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fbexport.formats import load_format
+from fbexport.host import load_model
 
 Array = NDArray[np.float32]
 
@@ -38,42 +38,12 @@ def shared() -> Path:
     return SHARED
 
 
-def run_litert(content: bytes, x: Array) -> Array:
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_content=content, num_threads=1)
-    interpreter.allocate_tensors()
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], np.ascontiguousarray(x.transpose(0, 2, 3, 1)))
-    interpreter.invoke()
-    y: Array = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
-    return y.transpose(0, 3, 1, 2) if y.ndim == 4 else y
-
-
-def run_onnxruntime(content: bytes, x: Array) -> Array:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    y: Array = session.run(["output"], {"input": x})[0]
-    return y
-
-
-def run_torch(content: bytes, x: Array) -> Array:
-    with torch.no_grad(), torch.jit.optimized_execution(False):  # profiling would cost a second for one run
-        y: Array = torch.jit.load(io.BytesIO(content))(torch.from_numpy(x)).numpy()
-    return y
-
-
-RUNTIMES = {"litert": run_litert, "onnxruntime": run_onnxruntime, "torch": run_torch}
-
-
 @pytest.fixture(scope="session")
 def run_model() -> Callable[[str, bytes, Array], Array]:
     """Run a model file of a format on one NCHW input in the format's first runtime."""
 
     def run(format_name: str, content: bytes, x: Array) -> Array:
-        return RUNTIMES[load_format(format_name).RUNTIMES[0]](content, x)
+        return load_model(content, load_format(format_name).RUNTIMES[0]).run(x)[0]
 
     return run
 

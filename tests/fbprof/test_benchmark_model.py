@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "fbagents" / "peers"))
+from common import SPACE
+
 from fbagents.benchmark_binary import with_binary
 from fbagents.profile import load_profile
 from fbagents.protocol import Delegate, Loaded
@@ -25,17 +28,6 @@ from fbprof.plan import Plan, check_agent, with_agent
 from fbspace.architecture import Architecture
 from fbspace.space import load_space
 
-SPACE = """
-description = "two layers"
-input = { channels = 3, size = 16 }
-classes = 4
-head_channels = [16]
-stem = [{ kind = "conv", channels = 8, kernel = 3, stride = 2 }]
-stages = [{ channels = 8, repeats = 2, stride = 1 }]
-[candidates]
-k3 = { kind = "ir", kernel = 3, expansion = 2 }
-skip = { kind = "skip" }
-"""
 QUICK = "--warmup_runs=1 --warmup_min_secs=0 --num_runs=7 --min_secs=0 --stand_in_delegate=partially"
 
 
