@@ -33,13 +33,13 @@ from typing import Any, TypeVar
 
 from _report import Figure, report
 
-import fbprof.measure
-from fbagents.agent import AgentClient, Planned
-from fbagents.pieces import Content, Write
+import fbprof.measure.run
+from fbagents.adb.keys import signer
+from fbagents.agent.client import AgentClient, Planned
+from fbagents.agent.pieces import Content, Write
+from fbagents.posix.remote import HASH
 from fbagents.profile import Profile, load_profile
 from fbagents.transports import Channel, Transport, connect
-from fbagents.transports._adb_keys import signer
-from fbagents.transports._remote import HASH
 from fbbase.commandline import run
 from fbexport.export import export_spec
 from fbprof.cli import fbprof as command
@@ -127,14 +127,14 @@ class TimedTransport:
 def timed_run(device: str, table: Path, arguments: list[str]) -> dict[str, Any]:
     """Run `fbprof measure` and return where its seconds went."""
     clock = Clock()
-    fbprof.measure.connect = lambda profile: TimedTransport(connect(profile), clock)  # type: ignore[attr-defined]
+    fbprof.measure.run.connect = lambda profile: TimedTransport(connect(profile), clock)  # type: ignore[attr-defined]
     argv = ["measure", "--fresh", "--device", device, *arguments, "-o", str(table)]
     start = time.perf_counter()
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             code = run(command, argv)
     finally:
-        fbprof.measure.connect = connect  # type: ignore[attr-defined]
+        fbprof.measure.run.connect = connect  # type: ignore[attr-defined]
     if code != 0:
         sys.exit(f"fbprof measure --device {device} ended with {code}")
     wall_s = time.perf_counter() - start

@@ -16,7 +16,7 @@ from pathlib import Path
 from _report import Figure, report
 from torch import nn
 
-from fbagents.agent import AgentClient, Planned
+from fbagents.agent.client import AgentClient, Planned
 from fbagents.profile import load_profile
 from fbagents.transports import connect
 from fbexport.formats import format_of, load_format

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from _report import Figure, report
 
-from fbagents import bundle, bundle_archive
+from fbagents.native import archive as bundle_archive
+from fbagents.native import bundle
 
 TARGET = "aarch64-linux"
 

@@ -16,11 +16,11 @@ import numpy as np
 from _report import Figure, report
 from numpy.typing import NDArray
 
-from fbprof.drift import estimate_operators
-from fbprof.estimate import median_interval, without_outliers
-from fbprof.fit import design_of
-from fbprof.networks_file import read_networks
-from fbprof.regression import held_out
+from fbprof.borrowed.fit import design_of
+from fbprof.borrowed.regression import held_out
+from fbprof.estimate.drift import estimate_operators
+from fbprof.estimate.table import median_interval, without_outliers
+from fbprof.plan.networks_file import read_networks
 from fbspace.space import load_space
 
 Floats = NDArray[np.float64]

@@ -24,15 +24,15 @@ import torch
 from _report import Figure, report
 from torch import nn
 
-from fbagents.agent import AgentClient, Planned
-from fbagents.pieces import Content
+from fbagents.agent.client import AgentClient, Planned
+from fbagents.agent.pieces import Content
 from fbagents.profile import load_profile
 from fbagents.transports import connect
 from fbexport.export import export_network
 from fbexport.formats import format_of, load_format
 from fbexport.quantization.calibration import Ranges, plausible_ranges
 from fbexport.trace import trace
-from fbprof.samples import usable_samples_us
+from fbprof.estimate.samples import usable_samples_us
 from fbspace.architecture import load_architecture
 from fbspace.blocks import build_block
 from fbspace.opspec import OpSpec

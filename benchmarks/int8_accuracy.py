@@ -19,13 +19,13 @@ from _report import Figure, has_images, report
 from search_quality import DATA
 
 from fbexport.quantization.calibration import METHODS
-from fbsearch.compute import Compute
-from fbsearch.data import Data
-from fbsearch.evaluate import evaluate
-from fbsearch.quantized import calibrated, in_runtime, ranges_for
-from fbsearch.recipe import make_recipe
-from fbsearch.record import held_out
-from fbsearch.training_folder import train_network
+from fbsearch.images.data import Data
+from fbsearch.jobs.train_job import train_network
+from fbsearch.machine.compute import Compute
+from fbsearch.training.evaluate import evaluate
+from fbsearch.training.quantized import calibrated, in_runtime, ranges_for
+from fbsearch.training.recipe import make_recipe
+from fbsearch.training.record import held_out
 from fbspace.architecture import Architecture, choose, load_architecture
 from fbspace.space import load_space
 from fbspace.weights import load_network

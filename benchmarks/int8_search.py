@@ -28,11 +28,11 @@ from fbexport.formats import format_of
 from fblut.compare import spearman
 from fblut.reading import read_lut
 from fblut.table import Lut
-from fbsearch.checkpoint import RunFolder
-from fbsearch.compute import Compute
-from fbsearch.data import load_data
-from fbsearch.derive import judge
-from fbsearch.search import generator_of
+from fbsearch.fbnet.derive import judge
+from fbsearch.fbnet.search import generator_of
+from fbsearch.images.data import load_data
+from fbsearch.machine.checkpoint import RunFolder
+from fbsearch.machine.compute import Compute
 from fbspace.opspec import OpSpec
 from fbspace.space import load_space
 

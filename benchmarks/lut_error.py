@@ -16,11 +16,11 @@ from _report import Figure, report
 
 from fbagents.profile import load_profile
 from fblut.compare import spearman
-from fbprof.estimate import estimate, latency_of, network_latencies_us
-from fbprof.measure import collect
-from fbprof.plan import DEFAULT_DROPPED, DEFAULT_NETWORKS, DEFAULT_RUNS, Plan, calibration_networks, zoo_choices
-from fbprof.samples import Samples, usable_samples
-from fbprof.subject import Subject, network
+from fbprof.estimate.samples import Samples, usable_samples
+from fbprof.estimate.table import estimate, latency_of, network_latencies_us
+from fbprof.measure.run import collect
+from fbprof.plan.plan import DEFAULT_DROPPED, DEFAULT_NETWORKS, DEFAULT_RUNS, Plan, calibration_networks, zoo_choices
+from fbprof.plan.subject import Subject, network
 from fbspace.architecture import ZOO, load_architecture
 from fbspace.draw import draw_networks
 from fbspace.space import Space, load_space

@@ -21,13 +21,13 @@ from _report import Figure, peak_mb, report
 from search_step import BATCH, SPACE
 
 from fbsearch.costs import build_cost
-from fbsearch.data import load_data
+from fbsearch.fbnet.objective import Objective
+from fbsearch.fbnet.search import Search
+from fbsearch.fbnet.settings import Settings
+from fbsearch.fbnet.supernet import SuperNet
+from fbsearch.fbnetv2.supernet import MaskedNet
+from fbsearch.images.data import load_data
 from fbsearch.losses import load_loss
-from fbsearch.masked_net import MaskedNet
-from fbsearch.objective import Objective
-from fbsearch.search import Search
-from fbsearch.settings import Settings
-from fbsearch.supernet import SuperNet
 from fbspace.space import Space, load_space
 
 WIDTHS, EXPANSIONS = 8, (0.75, 1.5, 2, 2.5, 3, 3.75, 4.5, 5.25, 6)

@@ -18,14 +18,14 @@ from pathlib import Path
 from _report import Figure, has_images, report
 from search_quality import DATA, PRESETS, Bench, check_same, made_up_table
 
-from fbsearch.compute import Compute
 from fbsearch.costs import build_cost
-from fbsearch.data import load_data
+from fbsearch.fbnet.objective import Objective
+from fbsearch.fbnet.search import Search, one_hot
+from fbsearch.fbnet.settings import Settings
+from fbsearch.fbnetv2.supernet import MaskedNet
+from fbsearch.images.data import load_data
 from fbsearch.losses import load_loss
-from fbsearch.masked_net import MaskedNet
-from fbsearch.objective import Objective
-from fbsearch.search import Search, one_hot
-from fbsearch.settings import Settings
+from fbsearch.machine.compute import Compute
 from fbspace.space import load_space
 
 STAGES = ((16, 1, 1), (24, 2, 2), (40, 2, 2), (80, 2, 1), (128, 1, 1))

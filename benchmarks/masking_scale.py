@@ -20,9 +20,9 @@ import torch
 from _report import Figure, peak_mb, report
 from torch import Tensor, nn
 
-from fbsearch.masked import Choice, Widths
-from fbsearch.masked.mbconv import MaskedMBConv
-from fbsearch.masking import at_sides
+from fbsearch.fbnetv2.blocks import Choice, Widths
+from fbsearch.fbnetv2.blocks.mbconv import MaskedMBConv
+from fbsearch.fbnetv2.masks import at_sides
 from fbspace.blocks import build_block
 from fbspace.opspec import OpSpec
 

@@ -22,15 +22,15 @@ import torch
 from _report import Figure, report
 
 from fblut.table import Lut, Metadata, Row
-from fbsearch.compute import AMP, Compute
 from fbsearch.costs import build_cost
-from fbsearch.data import Data, load_data
+from fbsearch.fbnet.objective import Objective
+from fbsearch.fbnet.search import Search, generator_of
+from fbsearch.fbnet.settings import Settings
+from fbsearch.fbnet.supernet import SuperNet
+from fbsearch.images.data import Data, load_data
+from fbsearch.images.split import Split
 from fbsearch.losses import load_loss
-from fbsearch.objective import Objective
-from fbsearch.search import Search, generator_of
-from fbsearch.settings import Settings
-from fbsearch.split import Split
-from fbsearch.supernet import SuperNet
+from fbsearch.machine.compute import AMP, Compute
 from fbspace.network import count_spec
 from fbspace.space import Space, load_space
 

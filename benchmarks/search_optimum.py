@@ -31,16 +31,16 @@ import torch
 from _report import Figure, report
 from torch import Tensor, nn
 
-from fbsearch.checkpoint import RunFolder
 from fbsearch.costs import AdditiveCost
-from fbsearch.data import Data, load_data
-from fbsearch.derive import Networks, derive
+from fbsearch.fbnet.derive import Networks, derive
+from fbsearch.fbnet.objective import Objective
+from fbsearch.fbnet.search import Search, generator_of
+from fbsearch.fbnet.settings import TARGET_SHARE, Settings
+from fbsearch.fbnet.supernet import SuperNet
+from fbsearch.images.data import Data, load_data
 from fbsearch.losses import load_loss
-from fbsearch.objective import Objective
-from fbsearch.search import Search, generator_of
-from fbsearch.settings import TARGET_SHARE, Settings
+from fbsearch.machine.checkpoint import RunFolder
 from fbsearch.strategies import STRATEGIES, Choices
-from fbsearch.supernet import SuperNet
 from fbspace.space import Space, load_space
 
 SEEDS = 20

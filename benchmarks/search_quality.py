@@ -26,20 +26,20 @@ from _report import Figure, has_images, report
 from fbbase.files import write_text
 from fblut.reading import read_lut
 from fblut.table import Lut, Metadata, Row
-from fbsearch.checkpoint import RunFolder
-from fbsearch.compute import Compute
+from fbsearch.beyond.exact import reachable
 from fbsearch.costs import StepCost, build_cost
-from fbsearch.data import Data, load_data
-from fbsearch.derive import Networks, derive
-from fbsearch.evaluate import evaluate
+from fbsearch.fbnet.derive import Networks, derive
+from fbsearch.fbnet.objective import Objective
+from fbsearch.fbnet.search import Search, generator_of
+from fbsearch.fbnet.settings import Settings
+from fbsearch.fbnet.supernet import SuperNet
+from fbsearch.images.data import Data, load_data
 from fbsearch.losses import load_loss
-from fbsearch.objective import Objective
-from fbsearch.recipe import Recipe
-from fbsearch.search import Search, generator_of
-from fbsearch.select import reachable
-from fbsearch.settings import Settings
-from fbsearch.supernet import SuperNet
-from fbsearch.train import train
+from fbsearch.machine.checkpoint import RunFolder
+from fbsearch.machine.compute import Compute
+from fbsearch.training.evaluate import evaluate
+from fbsearch.training.recipe import Recipe
+from fbsearch.training.train import train
 from fbspace.architecture import choose
 from fbspace.network import count_spec
 from fbspace.space import Space, load_space

@@ -27,15 +27,15 @@ from _report import Figure, peak_mb, report
 from torch import Tensor, nn
 
 from fblut.table import Lut, Metadata, Row
-from fbsearch.convolutions import DepthwiseConv2d
 from fbsearch.costs import build_cost
-from fbsearch.data import Data, load_data
+from fbsearch.fbnet.objective import Objective
+from fbsearch.fbnet.search import Search
+from fbsearch.fbnet.settings import Settings
+from fbsearch.fbnet.supernet import SuperNet
 from fbsearch.gumbel import gumbel_softmax
+from fbsearch.images.data import Data, load_data
 from fbsearch.losses import load_loss
-from fbsearch.objective import Objective
-from fbsearch.search import Search
-from fbsearch.settings import Settings
-from fbsearch.supernet import SuperNet
+from fbsearch.machine.convolutions import DepthwiseConv2d
 from fbspace.network import count_spec
 from fbspace.space import Space, load_space
 

@@ -24,10 +24,10 @@ from _glyphs import write_glyphs
 from _report import Figure, report
 
 from fblut.table import Lut, Metadata, Row
+from fbsearch.beyond.exact import reachable
 from fbsearch.costs import AdditiveCost, build_cost
-from fbsearch.pipeline import run_search
-from fbsearch.select import reachable
-from fbsearch.settings import PRESETS, Settings
+from fbsearch.fbnet.settings import PRESETS, Settings
+from fbsearch.jobs.search_job import run_search
 from fbspace.network import count_spec
 from fbspace.space import Space, load_space
 

@@ -46,7 +46,11 @@ PUBLIC = {
         "fblut.check.check",
     ),
     "Models": ("fbexport.export.export_spec", "fbexport.export.export_network"),
-    "Searching and training": ("fbsearch.pipeline.run_search", "fbsearch.settings.Settings", "fbsearch.recipe.Recipe"),
+    "Searching and training": (
+        "fbsearch.jobs.search_job.run_search",
+        "fbsearch.fbnet.settings.Settings",
+        "fbsearch.training.recipe.Recipe",
+    ),
     "Errors": ("fbbase.errors.FbError",),
 }
 

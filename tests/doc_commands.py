@@ -17,8 +17,8 @@ from PIL import Image
 from fblut.reading import PUBLISHED, read_lut
 from fblut.table import Lut, Metadata, Row
 from fblut.writing import write_lut
-from fbprof.grid import grid_operators
 from fbprof.imports.blocks import COLUMNS, CONSTANT
+from fbprof.plan.grid import grid_operators
 from fbspace.architecture import load_space_of
 from fbspace.draw import draw_networks
 from fbspace.network import count_spec

@@ -42,7 +42,7 @@ def run_tflite(file: Path, x: Array) -> Array:
 
 
 def test_the_exported_files_are_as_right_as_eval_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from fbsearch.record import held_out
+    from fbsearch.training.record import held_out
 
     space = load_space("fbnet-tiny")
     choices = tuple(next(iter(layer.candidates)) for layer in space.layers)

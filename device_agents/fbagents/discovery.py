@@ -9,7 +9,7 @@ from fbagents.transports import TRANSPORTS
 from fbbase.errors import FbError
 
 if TYPE_CHECKING:
-    from fbagents.transports._adb_phones import Attached
+    from fbagents.adb.phones import Attached
 
 CHECK_TIMEOUT_S = 3.0
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TypeVar
 import pydantic
 from pydantic_core import PydanticCustomError
 
-from fbagents.cores import check_cores
+from fbagents.agent.cores import check_cores
 from fbagents.errors import DeviceError, ProfileError
 from fbbase.files import read_text
 from fbbase.plugins import PluginFolder

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fbagents import bundle, native
-from fbagents.agent import AgentClient, Planned
+from fbagents.agent.client import AgentClient, Planned
+from fbagents.agent.protocol import Loaded
 from fbagents.discovery import attached
 from fbagents.errors import AgentReplyError, DeviceError
+from fbagents.native import build as native
+from fbagents.native import bundle
 from fbagents.profile import Profile, load_profile
-from fbagents.protocol import Loaded
 from fbagents.transports import Transport, connect
 from fbbase.errors import FbError
 from fbexport.export import export_spec

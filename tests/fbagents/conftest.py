@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fbagents import native
+from fbagents.native import build as native
 from fbagents.profile import load_profile
 from fbagents.transports import Transport, connect
 from fbagents.transports.local import agent_script

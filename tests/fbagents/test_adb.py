@@ -21,20 +21,22 @@ import pytest
 from common import HOSTILE, SPACE, SPEC, check_pieces, counted, loaded_sums, sums, wait_until, write_profile
 from unavailable import unavailable
 
-from fbagents.agent import AgentClient, Planned
+from fbagents.adb import open as _adb_open
+from fbagents.adb.address import Address
+from fbagents.adb.connection import AdbConnection
+from fbagents.adb.keys import signer
+from fbagents.adb.link import LinkError
+from fbagents.agent.client import AgentClient, Planned
+from fbagents.agent.pieces import Content
 from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError, DeviceError
-from fbagents.pieces import Content
+from fbagents.posix import remote as _remote
+from fbagents.posix.remote import DAMAGED, UPLOAD
 from fbagents.profile import Profile, check_address, load_profile
-from fbagents.transports import Transport, _adb_open, _remote, connect
-from fbagents.transports._adb_address import Address
-from fbagents.transports._adb_device import AdbConnection
-from fbagents.transports._adb_keys import signer
-from fbagents.transports._adb_link import LinkError
-from fbagents.transports._remote import DAMAGED, UPLOAD
+from fbagents.transports import Transport, connect
 from fbbase.commandline import run
 from fblut.reading import read_lut
 from fbprof.cli import fbprof
-from fbprof.journal import read_journal
+from fbprof.journal.journal import read_journal
 from fbspace.space import load_space
 
 
@@ -372,7 +374,7 @@ def test_a_frozen_adbd_is_noticed_within_seconds_and_a_busy_agent_is_not_one(
 ) -> None:
     connection = phone.connection()
     with monkeypatch.context() as patch:
-        patch.setattr("fbagents.transports._adb_link.QUIET_S", 0.2)
+        patch.setattr("fbagents.adb.link.QUIET_S", 0.2)
         assert connection.run("sleep 1; exit 6", timeout_s=10) == (6, "", "")  # asked five times meanwhile
     shell = connection.shell("sleep 60")
     phone.signal(signal.SIGSTOP)
@@ -433,7 +435,7 @@ def test_nothing_listening_a_wrong_name_and_another_protocol_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr("fbagents.transports._adb_link.HANDSHAKE_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("fbagents.adb.link.HANDSHAKE_TIMEOUT_S", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(DeviceError, match="does not answer: is the phone on"):

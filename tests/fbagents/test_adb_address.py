@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from fbagents.adb.keys import signer
 from fbagents.errors import DeviceError, ProfileError
 from fbagents.profile import Profile, load_profile
 from fbagents.transports import connect
-from fbagents.transports._adb_keys import signer
 
 
 def test_a_key_is_made_once_private_and_never_replaced(tmp_path: Path) -> None:

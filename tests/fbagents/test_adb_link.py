@@ -16,12 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unavailable import unavailable
 
+from fbagents.adb import usb as _adb_usb
+from fbagents.adb.keys import signer
+from fbagents.adb.link import MAX_PACKET_BYTES, Link, LinkError, Shell
+from fbagents.adb.usb import UsbWire, open_usb, usb_phones
+from fbagents.adb.wire import TcpWire
 from fbagents.errors import DeviceError, UnreachableError
-from fbagents.transports import _adb_usb
-from fbagents.transports._adb_keys import signer
-from fbagents.transports._adb_link import MAX_PACKET_BYTES, Link, LinkError, Shell
-from fbagents.transports._adb_usb import UsbWire, open_usb, usb_phones
-from fbagents.transports._adb_wire import TcpWire
 
 COMMANDS = [b"CNXN", b"AUTH", b"OPEN", b"OKAY", b"WRTE", b"CLSE", b"STLS", b"SYNC"]
 USB_PACKET = 512
@@ -170,7 +170,7 @@ class Endless(Recorded):
 
 def test_an_endless_device_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HANDSHAKE_TIMEOUT_S", "ANSWER_TIMEOUT_S", "WRITE_TIMEOUT_S"):
-        monkeypatch.setattr(f"fbagents.transports._adb_link.{name}", 0.1)
+        monkeypatch.setattr(f"fbagents.adb.link.{name}", 0.1)
     start = time.monotonic()
     with pytest.raises(TimeoutError):
         linked(Endless(packet(b"OKAY", 9, 9)))

@@ -18,17 +18,19 @@ import pytest
 from common import HOSTILE, SPACE, SPEC, wait_until, write_profile
 from unavailable import unavailable
 
-from fbagents.agent import AgentClient, Planned
+from fbagents.adb import open as _adb_open
+from fbagents.adb import server as _adb_server
+from fbagents.adb.address import Address
+from fbagents.adb.connection import AdbConnection
+from fbagents.adb.link import LinkError, Shell
+from fbagents.adb.phones import Attached, choose, is_model
+from fbagents.adb.route import banner_model
+from fbagents.adb.server import ServerLink, server_at, usual_server
+from fbagents.agent.client import AgentClient, Planned
 from fbagents.errors import ConnectionLostError, DeviceError, UnreachableError
+from fbagents.posix.remote import DAMAGED
 from fbagents.profile import Profile, check_address
-from fbagents.transports import Transport, _adb_open, _adb_server, connect
-from fbagents.transports._adb_address import Address
-from fbagents.transports._adb_device import AdbConnection
-from fbagents.transports._adb_link import LinkError, Shell
-from fbagents.transports._adb_phones import Attached, choose, is_model
-from fbagents.transports._adb_route import banner_model
-from fbagents.transports._adb_server import ServerLink, server_at, usual_server
-from fbagents.transports._remote import DAMAGED
+from fbagents.transports import Transport, connect
 from fbbase.commandline import run
 from fblut.reading import read_lut
 from fbprof.cli import fbprof
@@ -71,7 +73,7 @@ def two_phones(server: servers.AdbServer, tmp_path: Path) -> Iterator[list[str]]
 
 @pytest.fixture
 def no_usb(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fbagents.transports._adb_route.usb", list)
+    monkeypatch.setattr("fbagents.adb.route.usb", list)
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ import pytest
 import torch
 from common import SPEC
 
-from fbagents.agent import AgentClient, Planned
+from fbagents.agent.client import AgentClient, Planned
+from fbagents.agent.protocol import PROTOCOL
 from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError, DeviceError
 from fbagents.profile import load_profile
-from fbagents.protocol import PROTOCOL
 from fbagents.transports import Transport, connect
 from fbagents.transports.local import ProcessChannel
 from fbexport.export import export_spec

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from common import SPEC
 
-from fbagents import benchmark_agent
-from fbagents.agent import AgentClient, Planned
-from fbagents.benchmark_binary import with_binary
-from fbagents.device_facts import FACTS, Facts, parse_facts, parse_state
+from fbagents.agent.client import AgentClient, Planned
+from fbagents.agent.pieces import Content
+from fbagents.agent.protocol import Delegate
+from fbagents.benchmark import agent as benchmark_agent
+from fbagents.benchmark.binary import with_binary
+from fbagents.benchmark.facts import FACTS, Facts, parse_facts, parse_state
 from fbagents.errors import AgentReplyError, AgentTimeoutError, DeviceError
-from fbagents.pieces import Content
 from fbagents.profile import Profile, load_profile
-from fbagents.protocol import Delegate
 from fbagents.transports import RunsPrograms, Transport, connect
 
 QUICK = "--warmup_runs=1 --warmup_min_secs=0 --num_runs=7 --min_secs=0 "
@@ -188,7 +188,7 @@ def test_what_a_process_printed_is_kept_where_it_is_of_no_use(
 
 
 def test_a_process_that_hangs_is_ended(benchmark_model: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fbagents.agent.LOAD_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("fbagents.agent.client.LOAD_TIMEOUT_S", 0.5)
     transport = opened(local(benchmark_model, "--stand_in_fault=hang"))
     start = time.monotonic()
     with pytest.raises(AgentTimeoutError, match=r"did not finish within 1 s.* is in "), AgentClient(transport) as agent:

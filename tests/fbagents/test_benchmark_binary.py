@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fbagents.benchmark_binary import Benchmark, benchmark_of, check_machine, parse_arguments, with_binary
+from fbagents.benchmark.binary import Benchmark, benchmark_of, check_machine, parse_arguments, with_binary
 from fbagents.errors import DeviceError, ProfileError
 from fbagents.profile import load_profile, with_agent_for
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fbagents.benchmark_output import parse_output
+from fbagents.agent.protocol import Delegate
+from fbagents.benchmark.output import parse_output
 from fbagents.errors import AgentReplyError
-from fbagents.protocol import Delegate
 
 DATA = Path(__file__).parents[1] / "data" / "benchmark_model"
 GPU = Delegate(name="GPU", extent="completely")

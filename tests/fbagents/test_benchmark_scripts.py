@@ -8,8 +8,8 @@ from pathlib import Path
 import android_commands
 import pytest
 
-from fbagents.benchmark_agent import BOUND, RUN
-from fbagents.device_facts import FACTS, STATE, parse_facts, parse_state
+from fbagents.benchmark.agent import BOUND, RUN
+from fbagents.benchmark.facts import FACTS, STATE, parse_facts, parse_state
 
 
 @pytest.fixture(params=["dash", "mksh", "busybox"])

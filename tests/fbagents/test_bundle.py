@@ -19,11 +19,14 @@ import pytest
 from common import SPEC
 from unavailable import unavailable
 
-from fbagents import _libraries, bundle, bundle_archive, native
-from fbagents._elf import read_elf
-from fbagents.agent import AgentClient
-from fbagents.bundle import Bundle
+from fbagents.agent.client import AgentClient
 from fbagents.errors import DeviceError
+from fbagents.native import archive as bundle_archive
+from fbagents.native import build as native
+from fbagents.native import bundle
+from fbagents.native import libraries as _libraries
+from fbagents.native.bundle import Bundle
+from fbagents.native.elf import read_elf
 from fbagents.transports import Transport
 from fbagents.transports.local import ProcessChannel
 from fbbase.commandline import run

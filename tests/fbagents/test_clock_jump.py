@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fbagents import native
+from fbagents.native import build as native
 
 JUMPING_CLOCK = r"""
 #define _GNU_SOURCE
@@ -43,7 +43,7 @@ time_t time(time_t *now) {
 """
 HOST = """
 import json, sys, time
-from fbagents.agent import AgentClient, Planned
+from fbagents.agent.client import AgentClient, Planned
 from fbagents.profile import load_profile
 from fbagents.transports import connect
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from fbagents import native
-from fbagents.cores import check_cores
+from fbagents.agent.cores import check_cores
+from fbagents.agent.protocol import Hello, parse_reply
 from fbagents.errors import DeviceError, ProfileError
+from fbagents.native import build as native
 from fbagents.profile import load_profile
-from fbagents.protocol import Hello, parse_reply
 from fbagents.transports.local import agent_script
 
 GALAXY_S8 = {core: 1690000 if core < 4 else 2314000 for core in range(8)}

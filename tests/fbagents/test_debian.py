@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from unavailable import unavailable
 
-from fbagents import debian
-from fbagents._elf import read_elf
 from fbagents.errors import DeviceError
+from fbagents.native import debian
+from fbagents.native.elf import read_elf
 
 
 def unpack_or_skip(packages: list[str], folder: Path, closure: bool = False) -> list[str]:

@@ -14,10 +14,12 @@ import pytest
 from unavailable import unavailable
 
 from fbagents import discovery
+from fbagents.adb import address as _adb_address
+from fbagents.adb.phones import Attached
 from fbagents.errors import DeviceError, ProfileError
+from fbagents.posix import openssh as _openssh
 from fbagents.profile import ENVIRONMENT, PROFILES, Profile, check_address, load_profile
-from fbagents.transports import _adb_address, _openssh, connect
-from fbagents.transports._adb_phones import Attached
+from fbagents.transports import connect
 from fbbase.commandline import run
 from fbprof.cli import fbprof
 

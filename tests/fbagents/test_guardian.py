@@ -11,7 +11,7 @@ import pytest
 from android_commands import Commands
 from common import wait_until
 
-from fbagents.guardian import GUARD, RESTORE
+from fbagents.android.guardian import GUARD, RESTORE
 
 HOSTILE = ["1; touch pwned", "$(touch pwned)", "`touch pwned`", "-1", "123", "7 7", "*", "", "null; touch pwned"]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from qdq import SHAPE, qdq_outputs
 
-from fbagents.agent import AgentClient, Planned
+from fbagents.agent.client import AgentClient, Planned
 from fbagents.errors import AgentReplyError
 from fbagents.transports.local import ProcessChannel
 

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fbagents import native
-from fbagents.agent import AgentClient, Planned
+from fbagents.agent.client import AgentClient, Planned
+from fbagents.agent.protocol import MAX_LINE_BYTES, Hello, parse_reply
 from fbagents.errors import AgentReplyError, DeviceError
+from fbagents.native import build as native
 from fbagents.profile import load_profile
-from fbagents.protocol import MAX_LINE_BYTES, Hello, parse_reply
 from fbagents.transports import Transport, connect
 from fbagents.transports.local import ProcessChannel
 from fbbase.commandline import run

@@ -18,12 +18,12 @@ from android_commands import DRAGON, EMULATOR, PIXEL, SAMSUNG, XIAOMI, Commands
 from common import wait_until, write_profile
 from unavailable import unavailable
 
-from fbagents import guardian, phone
+from fbagents.adb.keys import signer
+from fbagents.android import guardian, phone
+from fbagents.android.phone import Battery, parse_battery
 from fbagents.errors import AgentTimeoutError, DeviceError, ProfileError
-from fbagents.phone import Battery, parse_battery
 from fbagents.profile import PhoneConditions, Profile, load_profile
 from fbagents.transports import Channel, Transport, connect
-from fbagents.transports._adb_keys import signer
 
 HOT = SAMSUNG.replace("temperature: 309", "temperature: 435")
 LOW = DRAGON.replace("AC powered: true", "AC powered: false")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import fbagents.transports
-from fbagents.agent import AgentClient
+from fbagents.agent.client import AgentClient
 from fbagents.errors import ProfileError
 from fbagents.profile import PROFILES, load_profile
 from fbagents.transports import TRANSPORTS, connect

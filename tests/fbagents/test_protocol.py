@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fbagents.agent.protocol import Visit, parse_reply
 from fbagents.errors import AgentReplyError
-from fbagents.protocol import Visit, parse_reply
 
 VISIT = {"id": 1, "event": "visit", "index": 0, "model": "m", "start_ns": 5, "wall_ns": [10, 20], "cpu_ns": None}
 

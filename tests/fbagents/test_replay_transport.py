@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from fbagents.agent import AgentClient, Planned
+from fbagents.agent.client import AgentClient, Planned
+from fbagents.agent.protocol import MAX_LINE_BYTES
 from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError, ProfileError
 from fbagents.profile import Profile
-from fbagents.protocol import MAX_LINE_BYTES
 from fbagents.transports import _recording, connect
 
 JOURNAL = Path(__file__).parents[1] / "data" / "replay.journal.jsonl.xz"

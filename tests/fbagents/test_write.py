@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fbagents.pieces import MAX_PIECES, Piece, Places, cut
+from fbagents.agent.pieces import MAX_PIECES, Piece, Places, cut
 from fbagents.transports.local import ProcessChannel
 from fbexport.export import export_chain, export_spec
 from fbexport.formats import FORMATS

@@ -15,16 +15,16 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "fbagents" / "peers"))
 from common import SPACE
 
-from fbagents.benchmark_binary import with_binary
+from fbagents.agent.protocol import Delegate, Loaded
+from fbagents.benchmark.binary import with_binary
 from fbagents.profile import load_profile
-from fbagents.protocol import Delegate, Loaded
 from fbbase.commandline import run
 from fbbase.errors import FbError
 from fblut.reading import read_lut
 from fbprof.cli import fbprof
-from fbprof.delegates import describe_delegates, without_delegate
-from fbprof.journal import JournalContent, ModelLoaded, Start, read_journal
-from fbprof.plan import Plan, check_agent, with_agent
+from fbprof.journal.delegates import describe_delegates, without_delegate
+from fbprof.journal.journal import JournalContent, ModelLoaded, Start, read_journal
+from fbprof.plan.plan import Plan, check_agent, with_agent
 from fbspace.architecture import Architecture
 from fbspace.space import load_space
 

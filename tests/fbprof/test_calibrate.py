@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fbprof.calibrate import MIN_NETWORKS, SMALLEST_FACTOR, calibrate
-from fbprof.plan import calibration_networks
+from fbprof.estimate.calibrate import MIN_NETWORKS, SMALLEST_FACTOR, calibrate
+from fbprof.plan.plan import calibration_networks
 from fbspace.opspec import OpSpec
 from fbspace.space import load_space
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fbprof.drift import choose_half_window, estimate_additive, estimate_operators, neighbour_median
+from fbprof.estimate.drift import choose_half_window, estimate_additive, estimate_operators, neighbour_median
 
 RNG = np.random.default_rng
 

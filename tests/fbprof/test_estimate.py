@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from fbagents.cores import check_cores
-from fbagents.protocol import Hello, Loaded, State, Visit
-from fbprof.calibrate import MIN_NETWORKS, calibrate
-from fbprof.estimate import (
+from fbagents.agent.cores import check_cores
+from fbagents.agent.protocol import Hello, Loaded, State, Visit
+from fbprof.estimate.calibrate import MIN_NETWORKS, calibrate
+from fbprof.estimate.samples import usable_samples_us
+from fbprof.estimate.table import (
     MIN_LOADS,
     estimate,
     half_widths_percent,
@@ -22,10 +23,9 @@ from fbprof.estimate import (
     median_interval,
     without_outliers,
 )
-from fbprof.journal import Failed, JournalContent, ModelLoaded, Session, Start, StateRead
-from fbprof.plan import calibration_networks
-from fbprof.samples import usable_samples_us
-from fbprof.visits import Visited
+from fbprof.journal.journal import Failed, JournalContent, ModelLoaded, Session, Start, StateRead
+from fbprof.journal.visits import Visited
+from fbprof.plan.plan import calibration_networks
 from fbspace.opspec import OpSpec
 from fbspace.space import Space, load_space
 

@@ -15,16 +15,16 @@ from pathlib import Path
 import pytest
 
 from fbagents import discovery
-from fbagents.pieces import Content
+from fbagents.adb.phones import Attached
+from fbagents.agent.pieces import Content
 from fbagents.profile import load_profile
-from fbagents.transports._adb_phones import Attached
 from fbbase.commandline import run
 from fbexport.export import export_spec
 from fbprof.cli import fbprof
-from fbprof.journal import read_journal
-from fbprof.loaded import KEPT_NETWORKS, ModelFiles
-from fbprof.plan import Plan, calibration_networks
-from fbprof.subject import operator
+from fbprof.journal.journal import read_journal
+from fbprof.measure.models import KEPT_NETWORKS, ModelFiles
+from fbprof.plan.plan import Plan, calibration_networks
+from fbprof.plan.subject import operator
 from fbspace.space import load_space
 
 DATA = Path(__file__).parents[1] / "data"

@@ -19,11 +19,11 @@ from fblut.check import check
 from fblut.compare import spearman
 from fblut.reading import read_lut
 from fblut.table import Lut
+from fbprof.borrowed.fit import design_of, fit
+from fbprof.borrowed.regression import above_zero, regress
 from fbprof.cli import fbprof
 from fbprof.errors import NetworksError
-from fbprof.fit import design_of, fit
-from fbprof.networks_file import MeasuredNetwork, read_networks, write_networks
-from fbprof.regression import above_zero, regress
+from fbprof.plan.networks_file import MeasuredNetwork, read_networks, write_networks
 from fbsearch.costs import build_cost
 from fbspace.draw import draw_networks
 from fbspace.opspec import OpSpec

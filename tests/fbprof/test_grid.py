@@ -9,7 +9,7 @@ from fbbase.commandline import run
 from fblut.reading import read_lut
 from fblut.table import Lut, Metadata, Row
 from fbprof.cli import fbprof
-from fbprof.grid import grid_operators, most_points, spread
+from fbprof.plan.grid import grid_operators, most_points, spread
 from fbspace.network import count_spec
 from fbspace.space import Space, load_space
 

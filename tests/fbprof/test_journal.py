@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from fbagents.protocol import Visit
+from fbagents.agent.protocol import Visit
 from fbbase.errors import StorageError
 from fbprof.errors import JournalError
-from fbprof.journal import Failed, JournalContent, JournalWriter, Start, open_journal, read_journal
-from fbprof.visits import Visited
+from fbprof.journal.journal import Failed, JournalContent, JournalWriter, Start, open_journal, read_journal
+from fbprof.journal.visits import Visited
 
 START = Start(identity={"space": "fbnet", "threads": 1}, timing="t", started_at="now", tool_version="0")
 
@@ -112,7 +112,7 @@ def test_a_full_disk_is_a_storage_error_and_what_was_written_stays(journal: Path
 import resource, signal
 from pathlib import Path
 from fbbase.errors import StorageError
-from fbprof.journal import Failed, JournalContent, JournalWriter, Start
+from fbprof.journal.journal import Failed, JournalContent, JournalWriter, Start
 path = Path({str(journal)!r})
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 size = path.stat().st_size

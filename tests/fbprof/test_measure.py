@@ -18,12 +18,12 @@ from fblut.reading import read_lut
 from fblut.table import Lut
 from fbprof.cli import fbprof
 from fbprof.errors import JournalError, MeasurementError
-from fbprof.estimate import estimate
-from fbprof.journal import Placed, read_journal
-from fbprof.measure import collect, journal_path
-from fbprof.measure import measure as measure_plan
-from fbprof.plan import Plan, calibration_networks
-from fbprof.subject import is_network_key, network_specs
+from fbprof.estimate.table import estimate
+from fbprof.journal.journal import Placed, read_journal
+from fbprof.measure.run import collect, journal_path
+from fbprof.measure.run import measure as measure_plan
+from fbprof.plan.plan import Plan, calibration_networks
+from fbprof.plan.subject import is_network_key, network_specs
 from fbspace.space import load_space
 
 SPACE = """
@@ -344,7 +344,7 @@ import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 from fbbase.commandline import run
 from fbprof.cli import fbprof
-from fbprof.measure import JournalWriter
+from fbprof.measure.run import JournalWriter
 appended = 0
 append = JournalWriter.append
 def limited(self, record):

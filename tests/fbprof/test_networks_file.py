@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fbbase.errors import FbError, StorageError
 from fbprof.errors import NetworksError
-from fbprof.networks_file import MeasuredNetwork, parse_networks, read_networks, write_networks
+from fbprof.plan.networks_file import MeasuredNetwork, parse_networks, read_networks, write_networks
 from fbspace.space import Space, load_space
 
 TOML = """

@@ -19,9 +19,9 @@ import pytest
 from fbbase.commandline import run
 from fblut.reading import read_lut
 from fbprof.cli import fbprof
-from fbprof.estimate import MIN_LOADS
-from fbprof.journal import read_journal
-from fbprof.subject import is_network_key
+from fbprof.estimate.table import MIN_LOADS
+from fbprof.journal.journal import read_journal
+from fbprof.plan.subject import is_network_key
 
 DATA = Path(__file__).parents[1] / "data"
 

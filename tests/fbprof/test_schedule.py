@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from fbprof.plan import MIN_ROUNDS, REFERENCES, Plan, references
-from fbprof.schedule import BLOCK_S, GROWTH, REFERENCE_EVERY, STAY_ROUNDS, Schedule, fitting_first
+from fbprof.measure.schedule import BLOCK_S, GROWTH, REFERENCE_EVERY, STAY_ROUNDS, Schedule, fitting_first
+from fbprof.plan.plan import MIN_ROUNDS, REFERENCES, Plan, references
 from fbspace.network import count_spec
 from fbspace.space import load_space
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fbprof.errors import JournalError
-from fbprof.subject import is_network_key, network, network_key, network_specs, operator
+from fbprof.plan.subject import is_network_key, network, network_key, network_specs, operator
 from fbspace.blocks import build_block
 from fbspace.errors import ArchitectureError
 from fbspace.opspec import OpSpec

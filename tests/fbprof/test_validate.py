@@ -16,26 +16,26 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from fbagents.agent.protocol import Hello, Visit
 from fbagents.profile import load_profile
-from fbagents.protocol import Hello, Visit
 from fbbase.commandline import run
 from fbbase.errors import FbError
 from fblut.errors import LutError
 from fblut.reading import read_lut
 from fblut.table import Lut, Metadata, Prediction, Row
 from fblut.writing import write_lut
-from fbprof.accuracy import Candidate, Result, figures_of, judge, kendall
 from fbprof.cli import fbprof
 from fbprof.errors import MeasurementError
-from fbprof.grid import grid_operators
-from fbprof.journal import JournalContent, Session, Start, read_journal
-from fbprof.measure import journal_path
-from fbprof.networks_file import read_networks
-from fbprof.plan import calibration_networks, zoo_choices
-from fbprof.plot import plot_results
-from fbprof.subject import is_network_key, network_specs
-from fbprof.validate import Validation, draw_between, draw_candidates, evaluate, validation_plan
-from fbprof.visits import Visited
+from fbprof.journal.journal import JournalContent, Session, Start, read_journal
+from fbprof.journal.visits import Visited
+from fbprof.measure.run import journal_path
+from fbprof.plan.grid import grid_operators
+from fbprof.plan.networks_file import read_networks
+from fbprof.plan.plan import calibration_networks, zoo_choices
+from fbprof.plan.subject import is_network_key, network_specs
+from fbprof.predict.error import Candidate, Result, figures_of, judge, kendall
+from fbprof.predict.validate import Validation, draw_between, draw_candidates, evaluate, validation_plan
+from fbprof.report.plot import plot_results
 from fbspace.network import count_spec
 from fbspace.opspec import OpSpec
 from fbspace.space import Space, load_space

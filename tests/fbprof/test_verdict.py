@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fbagents.protocol import Hello, State, Visit
+from fbagents.agent.protocol import Hello, State, Visit
 from fbbase.commandline import run
 from fblut.reading import read_lut
 from fblut.table import Lut
-from fbprof import verdict
 from fbprof.cli import fbprof
-from fbprof.estimate import estimate
-from fbprof.journal import Failed, JournalContent, Session, Start, StateRead, Visited
-from fbprof.measure import journal_path
-from fbprof.subject import Subject, network, operator
-from fbprof.verdict import is_bimodal
+from fbprof.estimate import verdict
+from fbprof.estimate.table import estimate
+from fbprof.estimate.verdict import is_bimodal
+from fbprof.journal.journal import Failed, JournalContent, Session, Start, StateRead, Visited
+from fbprof.measure.run import journal_path
+from fbprof.plan.subject import Subject, network, operator
 from fbspace.opspec import OpSpec
 from fbspace.space import Layer, Space, load_space
 

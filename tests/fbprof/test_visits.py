@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from fbagents.agent.protocol import Visit, parse_reply
 from fbagents.errors import AgentReplyError
-from fbagents.protocol import Visit, parse_reply
-from fbprof.visits import Visited, Visits
+from fbprof.journal.visits import Visited, Visits
 
 JOURNAL = Path(__file__).parents[1] / "data" / "replay.journal.jsonl.xz"
 LARGEST = (1 << 62) - 1

@@ -10,15 +10,15 @@ import torch
 
 from fblut.table import Lut, Metadata, Row
 from fblut.writing import write_lut
-from fbprof.grid import grid_operators
-from fbsearch.checkpoint import RunFolder
+from fbprof.plan.grid import grid_operators
 from fbsearch.costs import build_cost
-from fbsearch.data import Data, load_data
+from fbsearch.fbnet.objective import Objective
+from fbsearch.fbnet.search import Search
+from fbsearch.fbnet.settings import Settings
+from fbsearch.fbnet.supernet import SuperNet
+from fbsearch.images.data import Data, load_data
 from fbsearch.losses import load_loss
-from fbsearch.objective import Objective
-from fbsearch.search import Search
-from fbsearch.settings import Settings
-from fbsearch.supernet import SuperNet
+from fbsearch.machine.checkpoint import RunFolder
 from fbspace.network import count_spec
 from fbspace.space import Space, load_space
 
@@ -165,7 +165,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch) -> StopAt:
             yield check
 
         with monkeypatch.context() as patched:
-            patched.setattr("fbsearch.search.interrupt_between_steps", interrupt)
+            patched.setattr("fbsearch.fbnet.search.interrupt_between_steps", interrupt)
             yield steps
 
     return stopping

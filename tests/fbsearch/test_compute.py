@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from fbsearch.compute import Compute
 from fbsearch.errors import SearchError
+from fbsearch.machine.compute import Compute
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ from PIL import Image
 from torch import nn
 
 from fblut.table import Lut
+from fbsearch.beyond.score import Estimate, with_score
 from fbsearch.costs import COSTS, build_cost
+from fbsearch.fbnet.search import one_hot
 from fbsearch.losses import LOSSES, Weighing, load_loss
 from fbsearch.rows import softmax
-from fbsearch.score import Estimate, with_score
-from fbsearch.search import one_hot
 from fbsearch.sources import SOURCES, open_source
 from fbsearch.strategies import STRATEGIES, learns_theta, load_strategy, networks_compared
 from fbspace.space import Space

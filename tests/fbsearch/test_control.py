@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fblut.table import Lut
-from fbsearch.control import tilt
+from fbsearch.beyond.exact import reachable
+from fbsearch.beyond.target import tilt
 from fbsearch.costs import AdditiveCost, build_cost
+from fbsearch.fbnet.objective import Objective
+from fbsearch.fbnet.settings import Settings
 from fbsearch.losses import load_loss
-from fbsearch.objective import Objective
-from fbsearch.select import reachable
-from fbsearch.settings import Settings
 from fbspace.space import Space
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from fbsearch.compute import Compute
-from fbsearch.convolutions import DepthwiseConv2d, use_own_convolutions
+from fbsearch.machine.compute import Compute
+from fbsearch.machine.convolutions import DepthwiseConv2d, use_own_convolutions
 
 
 @pytest.mark.parametrize("kernel", [3, 5])
@@ -67,7 +67,7 @@ def test_a_strided_1x1_convolution_of_few_channels_keeps_to_its_memory() -> None
     code = """
 import torch
 from torch import nn
-from fbsearch.convolutions import use_own_convolutions
+from fbsearch.machine.convolutions import use_own_convolutions
 for channels in (4, 6):
     conv = nn.Conv2d(channels, 16, 1, 2, bias=False).to(memory_format=torch.channels_last)
     use_own_convolutions(conv)

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from fbsearch.data import Data, load_data
 from fbsearch.errors import DataError
-from fbsearch.split import Split
+from fbsearch.images.data import Data, load_data
+from fbsearch.images.split import Split
 
 SHAPE = (1, 3, 8, 8)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fbsearch.augment import AREA, AUGMENTATIONS, RATIO, augment, draw
+from fbsearch.images.augment import AREA, AUGMENTATIONS, RATIO, augment, draw
 
 HEIGHT, WIDTH = 16, 24
 

@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fbsearch.augment import AUGMENTATIONS
-from fbsearch.data import Data, batch_count, load_data
 from fbsearch.errors import DataError
-from fbsearch.pool import AHEAD, Streamed
+from fbsearch.images.augment import AUGMENTATIONS
+from fbsearch.images.data import Data, batch_count, load_data
+from fbsearch.images.pool import AHEAD, Streamed
+from fbsearch.images.split import Split
 from fbsearch.sources import Source
-from fbsearch.split import Split
 
 SHAPE = (1, 3, 8, 8)
 Batches = list[tuple[torch.Tensor, torch.Tensor]]
@@ -97,7 +97,7 @@ def test_batches_of_one_pass_are_augmented_differently(held: Data) -> None:
 
 def test_another_process_holds_the_other_part(held: Data) -> None:
     program = (
-        "import hashlib, torch; from fbsearch.data import load_data; "
+        "import hashlib, torch; from fbsearch.images.data import load_data; "
         f"d = load_data('digits', {SHAPE}, seed=0, limit=100, held_bytes=0); g = torch.Generator().manual_seed(5); "
         "b = d.batches(d.w, 20, g, augment='resized-crop', ranks=(1, 2)); "
         "print(hashlib.sha256(b''.join(x.numpy().tobytes() for x, _ in b)).hexdigest())"

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from fbsearch.data import Data, load_data
 from fbsearch.errors import DataError
+from fbsearch.images.data import Data, load_data
 from fbsearch.sources._cifar_pickle import load_cifar_pickle
 
 SHAPE = (1, 3, 32, 32)

@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fbsearch.data import Data, load_data
 from fbsearch.errors import DataError
+from fbsearch.images.data import Data, load_data
 
 datasets = pytest.importorskip("datasets")
 SHAPE = (1, 3, 12, 12)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fbsearch.ema import Ema
+from fbsearch.training.ema import Ema
 
 
 def network(seed: int) -> nn.Module:

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fbsearch.data import Data
 from fbsearch.errors import DivergedError
-from fbsearch.evaluate import Tally, evaluate
+from fbsearch.images.data import Data
+from fbsearch.training.evaluate import Tally, evaluate
 
 
 class Answers(nn.Module):

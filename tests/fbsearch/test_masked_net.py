@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from fbsearch.control import tilt
+from fbsearch.beyond.exact import most_probable, reachable
+from fbsearch.beyond.target import tilt
 from fbsearch.costs import ChainCost, build_cost, sum_over
-from fbsearch.masked_net import MaskedNet
+from fbsearch.fbnet.search import one_hot
+from fbsearch.fbnetv2.supernet import MaskedNet
 from fbsearch.rows import softmax
-from fbsearch.search import one_hot
-from fbsearch.select import most_probable, reachable
 from fbsearch.strategies import load_strategy
 from fbspace.architecture import choose
 from fbspace.draw import draw_networks

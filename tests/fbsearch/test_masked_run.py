@@ -11,8 +11,8 @@ import torch
 from fbbase.commandline import run as run_command
 from fblut.reading import read_lut
 from fbsearch.cli import fbsearch
-from fbsearch.pipeline import run_search
-from fbsearch.settings import Settings
+from fbsearch.fbnet.settings import Settings
+from fbsearch.jobs.search_job import run_search
 from fbspace.architecture import load_architecture
 from fbspace.network import count_architecture
 from fbspace.space import load_space

@@ -5,8 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fbsearch.mixing import Labels, cutout, mix, mixup, step_rng
-from fbsearch.recipe import Recipe
+from fbsearch.training.mixup import Labels, cutout, mix, mixup, step_rng
+from fbsearch.training.recipe import Recipe
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.9])

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fbsearch.compute import Compute
+from fbsearch.fbnet.supernet import SuperNet
+from fbsearch.machine.compute import Compute
 from fbsearch.strategies import load_strategy
-from fbsearch.supernet import SuperNet
 from fbspace.blocks import build_block
 from fbspace.space import Space
 

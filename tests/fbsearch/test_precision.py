@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from fblut.table import Lut
-from fbsearch.compute import Compute
-from fbsearch.descent import GROWTH_STEPS, LossScale, descend
 from fbsearch.errors import DivergedError, SearchError
-from fbsearch.pipeline import open_search
-from fbsearch.ranks import Ranks
-from fbsearch.search import Search
-from fbsearch.settings import Settings
+from fbsearch.fbnet.search import Search
+from fbsearch.fbnet.settings import Settings
+from fbsearch.jobs.search_job import open_search
+from fbsearch.machine.compute import Compute
+from fbsearch.machine.descent import GROWTH_STEPS, LossScale, descend
+from fbsearch.machine.ranks import Ranks
 
 
 @pytest.fixture

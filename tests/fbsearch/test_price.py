@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from fbsearch.costs import AdditiveCost
+from fbsearch.fbnet.objective import Objective
+from fbsearch.fbnet.settings import Settings
 from fbsearch.losses import load_loss
-from fbsearch.objective import Objective
-from fbsearch.settings import Settings
 from fbspace.space import Space, load_space
 
 VALUE = torch.tensor([[0.0, 0.3, 0.5], [0.0, 2.0, 2.1], [0.0, 0.1, 0.9], [0.0, 0.05, 0.06]])

@@ -17,7 +17,7 @@ from fbexport.quantization.quantized import quantize
 from fbexport.quantization.scheme import Quantization, of_weights
 from fbexport.trace import trace
 from fbsearch.cli import fbsearch
-from fbsearch.quantized import RuntimeNetwork
+from fbsearch.training.quantized import RuntimeNetwork
 from fbspace.architecture import Architecture
 from fbspace.blocks import build_block
 from fbspace.opspec import OpSpec

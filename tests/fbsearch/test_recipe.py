@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from fbsearch.errors import SearchError
-from fbsearch.recipe import PRESETS, Recipe, make_recipe
+from fbsearch.training.recipe import PRESETS, Recipe, make_recipe
 
 
 def test_the_papers_rate_is_divided_by_ten_at_its_three_epochs() -> None:

@@ -77,8 +77,8 @@ def test_a_run_writes_what_it_found_and_is_read_back_the_second_time(
 
 
 def test_reported_test_accuracy_is_that_of_the_saved_weights(arguments: list[str], tmp_path: Path) -> None:
-    from fbsearch.data import load_data
-    from fbsearch.evaluate import evaluate
+    from fbsearch.images.data import load_data
+    from fbsearch.training.evaluate import evaluate
 
     assert run(fbsearch, arguments) == 0
     architecture = load_architecture(str(tmp_path / "run" / "arch.json"))
@@ -91,7 +91,7 @@ def test_reported_test_accuracy_is_that_of_the_saved_weights(arguments: list[str
 def test_most_layers_skipped_is_a_warning(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from fbsearch import pipeline
+    from fbsearch.jobs import search_job as pipeline
 
     real = pipeline.derive
     monkeypatch.setattr(pipeline, "derive", lambda *given: [c for c in real(*given) if c.choices == ("skip", "skip")])
@@ -191,7 +191,7 @@ def test_all_missing_operators_are_listed_with_the_remedy(
 
 
 def test_only_the_default_head_has_to_be_in_the_table(micro: Space, micro_lut: Lut) -> None:
-    from fbsearch.pipeline import check_tables
+    from fbsearch.jobs.search_job import check_tables
 
     narrow = {spec.key() for spec in micro.heads[8]}
     rows = {key: row for key, row in micro_lut.rows.items() if key not in narrow}

@@ -5,9 +5,9 @@ import itertools
 import pytest
 import torch
 
+from fbsearch.beyond.score import RIDGE, Estimate, with_score
+from fbsearch.fbnet.search import one_hot
 from fbsearch.rows import softmax
-from fbsearch.score import RIDGE, Estimate, with_score
-from fbsearch.search import one_hot
 from fbsearch.strategies import single_path
 
 LOSSES = torch.tensor([[0.3, -1.2, 2.0], [1.1, 0.4, -0.7], [5.0, 5.5, 4.0]], dtype=torch.float64)

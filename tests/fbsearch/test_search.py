@@ -15,14 +15,14 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fblut.table import Lut
-from fbsearch.checkpoint import SEARCH, RunFolder
 from fbsearch.costs import AdditiveCost, build_cost
-from fbsearch.data import Data
-from fbsearch.derive import derive, judge
 from fbsearch.errors import DivergedError, SearchError
-from fbsearch.objective import Objective
-from fbsearch.search import Search, generator_of
-from fbsearch.settings import Settings
+from fbsearch.fbnet.derive import derive, judge
+from fbsearch.fbnet.objective import Objective
+from fbsearch.fbnet.search import Search, generator_of
+from fbsearch.fbnet.settings import Settings
+from fbsearch.images.data import Data
+from fbsearch.machine.checkpoint import SEARCH, RunFolder
 from fbsearch.strategies import Strategy
 from fbspace.space import Space
 

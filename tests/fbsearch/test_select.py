@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fblut.table import Lut
+from fbsearch.beyond.exact import most_probable, reachable
 from fbsearch.costs import AdditiveCost, build_cost
-from fbsearch.select import most_probable, reachable
 from fbspace.network import count_spec
 from fbspace.space import Space, load_space
 

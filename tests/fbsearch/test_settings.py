@@ -5,7 +5,7 @@ import math
 import pytest
 
 from fbsearch.errors import SearchError
-from fbsearch.settings import Settings
+from fbsearch.fbnet.settings import Settings
 
 
 def test_ninety_epochs_follow_the_papers_schedule() -> None:

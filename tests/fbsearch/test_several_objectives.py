@@ -12,7 +12,7 @@ from fblut.table import Lut
 from fblut.writing import write_lut
 from fbsearch.cli import fbsearch
 from fbsearch.errors import SearchError
-from fbsearch.pipeline import check_tables
+from fbsearch.jobs.search_job import check_tables
 from fbspace.architecture import load_architecture
 from fbspace.space import Space
 

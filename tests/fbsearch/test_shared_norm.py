@@ -13,9 +13,9 @@ from torch import Tensor, nn
 WORKER = """
 import sys
 import torch
-from fbsearch.compute import Compute
-from fbsearch.norm import SharedBatchNorm
-from fbsearch.ranks import Ranks
+from fbsearch.machine.compute import Compute
+from fbsearch.machine.norm import SharedBatchNorm
+from fbsearch.machine.ranks import Ranks
 
 x, dy, weight, bias = torch.load(sys.argv[1])
 norm = torch.nn.BatchNorm2d(x.shape[1]).to(x.dtype)
@@ -63,8 +63,8 @@ def test_two_ranks_normalise_as_one_process_with_the_whole_batch(tmp_path: Path)
 
 @pytest.mark.parametrize("images", [1, 8])
 def test_one_rank_normalises_as_torch_does(images: int) -> None:
-    from fbsearch.norm import SharedBatchNorm
-    from fbsearch.ranks import Ranks
+    from fbsearch.machine.norm import SharedBatchNorm
+    from fbsearch.machine.ranks import Ranks
 
     x = torch.randn(images, 4, 3, 3, generator=torch.Generator().manual_seed(1))
     norm = nn.BatchNorm2d(4, track_running_stats=False)

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from fblut.table import Lut
-from fbsearch.alike import agree
+from fbsearch.beyond.alike import agree
 from fbsearch.commands.run import _warn
 from fbsearch.costs import build_cost
 from fbsearch.errors import SearchError
+from fbsearch.fbnet.objective import Objective
+from fbsearch.fbnet.settings import Settings
+from fbsearch.fbnet.supernet import SuperNet
+from fbsearch.jobs.search_job import Found
 from fbsearch.losses import load_loss
-from fbsearch.objective import Objective
-from fbsearch.pipeline import Found
-from fbsearch.settings import Settings
-from fbsearch.supernet import SuperNet
 from fbspace.architecture import Architecture
 from fbspace.blocks import build_block
 from fbspace.space import Space, load_space

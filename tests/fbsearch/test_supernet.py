@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from fbsearch.search import one_hot
+from fbsearch.fbnet.search import one_hot
+from fbsearch.fbnet.supernet import SuperNet
 from fbsearch.strategies import load_strategy
-from fbsearch.supernet import SuperNet
 from fbspace.architecture import Architecture
 from fbspace.network import build_network
 from fbspace.space import Space
@@ -57,7 +57,7 @@ def count_runs(*blocks: torch.nn.Module) -> list[int]:
 
 
 def test_what_is_run_again_to_save_memory_has_the_same_gradients(micro: Space, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fbsearch.supernet.RUN_AGAIN_ELEMENTS", 0)
+    monkeypatch.setattr("fbsearch.fbnet.supernet.RUN_AGAIN_ELEMENTS", 0)
     single_path, results = load_strategy("single-path"), []
     for saves_memory in (False, True):
         net = SuperNet.of(micro, 10, seed=0)

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from fbbase.interrupt import Terminated
-from fbsearch import train as train_module
-from fbsearch.checkpoint import TRAIN, RunFolder
-from fbsearch.compute import Compute
-from fbsearch.data import Data
 from fbsearch.errors import DivergedError
-from fbsearch.evaluate import evaluate
-from fbsearch.recipe import Recipe
-from fbsearch.split import Split
-from fbsearch.train import Trained, build_optimizer, train
+from fbsearch.images.data import Data
+from fbsearch.images.split import Split
+from fbsearch.machine.checkpoint import TRAIN, RunFolder
+from fbsearch.machine.compute import Compute
+from fbsearch.training import train as train_module
+from fbsearch.training.evaluate import evaluate
+from fbsearch.training.recipe import Recipe
+from fbsearch.training.train import Trained, build_optimizer, train
 from fbspace.architecture import Architecture
 from fbspace.space import Space
 
@@ -149,7 +149,7 @@ def test_it_learns_in_full_and_in_mixed_precision(
 def test_weights_are_those_of_a_plain_loop(
     architecture: Architecture, micro: Space, digits: Data, tmp_path: Path
 ) -> None:
-    from fbsearch.search import generator_of
+    from fbsearch.fbnet.search import generator_of
     from fbspace.network import build_network
 
     recipe = Recipe(epochs=2, batch=40, warmup=1, seed=3, lr=0.01)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
-from fbagents.pieces import Content, Write
+from fbagents.agent.pieces import Content, Write
 from fbbase.plugins import PluginFolder
 
 if TYPE_CHECKING:
@@ -77,6 +77,6 @@ def connect(profile: "Profile") -> Transport:
     transport: Transport = TRANSPORTS.load(profile.transport).connect(profile)
     if profile.agent != "benchmark_model":
         return transport
-    from fbagents.benchmark_agent import BenchmarkTransport
+    from fbagents.benchmark.agent import BenchmarkTransport
 
     return BenchmarkTransport(transport, profile)

@@ -9,9 +9,9 @@ from typing import IO, Annotated, Any, Literal, NamedTuple
 
 import pydantic
 
-from fbagents.cores import check_cores
+from fbagents.agent.cores import check_cores
+from fbagents.agent.protocol import MAX_LINE_BYTES, PROTOCOL, Hello, Loaded, State, Visit
 from fbagents.errors import DeviceError, ProfileError
-from fbagents.protocol import MAX_LINE_BYTES, PROTOCOL, Hello, Loaded, State, Visit
 
 MAX_BYTES = 1 << 30
 """A journal of hours is smaller; what a few bytes of .xz may unpack to is not bounded otherwise."""

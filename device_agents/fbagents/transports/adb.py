@@ -2,14 +2,14 @@
 
 import socket
 
+from fbagents.adb.address import Address
+from fbagents.adb.connection import AdbConnection
+from fbagents.adb.phones import Attached
+from fbagents.adb.route import Route, usb
+from fbagents.android.phone import PhonePreparation
 from fbagents.errors import DeviceError, UnreachableError
-from fbagents.phone import PhonePreparation
+from fbagents.posix.remote import RemoteTransport
 from fbagents.profile import PhoneConditions, Profile, check_address
-from fbagents.transports._adb_address import Address
-from fbagents.transports._adb_device import AdbConnection
-from fbagents.transports._adb_phones import Attached
-from fbagents.transports._adb_route import Route, usb
-from fbagents.transports._remote import RemoteTransport
 
 DEFAULT_FOLDER = "/data/local/tmp/fbnet-lab"
 

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import fbagents
-from fbagents import native
+from fbagents.agent.pieces import Content, Write
+from fbagents.agent.protocol import MAX_LINE_BYTES
 from fbagents.errors import AgentLostError, AgentTimeoutError, DeviceError
-from fbagents.pieces import Content, Write
+from fbagents.native import build as native
 from fbagents.profile import Profile
-from fbagents.protocol import MAX_LINE_BYTES
 from fbagents.transports import Finished
 
 LAST_WORDS_BYTES = 4000

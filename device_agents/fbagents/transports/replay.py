@@ -9,10 +9,10 @@ from typing import Annotated, Any, NamedTuple
 
 import pydantic
 
+from fbagents.agent.pieces import Content, Write
+from fbagents.agent.protocol import MAX_LINE_BYTES
 from fbagents.errors import AgentLostError, AgentTimeoutError
-from fbagents.pieces import Content, Write
 from fbagents.profile import Profile, check_address
-from fbagents.protocol import MAX_LINE_BYTES
 from fbagents.transports._recording import RecordedVisit, Recording, read_recording
 
 

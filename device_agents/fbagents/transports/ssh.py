@@ -1,8 +1,8 @@
 """ssh: a board, phone or server reached by the OpenSSH client; docs/ssh.md says what it needs."""
 
+from fbagents.posix.openssh import Address, OpenSsh
+from fbagents.posix.remote import RemoteTransport
 from fbagents.profile import Profile, check_address
-from fbagents.transports._openssh import Address, OpenSsh
-from fbagents.transports._remote import RemoteTransport
 
 DEFAULT_FOLDER = ".cache/fbnet-lab"
 

@@ -14,7 +14,7 @@ from fbbase.plugins import PluginFolder
 if TYPE_CHECKING:
     from fblut.compare import Comparison
     from fblut.table import Lut
-    from fbprof.journal import JournalContent
+    from fbprof.journal.journal import JournalContent
     from fbspace.space import Space
 
 CHARTS = PluginFolder("kind of charts", "fbprof.charts")

@@ -4,9 +4,9 @@ import math
 import statistics
 
 from fbprof.charts import COLORS, OTHER, Chart, Reported, axis
-from fbprof.conditions import clocks_ghz, temperatures_c
-from fbprof.estimate import interquartile_range
-from fbprof.samples import usable_samples
+from fbprof.estimate.samples import usable_samples
+from fbprof.estimate.table import interquartile_range
+from fbprof.journal.conditions import clocks_ghz, temperatures_c
 
 PLACE = 40
 MOST_POINTS = 1500

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from fbprof import complete
+from fbprof.commands import _complete as complete
 
 if TYPE_CHECKING:
     from fbagents.profile import Profile
@@ -37,7 +37,7 @@ binary_args = click.option("--binary-args", help='Its arguments, such as "--use_
 
 def with_binary(profile: "Profile", agent: str | None, binary: Path | None, binary_args: str | None) -> "Profile":
     """Return a profile that is measured as --agent, --binary and --binary-args say. Raises click.UsageError."""
-    from fbagents import benchmark_binary
+    from fbagents.benchmark import binary as benchmark_binary
 
     if agent is None and binary is None:
         if binary_args is not None and profile.agent != benchmark_binary.NAME:

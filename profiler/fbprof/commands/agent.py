@@ -31,7 +31,7 @@ def build(target: str, output: Path | None) -> None:
       fbprof agent build x86_64-linux
       fbprof agent build aarch64-linux -o agent
     """  # noqa: D301 - click's own mark; only the commands of a folder are spared it
-    from fbagents import native
+    from fbagents.native import build as native
     from fbbase.files import atomic_write
 
     program = native.build(target)
@@ -66,7 +66,8 @@ def bundle(target: str, output: Path | None, source: Path | None, as_json: bool)
       fbprof agent bundle aarch64-linux -o bundle.tar.xz
       fbprof agent bundle aarch64-linux --from bundle.tar.xz
     """  # noqa: D301 - click's own mark; only the commands of a folder are spared it
-    from fbagents import bundle, bundle_archive
+    from fbagents.native import archive as bundle_archive
+    from fbagents.native import bundle
 
     made = bundle_archive.bring(target, source) if source is not None else bundle.build(target)
     size = sum((made.folder / name).stat().st_size for name in made.files)

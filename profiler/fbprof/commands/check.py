@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fbbase.errors import CheckError
-from fbprof import complete
+from fbprof.commands import _complete as complete
 
 if TYPE_CHECKING:
     from fblut.check import Finding

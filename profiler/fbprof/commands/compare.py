@@ -10,7 +10,7 @@ import click
 
 from fbbase.errors import CheckError, FbError
 from fblut.views import VIEWS
-from fbprof import complete
+from fbprof.commands import _complete as complete
 
 if TYPE_CHECKING:
     from fblut.compare import Comparison
@@ -86,7 +86,7 @@ def command(
     from fblut.check import known_space
     from fblut.compare import compare
     from fblut.reading import read_lut
-    from fbprof.plot import check_plot_path, plot_comparison
+    from fbprof.report.plot import check_plot_path, plot_comparison
 
     if plot is not None:
         check_plot_path(plot)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from fbagents.adb.phones import Attached
     from fbagents.profile import Profile
-    from fbagents.transports._adb_phones import Attached
 
 
 @click.command("devices")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fbprof import complete
+from fbprof.commands import _complete as complete
 
 if TYPE_CHECKING:
     from fbprof.doctor import Check

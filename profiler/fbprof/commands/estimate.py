@@ -23,8 +23,8 @@ def command(journal: Path, output: Path, no_drift: bool) -> None:
     """
     from fblut.writing import write_lut
     from fbprof.errors import JournalError
-    from fbprof.estimate import estimate
-    from fbprof.journal import read_journal
+    from fbprof.estimate.table import estimate
+    from fbprof.journal.journal import read_journal
     from fbspace.architecture import load_space_of
 
     content = read_journal(journal)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fbprof import complete
+from fbprof.commands import _complete as complete
 
 if TYPE_CHECKING:
     from fblut.table import Lut
-    from fbprof.regression import HeldOut
+    from fbprof.borrowed.regression import HeldOut
 
 
 @click.command("fit")
@@ -54,8 +54,8 @@ def command(
     # before numpy is loaded: on a busy machine its threads wait for each other, twenty times longer than one works
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from fblut.writing import write_lut
-    from fbprof.fit import fit
-    from fbprof.networks_file import read_networks
+    from fbprof.borrowed.fit import fit
+    from fbprof.plan.networks_file import read_networks
     from fbspace.space import load_space
 
     loaded = load_space(space)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from fbprof import complete
+from fbprof.commands import _complete as complete
 
 FILE = Path("fbprof.toml")
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fbprof import complete
+from fbprof.commands import _complete as complete
 
 if TYPE_CHECKING:
     from fblut.table import Lut

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fbprof import complete
+from fbprof.commands import _complete as complete
 from fbprof.commands import _options
 
 if TYPE_CHECKING:
     from fbagents.profile import Profile
     from fblut.table import Lut
-    from fbprof.farm import Job
-    from fbprof.plan import Before
+    from fbprof.measure.farm import Job
+    from fbprof.plan.plan import Before
     from fbspace.space import Space
 
 
@@ -153,12 +153,12 @@ def command(
       fbprof measure --device pixel-3 --device galaxy-s8 --space fbnet -o tables/
       fbprof measure --device pixel-3 --agent benchmark_model --binary benchmark_model --binary-args "--use_gpu=true"
     """
-    from fbagents.cores import check_cores
+    from fbagents.agent.cores import check_cores
     from fbagents.profile import load_profile
     from fbbase.errors import CheckError
     from fbexport.formats import format_for
-    from fbprof.farm import Job, check_devices
-    from fbprof.plan import (
+    from fbprof.measure.farm import Job, check_devices
+    from fbprof.plan.plan import (
         DEFAULT_NETWORKS,
         DEFAULT_ROUNDS,
         QUICK_ROUNDS,
@@ -167,7 +167,7 @@ def command(
         with_agent,
         with_operators,
     )
-    from fbprof.summary import plan_summary, print_plan
+    from fbprof.report.summary import plan_summary, print_plan
     from fbspace.architecture import load_space_of
 
     if drop >= runs:
@@ -257,8 +257,8 @@ def _tables(profiles: "Sequence[Profile]", output: Path | None) -> list[Path]:
 
 def _measure(job: "Job", space: "Space", fresh: bool, as_json: bool) -> "Lut":
     from fblut.writing import write_lut
-    from fbprof.measure import journal_path, keeping, measure
-    from fbprof.summary import print_summary, summary_of
+    from fbprof.measure.run import journal_path, keeping, measure
+    from fbprof.report.summary import print_summary, summary_of
 
     journal = journal_path(job.table)
     start = time.monotonic()
@@ -275,9 +275,9 @@ def _measure(job: "Job", space: "Space", fresh: bool, as_json: bool) -> "Lut":
 
 def _farm(jobs: "Sequence[Job]", space: "Space", fresh: bool, as_json: bool) -> "list[Lut]":
     """Measure on several devices and print what each came to. Raises what the failures of some amount to."""
-    from fbprof.farm import measure_all, raise_failures
-    from fbprof.measure import journal_path
-    from fbprof.summary import print_summary, summary_of
+    from fbprof.measure.farm import measure_all, raise_failures
+    from fbprof.measure.run import journal_path
+    from fbprof.report.summary import print_summary, summary_of
 
     outcomes = measure_all(jobs, space, fresh)
     summaries: list[dict[str, object]] = []

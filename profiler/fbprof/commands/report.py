@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from fbprof import complete
+from fbprof.commands import _complete as complete
 
 
 @click.command("report")
@@ -35,9 +35,9 @@ def command(
     from fblut.compare import compare
     from fblut.reading import read_lut
     from fbprof.charts import Reported, every_chart
-    from fbprof.journal import read_journal
-    from fbprof.measure import journal_path
-    from fbprof.page import page
+    from fbprof.journal.journal import read_journal
+    from fbprof.measure.run import journal_path
+    from fbprof.report.page import page
 
     lut = read_lut(table)
     space = known_space(lut.metadata)

@@ -12,8 +12,8 @@ from fbprof.commands import _options
 
 if TYPE_CHECKING:
     from fblut.table import Lut
-    from fbprof.journal import JournalContent
-    from fbprof.validate import Validation
+    from fbprof.journal.journal import JournalContent
+    from fbprof.predict.validate import Validation
 
 
 @click.command("validate")
@@ -87,11 +87,11 @@ def command(
     from fbagents.profile import load_profile
     from fbbase.errors import CheckError, FbError
     from fblut.reading import read_lut
-    from fbprof.accuracy import is_fitted
-    from fbprof.measure import collect, journal_path, keeping
-    from fbprof.networks_file import read_networks
-    from fbprof.plot import check_plot_path, plot_results
-    from fbprof.validate import draw_between, draw_candidates, evaluate, validation_plan, write_validation
+    from fbprof.measure.run import collect, journal_path, keeping
+    from fbprof.plan.networks_file import read_networks
+    from fbprof.predict.error import is_fitted
+    from fbprof.predict.validate import draw_between, draw_candidates, evaluate, validation_plan, write_validation
+    from fbprof.report.plot import check_plot_path, plot_results
     from fbspace.architecture import load_space_of
 
     if plot is not None:

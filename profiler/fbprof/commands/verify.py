@@ -10,7 +10,7 @@ from fbprof.commands import _options
 
 if TYPE_CHECKING:
     from fblut.table import Lut, Prediction
-    from fbprof.verify import Verification
+    from fbprof.predict.verify import Verification
     from fbspace.architecture import Architecture
 
 
@@ -53,7 +53,7 @@ def command(
     from fbagents.profile import load_profile
     from fbbase.errors import CheckError
     from fblut.reading import read_lut
-    from fbprof.verify import verify
+    from fbprof.predict.verify import verify
     from fbspace.architecture import load_architecture
 
     network = load_architecture(architecture)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from fblut.errors import LutError
-from fbprof.imported import finite
+from fbprof.borrowed.imported import finite
 from fbprof.imports import Imported
 from fbspace.opspec import OpSpec
 from fbspace.space import Space

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from fblut.errors import LutError
-from fbprof.imported import finite, look_up
+from fbprof.borrowed.imported import finite, look_up
 from fbprof.imports import Imported
 from fbspace.space import Space
 

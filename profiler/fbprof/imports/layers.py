@@ -3,7 +3,7 @@
 import statistics
 
 from fblut.errors import LutError
-from fbprof.imported import finite
+from fbprof.borrowed.imported import finite
 from fbprof.imports import Imported
 from fbspace.opspec import OpSpec
 from fbspace.space import Space

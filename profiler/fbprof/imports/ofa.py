@@ -5,7 +5,7 @@ from typing import Any
 
 from fbbase.errors import FbError
 from fblut.errors import LutError
-from fbprof.imported import look_up
+from fbprof.borrowed.imported import look_up
 from fbprof.imports import Imported
 from fbspace.opspec import OpSpec
 from fbspace.space import Space

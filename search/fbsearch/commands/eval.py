@@ -87,11 +87,11 @@ def command(
     from torch import nn
 
     from fbbase.files import read_text, write_text
-    from fbsearch.compute import Compute
     from fbsearch.errors import SearchError
-    from fbsearch.evaluate import evaluate
-    from fbsearch.quantized import in_runtime, ranges_for
-    from fbsearch.record import check_classes, held_out
+    from fbsearch.machine.compute import Compute
+    from fbsearch.training.evaluate import evaluate
+    from fbsearch.training.quantized import in_runtime, ranges_for
+    from fbsearch.training.record import check_classes, held_out
     from fbspace.architecture import load_architecture
     from fbspace.weights import load_network
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fbsearch.errors import SearchError
-from fbsearch.settings import PRESETS, Settings
+from fbsearch.fbnet.settings import PRESETS, Settings
 
 _Command = Callable[..., Any]
 
 if TYPE_CHECKING:
     from fblut.table import Lut
-    from fbsearch.pipeline import Found
+    from fbsearch.jobs.search_job import Found
 
 
 def _option(name: str, help_text: str) -> Callable[[_Command], _Command]:
@@ -151,9 +151,9 @@ def command(
     import torch
 
     from fblut.reading import read_lut
-    from fbsearch.compute import Compute
-    from fbsearch.pipeline import cross_table, run_search
-    from fbsearch.ranks import EndedElsewhere, Ranks, local_rank
+    from fbsearch.jobs.search_job import cross_table, run_search
+    from fbsearch.machine.compute import Compute
+    from fbsearch.machine.ranks import EndedElsewhere, Ranks, local_rank
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -250,7 +250,7 @@ def _report(found: "Found", lut: "Lut", lut_file: Path, output: Path) -> None:
         "images, with the supernet's weights",
     ]
     if provenance["target"] is not None:
-        from fbsearch.pipeline import TARGETS
+        from fbsearch.jobs.search_job import TARGETS
 
         target, unit = provenance["target"]
         _, factor, words = TARGETS[unit]

@@ -10,7 +10,7 @@ import click
 _Command = Callable[..., Any]
 
 if TYPE_CHECKING:
-    from fbsearch.train import Trained
+    from fbsearch.training.train import Trained
     from fbspace.architecture import Architecture
 
 
@@ -109,11 +109,11 @@ def command(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
 
-    from fbsearch.compute import Compute
     from fbsearch.errors import SearchError
-    from fbsearch.ranks import world_size
-    from fbsearch.recipe import make_recipe
-    from fbsearch.training_folder import train_network
+    from fbsearch.jobs.train_job import train_network
+    from fbsearch.machine.compute import Compute
+    from fbsearch.machine.ranks import world_size
+    from fbsearch.training.recipe import make_recipe
     from fbspace.architecture import load_architecture
 
     if world_size() > 1:

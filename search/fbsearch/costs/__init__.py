@@ -51,7 +51,7 @@ Step = list[list[Edge]]
 class StepCost(Cost, Protocol):
     """A cost that is a sum over steps, each of which knows no more of the earlier ones than the node they led to.
 
-    Only such a cost can have a target (`fbsearch.select`). All begins at node 0.
+    Only such a cost can have a target (`fbsearch.beyond.exact`). All begins at node 0.
     """
 
     @property

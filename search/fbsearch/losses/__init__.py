@@ -45,7 +45,7 @@ def takes_expected_cost(loss: Loss) -> bool:
 
 
 def is_controlled(loss: Loss) -> bool:
-    """Whether the expected cost is kept at the target by its Lagrange multiplier (`fbsearch.control`)."""
+    """Whether the expected cost is kept at the target by its Lagrange multiplier (`fbsearch.beyond.target`)."""
     return bool(getattr(loss, "CONTROLLED", False))
 
 

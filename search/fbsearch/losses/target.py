@@ -1,7 +1,7 @@
 """target: CE(a, w) + λ · log(E[LAT] / target)², which pushes up as well as down and ends at the target.
 
 The square alone would end where it balances cross-entropy, so θ is put on the target after every step by the multiplier
-of the constraint E[LAT] = target (`fbsearch.control`); the square then only keeps steps from leaving it.
+of the constraint E[LAT] = target (`fbsearch.beyond.target`); the square then only keeps steps from leaving it.
 """
 
 from torch import Tensor

@@ -5,7 +5,7 @@ also has the function of `Finder`; its supernet is then trained on networks draw
 One that runs one candidate of a layer in a step says `ONE_PATH = True`.
 
 Where it says `NETWORKS = 3`, samples are one-hot with the gradient of log P_θ, and a step of θ compares so many of them
-(`fbsearch.score`); otherwise the gradient of the cross-entropy reaches θ through `layer`.
+(`fbsearch.beyond.score`); otherwise the gradient of the cross-entropy reaches θ through `layer`.
 """
 
 from collections.abc import Callable, Sequence

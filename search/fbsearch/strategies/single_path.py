@@ -12,7 +12,8 @@ from fbsearch.strategies import Block
 ONE_PATH = True
 
 NETWORKS = 3
-"""Networks that are compared in a step of θ (`fbsearch.score`); it runs them forwards only, so that is a step's work.
+"""Networks that are compared in a step of θ (`fbsearch.beyond.score`); it runs them
+forwards only, so that is a step's work.
 
 A gradient straight through the candidate that ran, ⟨∂L/∂y, b_k(x)⟩, takes one network, but is blind before convolution
 → batch normalisation, to which the scale of y is nothing: layers that change the shape would see the latency alone.

@@ -14,7 +14,7 @@ from pathlib import Path
 import adbd as peer
 from common import wait_until
 
-from fbagents.transports._adb_keys import make_key
+from fbagents.adb.keys import make_key
 
 
 @functools.cache

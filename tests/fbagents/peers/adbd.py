@@ -20,8 +20,8 @@ import threading
 import time
 from pathlib import Path
 
-from fbagents import debian
 from fbagents.errors import DeviceError
+from fbagents.native import debian
 
 SUITE = "trixie"  # adbd 34; the one before is older than the protocol's shell v2
 PORT = 5555  # within the namespace

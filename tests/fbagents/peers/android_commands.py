@@ -16,8 +16,8 @@ from pathlib import Path
 
 from unavailable import unavailable
 
-from fbagents import debian
 from fbagents.errors import DeviceError
+from fbagents.native import debian
 
 SAMSUNG = """Current Battery Service state:
   AC powered: false

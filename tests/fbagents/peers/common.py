@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fbagents.agent import AgentClient
-from fbagents.pieces import Content, Piece
+from fbagents.agent.client import AgentClient
+from fbagents.agent.pieces import Content, Piece
 from fbagents.profile import Profile, load_profile
 from fbagents.transports import Transport, connect
 from fbexport.export import export_chain, export_spec

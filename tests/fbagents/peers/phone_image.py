@@ -12,8 +12,8 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from fbagents import debian
 from fbagents.errors import DeviceError
+from fbagents.native import debian
 
 Files = Mapping[str, tuple[int, bytes]]  # path within the phone: its kind and mode, its content
 

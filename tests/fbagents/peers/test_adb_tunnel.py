@@ -16,12 +16,12 @@ import pytest
 from common import wait_until
 from unavailable import unavailable
 
-from fbagents.agent import AgentClient
+from fbagents.adb.address import Address
+from fbagents.adb.connection import AdbConnection
+from fbagents.agent.client import AgentClient
 from fbagents.errors import ConnectionLostError, DeviceError, UnreachableError
 from fbagents.profile import Profile
 from fbagents.transports import connect
-from fbagents.transports._adb_address import Address
-from fbagents.transports._adb_device import AdbConnection
 
 CLIENT = """
 Host lab1

@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 from common import SPEC, check_pieces
 
-from fbagents import bundle, native
-from fbagents.agent import AgentClient
+from fbagents.agent.client import AgentClient
 from fbagents.errors import DeviceError
+from fbagents.native import build as native
+from fbagents.native import bundle
+from fbagents.posix.openssh import OpenSsh
+from fbagents.posix.remote import UPLOAD
 from fbagents.transports import Transport, connect
-from fbagents.transports._openssh import OpenSsh
-from fbagents.transports._remote import UPLOAD
-from fbprof.measure import collect
-from fbprof.plan import Plan
+from fbprof.measure.run import collect
+from fbprof.plan.plan import Plan
 from fbspace.space import load_space
 
 

@@ -14,15 +14,16 @@ from common import SPACE, SPEC, sums, wait_until, write_profile
 from phone import Phone
 from unavailable import unavailable
 
-from fbagents import bundle
-from fbagents.agent import AgentClient, Planned
+from fbagents.adb import open as _adb_open
+from fbagents.agent.client import AgentClient, Planned
 from fbagents.errors import DeviceError
+from fbagents.native import bundle
 from fbagents.profile import Profile
-from fbagents.transports import Transport, _adb_open, connect
+from fbagents.transports import Transport, connect
 from fbbase.commandline import run
 from fblut.reading import read_lut
 from fbprof.cli import fbprof
-from fbprof.journal import read_journal
+from fbprof.journal.journal import read_journal
 from fbspace.space import load_space
 
 PACKAGES = {"litert": "ai-edge-litert", "onnxruntime": "onnxruntime"}

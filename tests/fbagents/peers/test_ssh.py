@@ -16,13 +16,13 @@ from common import HOSTILE, SPEC, check_pieces, loaded_sums
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fbagents.agent import AgentClient, Planned
+from fbagents.agent.client import AgentClient, Planned
+from fbagents.agent.protocol import PROTOCOL
 from fbagents.errors import AgentReplyError, DeviceError, ProfileError
+from fbagents.posix.openssh import Address, OpenSsh
+from fbagents.posix.remote import START, folder_argument
 from fbagents.profile import Profile, load_profile
-from fbagents.protocol import PROTOCOL
 from fbagents.transports import Transport, connect
-from fbagents.transports._openssh import Address, OpenSsh
-from fbagents.transports._remote import START, folder_argument
 
 
 def start_and_close(profile: Profile) -> None:

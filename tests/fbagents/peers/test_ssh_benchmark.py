@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from common import SPEC
 
-from fbagents.agent import AgentClient, Planned
-from fbagents.benchmark_binary import with_binary
+from fbagents.agent.client import AgentClient, Planned
+from fbagents.benchmark.binary import with_binary
 from fbagents.errors import AgentTimeoutError, DeviceError
 from fbagents.profile import Profile
 from fbagents.transports import connect
@@ -46,7 +46,7 @@ def test_a_process_that_hangs_is_ended_on_the_device(
     sshd: Any, benchmark_model: Path, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("fbagents.agent.LOAD_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("fbagents.agent.client.LOAD_TIMEOUT_S", 1.0)
     transport = connect(profile(sshd, benchmark_model, "--stand_in_fault=hang"))
     start = time.monotonic()
     with pytest.raises(AgentTimeoutError, match=r"did not finish within 1 s"), AgentClient(transport) as agent:

@@ -15,15 +15,16 @@ from typing import Any
 import pytest
 from common import SPACE, SPEC, counted, sums, wait_until, write_profile
 
-from fbagents.agent import AgentClient, Planned
+from fbagents.agent.client import AgentClient, Planned
+from fbagents.agent.protocol import PROTOCOL
 from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError, DeviceError
+from fbagents.posix import remote as _remote
 from fbagents.profile import Profile, load_profile
-from fbagents.protocol import PROTOCOL
-from fbagents.transports import Transport, _remote, connect
+from fbagents.transports import Transport, connect
 from fbbase.commandline import run
 from fblut.reading import read_lut
 from fbprof.cli import fbprof
-from fbprof.journal import JournalContent, read_journal
+from fbprof.journal.journal import JournalContent, read_journal
 from fbspace.space import load_space
 
 

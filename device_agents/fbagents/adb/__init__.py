@@ -1,0 +1,1 @@
+"""The Android Debug Bridge: its server, or a device over USB and TCP."""

@@ -1,0 +1,162 @@
+"""Route: from an address to an open link: TCP, the adb server that answers, or USB, in this order."""
+
+import re
+import time
+from typing import TYPE_CHECKING
+
+from fbagents.adb import open as _adb_open
+from fbagents.adb.address import DEFAULT_SERVER, Address
+from fbagents.adb.link import Link, LinkError, Streams
+from fbagents.adb.phones import ASKING, BLOCKED, ON_USB, READY, Attached, choose, is_model, missing, several
+from fbagents.errors import DeviceError, UnreachableError
+from fbagents.posix import openssh as _openssh
+
+if TYPE_CHECKING:
+    from fbagents.adb.server import Server
+
+LOOK_INTERVAL_S = 0.5
+
+
+class Route:
+    """The way to the phone of an address; once found, it stays the same phone. Prints as the phone's name."""
+
+    def __init__(self, address: Address, tunnel_timeout_s: float = _openssh.OPEN_TIMEOUT_S) -> None:
+        self._address = address
+        self._tunnel_timeout_s = tunnel_timeout_s
+        self._serial = address.serial
+        self._name = str(address)
+        self._tunnel: _openssh.OpenSsh | None = None
+
+    def __str__(self) -> str:
+        return self._name
+
+    def open(self) -> Streams:
+        """Connect and authenticate. Raises DeviceError in words that say what to do on the phone."""
+        address = self._address
+        if address.host is not None:
+            return _adb_open.open_tcp(address.host, address.port, address.key_file)
+        server = self.server()
+        return self._open_usb() if server is None else self._open_server(server)
+
+    def find(self) -> Attached:
+        """Return the phone as it is attached now, without opening it. Raises DeviceError."""
+        server = self.server()
+        phones, where = (server.phones(), f"adb server {server.name}") if server else (usb(), "USB")
+        if server is None and phones and self._address.model is not None and self._serial is None:
+            # over USB only the phone itself tells its model: any that could be asked may be the one
+            return next((phone for phone in phones if phone.is_usable), phones[0])
+        return choose(phones, self._serial, self._address.model, where)
+
+    def server(self) -> "Server | None":
+        """Return the adb server to use: the address's own, the usual one if it answers, else None.
+
+        Raises DeviceError where a tunnel cannot be made.
+        """
+        from fbagents.adb.server import server_at, server_behind, usual_server
+
+        address = self._address
+        if address.tunnel is not None:
+            if self._tunnel is None:
+                user, _, host = address.tunnel.rpartition("@")
+                lab = _openssh.Address(host=host, user=user or None, config_file=address.config_file)
+                self._tunnel = _openssh.OpenSsh(lab, self._tunnel_timeout_s)
+            self._tunnel.ensure(patient=False)
+            there = address.server or DEFAULT_SERVER
+            return server_behind(self._tunnel.forward(there), f"{there} on {address.tunnel}")
+        if address.server is not None:
+            return server_at(address.server)
+        server = usual_server()
+        return server if server.answers() else None
+
+    def close(self) -> None:
+        """End the tunnel; never raises."""
+        if self._tunnel is not None:
+            self._tunnel.close()
+            self._tunnel = None
+
+    def _open_server(self, server: "Server") -> Streams:
+        from fbagents.adb.server import ServerLink
+
+        where = f"adb server {server.name}"
+        phone = choose(server.phones(), self._serial, self._address.model, where)
+        self._found(phone.serial, where)
+        if phone.state in ASKING:
+            phone = self._accepted(server, phone)
+        if phone.state != READY:
+            raise UnreachableError(f"{self} is {phone.state}: {phone.remedy}")
+        try:
+            return ServerLink(server, phone.serial)
+        except LinkError as error:
+            raise UnreachableError(f"cannot reach {self}: {error}") from None
+
+    def _accepted(self, server: "Server", phone: Attached) -> Attached:
+        """Wait until a person has accepted the dialog. Raises DeviceError."""
+        _adb_open.ask_for_the_dialog(str(self))
+        deadline = time.monotonic() + _adb_open.DIALOG_TIMEOUT_S
+        while phone.state in ASKING:
+            if time.monotonic() >= deadline:
+                raise _adb_open.refused(str(self), f"(that of the adb server {server.name})")
+            time.sleep(LOOK_INTERVAL_S)
+            # it may be away for a moment: people pull the cable and plug it in again
+            phone = next((now for now in server.phones() if now.serial == phone.serial), phone)
+        return phone
+
+    def _open_usb(self) -> Link:
+        phones, model, key = usb(), self._address.model, self._address.key_file
+        if self._serial is None and model is not None:
+            return self._open_model(phones, model, key)
+        phone = choose(phones, self._serial, None, "USB")
+        if phone.state == BLOCKED:
+            raise DeviceError(phone.remedy)
+        self._found(phone.serial, "USB")
+        return _adb_open.open_usb(phone.serial, key)
+
+    def _open_model(self, phones: list[Attached], model: str, key: str) -> Link:
+        """Ask every phone on USB for its model, and keep the one that is meant."""
+        found: list[tuple[Attached, Link]] = []
+        others: list[Attached] = []
+        obstacles: list[DeviceError] = []
+        for phone in phones:
+            if phone.state == BLOCKED:
+                obstacles.append(DeviceError(phone.remedy))
+                continue
+            try:
+                link = _adb_open.open_usb(phone.serial, key)
+            except DeviceError as error:
+                obstacles.append(error)
+                continue
+            told = Attached(phone.serial, banner_model(link.banner), READY, "usb")
+            if is_model(told.model, model):
+                found.append((told, link))
+            else:
+                link.close()
+                others.append(told)
+        if len(found) == 1:
+            self._found(found[0][0].serial, "USB")
+            return found[0][1]
+        for _, link in found:
+            link.close()
+        if found:
+            raise several([phone for phone, _ in found], f" of model {model}", "USB")
+        raise obstacles[0] if obstacles else missing(others, f" of model {model}", "USB")
+
+    def _found(self, serial: str, where: str) -> None:
+        self._serial = serial
+        self._name = f"the phone {serial} ({where})"
+
+
+def usb() -> list[Attached]:
+    """Return the phones on USB. Raises DeviceError where USB cannot be used at all."""
+    from fbagents.adb.usb import usb_phones
+
+    return [
+        Attached(it.serial, it.product, BLOCKED if it.obstacle else ON_USB, "usb", remedy=it.obstacle)
+        for it in usb_phones()
+    ]
+
+
+def banner_model(banner: bytes) -> str:
+    """Return the model that a phone tells when it answers."""
+    match = re.search(rb"ro\.product\.model=([^;]{1,100})", banner)
+    text = match[1].decode(errors="replace") if match else ""
+    return "".join(c if c.isprintable() else "?" for c in text)

@@ -1,0 +1,1 @@
+"""The agent protocol as the host speaks it."""

@@ -1,0 +1,124 @@
+"""AgentClient: one running agent, asked in Python and answered with parsed replies."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import Self, TypeVar
+
+from fbagents.agent.pieces import Piece
+from fbagents.agent.protocol import (
+    Bye,
+    Done,
+    Error,
+    Hello,
+    Loaded,
+    Reply,
+    State,
+    Unloaded,
+    Visit,
+    Written,
+    check_version,
+    parse_reply,
+)
+from fbagents.errors import AgentReplyError
+from fbagents.transports import Channel, Transport
+
+START_TIMEOUT_S = 60.0
+LOAD_TIMEOUT_S = 120.0
+VISIT_TIMEOUT_S = 120.0
+
+_R = TypeVar("_R", bound=Reply)
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One visit of a schedule: run `model` so many times in a row."""
+
+    model: str
+    runs: int
+
+
+class AgentClient:
+    """A running agent. Use as a context manager; leaving it says goodbye and ends the process.
+
+    It is bound to `cores`, a text that `check_cores` returned; the device resolves words such as `big`.
+    """
+
+    def __init__(self, transport: Transport, threads: int = 1, cores: str | None = None) -> None:
+        options = ["--threads", str(threads)]
+        if cores is not None:
+            options += ["--cores", cores]
+        self._channel: Channel = transport.start(options)
+        self._number = 0
+        try:
+            first = self._channel.receive(START_TIMEOUT_S)
+            check_version(first)
+            self.hello = self._parsed(first, Hello, None)
+        except BaseException:
+            self._channel.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._expect(Bye, self._ask("bye"), START_TIMEOUT_S)
+        finally:
+            self._channel.close()
+
+    def write(self, path: str, sha256: str, pieces: Sequence[Piece], following: bytes) -> None:
+        """Have a file written from pieces of files that are there and from bytes that follow the request.
+
+        Raises AgentReplyError where it cannot be written, or gets another content than the hash's.
+        """
+        parts = [piece.length if piece.path is None else piece for piece in pieces]
+        number = self._ask("write", following, path=path, sha256=sha256, pieces=parts, bytes=len(following))
+        self._expect(Written, number, LOAD_TIMEOUT_S)
+
+    def load(self, model: str, path: str, runtime: str, input_shape: Sequence[int]) -> Loaded:
+        """Load a model file under a name; `input_shape` is N, C, H, W. Raises AgentReplyError."""
+        number = self._ask("load", model=model, path=path, runtime=runtime, input_shape=list(input_shape))
+        return self._expect(Loaded, number, LOAD_TIMEOUT_S)
+
+    def unload(self, model: str) -> None:
+        """Forget a model. Raises AgentReplyError where it is not loaded."""
+        self._expect(Unloaded, self._ask("unload", model=model), LOAD_TIMEOUT_S)
+
+    def state(self) -> State:
+        """Return the device's clocks, temperatures, affinity and free memory, as far as it tells them."""
+        return self._expect(State, self._ask("state"), LOAD_TIMEOUT_S)
+
+    def run(self, schedule: Sequence[Planned]) -> Iterator[Visit]:
+        """Run a schedule and yield its visits as they come.
+
+        Raises AgentReplyError, AgentTimeoutError or AgentLostError; visits that were yielded before are good.
+        """
+        number = self._ask("run", schedule=[asdict(visit) for visit in schedule])
+        for index, planned in enumerate(schedule):
+            visit = self._expect(Visit, number, VISIT_TIMEOUT_S)
+            if (visit.index, visit.model, len(visit.wall_ns)) != (index, planned.model, planned.runs):
+                raise AgentReplyError(f"the agent answered visit {index} ({planned.model}) with {visit!r:.200}")
+            yield visit
+        self._expect(Done, number, VISIT_TIMEOUT_S)
+
+    def _ask(self, operation: str, following: bytes = b"", **arguments: object) -> int:
+        self._number += 1
+        request = {"id": self._number, "op": operation, **arguments}
+        self._channel.send(json.dumps(request, separators=(",", ":")).encode(), following)
+        return self._number
+
+    def _expect(self, kind: type[_R], number: int | None, timeout_s: float) -> _R:
+        return self._parsed(self._channel.receive(timeout_s), kind, number)
+
+    def _parsed(self, line: bytes, kind: type[_R], number: int | None) -> _R:
+        reply = parse_reply(line)
+        if isinstance(reply, Error):
+            raise AgentReplyError(reply.message)
+        if not isinstance(reply, kind) or reply.id != number:
+            raise AgentReplyError(f"expected {kind.__name__} to request {number}, the agent sent {reply!r:.200}")
+        return reply

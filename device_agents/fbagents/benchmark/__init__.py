@@ -1,0 +1,1 @@
+"""Google's benchmark_model behind the agent protocol."""

@@ -1,0 +1,1 @@
+"""The native agent: compiled here or bundled with what a phone lacks."""

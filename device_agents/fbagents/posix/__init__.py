@@ -1,0 +1,1 @@
+"""Files and a process on another machine, over any shell."""

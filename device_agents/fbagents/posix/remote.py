@@ -1,0 +1,334 @@
+"""RemoteTransport: files and an agent on a device that runs POSIX shell scripts, whatever connection leads there."""
+
+import hashlib
+import re
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Protocol
+
+from fbagents.agent.pieces import Content, Places, Write
+from fbagents.errors import AgentReplyError, DeviceError, ProfileError, UnreachableError
+from fbagents.native import bundle
+from fbagents.native.bundle import Bundle
+from fbagents.profile import Profile
+from fbagents.transports import Channel, Finished
+from fbagents.transports.local import agent_script
+
+COMMAND_TIMEOUT_S = 30.0
+SLOWEST_BYTES_PER_S = 100_000
+REOPEN_WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0)
+"""How long to wait before each further try to reach a device that was there before: it may be starting again."""
+BUNDLES = {
+    ("Linux", "aarch64"): "aarch64-linux",
+    ("Linux", "x86_64"): "x86_64-linux",
+}
+"""What `uname` says, and the bundle that runs there."""
+
+# The scripts are constants; whatever comes from a profile or a file reaches them as "$1", "$2", … and is never parsed.
+PREPARE = """
+umask 077
+mkdir -p -- "$1" || exit
+find "$1" -maxdepth 1 -type d -name 'fbnet-lab-????????????????' -mtime +6 -exec rm -r -- {} +
+[ -d "$2" ] || mkdir -m 700 -- "$2" || exit
+uname -s; uname -m
+"""
+HASH = """
+hash() {
+  if command -v openssl >/dev/null; then openssl dgst -sha256 -r
+  elif command -v sha256sum >/dev/null; then sha256sum
+  else shasum -a 256; fi
+}
+has_hash() { case $(hash <"$1") in "$2 "*) ;; *) false ;; esac }
+"""
+"""OpenSSL has the processor's own SHA-256; the `sha256sum` of a Linux board may take ten times as long."""
+CHECK = HASH + '[ -f "$1" ] && has_hash "$1" "$2"'
+UPLOAD = (
+    HASH
+    + """
+umask 077
+part=$1.$$.part
+cat >"$part" || { rm -f -- "$part"; exit 3; }
+has_hash "$part" "$2" || { rm -f -- "$part"; exit 4; }
+{ [ "$3" = 600 ] || chmod "$3" "$part"; } && mv -f -- "$part" "$1" || exit 3
+"""
+)
+DAMAGED = 4
+MISSING = (
+    HASH
+    + """
+umask 077
+folder=$1; shift
+mkdir -p -- "$folder" || exit
+while [ $# -gt 0 ]; do
+  { [ -f "$folder/$1" ] && has_hash "$folder/$1" "$2"; } || echo "$1"
+  shift 2
+done
+"""
+)
+"""Prints which files of a folder are not there whole."""
+START = """
+umask 077
+pid=$1; shift
+if [ -s "$pid" ]; then
+  old=$(cat "$pid")
+  command=$({ tr '\\0' ' ' <"/proc/$old/cmdline" || ps -o args= -p "$old"; } 2>/dev/null)
+  case $command in *"${pid%/*}"*) kill -KILL "$old" ;; esac
+  rm -f -- "$pid"
+fi
+unset LD_PRELOAD LD_LIBRARY_PATH
+while [ "$1" != -- ]; do export "$1"; shift; done
+shift
+exec 3<&0
+"$@" <&3 3<&- &
+echo $! >"$pid"
+wait $!
+"""
+"""Ends an agent that a broken connection left behind, and stays beside the new one to tell how it ends."""
+REMOVE = 'rm -rf -- "$@"'
+
+
+class Connection(Protocol):
+    """One way to a device, shared by all commands and opened again when it broke; prints as the device's address."""
+
+    def ensure(self, patient: bool = True) -> int:
+        """Open the connection unless it is open, and return how many there have been; see `reopened`.
+
+        Raises DeviceError.
+        """
+        ...
+
+    def run(self, script: str, *arguments: str, stdin: IO[bytes] | None = None, timeout_s: float) -> Finished:
+        """Run a constant script; data are its arguments. Raises ConnectionLostError, AgentTimeoutError."""
+        ...
+
+    def start(self, script: str, *arguments: str) -> Channel:
+        """Start a constant script and return its streams. Raises ConnectionLostError."""
+        ...
+
+    def close(self) -> None:
+        """End the connection; never raises."""
+        ...
+
+
+class Preparation(Protocol):
+    """What is done on a device around its agents."""
+
+    def begin(self, connection: Connection, folder: str) -> None:
+        """Prepare the device for an agent; `folder` is there and stays. Raises DeviceError."""
+        ...
+
+    def end(self) -> None:
+        """Put back what was changed; never raises."""
+        ...
+
+
+class RemoteTransport:
+    """Keeps the agent and its models in a private folder of this run, and removes it in the end.
+
+    The native agent's bundle lies beside it under a name of its own hash, so that what is there already is not sent.
+    """
+
+    copies = True
+
+    def __init__(
+        self, profile: Profile, connection: Connection, default_folder: str, preparation: Preparation | None = None
+    ) -> None:
+        check(profile)
+        self._preparation = preparation
+        self._profile = profile
+        self._connection = connection
+        self._parent = folder_argument(profile.folder or default_folder)
+        self._folder = f"{self._parent}/fbnet-lab-{secrets.token_hex(8)}"
+        self._bundle_folder: str | None = None
+        self._prepared_in = 0
+        self._system = ("", "")
+        self._there: dict[str, int] = {}
+        self._places = Places()
+
+    def push(self, path: Path) -> str:
+        """Copy a file under the hash of its content, unless it is there whole."""
+        return self._place(path)
+
+    def install(self, program: Path) -> str:
+        """Copy a program likewise, and prepare the device."""
+        remote = self._place(program, mode="700")
+        self._begin()
+        return remote
+
+    def shell(self, script: str, *arguments: str, timeout_s: float) -> Finished:
+        """Run a script."""
+        self._prepare()
+        return self._connection.run(script, *arguments, timeout_s=timeout_s)
+
+    def _place(self, path: Path, mode: str = "600") -> str:
+        with Path(path).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        remote = self._name(path, digest)
+        connection = self._prepare()
+        if self._there.get(remote) != connection:
+            known = remote in self._there and self._run(CHECK, remote, digest).code == 0
+            if not known:
+                self._upload(path, remote, digest, mode)
+            self._there[remote] = connection
+        return remote
+
+    def send(self, content: Content, write: Write) -> str:
+        """Have the agent write a file under the hash of its content, unless it is there whole."""
+        remote = self._name(content.path, content.known[0])
+        connection = self._prepare()
+        if self._there.get(remote) != connection:
+            try:
+                self._write(content, remote, write)
+            except AgentReplyError:
+                self._places.forget()  # what is there may not be what it was: send all of it
+                try:
+                    self._write(content, remote, write)
+                except AgentReplyError as error:
+                    raise self._cannot_write(content.path, error) from error
+            self._there[remote] = connection
+        return remote
+
+    def start(self, options: Sequence[str]) -> Channel:
+        """Start the agent."""
+        self._prepare()
+        agent = self._agent()
+        self._begin()
+        environment = [f"{name}={value}" for name, value in self._profile.environment.items()]
+        return self._connection.start(START, f"{self._folder}/agent.pid", *environment, "--", *agent, *options)
+
+    def close(self) -> None:
+        """Put back what was changed, remove what was pushed unless the profile keeps it, and end the connection."""
+        try:
+            if self._preparation:
+                self._preparation.end()
+            if self._prepared_in and not self._profile.keep:
+                self._connection.ensure(patient=False)
+                self._run(REMOVE, self._folder, *filter(None, [self._bundle_folder]))
+        except DeviceError:
+            pass  # the device is gone; a later run removes the folder
+        finally:
+            self._connection.close()
+
+    def _begin(self) -> None:
+        if self._preparation:
+            self._preparation.begin(self._connection, self._parent)
+
+    def _agent(self) -> list[str]:
+        """Return the agent's command on the device, with its files there."""
+        if self._profile.program is not None:
+            return [self._profile.program]
+        if self._profile.agent == "python":
+            return [self._profile.python or "python3", self.push(agent_script())]
+        target = BUNDLES.get(self._system)
+        if target is None:
+            raise DeviceError(
+                f"{self._connection} is {' '.join(self._system)}, and the native agent is built for Linux on "
+                f"{' and '.join(machine for _, machine in BUNDLES)}: set agent = 'python' in the profile, or program "
+                "to an agent that you built for it"
+            )
+        return self._push_bundle(bundle.build(target))
+
+    def _push_bundle(self, built: Bundle) -> list[str]:
+        """Send what the device lacks of a bundle, and return the agent's command."""
+        self._prepare()
+        self._bundle_folder = folder = f"{self._parent}/bundle-{built.digest[:16]}"
+        pairs = [text for pair in built.files.items() for text in pair]
+        done = self._run(MISSING, folder, *pairs)
+        if done.code != 0:
+            raise DeviceError(f"cannot make a folder in {self._parent!r} on {self._connection}: {done.words}")
+        for name in sorted(built.files.keys() & set(done.stdout.splitlines())):
+            self._upload(built.folder / name, f"{folder}/{name}", built.files[name], mode="700")
+        return built.command(folder)
+
+    def _prepare(self) -> int:
+        """Make sure of the connection and of the folder, and return the connection's number."""
+        connection = self._connection.ensure()
+        if connection != self._prepared_in:
+            done = self._run(PREPARE, self._parent, self._folder)
+            if done.code != 0:
+                raise DeviceError(f"cannot make a folder in {self._parent!r} on {self._connection}: {done.words}")
+            system, _, machine = done.stdout.strip().partition("\n")
+            self._system = (system[:40], machine[:40])
+            self._prepared_in = connection
+        return connection
+
+    def _name(self, path: Path, digest: str) -> str:
+        suffix = path.suffix if re.fullmatch(r"\.[a-z0-9]{1,12}", path.suffix) else ""
+        return f"{self._folder}/{digest}{suffix}"
+
+    def _write(self, content: Content, remote: str, write: Write) -> None:
+        digest, stretches = content.known
+        pieces = self._places.pieces(stretches)
+        write(remote, digest, pieces, content.sent(pieces))
+        self._places.add(remote, stretches)
+
+    def _upload(self, path: Path, remote: str, digest: str, mode: str = "600") -> None:
+        timeout_s = COMMAND_TIMEOUT_S + path.stat().st_size / SLOWEST_BYTES_PER_S
+        for _ in range(2):
+            with path.open("rb") as file:
+                done = self._connection.run(UPLOAD, remote, digest, mode, stdin=file, timeout_s=timeout_s)
+            if done.code != DAMAGED:
+                break
+        if done.code == DAMAGED:
+            raise DeviceError(f"{path.name} arrived damaged on {self._connection} twice {done.words}".rstrip())
+        if done.code != 0:
+            raise self._cannot_write(path, done.words or done.code)
+
+    def _cannot_write(self, path: Path, reason: object) -> DeviceError:
+        return DeviceError(
+            f"{path.name} cannot be written to {self._parent!r} on {self._connection}: {reason}. "
+            "Make room there, or set folder in the profile; the same command continues"
+        )
+
+    def _run(self, script: str, *arguments: str) -> Finished:
+        return self._connection.run(script, *arguments, timeout_s=COMMAND_TIMEOUT_S)
+
+
+def reopened(opened: int, patient: bool, open_again: Callable[[], int]) -> int:
+    """Open a connection, and if there were some before try for a minute and a half. Raises DeviceError."""
+    for wait_s in REOPEN_WAITS_S if opened and patient else ():
+        try:
+            return open_again()
+        except UnreachableError:
+            time.sleep(wait_s)
+    return open_again()
+
+
+def how_it_ended(code: int) -> str:
+    """Say how a script's agent ended, from the exit code that a shell gives it."""
+    if not 128 < code < 160:
+        return f"ended with {code}"
+    cause = ", as the system does when memory runs out" if code == 137 else ""
+    return f"was killed by signal {code - 128}{cause}"
+
+
+def cannot_be_run(code: int, where: object) -> str:
+    """Say what to do where a shell found no program, or none that it can run; empty for every other exit code."""
+    if code not in (126, 127):
+        return ""
+    return f". The agent's program cannot be run on {where}: set python or program in the profile"
+
+
+def last_words(raw: bytes) -> str:
+    """Return the last lines of what a program printed, without what could steer a terminal."""
+    lines = [line.strip() for line in raw[-4000:].decode(errors="replace").splitlines() if line.strip()]
+    return "".join(c if c.isprintable() else "?" for c in " | ".join(lines[-8:]))[-600:]
+
+
+def check(profile: Profile) -> None:
+    """Raise ProfileError for what no command line can hold."""
+    for name, value in profile.environment.items():
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or "\0" in value:
+            raise ProfileError(f"device {profile.name}: environment: {name!r} cannot be set on the device")
+    for field in ("folder", "python", "program"):
+        text = getattr(profile, field)
+        if text is not None and (not text or "\0" in text):
+            raise ProfileError(f"device {profile.name}: {field} {text!r} is not a path")
+
+
+def folder_argument(text: str) -> str:
+    """Return a path that no command takes for an option; a relative one begins in the home folder there."""
+    text = text.removeprefix("~/").rstrip("/") or "/"
+    return text if text.startswith("/") else f"./{text}"

@@ -1,0 +1,1 @@
+"""Tables that come from elsewhere: imported, or fitted to measured networks."""

@@ -1,0 +1,1 @@
+"""From samples to table rows: drift, calibration, intervals, verdict."""

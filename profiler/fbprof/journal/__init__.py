@@ -1,0 +1,1 @@
+"""What was recorded: every sample, and the device's state around it."""

@@ -1,0 +1,48 @@
+"""Conditions: what the device told of its clocks, temperature and cores while it was measured."""
+
+from collections.abc import Sequence
+
+from fbagents.agent.cores import WORDS
+from fbprof.journal.journal import JournalContent
+
+
+def clocks_ghz(content: JournalContent) -> list[float]:
+    """Return every clock that was read after a visit, of the core that made it."""
+    visits = [record.visit.freq_khz for record in content.visits if record.visit.freq_khz is not None]
+    return [khz / 1e6 for khz in visits]
+
+
+def temperatures_c(content: JournalContent) -> list[float]:
+    """Return the hottest zone of every state that tells temperatures, in order of time."""
+    return [max(state.temperature_c.values()) for state in content.states if state.temperature_c]
+
+
+def affinities(content: JournalContent) -> list[tuple[int, ...]]:
+    """Return the different sets of cores that the agent was allowed to run on, in order of time."""
+    return list(dict.fromkeys(state.affinity for state in content.states if state.affinity is not None))
+
+
+def describe_conditions(content: JournalContent) -> str:
+    """Return the conditions in words; what the device does not tell is said to be not readable, or denied."""
+    denied = {name for state in content.states for name in state.denied}
+    cores = " then ".join(",".join(map(str, affinity)) for affinity in affinities(content))
+    asked = content.start.identity["cores"]
+    word = f" ({asked})" if asked in WORDS else ""
+    overheads_ns = [ns for session in content.sessions if (ns := session.hello.overhead_ns) is not None]
+    overhead = f"{max(overheads_ns) / 1e3:.2f} µs per sample" if overheads_ns else "not told"
+    sessions = len(content.sessions)
+    return ", ".join(
+        [
+            _range("clock", clocks_ghz(content), "GHz", 2, "freq_khz" in denied),
+            _range("temperature", temperatures_c(content), "°C", 1, "temperature_c" in denied),
+            f"cores allowed {cores}{word}" if cores else f"affinity not readable{word}",
+            f"agent overhead {overhead}",
+            f"{sessions} session{'s' * (sessions != 1)}",
+        ]
+    )
+
+
+def _range(name: str, values: Sequence[float], unit: str, digits: int, is_denied: bool) -> str:
+    if not values:
+        return f"{name} {'denied' if is_denied else 'not readable'}"
+    return f"{name} {min(values):.{digits}f} to {max(values):.{digits}f} {unit}"

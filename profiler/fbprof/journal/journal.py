@@ -1,0 +1,256 @@
+"""Journal: raw samples, appended as they arrive; tables are derived from it and can be derived again."""
+
+import contextlib
+import fcntl
+import json
+import os
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import pydantic
+
+from fbagents.agent.cores import check_cores
+from fbagents.agent.protocol import Delegate, Hello, Loaded, State
+from fbbase.files import storage_errors
+from fbprof.errors import JournalError
+from fbprof.journal.visits import Visited, Visits
+
+
+class _Record(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+
+class Start(_Record):
+    """First line: which run this is."""
+
+    record: Literal["start"] = "start"
+    version: Literal[2] = 2
+    identity: dict[str, Any]
+    timing: str
+    started_at: str
+    tool_version: str
+
+    @pydantic.field_validator("identity")
+    @classmethod
+    def _cores_as_text(cls, identity: dict[str, Any]) -> dict[str, Any]:
+        """Take the list of cores that earlier journals have."""
+        cores = identity.get("cores")
+        return identity | {"cores": check_cores(",".join(map(str, cores)))} if isinstance(cores, list) else identity
+
+
+class Session(_Record):
+    """An agent was started."""
+
+    record: Literal["session"] = "session"
+    hello: Hello
+
+
+class ModelLoaded(_Record):
+    """A subject's model is loaded."""
+
+    record: Literal["loaded"] = "loaded"
+    key: str
+    loaded: Loaded
+
+
+class Placed(_Record):
+    """Where this host's runtime puts a model's operators that have no kernel of the precision asked for."""
+
+    record: Literal["placed"] = "placed"
+    key: str
+    fallbacks: tuple[str, ...]
+
+
+class StateRead(_Record):
+    """The device's state before or after a block of visits."""
+
+    record: Literal["state"] = "state"
+    state: State
+
+
+class Failed(_Record):
+    """A subject cannot be measured, and why."""
+
+    record: Literal["failed"] = "failed"
+    key: str
+    reason: str
+
+
+Record = Start | Session | ModelLoaded | Placed | StateRead | Visited | Failed
+_ADAPTER: pydantic.TypeAdapter[Record] = pydantic.TypeAdapter(Annotated[Record, pydantic.Field(discriminator="record")])
+
+
+@dataclass(slots=True)
+class JournalContent:
+    """Everything a journal holds, by kind; `good_bytes` is where a torn last line begins, if there is one.
+
+    `visits` are those that count, in order of time, and `load_numbers` says which load of its model each was visited
+    in; `counts` is their number by key, `loads` how often each model was loaded, and `delegates` what was told at that
+    of the delegates that run it: more than one text where they changed.
+    """
+
+    start: Start
+    sessions: list[Session] = field(default_factory=list)
+    states: list[State] = field(default_factory=list)
+    visits: Visits = field(default_factory=Visits)
+    load_numbers: "array[int]" = field(default_factory=lambda: array("l"))
+    loads: Counter[str] = field(default_factory=Counter)
+    failed: dict[str, str] = field(default_factory=dict)
+    fallbacks: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    delegates: dict[str, dict[tuple[Delegate, ...], None]] = field(default_factory=dict)
+    warm_up_visits: int = 0
+    good_bytes: int = 0
+
+    def add(self, record: Record) -> None:
+        """Take in one more record."""
+        match record:
+            case Session():
+                self.sessions.append(record)
+            case StateRead():
+                self.states.append(record.state)
+            case Visited(warm_up=True):
+                self.warm_up_visits += 1
+            case Visited():
+                self.visits.append(record)
+                self.load_numbers.append(self.loads[record.key])
+                self.counts[record.key] += 1
+            case Failed():
+                self.failed[record.key] = record.reason
+            case Placed():
+                self.fallbacks[record.key] = record.fallbacks
+            case ModelLoaded():
+                self.loads[record.key] += 1
+                self.delegates.setdefault(record.key, {})[record.loaded.delegates] = None
+            case Start():
+                pass
+
+
+def read_journal(path: Path) -> JournalContent | None:
+    """Read a journal; None where there is none yet. A torn last line is left out.
+
+    Raises JournalError with the line number where anything else is damaged.
+    """
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise JournalError(f"cannot read journal {path}: {error.strerror}") from error
+    whole, newline, _torn = raw.rpartition(b"\n")
+    content: JournalContent | None = None
+    for number, line in enumerate(whole.split(b"\n") if newline else [], start=1):
+        try:
+            record = _ADAPTER.validate_json(line)
+        except pydantic.ValidationError as error:
+            raise JournalError(f"{path}: line {number}: damaged: {error.errors()[0]['msg']}") from None
+        if isinstance(record, Start) != (content is None):
+            raise JournalError(f"{path}: line {number}: a journal begins with its one start record")
+        if isinstance(record, Start):
+            content = JournalContent(record)
+        elif content is not None:
+            content.add(record)
+    if content is not None:
+        content.good_bytes = len(whole) + 1
+    return content
+
+
+def count_visits(path: Path) -> int:
+    """Return how many visits that count a journal holds, without judging anything else in it; 0 if there is none."""
+    try:
+        with path.open("rb") as file:
+            whole = (line for line in file if line.startswith(b'{"record":"visit"') and line.endswith(b"}\n"))
+            return sum(b'"warm_up":false' in line for line in whole)
+    except OSError:
+        return 0
+
+
+class JournalWriter:
+    """Appends records to a journal that only this process writes; use as a context manager.
+
+    `content` takes in what is appended, so that it is always what the file holds.
+    """
+
+    def __init__(self, path: Path, content: JournalContent) -> None:
+        self._path, self.content = path, content
+        with storage_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._handle)
+            raise JournalError(f"another fbprof is writing {path}; wait for it, or choose another output") from None
+        with storage_errors(path):
+            os.ftruncate(self._handle, content.good_bytes)
+            os.lseek(self._handle, 0, os.SEEK_END)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            os.fsync(self._handle)
+        os.close(self._handle)
+
+    def append(self, record: Record) -> None:
+        """Append one line. Raises StorageError; a line that was torn by that is left out when the journal is read."""
+        line = record.model_dump_json().encode() + b"\n"
+        with storage_errors(self._path):
+            while line:
+                line = line[os.write(self._handle, line) :]
+        self.content.add(record)
+
+    def sync(self) -> None:
+        """Make what was appended survive a power cut."""
+        with storage_errors(self._path):
+            os.fsync(self._handle)
+
+
+@contextlib.contextmanager
+def open_journal(path: Path, start: Start, fresh: bool) -> Iterator[JournalWriter]:
+    """Continue a journal, or begin one; `fresh` sets the one that is there aside (NAME.old).
+
+    Raises JournalError where it belongs to another run.
+    """
+    if fresh and path.exists():
+        with storage_errors(path):
+            path.replace(path.with_name(path.name + ".old"))
+    content = read_journal(path)
+    if content is not None:
+        _check_same_run(path, content.start.identity, start.identity)
+    with JournalWriter(path, content or JournalContent(start)) as writer:
+        if content is None:
+            writer.append(start)
+        yield writer
+
+
+def check_same_device(path: Path, content: JournalContent, hello: Hello) -> None:
+    """Raise JournalError where the agent runs on another device, or with another runtime, than the journal's."""
+    runtime = content.start.identity["runtime"]
+    for session in content.sessions[:1]:
+        first = session.hello
+        there = {"processor": first.soc, "runtime version": first.runtimes.get(runtime)}
+        here = {"processor": hello.soc, "runtime version": hello.runtimes.get(runtime)}
+        _refuse_differences(path, there, here, "on this device")
+
+
+def _check_same_run(path: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
+    _refuse_differences(path, theirs, ours, "asked for")
+
+
+def _refuse_differences(path: Path, theirs: dict[str, Any], ours: dict[str, Any], what: str) -> None:
+    differences = [
+        f"{name} {json.dumps(theirs.get(name))} there, {json.dumps(ours.get(name))} {what}"
+        for name in ours | theirs
+        if theirs.get(name) != ours.get(name)
+    ]
+    if differences:
+        raise JournalError(
+            f"{path} belongs to another run ({'; '.join(differences)}). "
+            "Choose another output, or start over with --fresh"
+        )

@@ -1,0 +1,1 @@
+"""Measuring: one run on one device, and many side by side."""

@@ -1,0 +1,143 @@
+"""Farm: measure on several devices side by side, each in a thread of its own, with its own journal and table."""
+
+import json
+import queue
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from threadpoolctl import threadpool_limits
+
+from fbagents.profile import Profile
+from fbbase.errors import FbError, PartialError
+from fbbase.interrupt import interrupt_between_steps
+from fbbase.progress import shared_screen
+from fblut.table import Lut
+from fblut.writing import write_lut
+from fbprof.errors import MeasurementError
+from fbprof.estimate.table import estimate
+from fbprof.measure.models import ModelFiles
+from fbprof.measure.run import collect, journal_path, keeping
+from fbprof.plan.plan import Plan, references
+from fbspace.space import Space
+
+_ESTIMATING = threading.Lock()
+"""One table at a time: it takes as much memory as all samples, and several would only wait for one another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What one device has to do: its plan, and the table to write."""
+
+    profile: Profile
+    plan: Plan
+    table: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job ended: with a table, which is written, or with an error."""
+
+    job: Job
+    seconds: float
+    lut: Lut | None = None
+    error: BaseException | None = None
+
+
+def check_devices(profiles: Sequence[Profile]) -> None:
+    """Raise FbError where two of the devices share a name, which names their files, or are one and the same."""
+    name, count = Counter(profile.name for profile in profiles).most_common(1)[0]
+    if count > 1:
+        raise FbError(
+            f"two devices are called {name}, and would write the same table and journal: "
+            "name each once, or set another name in one of the profiles"
+        )
+    places: dict[str, str] = {}
+    for profile in profiles:
+        if profile.transport == "local" or profile.address:
+            place = json.dumps([profile.transport, profile.address], sort_keys=True)
+            if place in places:
+                raise FbError(
+                    f"{places[place]} and {profile.name} are the same device (transport {profile.transport}, the same "
+                    "address) and would disturb each other: measure one after the other"
+                )
+            places[place] = profile.name
+
+
+def measure_all(jobs: Sequence[Job], space: Space, fresh: bool = False) -> list[Outcome]:
+    """Carry out jobs of the same space, runtime, precision and seed at once; return how each ended, in their order.
+
+    A device that fails leaves the others alone, and its error is told at once. After Ctrl-C every device ends its
+    step, its journal is kept and it is released; after a second one nothing is waited for.
+    """
+    ended: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+    outcomes: dict[str, Outcome] = {}
+    with (
+        interrupt_between_steps() as check,
+        shared_screen(),
+        ModelFiles(jobs[0].plan) as files,
+        # threads of a matrix product wait in a loop: of many devices that would be all the host does
+        threadpool_limits(limits=1, user_api="blas"),
+    ):
+        references(jobs[0].plan.operators)  # counts every operator, before the writer's thread traces any
+        threads = []
+        for job in jobs:
+            arguments = (job, space, fresh, files, check, ended)
+            # a daemon: after a second Ctrl-C nobody waits for a device that does not answer
+            threads.append(threading.Thread(target=_work, args=arguments, name=job.profile.name, daemon=True))
+            threads[-1].start()
+        for _ in jobs:
+            outcome = ended.get()
+            outcomes[outcome.job.profile.name] = outcome
+            if isinstance(outcome.error, FbError):
+                click.echo(f"{outcome.job.profile.name}: {click.style('error', fg='red')}: {outcome.error}", err=True)
+        for thread in threads:
+            thread.join()
+    return [outcomes[job.profile.name] for job in jobs]
+
+
+def _work(
+    job: Job,
+    space: Space,
+    fresh: bool,
+    files: ModelFiles,
+    check: Callable[[], None],
+    ended: "queue.SimpleQueue[Outcome]",
+) -> None:
+    """Carry out one job; whatever happens is its outcome, and nothing of it reaches the other threads."""
+    start = time.monotonic()
+    lut: Lut | None = None
+    error: BaseException | None = None
+    try:
+        journal = journal_path(job.table)
+        with keeping(journal):
+            content = collect(job.plan, job.profile, journal, fresh, files, check)
+        with _ESTIMATING:
+            lut = estimate(content, space)
+        write_lut(lut, job.table)
+    except BaseException as caught:  # KeyboardInterrupt, and bugs: told by the main thread
+        lut, error = None, caught
+    ended.put(Outcome(job, time.monotonic() - start, lut, error))
+
+
+def raise_failures(outcomes: Sequence[Outcome]) -> None:
+    """Raise what the outcomes amount to for whoever waits for all of them; nothing where every device has its table.
+
+    KeyboardInterrupt where it was pressed, a bug as it is, PartialError where some devices finished or may go on, and
+    MeasurementError where none could be measured.
+    """
+    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+    for error in errors:
+        if not isinstance(error, FbError):
+            raise error
+    if not errors:
+        return
+    failed = ", ".join(outcome.job.profile.name for outcome in outcomes if outcome.error is not None)
+    summary = f"{len(errors)} of {len(outcomes)} devices failed: {failed}"
+    if len(errors) < len(outcomes) or any(isinstance(error, PartialError) for error in errors):
+        raise PartialError(f"{summary}. The same command measures what is missing, and nothing again")
+    raise MeasurementError(f"{summary}. What each lacks is told above")

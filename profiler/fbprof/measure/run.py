@@ -1,0 +1,315 @@
+"""Measure: visit every subject of a plan on its device in random rounds, and journal every sample."""
+
+import contextlib
+import datetime
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import click
+
+from fbagents.agent.client import AgentClient, Planned
+from fbagents.agent.protocol import Visit
+from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError, ConnectionLostError, DeviceError
+from fbagents.profile import Profile, with_agent_for
+from fbagents.transports import Transport, connect
+from fbbase import __version__
+from fbbase.errors import FbError, PartialError, StorageError
+from fbbase.progress import Advance, progress
+from fbexport.errors import ExportError
+from fblut.table import Lut
+from fbprof.errors import MeasurementError
+from fbprof.estimate.table import estimate, half_widths_percent
+from fbprof.journal.journal import (
+    Failed,
+    JournalContent,
+    JournalWriter,
+    ModelLoaded,
+    Placed,
+    Session,
+    Start,
+    StateRead,
+    check_same_device,
+    count_visits,
+    open_journal,
+)
+from fbprof.journal.visits import Visited
+from fbprof.measure.models import LoadedModels, ModelFiles
+from fbprof.measure.schedule import Schedule, fitting_first
+from fbprof.plan.plan import Plan, references
+from fbprof.plan.subject import is_network_key
+from fbspace.space import Space
+
+STEADY_PERCENT = 3.0
+"""A model is warm once a visit is not faster than the one before by more."""
+WARM_UP_VISITS = 10
+RELOAD_VISITS = 14
+"""Visits after which an operator is loaded anew: where a model lies in memory makes it faster or slower."""
+PROCESSES_PER_BLOCK = 16
+"""Visits of a program of others in one block: they take seconds each on a GPU."""
+FILES_AHEAD = 10
+"""Model files that are written before the agent asks for them; more would fill the disk with networks."""
+CRASHES_PER_SUBJECT = 2
+"""A subject during which the agent is lost so often is the cause; once may be chance."""
+CRASHES_PER_RUN = 8
+
+
+def _go_on() -> None:
+    pass
+
+
+def journal_path(table: Path) -> Path:
+    """Return where the raw samples of a table lie."""
+    return table.with_suffix(".journal.jsonl")
+
+
+def measure(plan: Plan, space: Space, profile: Profile, journal: Path, fresh: bool = False) -> Lut:
+    """Carry out a plan, or what is left of it, and return the table. Raises as `collect` does."""
+    return estimate(collect(plan, profile, journal, fresh), space)
+
+
+def collect(
+    plan: Plan,
+    profile: Profile,
+    journal: Path,
+    fresh: bool = False,
+    files: ModelFiles | None = None,
+    check: Callable[[], None] = _go_on,
+) -> JournalContent:
+    """Carry out a plan, or what is left of it, and return every sample.
+
+    Every sample is in the journal before anything is derived from it. `files` are those of several devices that measure
+    the same; `check` is called between steps, and whatever it raises ends the run in order. Raises DeviceError where
+    the device cannot be used, PartialError where the agent is lost again and again (the same call continues),
+    JournalError.
+    """
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    start = Start(identity=plan.identity(), timing=plan.timing, started_at=now, tool_version=__version__)
+    with open_journal(journal, start, fresh) as writer:
+        _Run(plan, profile, writer, journal, check).carry_out(files)
+        content = writer.content
+    if not content.visits:
+        reasons = "; ".join(sorted(set(content.failed.values()))[:3])
+        raise MeasurementError(f"no operator could be measured: {reasons}")
+    return content
+
+
+@contextlib.contextmanager
+def keeping(journal: Path) -> Iterator[None]:
+    """Tell what is kept when measuring is interrupted or fails; a disk that is full is a run to be continued."""
+    try:
+        yield
+    except (KeyboardInterrupt, DeviceError):
+        visits = count_visits(journal)
+        if visits:
+            click.echo(f"{visits} visits are kept in {journal}; the same command continues", err=True)
+        raise
+    except StorageError as error:
+        raise PartialError(f"{error}; what was measured is kept, and the same command continues") from error
+
+
+class _Run:
+    """What is left of a plan, and the agent that does it."""
+
+    def __init__(
+        self, plan: Plan, profile: Profile, writer: JournalWriter, journal: Path, check: Callable[[], None]
+    ) -> None:
+        self._plan, self._profile, self._writer, self._journal = plan, profile, writer, journal
+        self._check = check
+        self._content = writer.content
+        self._subjects = {subject.key: subject for subject in plan.subjects}
+        self._references = [spec.key() for spec in references(plan.operators)]
+        self._schedule = Schedule(plan, self._references, lambda: half_widths_percent(self._content))
+        self._deadline = time.monotonic() + plan.max_time_s
+        self._visit_s: dict[str, float] = {}
+        self._blocks = len(self._content.states)
+        self._since_load: Counter[str] = Counter()
+        self._crashes: Counter[str | None] = Counter()  # None: the connection's fault
+        self._suspect: str | None = None  # what the agent works on: to blame if it is lost
+
+    def carry_out(self, shared: ModelFiles | None) -> None:
+        """Start the agent, and again when it is lost, until nothing is left or the time is up."""
+        if not self._wanted():
+            return
+        with contextlib.ExitStack() as stack:
+            files = shared or stack.enter_context(ModelFiles(self._plan))
+            files.prepare(self._subjects[key] for key in [*self._wanted()][:FILES_AHEAD])
+            transport = connect(with_agent_for(self._profile, self._plan.runtime))
+            stack.callback(transport.close)
+            while not self._session(transport, files):
+                pass
+
+    def _wanted(self) -> dict[str, int]:
+        return self._schedule.wanted(self._content.counts, self._content.failed)
+
+    def _is_late(self) -> bool:
+        return time.monotonic() > self._deadline
+
+    def _session(self, transport: Transport, files: ModelFiles) -> bool:
+        """Run one agent; return whether all is done or the time is up, False where the agent was lost."""
+        try:
+            with AgentClient(transport, self._plan.threads, self._plan.cores) as agent:
+                check_runtime(agent, self._plan.runtime, self._profile)
+                check_same_device(self._journal, self._content, agent.hello)
+                self._writer.append(Session(hello=agent.hello))
+                models = LoadedModels(agent, transport, self._plan, files)
+                while self._wanted() and not self._is_late():
+                    self._phase(agent, models, files)
+        except (AgentLostError, AgentTimeoutError, AgentReplyError) as error:
+            self._blame(error)
+            return False
+        return True
+
+    def _phase(self, agent: AgentClient, models: LoadedModels, files: ModelFiles) -> None:
+        """Visit what is wanted until the intervals are to be looked at again."""
+        counts, failed = self._content.counts, self._content.failed
+        wanted = self._schedule.missing(counts, failed)
+        done = sum(counts[key] for key in wanted)
+        title = f"{self._profile.name}: measuring {len(wanted)} models"
+        with progress(title, done + sum(wanted.values()), done) as advance:
+            while wanted and not self._is_late():
+                new = self._load(models, files, wanted)
+                self._warm_up(agent, [*new, *self._reload(models, wanted)])
+                present = {key: left for key, left in wanted.items() if key in models.keys}
+                if present:
+                    order = self._schedule.block(present, self._visit_s, self._blocks)
+                    self._blocks_of(agent, [key for key in order if key in models.keys], present, advance)
+                wanted = self._schedule.missing(counts, failed)
+
+    def _load(self, models: LoadedModels, files: ModelFiles, wanted: Mapping[str, int]) -> list[str]:
+        """Load what the next block visits, as far as there is room, and return what is new."""
+        first, *others = fitting_first(wanted, self._content.counts, models.keys)
+        references = [key for key in self._references if key not in self._content.failed]
+        needed = dict.fromkeys([first, *references, *others])
+        new: list[str] = []
+        keep: set[str] = set()
+        waiting = [key for key in needed if key not in models.keys]
+        if not waiting:
+            return new
+        with progress(f"{self._profile.name}: exporting and loading models", len(waiting)) as advance:
+            for key in needed:
+                keep.add(key)
+                if key in models.keys:
+                    continue
+                if not models.make_room(keep):
+                    break
+                files.prepare(self._subjects[ahead] for ahead in waiting[:FILES_AHEAD])
+                waiting.remove(key)
+                new += self._load_one(models, key)
+                advance()
+        return new
+
+    def _reload(self, models: LoadedModels, wanted: Mapping[str, int]) -> list[str]:
+        """Load operators anew that have been where they are for RELOAD_VISITS, and return them.
+
+        Another program than ours loads a model for every visit.
+        """
+        if self._plan.agent is not None:
+            return []
+        due = [k for k in wanted if self._since_load[k] >= RELOAD_VISITS and k in models.keys and not is_network_key(k)]
+        return [key for due_key in due for key in self._load_one(models, due_key)]
+
+    def _load_one(self, models: LoadedModels, key: str) -> list[str]:
+        """Load one model; return its key, or nothing where that fails, which is recorded."""
+        self._check()
+        self._suspect = key
+        try:
+            self._writer.append(ModelLoaded(key=key, loaded=models.load(self._subjects[key])))
+            if key in models.fallbacks and key not in self._content.fallbacks:
+                self._writer.append(Placed(key=key, fallbacks=models.fallbacks[key]))
+        except ExportError as error:
+            self._fail(key, str(error))
+        except AgentReplyError as error:
+            self._fail(key, f"cannot be loaded: {error}")
+        else:
+            self._since_load[key] = 0
+        self._suspect = None
+        return [] if key in self._content.failed else [key]
+
+    def _warm_up(self, agent: AgentClient, keys: Sequence[str]) -> None:
+        """Visit models until each is steady: a visit is not faster any more than the one before.
+
+        Another program than ours warms up at every visit.
+        """
+        if self._plan.agent is not None:
+            return
+        waiting, last_us = list(keys), dict[str, float]()
+        for _ in range(WARM_UP_VISITS):
+            now_us: dict[str, float] = {}
+            for key, visit in self._visits(agent, waiting, warm_up=True):
+                now_us[key] = statistics.median(visit.wall_ns) / 1e3
+            waiting = [k for k in waiting if k not in last_us or now_us[k] < last_us[k] * (1 - STEADY_PERCENT / 100)]
+            last_us |= now_us
+            if not waiting:
+                break
+
+    def _blocks_of(self, agent: AgentClient, order: Sequence[str], wanted: Mapping[str, int], advance: Advance) -> None:
+        """Carry out an order as one block, or, where every visit is a process, as many that end when the time is up."""
+        if self._plan.agent is None:
+            self._block(agent, order, wanted, advance)
+            return
+        for start in range(0, len(order), PROCESSES_PER_BLOCK):
+            if not self._is_late():
+                missing = self._schedule.missing(self._content.counts, self._content.failed)
+                self._block(agent, order[start : start + PROCESSES_PER_BLOCK], missing, advance)
+
+    def _block(self, agent: AgentClient, order: Sequence[str], wanted: Mapping[str, int], advance: Advance) -> None:
+        """Carry out one schedule, with the device's state before and after it."""
+        left = dict(wanted)
+        self._writer.append(StateRead(state=agent.state()))
+        for key, visit in self._visits(agent, order, warm_up=False):
+            self._visit_s[key] = max(sum(visit.wall_ns) / 1e9, self._plan.visit_min_s)
+            self._since_load[key] += 1
+            if left.get(key, 0) > 0:
+                left[key] -= 1
+                advance()
+        self._writer.append(StateRead(state=agent.state()))
+        self._writer.sync()
+        self._blocks += 1
+
+    def _visits(self, agent: AgentClient, order: Sequence[str], warm_up: bool) -> Iterator[tuple[str, Visit]]:
+        """Run a schedule and write down every sample as it comes."""
+        if not order:
+            return
+        visits = agent.run([Planned(key, self._plan.runs) for key in order])
+        for key in order:
+            self._check()
+            self._suspect = key
+            visit = next(visits)
+            self._writer.append(Visited(key=key, warm_up=warm_up, visit=visit))
+            yield key, visit
+        self._suspect = None
+        next(visits, None)  # the agent's closing line, without which the schedule would not count
+
+    def _blame(self, error: FbError) -> None:
+        """Decide what the loss of the agent means: a chance, a subject that cannot be measured, or the end.
+
+        A connection that broke is nobody's fault.
+        """
+        if isinstance(error, ConnectionLostError):
+            key = None
+        elif self._suspect is None:
+            raise error
+        else:
+            key = self._suspect
+        self._suspect = None
+        self._crashes[key] += 1
+        if self._crashes.total() >= CRASHES_PER_RUN:
+            raise PartialError(
+                f"the agent was lost {CRASHES_PER_RUN} times, the last time {f'in {key}' if key else 'on the way'}: "
+                f"{error}. All samples are in the journal; the same command continues"
+            ) from error
+        if key is not None and self._crashes[key] >= CRASHES_PER_SUBJECT:
+            self._fail(key, f"the agent is lost when it runs: {error}")
+
+    def _fail(self, key: str, reason: str) -> None:
+        self._writer.append(Failed(key=key, reason=reason))
+
+
+def check_runtime(agent: AgentClient, runtime: str, profile: Profile) -> None:
+    """Raise DeviceError where the device lacks the runtime."""
+    if runtime not in agent.hello.runtimes:
+        has = ", ".join(agent.hello.runtimes) or "none"
+        raise DeviceError(f"runtime {runtime} is not installed on {profile.name}; there is: {has}")

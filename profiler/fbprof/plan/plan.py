@@ -1,0 +1,204 @@
+"""Plan: what is timed, how, and how well; everything that makes two runs the same run."""
+
+import hashlib
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
+
+from fbagents.benchmark.binary import benchmark_of
+from fbagents.profile import Profile
+from fbbase.errors import FbError
+from fblut.table import Metadata
+from fbprof.plan.grid import most_points, planned_operators
+from fbprof.plan.subject import Subject, network, operator
+from fbspace.architecture import ZOO, load_architecture
+from fbspace.draw import draw_networks
+from fbspace.opspec import OpSpec
+from fbspace.space import Space
+
+_T = TypeVar("_T")
+Before = Literal["others", "itself"]
+
+DEFAULT_RUNS = 3
+DEFAULT_DROPPED = 1
+DEFAULT_ROUNDS = 400
+MIN_ROUNDS = 80
+"""Visits to everything before the first look at the intervals: fewer tell little of how the device changes."""
+QUICK_ROUNDS = 10
+DEFAULT_CI_PERCENT = 1.0
+DEFAULT_MAX_TIME_MIN = 30.0
+DEFAULT_NETWORKS = 50
+"""Networks that calibrate a table; with more the error hardly falls (docs/method.md)."""
+REFERENCES = 4
+
+ASSUMED_MACS_PER_S = 10e9
+"""What `--dry-run` assumes of one core until the device has been measured: only for the time it announces."""
+ASSUMED_OVERHEAD_S = 20e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A measurement: visit every subject in random rounds, and run it `runs` times in a row at each visit.
+
+    The first `dropped` runs of a visit meet caches that the subject before left; they are recorded and not counted.
+    `before` says what ran before a visit: `others`, another subject, as in random rounds, or `itself`, where a block's
+    visits to one subject follow each other.
+
+    Everything is visited MIN_ROUNDS times, then what is not yet known within ±`ci_percent` again, at most `rounds`
+    times and for `max_time_s` seconds. `memory_bytes` bounds what is loaded at once; None is half of what is free.
+    `cores` is a text that `check_cores` returned: numbers, or a word that the device resolves. `grid_points` says that
+    the operators are a grid (`fbprof.plan.grid`). `agent` names a program of others that measures (`with_agent`), which
+    takes `visit_min_s` seconds or more for a visit; None is an agent of ours.
+    """
+
+    space: str
+    device: str
+    runtime: str
+    precision: str
+    threads: int
+    cores: str | None
+    runs: int
+    dropped: int
+    seed: int
+    operators: tuple[OpSpec, ...]
+    networks: tuple[Subject, ...] = ()
+    rounds: int = DEFAULT_ROUNDS
+    ci_percent: float = DEFAULT_CI_PERCENT
+    max_time_s: float = 60 * DEFAULT_MAX_TIME_MIN
+    memory_bytes: int | None = None
+    before: Before = "others"
+    grid_points: int | None = None
+    agent: str | None = None
+    visit_min_s: float = 0.0
+
+    def identity(self) -> dict[str, object]:
+        """Return what a journal must agree with to be continued; more visits and networks may be asked for."""
+        keys = "\n".join(spec.key() for spec in self.operators)
+        optional = {"grid_points": self.grid_points, "agent": self.agent}
+        return {
+            "space": self.space,
+            "device": self.device,
+            "runtime": self.runtime,
+            "precision": self.precision,
+            "threads": self.threads,
+            "cores": self.cores,
+            "runs": self.runs,
+            "dropped": self.dropped,
+            "before": self.before,
+            "seed": self.seed,
+            "operators_sha256": hashlib.sha256(keys.encode()).hexdigest(),
+        } | {name: value for name, value in optional.items() if value is not None}
+
+    @property
+    def subjects(self) -> list[Subject]:
+        """Everything that is timed: the operators, then the networks."""
+        return [*map(operator, self.operators), *self.networks]
+
+    @property
+    def min_rounds(self) -> int:
+        """Visits to everything before intervals are looked at."""
+        return min(MIN_ROUNDS, self.rounds)
+
+    @property
+    def timing(self) -> str:
+        """The timing context in words, as the table records it."""
+        order = "random interleaved rounds" if self.before == "others" else "all visits of a block in a row"
+        if self.agent is not None:
+            return f"a process of benchmark_model for each visit, whose average inference is the one sample, {order}"
+        return f"{self.runs} runs in a row, first {self.dropped} dropped, {order}"
+
+    def estimated_s(self) -> float:
+        """Return a rough guess of the run's length in seconds, before anything is known of the device."""
+        from fbspace.network import count_spec
+
+        timed = Counter(spec for subject in self.subjects for spec in subject.specs)
+        once = sum(times * (count_spec(s).macs / ASSUMED_MACS_PER_S + ASSUMED_OVERHEAD_S) for s, times in timed.items())
+        return (self.min_rounds + 1) * (self.runs * once + self.visit_min_s * len(self.subjects))
+
+
+def timing_of(metadata: Metadata) -> tuple[int, int]:
+    """Return the runs per visit of a table and how many of them were dropped; the defaults where it does not say."""
+    return metadata.runs or DEFAULT_RUNS, DEFAULT_DROPPED if metadata.dropped is None else metadata.dropped
+
+
+def with_agent(plan: Plan, profile: Profile) -> Plan:
+    """Return a plan as the agent of a profile carries it out: `benchmark_model` gives a visit one sample, the average.
+
+    Raises ProfileError where its binary cannot be read.
+    """
+    benchmark = benchmark_of(profile)
+    if benchmark is None:
+        return plan
+    return replace(plan, runs=1, dropped=0, agent=benchmark.agent, visit_min_s=benchmark.visit_min_s)
+
+
+def check_agent(metadata: Metadata, profile: Profile) -> None:
+    """Raise FbError where a table was measured with benchmark_model and a profile does not do the same, or vice versa.
+
+    One average of many inferences in a process of its own is another context than a few runs after other models.
+    """
+    benchmark = benchmark_of(profile)
+    ours = benchmark.agent if benchmark else None
+    theirs = metadata.agent if metadata.agent.startswith("benchmark_model ") else None
+    if ours != theirs:
+        raise FbError(
+            f"the table was measured with {theirs or 'an agent of fbprof'}, and this device would be with "
+            f"{ours or 'an agent of fbprof'}: their times differ, so give the same program and arguments (--agent, "
+            "--binary, --binary-args), or measure the table again"
+        )
+
+
+def references(operators: Sequence[OpSpec], count: int = REFERENCES) -> list[OpSpec]:
+    """Return so many of the operators, from light to heavy, that recur throughout a run and tell the device's speed."""
+    from fbspace.network import count_spec
+
+    by_size = sorted(operators, key=lambda spec: (count_spec(spec).macs, spec.key()))
+    count = min(count, len(by_size))
+    return [by_size[(2 * i + 1) * len(by_size) // (2 * count)] for i in range(count)]
+
+
+def calibration_networks(space: Space, count: int, seed: int) -> tuple[Subject, ...]:
+    """Return the random networks that put a table into context: the same for the same seed, none of the zoo.
+
+    A space of one network has none.
+    """
+    if all(len(decision.options) == 1 for decision in space.decisions):
+        return ()
+    drawn = draw_networks(space, count, f"calibration/{seed}", zoo_choices(space))
+    return tuple(network(space, choices) for choices in drawn)
+
+
+def with_operators(plan: Plan, space: Space, networks: int, points: int | None = None) -> Plan:
+    """Return the plan with what is timed: all of a space, or the finest grid that fits its time, or one of `points`."""
+    chosen = calibration_networks(space, networks, plan.seed)
+
+    def gridded(count: int | None) -> Plan:
+        return replace(plan, operators=tuple(planned_operators(space, count)), networks=chosen, grid_points=count)
+
+    if points is None and space.is_masked:
+        points = most_points(space, lambda count: gridded(count).estimated_s() <= plan.max_time_s)
+    return gridded(points)
+
+
+def zoo_choices(space: Space) -> list[tuple[str, ...]]:
+    """Return the choices of the published networks of a space."""
+    zoo = map(load_architecture, ZOO.names())
+    return [published.choices for published in zoo if published.space == space.name]
+
+
+def shuffled(items: Sequence[_T], seed: int, part: int) -> list[_T]:
+    """Return the items in a random order that the seed and the number of the part decide."""
+    order = list(items)
+    random.Random(f"{seed}/{part}").shuffle(order)
+    return order
+
+
+def describe(specs: Sequence[OpSpec]) -> str:
+    """Return a table of operators with their multiply-accumulates."""
+    from fbspace.network import count_spec
+
+    lines = [f"{'operator':58} {'MMACs':>8}"]
+    lines += [f"{spec.key():58} {count_spec(spec).macs / 1e6:8.2f}" for spec in specs]
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""A table held against measured networks."""

@@ -1,0 +1,1 @@
+"""A table and its measurement as a page, a plot, a summary."""

@@ -1,0 +1,86 @@
+"""Page: a report as one HTML file that needs nothing else: plotly, data, style and script are all in it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from html import escape
+from importlib.resources import files
+from typing import Any
+
+from fblut.compare import Comparison
+from fblut.table import Lut
+from fbprof.charts import Chart
+from fbspace.network import count_spec
+
+COLUMNS = ("operator", "kind", "kernel", "expansion", "input", "million MACs", "latency µs", "low", "high", "status")
+
+
+def page(title: str, lut: Lut, charts: Sequence[Chart], comparisons: dict[str, Comparison]) -> str:
+    """Return the report of a table; `comparisons` are its operators' ratios in other tables, by their names."""
+    template = files("fbprof.report").joinpath("page.html").read_text(encoding="utf-8")
+    parts = {
+        "TITLE": escape(title),
+        "HEAD": _head(lut),
+        "CHARTS": "\n".join(map(_figure, charts)),
+        "FACTS": _facts(lut),
+        "DATA": _embed({"charts": [asdict(chart) for chart in charts], "table": _table(lut, comparisons)}),
+    }
+    before, library, after = template.partition("{{PLOTLY}}")
+    for name, text in parts.items():
+        before, after = (part.replace("{{" + name + "}}", text) for part in (before, after))
+    return before + (_plotly() if library else "") + after
+
+
+def _plotly() -> str:
+    from plotly.offline import get_plotlyjs
+
+    library: str = get_plotlyjs()
+    return library
+
+
+def _head(lut: Lut) -> str:
+    metadata = lut.metadata
+    measured = [row for row in lut.rows.values() if row.latency_us is not None]
+    verdict = metadata.verdict or "no verdict"
+    kind = {"good": "good", "usable": "fair", "do not use": "bad"}.get(verdict, "fair")
+    tiles = {
+        "verdict": f'<b class="{kind}">{escape(verdict)}</b>',
+        "operators": f"<b>{len(measured)}</b> of {len(lut.rows)}",
+        "runtime": f"<b>{escape(metadata.runtime)}</b> {escape(metadata.runtime_version)}",
+        "precision": f"<b>{escape(metadata.precision)}</b>, {metadata.threads} thread{'s' * (metadata.threads != 1)}",
+    }
+    if metadata.network_error_percent is not None:
+        tiles["unseen networks"] = f"± <b>{metadata.network_error_percent:.2f} %</b>"
+    warnings = "".join(f"<li>{escape(warning)}</li>" for warning in metadata.warnings)
+    shown = "".join(f"<div><span>{name}</span>{value}</div>" for name, value in tiles.items())
+    return f'<div class="tiles">{shown}</div>' + (f'<ul class="warnings">{warnings}</ul>' if warnings else "")
+
+
+def _figure(chart: Chart) -> str:
+    return (
+        f'<section><h2>{escape(chart.title)}</h2><p>{escape(chart.note)}</p><div class="chart" '
+        f'id="{escape(chart.name, quote=True)}"></div></section>'
+    )
+
+
+def _facts(lut: Lut) -> str:
+    told = lut.metadata.told().items()
+    rows = "".join(f"<tr><th>{escape(key)}</th><td>{escape(str(value))}</td></tr>" for key, value in told)
+    return f"<table>{rows}</table>"
+
+
+def _table(lut: Lut, comparisons: dict[str, Comparison]) -> dict[str, Any]:
+    """Return the rows that the page's script sorts and filters."""
+    ratios = [{o.key: o.ratio for o in result.operators} for result in comparisons.values()]
+    rows = []
+    for key, row in lut.rows.items():
+        spec = row.spec
+        cells = [key, spec.kind, spec.kernel, spec.expansion, f"{spec.in_channels}x{spec.height}x{spec.width}"]
+        cells += [count_spec(spec).macs / 1e6, row.latency_us, row.ci_low_us, row.ci_high_us]
+        rows.append([*cells, row.status + (f": {row.notes}" if row.notes else ""), *(r.get(key) for r in ratios)])
+    return {"columns": [*COLUMNS, *(f"ratio of {name}" for name in comparisons)], "rows": rows}
+
+
+def _embed(data: object) -> str:
+    """Return JSON that may stand in a script: no tag can end within it."""
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")

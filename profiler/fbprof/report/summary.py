@@ -1,0 +1,102 @@
+"""Summary: what fbprof measure prints of a plan and of a table, for people and as JSON."""
+
+import statistics
+from pathlib import Path
+
+import click
+
+from fblut.check import half_width_percent
+from fblut.table import Lut
+from fbprof.journal.journal import read_journal
+from fbprof.measure.run import journal_path
+from fbprof.plan.plan import Plan
+from fbspace.architecture import is_network
+
+
+def plan_summary(plan: Plan, table: Path) -> dict[str, object]:
+    """Return what would be measured, and how much of it a journal holds already, as JSON."""
+    journal = read_journal(journal_path(table))
+    return {
+        "device": plan.device,
+        "operators": [spec.key() for spec in plan.operators],
+        "networks": [network.key for network in plan.networks],
+        "min_rounds": plan.min_rounds,
+        "rounds": plan.rounds,
+        "visits": plan.min_rounds * len(plan.subjects),
+        "visits_done": len(journal.visits) if journal else 0,
+        "estimated_s": round(min(plan.estimated_s(), plan.max_time_s), 1),
+        "table": str(table),
+        "journal": str(journal_path(table)),
+    }
+
+
+def print_plan(plan: Plan, table: Path) -> None:
+    """Print what would be measured, without the operators."""
+    summary = plan_summary(plan, table)
+    of = "" if plan.grid_points is None else f" (a grid of {plan.grid_points} points per axis)"
+    click.echo(
+        f"{len(plan.operators)} operators of space {plan.space}{of} and {len(plan.networks)} random networks on "
+        f"{plan.device}, {plan.runtime}, {plan.precision}, {plan.threads} thread{'s' * (plan.threads != 1)}"
+        f"\n{plan.min_rounds} rounds, then up to {plan.rounds} visits until within ±{plan.ci_percent:g} %, for at most "
+        f"{plan.max_time_s / 60:g} min; {plan.timing}; {summary['visits_done']} visits are already in the journal"
+        f"\nestimated time: {summary['estimated_s']} s or more (a guess from the operators' sizes)"
+        f"\nfiles: {table} (table), {journal_path(table)} (raw samples)"
+    )
+
+
+def summary_of(lut: Lut, table: Path, journal: Path, ci_percent: float, seconds: float) -> dict[str, object]:
+    """Return what a table came to, as JSON."""
+    metadata = lut.metadata
+    half_widths = [half for row in lut.rows.values() if (half := half_width_percent(row)) is not None]
+    return {
+        "device": metadata.device,
+        "table": str(table),
+        "journal": str(journal),
+        "verdict": metadata.verdict,
+        "warnings": metadata.warnings,
+        "operators": len(lut.rows),
+        "failed": {row.spec.key(): row.notes for row in lut.rows.values() if row.status == "failed"},
+        "notes": {row.spec.key(): row.notes for row in lut.rows.values() if row.status == "ok" and row.notes},
+        "rounds": metadata.rounds,
+        "seconds": seconds,
+        "median_ci_half_width_percent": round(statistics.median(half_widths), 2) if half_widths else None,
+        "wider_than_asked": sum(half > ci_percent for half in half_widths),
+        "drift_range_percent": metadata.drift_range_percent,
+        "calibration_networks": metadata.calibration_networks,
+        "network_error_percent": metadata.network_error_percent,
+        "measured_at": metadata.measured_at,
+    }
+
+
+def print_summary(lut: Lut, table: Path, journal: Path, ci_percent: float, seconds: float) -> None:
+    """Print what a table came to."""
+    summary, metadata = summary_of(lut, table, journal, ci_percent, seconds), lut.metadata
+    failed = [row for row in lut.rows.values() if row.status == "failed"]
+    width = summary["median_ci_half_width_percent"]
+    wide = summary["wider_than_asked"]
+    interval = f", median 95 % interval ±{width} %" if width is not None else ""
+    wider = f" ({wide} wider than ±{ci_percent:g} %)" if wide else ""
+    drift = f", drift of {metadata.drift_range_percent:.1f} % taken out" if metadata.drift_range_percent else ""
+    click.echo(
+        f"{table}: {len(lut.rows) - len(failed)} of {len(lut.rows)} operators on {metadata.device} ({metadata.soc}, "
+        f"{metadata.runtime} {metadata.runtime_version}), {metadata.rounds} visits or more each"
+        f"{interval}{wider}{drift}, {seconds} s"
+    )
+    if metadata.calibration_networks:
+        click.echo(
+            f"calibrated by {metadata.calibration_networks} random networks; the sum misses one it has not seen by "
+            f"{metadata.network_error_percent:.2f} %"
+        )
+    for row in failed:
+        click.echo(f"  failed: {row.spec.key()}: {row.notes}")
+    noted = [row for row in lut.rows.values() if row.status == "ok" and row.notes]
+    if noted:
+        click.echo(
+            f"  {len(noted)} operators do not run wholly where they should; see the table's notes, e.g. "
+            f"{noted[0].spec.key()}: {noted[0].notes}"
+        )
+    click.echo(f"verdict: {metadata.verdict}")
+    for warning in metadata.warnings:
+        click.echo(f"  - {warning}")
+    then = f"fbprof verify {metadata.space}" if is_network(metadata.space) else "fbsearch run"
+    click.echo(f"next: {then} --lut {table}    raw samples: {journal}")

@@ -1,0 +1,1 @@
+"""What neither paper has, one remedy a file."""

@@ -1,0 +1,1 @@
+"""FBNetV2 (CVPR'20), section 3: widths, expansions and input sizes searched by masks."""

@@ -1,0 +1,119 @@
+"""One file per kind of block that masks know: all widths and expansions of a block in one set of weights.
+
+A masked block is a module with `build(spec, widths) -> MaskedBlock`, for the kind of block of the same name. `spec` is
+the largest of the blocks.
+"""
+
+import functools
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from fbbase.plugins import PluginFolder
+from fbsearch.fbnet.supernet import adapt
+from fbsearch.machine.convolutions import use_own_convolutions
+from fbspace.blocks import build_block
+from fbspace.opspec import OpSpec
+
+MASKED = PluginFolder("kind of block with masks", "fbsearch.fbnetv2.blocks")
+
+
+@dataclass(frozen=True, slots=True)
+class Widths:
+    """The options of a layer: widths that may come in, expansions, and widths that may go out.
+
+    Where it `keeps` the width, the one that goes out is the one that came in, by the same decision.
+    """
+
+    ins: tuple[int, ...]
+    expansions: tuple[float, ...]
+    outs: tuple[int, ...]
+    keeps: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Weights of the options of a layer: of the width that comes in, of the expansion, of the width that goes out."""
+
+    ins: Tensor
+    expansions: Tensor
+    outs: Tensor
+
+
+class MaskedBlock(Protocol):
+    """What `build` returns, a module."""
+
+    def __call__(self, x: Tensor, choice: Choice) -> Tensor:
+        """Map N, the largest C_in, H, W, zero in the channels left out, to N, the largest C_out, H/stride, W/stride."""
+        ...
+
+    def weights(self, spec: OpSpec) -> nn.Module:
+        """Return the module whose parameters begin with those of one of the blocks, by name."""
+        ...
+
+
+def build_masked(spec: OpSpec, widths: Widths) -> nn.Module:
+    """Return the masked block of a layer. Raises UnknownNameError for a kind of block without masks."""
+    block: nn.Module = MASKED.load(spec.kind).build(spec, widths)
+    return block
+
+
+def first_filters(spec: OpSpec, source: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters of an ordinary block: the first of those of a larger module, which has the same names."""
+    larger = dict(source.named_parameters())
+    return {name: larger[name][tuple(map(slice, shape))] for name, shape in _shapes(spec)}
+
+
+def run_first_filters(spec: OpSpec, source: nn.Module, x: Tensor) -> Tensor:
+    """Return what an ordinary block of the first filters makes of x; gradients reach the larger module's."""
+    parameters = first_filters(spec, source)
+    template = _template(_structure(spec))
+    for name, conv in template.depthwise.items():
+        conv.groups = len(parameters[name])
+    y: Tensor = torch.func.functional_call(template.block, parameters, (x,))
+    return y
+
+
+@torch.no_grad()
+def inherit(spec: OpSpec, source: nn.Module) -> nn.Module:
+    """Return an ordinary block with the first filters of a larger module as its own."""
+    block = build_block(spec)
+    for name, value in first_filters(spec, source).items():
+        block.get_parameter(name).data = value.clone()
+    return block
+
+
+@dataclass(frozen=True, slots=True)
+class _Template:
+    """A block whose forward runs with the weights of any of its widths; the number of groups follows from them."""
+
+    block: nn.Module
+    depthwise: dict[str, nn.Conv2d]
+
+
+@functools.lru_cache(maxsize=256)
+def _template(structure: OpSpec) -> _Template:
+    block = _without_memory(structure)
+    adapt(block)
+    use_own_convolutions(block)
+    convolutions = {f"{name}.weight": c for name, c in block.named_modules() if isinstance(c, nn.Conv2d)}
+    return _Template(block, {name: c for name, c in convolutions.items() if c.groups > 1})
+
+
+def _structure(spec: OpSpec) -> OpSpec:
+    """Return the operator that stands for all that differ in widths and sizes alone."""
+    outs = 8 if spec.in_channels == spec.out_channels else 16
+    return replace(spec, in_channels=8, out_channels=outs, height=8, width=8, expansion=1 if spec.expansion == 1 else 2)
+
+
+@functools.lru_cache(maxsize=4096)
+def _shapes(spec: OpSpec) -> tuple[tuple[str, torch.Size], ...]:
+    """Return the parameters' shapes by name; whole modules of so many widths would take 100 MB."""
+    return tuple((name, parameter.shape) for name, parameter in _without_memory(spec).named_parameters())
+
+
+def _without_memory(spec: OpSpec) -> nn.Module:
+    with torch.device("meta"):
+        return build_block(spec)

@@ -1,0 +1,1 @@
+"""Images: splits, batches, augmentation, and the pool that reads ahead."""

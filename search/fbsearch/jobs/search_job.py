@@ -1,0 +1,355 @@
+"""From latency tables to architecture files: check, search, derive, train, write."""
+
+import dataclasses
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fbbase import __version__
+from fbbase.files import write_text
+from fblut.check import space_name
+from fblut.reading import read_lut
+from fblut.table import Lut
+from fblut.writing import format_lut
+from fbsearch.beyond.exact import reachable
+from fbsearch.costs import Cost, StepCost, build_cost
+from fbsearch.errors import Interrupted, SearchError
+from fbsearch.fbnet.derive import Candidate, derive
+from fbsearch.fbnet.objective import Objective
+from fbsearch.fbnet.search import Search
+from fbsearch.fbnet.settings import TARGET_SHARE, Settings
+from fbsearch.fbnet.supernet import SuperNet
+from fbsearch.fbnetv2.supernet import MaskedNet
+from fbsearch.images.data import Data, load_data
+from fbsearch.losses import load_loss
+from fbsearch.machine.checkpoint import FILES, SEARCH, TRAIN, RunFolder, hash_text
+from fbsearch.machine.compute import Compute
+from fbsearch.machine.ranks import Ranks
+from fbsearch.training.evaluate import evaluate
+from fbsearch.training.recipe import Recipe
+from fbsearch.training.record import TrainingRecord
+from fbsearch.training.train import train
+from fbspace.architecture import Architecture, Predicted, choose, load_architecture
+from fbspace.space import Space, load_space
+from fbspace.weights import save_weights
+
+TABLES = "tables"
+"""Where a run folder keeps the tables it was made with."""
+TARGETS = {
+    "µs": ("--target-ms", 1e3, "ms"),
+    "MACs": ("--target-mmacs", 1e6, "million MACs"),
+    "parameters": ("--target-mparams", 1e6, "million parameters"),
+}
+"""The option that gives a target, by the cost's unit, what its value is multiplied by, and the unit of the value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The architecture found for an objective, with the name and the table of its device."""
+
+    objective: str
+    table: str
+    architecture: Architecture
+    path: Path
+
+
+def run_search(
+    luts: Mapping[str, Lut],
+    settings: Settings,
+    path: Path,
+    fresh: bool = False,
+    compute: Compute | None = None,
+    ranks: Ranks | None = None,
+    combine_precisions: bool = False,
+) -> list[Found]:
+    """Run or continue the search in the folder `path`; a finished one is only read. Returns one network an objective.
+
+    The folder is the first rank's; the others read and write no files, and return no networks.
+
+    `luts` are the tables by name, as the settings' objectives name them; of another precision only where
+    `combine_precisions` says that this is meant. Raises SearchError for tables of another
+    space, a folder of another search or a target out of reach, LutError for a table that lacks operators, DataError,
+    and Interrupted on Ctrl-C.
+    """
+    ranks = ranks or Ranks()
+    paths = arch_paths(settings, path)
+    with ranks.together():
+        if ranks.is_first and path.exists() and not path.is_dir():
+            raise SearchError(f"{path} is a file; -o names a folder")
+        check_tables(luts, load_space(settings.space), combine_precisions)
+        search, folder = open_search(luts, settings, path, compute, ranks)
+    check_alike(folder, ranks)
+
+    def prepare() -> bool:
+        """Return whether the folder holds a finished search; make it ready for this one if not."""
+        if fresh:
+            clear(folder)
+        if folder.load(SEARCH) is not None and all(each.exists() for each in paths.values()):
+            return True
+        for name, lut in luts.items():
+            write_text(path / TABLES / f"{name}.csv", format_lut(lut))
+        return False
+
+    try:
+        if not ranks.from_first(prepare):
+            search.run(folder)
+            with ranks.together():
+                for objective, (table, _) in zip(search.objectives, settings.objectives, strict=True):
+                    if ranks.is_first:
+                        _conclude(search, objective, table, luts[table], paths[objective.name], folder)
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; the same command continues where {path} was saved last") from None
+    if not ranks.is_first:
+        return []
+    tables = dict(zip(paths, (table for table, _ in settings.objectives), strict=True))
+    return [Found(name, tables[name], load_architecture(str(each)), each) for name, each in paths.items()]
+
+
+def open_search(
+    luts: Mapping[str, Lut], settings: Settings, path: Path, compute: Compute | None, ranks: Ranks
+) -> tuple[Search, RunFolder]:
+    """Return the search of these settings, at its start, and its folder."""
+    compute, space, loss = compute or Compute(), load_space(settings.space), load_loss(settings.loss)
+    objectives = []
+    for name, (table, value) in zip(objective_names(settings), settings.objectives, strict=True):
+        cost = build_cost(settings.cost, space, luts[table])
+        target = None if value is None else check_target(value, cost, table)
+        objectives.append(Objective.of(name, cost, target, loss, space.skips, settings))
+    data = data_of(settings, space, compute)
+    make = MaskedNet if space.is_masked else SuperNet
+    net = make.of(space, len(data.classes), settings.seed, settings.w_start == "alike")
+    inputs = {f"latency table {name}": hash_text(format_lut(lut)) for name, lut in luts.items()}
+    inputs["search space"] = hash_text(repr((space.stem, space.layers, space.heads, space.sizes)))
+    inputs["images"] = data.fingerprint
+    folder = RunFolder(path, settings.as_dict(), inputs)
+    return Search(net, objectives, space, data, settings, compute, ranks), folder
+
+
+def data_of(settings: Settings, space: Space, compute: Compute) -> Data:
+    """Return the images of a search, of the size that the networks of a space take."""
+    return load_data(
+        settings.data,
+        space.input_shape,
+        settings.seed,
+        settings.limit,
+        device=str(compute.device),
+        w_share=settings.w_share,
+        validation_share=settings.validation_share,
+    )
+
+
+def objective_names(settings: Settings) -> list[str]:
+    """Return the name of every objective: its table's, with the target where a table has several."""
+    tables = [table for table, _ in settings.objectives]
+    return [
+        table if tables.count(table) == 1 or target is None else f"{table}-{target:g}ms"
+        for table, target in settings.objectives
+    ]
+
+
+def arch_paths(settings: Settings, path: Path) -> dict[str, Path]:
+    """Return where each objective's architecture is written."""
+    names = objective_names(settings)
+    return {name: path / ("arch.json" if len(names) == 1 else f"arch-{name}.json") for name in names}
+
+
+def clear(folder: RunFolder) -> None:
+    """Remove what an earlier search left in the folder, and nothing else."""
+    left = [*folder.path.glob("arch-*.json"), *(folder.path / TABLES).glob("*.csv")]
+    folder.clear([*FILES, *(str(each.relative_to(folder.path)) for each in left)])
+    for home in folder.path.glob("*"):
+        if (home / TRAIN).exists():
+            dataclasses.replace(folder, path=home).clear()
+
+
+def check_tables(luts: Mapping[str, Lut], space: Space, combine_precisions: bool = False) -> None:
+    """Refuse tables that cannot be searched under together, of another space, or without operators of the space.
+
+    Of several head widths only the default one is searched, so only that is needed.
+    """
+    first, *others = luts.items()
+    for name, lut in others:
+        for what in ("space",) if combine_precisions else ("space", "precision"):
+            one, other = getattr(first[1].metadata, what), getattr(lut.metadata, what)
+            if one != other:
+                meant = "; or give --combine-precisions, if each is to have its network" if what == "precision" else ""
+                raise SearchError(
+                    f"the tables {first[0]} and {name} have another {what} ({one!r} and {other!r}); one search takes "
+                    f"tables of the same {what}, so run one for each{meant}"
+                )
+    specs = dataclasses.replace(space, heads={space.head_channels: space.heads[space.head_channels]}).operators()
+    for lut in luts.values():
+        if space_name(lut.metadata) != space.name:
+            raise SearchError(
+                f"the table was measured for space {lut.metadata.space!r}, not {space.name!r}; measure that one "
+                f"(fbprof measure --space {space.name}) or leave --space away"
+            )
+        lut.require(specs, f"space {space.name}")
+
+
+def check_alike(folder: RunFolder, ranks: Ranks) -> None:
+    """Refuse processes that were given another command, other tables or other images than the first."""
+    mine = folder.settings | folder.inputs
+    firsts = ranks.from_first(lambda: mine)
+    with ranks.together():
+        other = [name for name in mine if mine[name] != firsts.get(name)]
+        if other:
+            raise SearchError(
+                f"rank {ranks.rank} on {socket.gethostname()} has another {', another '.join(other)} than rank 0; "
+                "give every host the same command, tables and images"
+            )
+
+
+def check_target(value: float, cost: Cost, table: str) -> float:
+    """Return a target in the cost's unit. Refuse one that no network comes near, with the range that is reachable."""
+    if not isinstance(cost, StepCost) or cost.unit not in TARGETS:
+        raise SearchError(
+            f"a target is a latency, or millions of MACs or parameters, but the cost is in {cost.unit}; leave the "
+            "target or --cost away"
+        )
+    option, factor, unit = TARGETS[cost.unit]
+    least, greatest = reachable(cost)
+    if not least <= value * factor <= greatest / TARGET_SHARE:
+        timed = unit == "ms"
+        few, many = ("is as fast", "is as slow") if timed else ("has as few", "has as many")
+        what = f"no network {few if value * factor < least else many}"
+        by, take = (f"By the table {table}, networks", "take") if timed else ("Networks", "have")
+        raise SearchError(
+            f"{option} {value:g} is out of reach: {what}. {by} of this space {take} {least / factor:.4g} to "
+            f"{greatest / factor:.4g} {unit}; choose a target in between"
+        )
+    return value * factor
+
+
+def _conclude(search: Search, objective: Objective, table: str, lut: Lut, path: Path, folder: RunFolder) -> None:
+    """Derive an objective's network, and train it if that was asked for; its file is written last."""
+    if path.exists():
+        return
+    settings, suffix = search.settings, path.stem.removeprefix("arch")
+    ranked = derive(search, objective, settings.samples + 1)
+    chosen = choose(settings.space, ranked[0].choices, path.parent.resolve().name + suffix)
+    provenance = describe(search, objective, ranked)
+    if settings.train_epochs:
+        home = folder if not suffix else dataclasses.replace(folder, path=folder.path / objective.name)
+        recipe = final_recipe(settings)
+        space, data = chosen.load_space(), search.data
+        if space.input_shape != data.input_shape:  # the size was searched too
+            data = data_of(settings, space, search.compute)
+        trained = train(chosen, space, data, recipe, home, search.compute, lr_option="--train-lr")
+        save_weights(trained.network, home.path / "weights.pt")
+        tested = evaluate(trained.network, data, data.test, settings.batch, search.compute)
+        provenance["training"] = TrainingRecord.of(
+            data, recipe, trained, settings.w_share, settings.validation_share
+        ).model_dump(mode="json")
+        provenance["test_accuracy_percent"] = round(tested.top1_percent, 3)
+    predicted = predict(chosen, lut, table)
+    chosen.model_copy(update={"predicted": predicted, "provenance": provenance}).save(path)
+
+
+def final_recipe(settings: Settings) -> Recipe:
+    """Return how a network that was found is trained."""
+    return Recipe(
+        epochs=settings.train_epochs,
+        batch=settings.batch,
+        lr=settings.train_lr,
+        momentum=settings.momentum,
+        weight_decay=settings.train_weight_decay,
+        augment=settings.augment,
+        seed=settings.seed,
+        limit=settings.limit,
+        steps=settings.steps,
+    )
+
+
+def predict(architecture: Architecture, lut: Lut, table: str) -> Predicted:
+    """Return what a table says of a network's latency."""
+    prediction = lut.predict(architecture.specs())
+    return Predicted(
+        latency_us=prediction.latency_us,
+        ci_low_us=prediction.ci_low_us,
+        ci_high_us=prediction.ci_high_us,
+        lut=table,
+        device=lut.metadata.device,
+        runtime=lut.metadata.runtime,
+    )
+
+
+def describe(search: Search, objective: Objective, ranked: list[Candidate]) -> dict[str, Any]:
+    """Return where a network came from: settings, data, and the networks it was chosen from."""
+    best, data, space = ranked[0], search.data, search.space
+    decided = zip(space.decisions, space.skips, best.choices, strict=True)
+    skips = sum(marks[decision.options.index(choice)] for decision, marks, choice in decided)
+    target_ms = None if objective.target is None or objective.cost.unit != "µs" else objective.target / 1000
+    return {
+        "tool": f"fbnet-lab {__version__} fbsearch",
+        "objective": objective.name,
+        "settings": search.settings.as_dict() | {"target_ms": target_ms},
+        "target": None if objective.target is None else [objective.target, objective.cost.unit],
+        "data_fingerprint": data.fingerprint,
+        "classes": list(data.classes),
+        "w_images": len(data.w),
+        "theta_images": len(data.theta),
+        "validation_images": len(data.validation),
+        "test_images": len(data.test),
+        "skip_layers": skips,
+        "validation_accuracy_percent": round(best.accuracy_percent, 3),
+        "candidates": [dataclasses.asdict(candidate) for candidate in ranked],
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """A network drawn from a finished search: its file, what the validation images say of it, and what it costs."""
+
+    objective: str
+    path: Path
+    candidate: Candidate
+    latency_us: float
+    skip_layers: int
+    data: str
+
+
+def sample(
+    path: Path, count: int, objective_name: str | None, output: Path, seed: int, compute: Compute
+) -> list[Sampled]:
+    """Draw `count` networks for every objective of the search in the folder `path`, or for one; the best first.
+
+    Raises SearchError for a folder without a finished search, or without this objective.
+    """
+    settings = Settings.from_dict(RunFolder.settings_of(path, SEARCH))
+    names = objective_names(settings)
+    if objective_name is not None and objective_name not in names:
+        raise SearchError(f"{path} has no network {objective_name!r}; it has {', '.join(names)}")
+    luts = {table: read_lut(path / TABLES / f"{table}.csv") for table, _ in settings.objectives}
+    search, folder = open_search(luts, settings, path, compute, Ranks())
+    state = folder.load(SEARCH)
+    assert state is not None  # its settings have just been read
+    search.load_state(state)
+    if search.position.epoch < settings.epochs:
+        raise SearchError(
+            f"the search in {path} has done {search.position.epoch} of {settings.epochs} epochs; continue it first, "
+            "with the command that began it"
+        )
+    sampled = []
+    for objective, (table, _) in zip(search.objectives, settings.objectives, strict=True):
+        if objective_name in (None, objective.name):
+            for rank, candidate in enumerate(derive(search, objective, count, f"sample {seed}"), start=1):
+                provenance = describe(search, objective, [candidate])
+                name = f"{objective.name}-{rank}"
+                drawn = choose(settings.space, candidate.choices, name, provenance=provenance)
+                predicted = predict(drawn, luts[table], table)
+                file = output / f"{drawn.name}.json"
+                drawn.model_copy(update={"predicted": predicted}).save(file)
+                skips = provenance["skip_layers"]
+                sampled.append(Sampled(objective.name, file, candidate, predicted.latency_us, skips, settings.data))
+    return sampled
+
+
+def cross_table(found: list[Found], luts: Mapping[str, Lut]) -> dict[str, dict[str, float]]:
+    """Return the predicted latency in µs of every network found on every device: network → table → µs."""
+    return {
+        each.objective: {name: lut.predict_us(each.architecture.specs()) for name, lut in luts.items()}
+        for each in found
+    }

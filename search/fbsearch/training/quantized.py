@@ -1,0 +1,89 @@
+"""Quantised networks: calibrated by training images, run in a device's runtime, and fine-tuned to their rounding."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from fbexport.formats import format_for, load_format
+from fbexport.host import load_model
+from fbexport.quantization.calibration import Ranges, calibrate
+from fbexport.quantization.fake import FakeQuantized, fold_into
+from fbexport.quantization.quantized import quantize
+from fbexport.quantization.ranges_file import RANGES, read_ranges, write_ranges
+from fbexport.trace import trace
+from fbsearch.errors import DataError
+from fbsearch.fbnet.search import generator_of
+from fbsearch.images.data import Data, batch_count
+
+CALIBRATION_IMAGES = 256
+CALIBRATION_METHOD = "mse"
+CALIBRATION_BATCH = 64
+
+
+class RuntimeNetwork(nn.Module):
+    """A model file in its runtime on this machine, called like the network it was written of."""
+
+    def __init__(self, content: bytes, runtime: str, batch: int, threads: int = 1) -> None:
+        """Load a model that was written for so many images at a time. Raises ExportError."""
+        super().__init__()
+        self._model, self._batch = load_model(content, runtime, threads), batch
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map N, C, H, W to N, classes; N is at most the batch, which zeros fill up."""
+        images = x.new_zeros((self._batch, *x.shape[1:]))
+        images[: len(x)] = x
+        return torch.from_numpy(self._model.run(images.contiguous().numpy())[0][: len(x)])
+
+
+def calibrated(network: nn.Module, data: Data, images: int, method: str, seed: int) -> Ranges:
+    """Return the ranges of a network's values over so many random images that it was trained with.
+
+    Raises DataError where there are none, ExportError, UnknownNameError for another method.
+    """
+    if not len(data.training):
+        raise DataError(f"{data.name} has no training images to calibrate int8 by")
+    size = min(CALIBRATION_BATCH, images)
+    most = min(-(-images // size), batch_count(data.training, size))
+    batches = data.batches(data.training, size, generator_of(seed, "calibration"), most)
+    return calibrate(trace(network.eval(), (1, *data.input_shape[1:])), [x for x, _ in batches], method)
+
+
+def in_runtime(
+    network: nn.Module, data: Data, runtime: str, precision: str, ranges: Ranges | None, batch: int, threads: int = 1
+) -> RuntimeNetwork:
+    """Return a network as its runtime computes it in a precision. Raises ExportError."""
+    model_format = load_format(format_for(runtime, precision))
+    shape = (batch, *data.input_shape[1:])
+    content = model_format.write(network, shape, precision, ranges)
+    return RuntimeNetwork(content, runtime, batch, threads)
+
+
+def ranges_for(
+    network: nn.Module, data: Data, weights: Path, file: Path | None, images: int, method: str, seed: int
+) -> tuple[Ranges, str]:
+    """Return a network's ranges and in words where they come from: a file, or calibration, which is written to `file`.
+
+    Without `file` those beside the weights are taken, if a training left any there. Raises ExportError for ranges of
+    other weights.
+    """
+    beside = weights.with_name(RANGES)
+    found = next((path for path in (file, beside) if path is not None and path.exists()), None)
+    if found is not None:
+        return read_ranges(found, weights), f"ranges of {found}"
+    ranges = calibrated(network, data, images, method, seed)
+    if file is not None:
+        write_ranges(file, ranges, method, images, weights)
+    return ranges, f"calibrated by {images} training images ({method})"
+
+
+def to_fine_tune(network: nn.Module, data: Data, seed: int) -> FakeQuantized:
+    """Return a trained network in a form that computes as its int8 model does, to train on."""
+    ranges = calibrated(network, data, CALIBRATION_IMAGES, CALIBRATION_METHOD, seed)
+    return FakeQuantized(quantize(trace(network, (1, *data.input_shape[1:])), ranges), ranges)
+
+
+def fine_tuned(network: nn.Module, trained: FakeQuantized) -> nn.Module:
+    """Give a network the weights of its fine-tuned form, in place, and return it."""
+    fold_into(network, trained.trained())
+    return network
