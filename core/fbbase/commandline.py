@@ -28,11 +28,11 @@ class CommandFolder(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command."""
-        command: click.Command = self.folder.load(cmd_name).command
+        command: click.Command = self.folder.module(cmd_name).command
         _keep_examples(command)
         if self.has_settings:
             every = self.list_commands(ctx)
-            apply_settings(str(self.name), ctx, cmd_name, command, every, lambda name: self.folder.load(name).command)
+            apply_settings(str(self.name), ctx, cmd_name, command, every, lambda name: self.folder.module(name).command)
         return command
 
 

@@ -1,13 +1,18 @@
-"""A folder of plug-ins: the file name is the plug-in's name on the command line, and there is no registry to edit."""
+"""Plug-ins: the file name is the plug-in's name on the command line, and there is no registry to edit."""
 
 import importlib
 import importlib.metadata
 import importlib.resources
-from dataclasses import dataclass
+import importlib.util
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+from typing import Any, Generic, TypeVar
 
-from fbbase.errors import FbError, UnknownNameError
+from fbbase.errors import FbError, UnknownNameError, suggestion
+from fbbase.options import Option, check_options, declared_options, options_of
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +20,8 @@ class PluginFolder:
     """The plug-ins of one kind: the modules of `package`, or its data files with another `suffix`.
 
     Names are scanned without importing anything. A package outside this project joins with an entry point whose
-    group is `package`. `single_path.py` is called `single-path`; names that begin with an underscore are private.
+    group is `package` and whose value is a module; for data files it is the package that holds `NAME` + `suffix`.
+    `single_path.py` is called `single-path`; names that begin with an underscore are private.
     """
 
     kind: str
@@ -30,27 +36,38 @@ class PluginFolder:
 
     def __contains__(self, name: str) -> bool:
         """Whether there is such a plug-in."""
-        return self._is_file(name) or bool(importlib.metadata.entry_points(group=self.package, name=name))
+        return self._is_file(name) or self._entry(name) is not None
 
-    def load(self, name: str) -> ModuleType:
-        """Import the plug-in. Raises UnknownNameError, or FbError naming a package that is not installed."""
+    def module(self, name: str) -> ModuleType:
+        """Import the plug-in's module. Raises UnknownNameError, or FbError naming a package that is not installed."""
         try:
             if self._is_file(name):
                 return importlib.import_module(f"{self.package}.{name.replace('-', '_')}")
-            for entry in importlib.metadata.entry_points(group=self.package, name=name):
-                return importlib.import_module(entry.value)
-            raise UnknownNameError(self.kind, name, self.names())
+            entry = self._entry(name)
+            if entry is None:
+                raise UnknownNameError(self.kind, name, self.names())
+            return importlib.import_module(entry.module)
         except ModuleNotFoundError as error:
             missing = (error.name or "").partition(".")[0]
             raise FbError(f"{self.kind} {name!r} needs the package {missing!r}: {_remedy(missing)}") from error
 
     def path(self, name: str) -> Path:
-        """Return the file of a plug-in. Raises UnknownNameError."""
+        """Return the file of a plug-in. Raises UnknownNameError, or FbError for an entry point without its file."""
         files = self._files()
         for stem in (name, name.replace("-", "_")):
             if stem in files:
                 return files[stem]
-        raise UnknownNameError(self.kind, name, self.names())
+        entry = self._entry(name)
+        if entry is None:
+            raise UnknownNameError(self.kind, name, self.names())
+        folder = Path(str(importlib.resources.files(entry.module)))
+        for stem in (name, name.replace("-", "_")):
+            if (folder / f"{stem}{self.suffix}").is_file():
+                return folder / f"{stem}{self.suffix}"
+        raise FbError(f"the entry point of {self.kind} {name!r} names {entry.value}, which has no {name}{self.suffix}")
+
+    def _entry(self, name: str) -> importlib.metadata.EntryPoint | None:
+        return next(iter(importlib.metadata.entry_points(group=self.package, name=name)), None)
 
     def _is_file(self, name: str) -> bool:
         """Whether it is one of the project's own: to be asked first, as reading entry points takes 10 ms."""
@@ -59,6 +76,92 @@ class PluginFolder:
     def _files(self) -> dict[str, Path]:
         folder = Path(str(importlib.resources.files(self.package)))
         return {p.stem: p for p in folder.glob(f"*{self.suffix}") if not p.name.startswith(("_", "."))}
+
+
+@dataclass(frozen=True, slots=True)
+class Plugins(PluginFolder, Generic[T]):
+    """Plug-ins that are classes: each module of the folder holds one class that derives from `base`.
+
+    `base` documents every method and every capability with its default. A class that lacks what `base` requires, or
+    has a public name that `base` does not know, is refused when it is loaded: a misspelt capability is an error.
+    An entry point's value is a module with one such class, or `module:Class`.
+    """
+
+    base: type[T] = field(kw_only=True)
+
+    def find(self, name: str) -> type[T]:
+        """Return the class of a plug-in, checked against `base`. Raises as `module` does, and FbError."""
+        module = self.module(name)
+        entry = None if self._is_file(name) else self._entry(name)
+        if entry is not None and entry.attr:
+            found = [getattr(module, entry.attr, None)]
+        else:
+            found = [value for value in vars(module).values() if self._is_own(value, module)]
+        if len(found) != 1 or not isinstance(found[0], type) or not issubclass(found[0], self.base):
+            raise FbError(
+                f"{self.kind} {name!r}: {module.__name__} must hold one class that derives from "
+                f"{self.base.__module__}.{self.base.__name__}, and holds {len(found)}"
+            )
+        _check(found[0], self.base, f"{self.kind} {name!r} ({module.__name__}.{found[0].__name__})")
+        return found[0]
+
+    def load(self, name: str, **options: Any) -> T:
+        """Return a plug-in made with its own options. Raises as `find` does, and FbError for a wrong option."""
+        cls = self.find(name)
+        check_options(f"{self.kind} {name!r}", options_of(cls), options)
+        return cls(**options)
+
+    def options(self) -> dict[str, list[tuple[str, Option]]]:
+        """Return the options that plug-ins declare, by name, each with the plug-ins that declare it.
+
+        Nothing is imported but the packages that hold plug-ins: help must not wait for torch.
+        """
+        found: dict[str, list[tuple[str, Option]]] = {}
+        for name in self.names():
+            source = self._source(name)
+            for option in declared_options(source) if source is not None else ():
+                found.setdefault(option.name, []).append((name, option))
+        return found
+
+    def _source(self, name: str) -> Path | None:
+        if self._is_file(name):
+            return self.path(name)
+        entry = self._entry(name)
+        try:
+            spec = importlib.util.find_spec(entry.module) if entry is not None else None
+        except ImportError:  # an entry point of a package that is broken: loading it will say so
+            return None
+        return Path(spec.origin) if spec is not None and spec.origin else None
+
+    def _is_own(self, value: Any, module: ModuleType) -> bool:
+        return (
+            isinstance(value, type)
+            and issubclass(value, self.base)
+            and value.__module__ == module.__name__
+            and not value.__name__.startswith("_")
+        )
+
+
+def _check(cls: type[Any], base: type[Any], what: str) -> None:
+    """Refuse a class that lacks what `base` requires or has a public name that it does not know. Raises FbError."""
+    known = {name for each in base.__mro__ for name in (*vars(each), *vars(each).get("__annotations__", ()))}
+    options = {option.name for option in options_of(cls)}
+    derived = cls.__mro__[: cls.__mro__.index(base)]
+    for each in derived:
+        for name in (*vars(each), *vars(each).get("__annotations__", ())):
+            if not name.startswith("_") and name not in known | options:
+                public = sorted(each for each in known if not each.startswith("_"))
+                raise FbError(f"{what} has {name!r}, which {base.__name__} does not know.{suggestion(name, public)}")
+    missing = set(getattr(cls, "__abstractmethods__", ()))
+    missing |= {name for name in known if not name.startswith("_") and not hasattr(cls, name) and name not in options}
+    if missing:
+        raise FbError(f"{what} lacks {', '.join(map(repr, sorted(missing)))}, which every {base.__name__} has")
+    for name in known:
+        default, value = getattr(base, name, None), getattr(cls, name, None)
+        if isinstance(default, bool | int | float | str | tuple) and not name.startswith("_"):
+            wanted = (int, float) if isinstance(default, float) else type(default)
+            if not isinstance(value, wanted) or (isinstance(value, bool) and not isinstance(default, bool)):
+                raise FbError(f"{what}: {name!r} must be of type {type(default).__name__}, and is {value!r}")
 
 
 def _remedy(missing: str) -> str:

@@ -67,7 +67,7 @@ def count_architecture(architecture: Architecture) -> Complexity:
 @functools.lru_cache(maxsize=4096)
 def count_spec(spec: OpSpec) -> Complexity:
     """Count one operator, once: its block is run, which no thread may do while another one traces, or has a formula."""
-    count_it = getattr(BLOCKS.load(spec.kind), "count", None)
+    count_it = getattr(BLOCKS.module(spec.kind), "count", None)
     if count_it is not None:
         return Complexity(*count_it(spec))
     with torch.device("meta"):

@@ -19,7 +19,7 @@ def attached() -> "list[Attached]":
 
     Raises DeviceError where neither can be asked, and FbError where the extra `adb` is not installed.
     """
-    adb = TRANSPORTS.load("adb")
+    adb = TRANSPORTS.module("adb")
     phones: list[Attached] = adb.attached()
     return phones
 
@@ -40,7 +40,7 @@ def reachable(profile: Profile) -> str | None:
     Nothing runs on the device. A transport that has no `check(profile, timeout_s)` is only asked whether it would try.
     """
     try:
-        transport = TRANSPORTS.load(profile.transport)
+        transport = TRANSPORTS.module(profile.transport)
         if hasattr(transport, "check"):
             transport.check(profile, CHECK_TIMEOUT_S)
         else:

@@ -24,7 +24,7 @@ def test_every_known_profile_loads_and_names_a_known_transport(name: str) -> Non
 
 @pytest.mark.parametrize("name", TRANSPORTS.names())
 def test_every_transport_has_connect(name: str) -> None:
-    assert callable(TRANSPORTS.load(name).connect)
+    assert callable(TRANSPORTS.module(name).connect)
 
 
 def test_a_profile_file_of_ones_own(tmp_path: Path) -> None:

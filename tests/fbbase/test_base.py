@@ -81,7 +81,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PluginFolder:
 
 def test_a_file_is_a_plug_in(folder: PluginFolder) -> None:
     assert folder.names() == ["broken", "single-path"]
-    assert folder.load("single-path").x == 42
+    assert folder.module("single-path").x == 42
     assert "plugged.broken" not in sys.modules
 
 
@@ -95,12 +95,12 @@ def test_a_data_file_is_a_plug_in_too(folder: PluginFolder) -> None:
 
 def test_an_unknown_name_lists_the_known_and_suggests_the_nearest(folder: PluginFolder) -> None:
     with pytest.raises(UnknownNameError, match=r"Did you mean 'single-path'\? Known: broken, single-path"):
-        folder.load("single-pat")
+        folder.module("single-pat")
 
 
 def test_a_missing_package_is_named_with_its_remedy(folder: PluginFolder) -> None:
     with pytest.raises(FbError, match="needs the package 'a_package_nobody_has': pip install a-package-nobody-has"):
-        folder.load("broken")
+        folder.module("broken")
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ class Format(Protocol):
 
 def load_format(name: str) -> Format:
     """Return a format by name. Raises UnknownNameError, or FbError naming a package that is not installed."""
-    return cast(Format, FORMATS.load(name))
+    return cast(Format, FORMATS.module(name))
 
 
 def runtimes() -> list[str]:

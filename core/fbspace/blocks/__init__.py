@@ -16,5 +16,5 @@ BLOCKS = PluginFolder("block", "fbspace.blocks")
 
 def build_block(spec: OpSpec) -> "nn.Module":
     """Return the module of an operator: N, in_channels, height, width → N, out_channels, *output_size."""
-    module: nn.Module = BLOCKS.load(spec.kind).build(spec)
+    module: nn.Module = BLOCKS.module(spec.kind).build(spec)
     return module

@@ -74,7 +74,7 @@ class RunsPrograms(Protocol):
 
 def connect(profile: "Profile") -> Transport:
     """Connect to a device. Raises DeviceError, UnknownNameError for an unknown transport, ProfileError."""
-    transport: Transport = TRANSPORTS.load(profile.transport).connect(profile)
+    transport: Transport = TRANSPORTS.module(profile.transport).connect(profile)
     if profile.agent != "benchmark_model":
         return transport
     from fbagents.benchmark.agent import BenchmarkTransport

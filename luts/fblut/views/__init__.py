@@ -40,5 +40,5 @@ class Section:
 
 def render(name: str, title: str, sections: Sequence[Section]) -> str:
     """Return sections in a format by name. Raises UnknownNameError."""
-    text: str = VIEWS.load(name).render(title, sections)
+    text: str = VIEWS.module(name).render(title, sections)
     return text

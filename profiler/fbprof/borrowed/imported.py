@@ -30,7 +30,7 @@ def import_table(
     """
     path = Path(path)
     format_name = format_name or format_of(path)
-    module = IMPORTS.load(format_name)
+    module = IMPORTS.module(format_name)
     if module.HAS_UNIT and unit is not None:
         raise FbError(f"a file of {format_name} says its unit itself; leave --unit away")
     if not module.HAS_UNIT and unit is None:
@@ -53,7 +53,7 @@ def import_table(
 
 def format_of(path: Path) -> str:
     """Return the format that a file's ending stands for. Raises FbError where it stands for none."""
-    formats = {name: IMPORTS.load(name).SUFFIXES for name in IMPORTS.names()}
+    formats = {name: IMPORTS.module(name).SUFFIXES for name in IMPORTS.names()}
     for name, suffixes in formats.items():
         if path.suffix.lower() in suffixes:
             return name

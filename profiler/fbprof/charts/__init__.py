@@ -55,7 +55,7 @@ class Reported:
 
 def every_chart(reported: Reported) -> list[Chart]:
     """Return the charts of all files, in their order."""
-    modules = sorted((CHARTS.load(name) for name in CHARTS.names()), key=lambda module: float(module.PLACE))
+    modules = sorted((CHARTS.module(name) for name in CHARTS.names()), key=lambda module: float(module.PLACE))
     return [chart for module in modules for chart in module.charts_of(reported)]
 
 

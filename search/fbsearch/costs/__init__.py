@@ -174,7 +174,7 @@ def build_cost(name: str, space: Space, lut: Lut) -> Cost:
     Raises UnknownNameError, SearchError for a sum that is none, and LutError where the table lacks an operator.
     """
     parts = [_weighed(part) for part in name.split("+")]
-    costs: list[tuple[float, Cost]] = [(weight, COSTS.load(part).build(space, lut)) for weight, part in parts]
+    costs: list[tuple[float, Cost]] = [(weight, COSTS.module(part).build(space, lut)) for weight, part in parts]
     if len(costs) == 1 and "*" not in name:
         return costs[0][1]
     from fbsearch.costs._combined import CombinedCost

@@ -51,5 +51,5 @@ def is_controlled(loss: Loss) -> bool:
 
 def load_loss(name: str) -> Loss:
     """Return a loss by name. Raises UnknownNameError."""
-    loss: Loss = LOSSES.load(name)  # a module that has the function
+    loss: Loss = LOSSES.module(name)  # a module that has the function
     return loss

@@ -65,7 +65,7 @@ def open_source(name: str, size: int) -> tuple[Source, Source | None]:
                 f"data not found: {name!r} is neither `digits` nor an existing .npz file, CIFAR archive or folder; "
                 "what the `datasets` library reads is called hf:NAME"
             )
-    opener: Opener = SOURCES.load(kind)  # a module that has the function
+    opener: Opener = SOURCES.module(kind)  # a module that has the function
     try:
         return opener.open_source(rest, size)
     except OSError as error:

@@ -72,5 +72,5 @@ def runs_one_path(strategy: Strategy) -> bool:
 
 def load_strategy(name: str) -> Strategy:
     """Return a strategy by name. Raises UnknownNameError."""
-    strategy: Strategy = STRATEGIES.load(name)  # a module that has the two functions
+    strategy: Strategy = STRATEGIES.module(name)  # a module that has the two functions
     return strategy

@@ -56,7 +56,7 @@ class MaskedBlock(Protocol):
 
 def build_masked(spec: OpSpec, widths: Widths) -> nn.Module:
     """Return the masked block of a layer. Raises UnknownNameError for a kind of block without masks."""
-    block: nn.Module = MASKED.load(spec.kind).build(spec, widths)
+    block: nn.Module = MASKED.module(spec.kind).build(spec, widths)
     return block
 
 

@@ -1,0 +1,129 @@
+"""Options that a plug-in declares in its own file: shown by --help without importing it, checked when it is made.
+
+@dataclass(frozen=True)
+class Power(Loss):
+beta: float = option(0.6, "exponent of the cost", above=0)
+"""
+
+import ast
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fbbase.errors import FbError, suggestion
+
+TYPES: dict[str, type[Any]] = {"float": float, "int": int, "bool": bool, "str": str}
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option: its name in Python, type, default, help, and bounds: `above` is excluded, the others are not."""
+
+    name: str
+    type: type[Any]
+    default: Any
+    help: str
+    above: float | None = None
+    least: float | None = None
+    most: float | None = None
+    choices: tuple[str, ...] | None = None
+
+    @property
+    def flag(self) -> str:
+        """The option as a person types it, `--latency-weight`."""
+        return f"--{self.name.replace('_', '-')}"
+
+    def check(self, value: Any) -> None:
+        """Raise FbError for a value of another type or out of bounds."""
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        fits = number if self.type in (int, float) else isinstance(value, self.type)
+        if not fits:
+            self._refuse(f"of type {self.type.__name__}", value)
+        if self.type is int and not isinstance(value, int):
+            self._refuse("a whole number", value)
+        if number and not math.isfinite(value):
+            self._refuse("a finite number", value)
+        if self.above is not None and not value > self.above:
+            self._refuse("a positive number" if self.above == 0 else f"above {self.above:g}", value)
+        if self.least is not None and self.most is not None and not self.least <= value <= self.most:
+            self._refuse(f"between {self.least:g} and {self.most:g}", value)
+        if self.least is not None and value < self.least:
+            self._refuse(f"at least {self.least:g}", value)
+        if self.most is not None and value > self.most:
+            self._refuse(f"at most {self.most:g}", value)
+        if self.choices is not None and value not in self.choices:
+            self._refuse(f"one of {', '.join(self.choices)}", value)
+
+    def _refuse(self, what: str, value: Any) -> None:
+        raise FbError(f"{self.flag} must be {what}, not {value}")
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    above: float | None = None,
+    least: float | None = None,
+    most: float | None = None,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
+    """Return a dataclass field that is an option of the plug-in; all arguments are literals."""
+    bounds = {"above": above, "least": least, "most": most, "choices": choices}
+    return dataclasses.field(default=default, metadata={"help": help, **bounds})
+
+
+def options_of(cls: type[Any]) -> list[Option]:
+    """Return the options of a plug-in's class, inherited ones too. Raises FbError where @dataclass was forgotten."""
+    for name, value in vars(cls).items():
+        if isinstance(value, dataclasses.Field):
+            raise FbError(f"{cls.__module__}.{cls.__name__} has an option {name!r} but is no dataclass; add @dataclass")
+    if not dataclasses.is_dataclass(cls):
+        return []
+    return [
+        Option(each.name, type(each.default), each.default, **each.metadata)
+        for each in dataclasses.fields(cls)
+        if "help" in each.metadata
+    ]
+
+
+def declared_options(source: Path) -> list[Option]:
+    """Return the options that a plug-in's file declares, read from its text. Raises FbError for one not so readable."""
+    found = []
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"), str(source))):
+        if isinstance(node, ast.ClassDef):
+            found += [_declared(each, source) for each in node.body if _is_declaration(each)]
+    return found
+
+
+def check_options(what: str, known: Sequence[Option], given: Mapping[str, Any]) -> None:
+    """Raise FbError for an option that is not known, or a value that it does not take."""
+    by_name = {each.name: each for each in known}
+    for name, value in given.items():
+        if name not in by_name:
+            flags = [each.flag for each in known]
+            flag = f"--{name.replace('_', '-')}"
+            has = f"it has {', '.join(flags)}" if flags else "it has none"
+            raise FbError(f"{what} has no option {flag}; {has}.{suggestion(flag, flags)}")
+        by_name[name].check(value)
+
+
+def _is_declaration(node: ast.stmt) -> bool:
+    if not isinstance(node, ast.AnnAssign) or not isinstance(node.value, ast.Call):
+        return False
+    function = node.value.func
+    return isinstance(function, ast.Name) and function.id == "option"
+
+
+def _declared(node: Any, source: Path) -> Option:
+    try:
+        arguments = [ast.literal_eval(each) for each in node.value.args]
+        keywords = {each.arg: ast.literal_eval(each.value) for each in node.value.keywords}
+        return Option(node.target.id, TYPES[node.annotation.id], *arguments, **keywords)
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise FbError(
+            f"{source}, line {node.lineno}: an option is written NAME: TYPE = option(DEFAULT, HELP, …), TYPE is one of "
+            f"{', '.join(TYPES)}, and all values are literals"
+        ) from None
