@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 DEMO   ?= runs/demo
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint install clean
+.PHONY: demo test lint house install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/fbprof measure --device local --space fbnet-tiny --runtime litert -o $(DEMO)/local.csv
@@ -21,6 +21,9 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+house: $(VENV)/.installed
+	$(BIN)/python benchmarks/house.py --check
 
 install: $(VENV)/.installed
 

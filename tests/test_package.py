@@ -12,7 +12,7 @@ from fbbase import __version__
 
 ROOT = Path(__file__).parents[1]
 FILES = (
-    "fbprof/page.html",
+    "fbprof/report/page.html",
     "fbprof/commands/measure.py",
     "fbspace/spaces/fbnet.toml",
     "fbspace/zoo/fbnet-a.json",
