@@ -125,7 +125,7 @@ def write_tables(folder: Path, space_name: str) -> None:
 
 
 def write_masked_table(folder: Path) -> None:
-    """Write the table of the space that docs/masks.md searches, a grid whose networks take about 0.4 ms."""
+    """Write the table of the space that docs/searching/masks.md searches, a grid whose networks take about 0.4 ms."""
     space = load_space("fbnetv2-tiny")
     specs = grid_operators(space, 2)
     rows = {spec.key(): Row(spec, round(10 + 50e-6 * count_spec(spec).macs, 3), samples=60) for spec in specs}
@@ -234,7 +234,8 @@ def lay_out(base: Path, folder: Path, shown: Shown) -> None:
     words = [word.partition(":")[2] if word.startswith("hf:") else word for word in shown.words]
     written = {after for word, after in itertools.pairwise(words) if word in ("-o", "--plot", "new")}
     names_published = re.search(r"fbnet-[abc]|zoo", shown.text) is not None
-    tables = base / ("masked" if shown.page == "docs/masks.md" else "published" if names_published else "small")
+    is_masked = shown.page == "docs/searching/masks.md"
+    tables = base / ("masked" if is_masked else "published" if names_published else "small")
     for word in set(words) - written:
         path, target = Path(word), folder / word
         if path.parts[:1] == ("runs",) and path.suffix != ".csv":

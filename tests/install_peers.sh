@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what the tests' real peers need (docs/testing.md), on Debian and as root only; elsewhere their tests skip.
+# Installs what the tests' real peers need (docs/project/testing.md), on Debian and as root only; elsewhere their tests skip.
 set -eu
 [ "$(id -u)" = 0 ] && [ -e /etc/debian_version ] && command -v apt-get >/dev/null || exit 0
 

@@ -15,7 +15,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 def test_every_dependency_has_a_line_that_says_what_it_is_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    explained = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
+    explained = (ROOT / "docs" / "project" / "dependencies.md").read_text(encoding="utf-8")
     extras = [line for lines in project["optional-dependencies"].values() for line in lines]
     for requirement in [*project["dependencies"], *extras]:
         name = re.match(r"[A-Za-z0-9_-]+", requirement)[0]  # type: ignore[index]
@@ -48,7 +48,7 @@ def test_files_of_the_project_that_a_page_names_are_there(page: Path) -> None:
 
 
 def test_every_fault_names_tests_that_exist() -> None:
-    page = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "project" / "faults.md").read_text(encoding="utf-8")
     code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
     defined = set(re.findall(r"^def (test_\w+)\(", code, re.M))
     named = set(re.findall(r"`(test_\w+)`", page))

@@ -85,7 +85,8 @@ class _OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        # On x86 without VNNI the fast kernels overflow in 16 bits, as no phone's do; these sum in 32 (docs/int8.md).
+        # On x86 without VNNI the fast kernels overflow in 16 bits, as no phone's do; these sum in 32
+        # (docs/measuring/int8.md).
         options.add_session_config_entry("session.x64quantprecision", "1")
         self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         self._names = [output.name for output in self._session.get_outputs()]

@@ -26,7 +26,7 @@ ENVIRONMENT = {
 """Variables of every agent's process, to which a profile's own are added.
 
 The allocator's thresholds are fixed: glibc otherwise hands large activations back to the kernel on every run, and
-TorchScript's timing is bimodal (docs/method.md). The rest keeps threads from spinning, and runtimes quiet.
+TorchScript's timing is bimodal (docs/measuring/method.md). The rest keeps threads from spinning, and runtimes quiet.
 """
 
 
@@ -54,9 +54,9 @@ class Profile(pydantic.BaseModel):
 
     `address` is the transport's own (a host, a serial number, a port) and checked by it; `folder` is where the agent
     and its models lie on the device; `python` runs the Python agent there. `program` is an agent that lies on the
-    device already. `binary` and `binary_arguments` are of the agent `benchmark_model` (docs/benchmark-model.md). `keep`
-    leaves what was pushed there for the next run. `cores` are those to bind the agent to unless others are asked for.
-    `phone` is for phones over adb.
+    device already. `binary`, `binary_arguments`: the agent `benchmark_model` (docs/devices/benchmark-model.md).
+    `keep` leaves what was pushed there for the next run. `cores` are those to bind the agent to unless others are
+    asked for. `phone` is for phones over adb.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)

@@ -1,4 +1,4 @@
-/* The native benchmark agent: loads models, times them, and answers in JSON lines (docs/agent-protocol.md).
+/* The native benchmark agent: loads models, times them, and answers in JSON lines (docs/devices/agent-protocol.md).
  *
  * It times what it is told to time and decides nothing. It ends on `bye`, when its input ends, or at its deadline. The
  * runtimes' libraries are opened at run time, from --library-path or from the folder the agent lies in.

@@ -1,4 +1,4 @@
-"""The Python benchmark agent: loads models, times them, and answers in JSON lines (docs/agent-protocol.md).
+"""The Python benchmark agent: loads models, times them, and answers in JSON lines (docs/devices/agent-protocol.md).
 
 One file that needs only Python, numpy and a runtime, so that it can be copied to a board and run there. It times what
 it is told to time and decides nothing. It ends on `bye`, when its input ends, or at its deadline.

@@ -64,7 +64,8 @@ def check_device(profile: Profile) -> Iterator[Check]:
             stack.callback(transport.close)
             agent = stack.enter_context(AgentClient(transport, cores=profile.cores))
         except FbError as error:
-            yield Check("agent", "failed", str(error), "docs/adb.md and docs/ssh.md say what a device needs")
+            advice = "docs/devices/adb.md and docs/devices/ssh.md say what a device needs"
+            yield Check("agent", "failed", str(error), advice)
             return
         hello = agent.hello
         yield Check("agent", "ok", f"{hello.agent} on {hello.soc} ({hello.system}) in {time.monotonic() - start:.1f} s")

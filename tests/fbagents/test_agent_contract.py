@@ -78,7 +78,7 @@ def test_a_model_gives_torchs_outputs_and_raw_samples(local: Transport, models: 
 
 
 def torch_output(channels_last: bool) -> np.ndarray:
-    """Run SPEC in torch on the agent's test input, the generator written out as in docs/agent-protocol.md."""
+    """Run SPEC in torch on the agent's test input, the generator written out as in docs/devices/agent-protocol.md."""
     state, values = 12345, []
     for _ in range(int(np.prod(SPEC.input_shape))):
         state = (1664525 * state + 1013904223) % 2**32

@@ -23,7 +23,7 @@ from fbagents.transports import connect
 from fbbase.commandline import run
 from fbprof.cli import fbprof
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[2] / "docs" / "devices"
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def agent(agent_argv: list[str]) -> Iterator[AgentClient]:
 
 
 def int8_input(*shape: int) -> NDArray[np.int8]:
-    """Return the agent's test input, the generator written out as in docs/agent-protocol.md."""
+    """Return the agent's test input, the generator written out as in docs/devices/agent-protocol.md."""
     state, values = 12345, []
     for _ in range(math.prod(shape)):
         state = (1664525 * state + 1013904223) % 2**32

@@ -362,7 +362,7 @@ def test_a_table_that_cannot_hold_is_refused(transport: str, table: str, message
 
 
 def test_the_table_has_defaults_and_fits_the_page_on_profiles(tmp_path: Path) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "device-profile.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "devices" / "device-profile.md").read_text()
     profile = tmp_path / "p.toml"
     table = re.sub(r"^#", "", page.partition("\n#[phone]")[2].partition("\n\n")[0], flags=re.MULTILINE)
     profile.write_text(f'description = "x"\ntransport = "adb"\n[phone]{table}\n')

@@ -119,4 +119,4 @@ def test_more_skip_than_half_is_warned_of(skips: int, warns: bool, capsys: pytes
     _warn(Found("a", "a", architecture, Path("arch.json")))
     warning = capsys.readouterr().err
     assert ("warning: 5 of 8 layers of the network for a are skip" in warning) == warns
-    assert ("docs/skip.md" in warning) == warns
+    assert ("docs/searching/skip.md" in warning) == warns

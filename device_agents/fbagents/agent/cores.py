@@ -6,7 +6,7 @@ from fbagents.agent.protocol import MAX_CORES
 from fbagents.errors import DeviceError
 
 WORDS = ("big", "middle", "little", "all")
-"""What the agent resolves, because only it sees the device (docs/agent-protocol.md)."""
+"""What the agent resolves, because only it sees the device (docs/devices/agent-protocol.md)."""
 
 
 def check_cores(text: str) -> str:

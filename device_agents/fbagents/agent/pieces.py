@@ -16,7 +16,7 @@ MARK = re.compile(rb"\x5e[\x00-\x0f]")
 """It occurs in random float32 weights every 6.6 kB: rare enough to be quick, and what lies between two tensors and has
 to be sent with their ends stays small."""
 MAX_PIECES = 10_000
-"""What an agent takes (docs/agent-protocol.md)."""
+"""What an agent takes (docs/devices/agent-protocol.md)."""
 
 
 class Stretch(NamedTuple):

@@ -1,4 +1,4 @@
-"""The agent's replies, parsed with bounds: what a device sends is never trusted (docs/agent-protocol.md)."""
+"""The agent's replies, parsed with bounds: what a device sends is never trusted (docs/devices/agent-protocol.md)."""
 
 from typing import Annotated, Literal, Self
 

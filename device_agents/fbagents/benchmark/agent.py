@@ -1,7 +1,7 @@
 """Benchmark agent: answers the agent protocol on this host by running `benchmark_model` on the device at every visit.
 
 A visit is one process, and its one sample is the average of the inferences that the process timed: the program tells no
-single ones (docs/benchmark-model.md). So everything above measures with it as with any other agent.
+single ones (docs/devices/benchmark-model.md). So everything above measures with it as with any other agent.
 """
 
 import hashlib

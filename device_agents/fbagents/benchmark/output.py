@@ -1,4 +1,4 @@
-"""Benchmark output: what Google's `benchmark_model` prints, read strictly (docs/benchmark-model.md).
+"""Benchmark output: what Google's `benchmark_model` prints, read strictly (docs/devices/benchmark-model.md).
 
 A line that carries a result has one of the shapes below, and the lines come in the one order in which the program
 prints them; whatever looks like a result and is none of these is an error. Other lines (drivers and delegates say what

@@ -1,4 +1,4 @@
-"""adb: an Android phone over TCP, by an adb server that runs already, or over USB; docs/adb.md says what it needs."""
+"""adb: an Android phone over TCP, by a running adb server, or over USB; docs/devices/adb.md says what it needs."""
 
 import socket
 

@@ -1,4 +1,4 @@
-"""ssh: a board, phone or server reached by the OpenSSH client; docs/ssh.md says what it needs."""
+"""ssh: a board, phone or server reached by the OpenSSH client; docs/devices/ssh.md says what it needs."""
 
 from fbagents.posix.openssh import Address, OpenSsh
 from fbagents.posix.remote import RemoteTransport

@@ -144,8 +144,8 @@ def command(
     One that fails leaves the others alone; the exit code is then 4 where another one got its table or the same command
     can go on, and 3 where none could be measured.
 
-    With --agent benchmark_model Google's own program measures, for its delegates; each visit is then a process of it,
-    which gives one sample, the average of its inferences (docs/benchmark-model.md).
+    With --agent benchmark_model (docs/devices/benchmark-model.md) Google's own program measures, for its delegates;
+    each visit is then a process of it, which gives one sample, the average of its inferences.
 
     \b
     Example:

@@ -32,7 +32,7 @@ RATIOS = (0.0, 1.0, 10.0, 100.0)
 NETWORK_RATIOS = (0.0, 1.0, 10.0)
 PARSIMONY = 0.5
 """What a free parameter costs a choice, in units of log likelihood: predictions hardly change, and rows of two runs
-agree better (docs/method.md)."""
+agree better (docs/measuring/method.md)."""
 SMALLEST_FACTOR = 0.2
 """A choice of ratios that would make any operator faster than this share of its isolated latency is not considered."""
 

@@ -30,7 +30,7 @@ QUICK_ROUNDS = 10
 DEFAULT_CI_PERCENT = 1.0
 DEFAULT_MAX_TIME_MIN = 30.0
 DEFAULT_NETWORKS = 50
-"""Networks that calibrate a table; with more the error hardly falls (docs/method.md)."""
+"""Networks that calibrate a table; with more the error hardly falls (docs/measuring/method.md)."""
 REFERENCES = 4
 
 ASSUMED_MACS_PER_S = 10e9

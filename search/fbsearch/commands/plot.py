@@ -27,8 +27,8 @@ def command(sources: tuple[str, ...], output: Path | None, suffix: str, as_json:
 
     RUN is the folder of a search, finished or running: θ over the epochs (theta), learning curves (curves), and once
     it has ended accuracy against cost (tradeoff) and the networks found (network). RUN may also be an architecture
-    file or a published network, or several to compare: only they are drawn, into plots/ beside the first. docs/plot.md
-    says how to read the pictures.
+    file or a published network, or several to compare: only they are drawn, into plots/ beside the first.
+    docs/searching/plot.md says how to read the pictures.
 
     \b
     Example:

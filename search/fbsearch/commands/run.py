@@ -50,7 +50,9 @@ class _Numbers(click.ParamType[tuple[float, ...]]):
     help="Latency table of a device; several times for several devices.",
 )
 @click.option("--space", help="Search space: a name or a .toml file.  [default: the table's]")
-@click.option("--data", default="digits", show_default=True, help="digits, FILE.npz, or a folder; see docs/data.md.")
+@click.option(
+    "--data", default="digits", show_default=True, help="digits, FILE.npz, or a folder; see docs/searching/data.md."
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/TABLE]")
 @click.option("--combine-precisions", is_flag=True, help="Take tables of several precisions, such as int8 and float32.")
 @click.option("--fresh", is_flag=True, help="Start over in a folder that holds an earlier search.")
@@ -134,7 +136,7 @@ def command(
     A supernet of all candidates is trained with the table's latency in the loss (FBNet, CVPR'19). Defaults are the
     paper's; --preset quick is a search of minutes that also trains and tests the network. Several tables or targets
     share one training of the weights and have one θ and one network each. Started by torchrun, it takes many GPUs or
-    hosts (docs/scale.md). OUTPUT receives arch.json (or one
+    hosts (docs/searching/scale.md). OUTPUT receives arch.json (or one
     arch-NAME.json for each network), weights.pt, metrics.jsonl and tensorboard/. A run that was interrupted continues
     when the same command is given again.
 
@@ -289,6 +291,7 @@ def _warn(found: "Found") -> None:
         cure = "a higher target leaves room for more" if provenance["target"] else "--target-ms keeps it from that"
         click.echo(
             f"warning: {skips} of {layers} layers of the network for {found.objective} are skip. Skip has no weights "
-            f"to learn and looks good early; {cure}, and so do --skip-delay and --w-sampling uniform (docs/skip.md)",
+            f"to learn and looks good early; {cure}, and so do --skip-delay and --w-sampling uniform "
+            "(docs/searching/skip.md)",
             err=True,
         )

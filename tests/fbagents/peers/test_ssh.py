@@ -237,7 +237,7 @@ def test_the_raspberry_pis_profile_is_an_address() -> None:
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_the_profiles_in_the_docs_connect(tmp_path: Path, number: int) -> None:
-    page = (Path(__file__).parents[3] / "docs" / "ssh.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "devices" / "ssh.md").read_text(encoding="utf-8")
     (tmp_path / "board.toml").write_text(page.split("```toml\n")[1 + number].split("```")[0])
     connect(load_profile(str(tmp_path / "board.toml"))).close()
 
