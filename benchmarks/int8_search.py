@@ -29,10 +29,10 @@ from fblut.compare import spearman
 from fblut.reading import read_lut
 from fblut.table import Lut
 from fbsearch.fbnet.derive import judge
-from fbsearch.fbnet.search import generator_of
 from fbsearch.images.data import load_data
 from fbsearch.machine.checkpoint import RunFolder
 from fbsearch.machine.compute import Compute
+from fbsearch.machine.seeds import generator_of
 from fbspace.opspec import OpSpec
 from fbspace.space import load_space
 

@@ -20,12 +20,13 @@ from search_quality import DATA, PRESETS, Bench, check_same, made_up_table
 
 from fbsearch.costs import build_cost
 from fbsearch.fbnet.objective import Objective
-from fbsearch.fbnet.search import Search, one_hot
+from fbsearch.fbnet.search import Search
 from fbsearch.fbnet.settings import Settings
 from fbsearch.fbnetv2.supernet import MaskedNet
 from fbsearch.images.data import load_data
 from fbsearch.losses import load_loss
 from fbsearch.machine.compute import Compute
+from fbsearch.theta import one_hot
 from fbspace.space import load_space
 
 STAGES = ((16, 1, 1), (24, 2, 2), (40, 2, 2), (80, 2, 1), (128, 1, 1))

@@ -24,13 +24,14 @@ from _report import Figure, report
 from fblut.table import Lut, Metadata, Row
 from fbsearch.costs import build_cost
 from fbsearch.fbnet.objective import Objective
-from fbsearch.fbnet.search import Search, generator_of
+from fbsearch.fbnet.search import Search
 from fbsearch.fbnet.settings import Settings
 from fbsearch.fbnet.supernet import SuperNet
 from fbsearch.images.data import Data, load_data
 from fbsearch.images.split import Split
 from fbsearch.losses import load_loss
 from fbsearch.machine.compute import AMP, Compute
+from fbsearch.machine.seeds import generator_of
 from fbspace.network import count_spec
 from fbspace.space import Space, load_space
 

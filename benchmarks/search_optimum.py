@@ -34,12 +34,13 @@ from torch import Tensor, nn
 from fbsearch.costs import AdditiveCost
 from fbsearch.fbnet.derive import Networks, derive
 from fbsearch.fbnet.objective import Objective
-from fbsearch.fbnet.search import Search, generator_of
+from fbsearch.fbnet.search import Search
 from fbsearch.fbnet.settings import TARGET_SHARE, Settings
 from fbsearch.fbnet.supernet import SuperNet
 from fbsearch.images.data import Data, load_data
 from fbsearch.losses import load_loss
 from fbsearch.machine.checkpoint import RunFolder
+from fbsearch.machine.seeds import generator_of
 from fbsearch.strategies import STRATEGIES, Choices
 from fbspace.space import Space, load_space
 

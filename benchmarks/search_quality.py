@@ -30,13 +30,14 @@ from fbsearch.beyond.exact import reachable
 from fbsearch.costs import StepCost, build_cost
 from fbsearch.fbnet.derive import Networks, derive
 from fbsearch.fbnet.objective import Objective
-from fbsearch.fbnet.search import Search, generator_of
+from fbsearch.fbnet.search import Search
 from fbsearch.fbnet.settings import Settings
 from fbsearch.fbnet.supernet import SuperNet
 from fbsearch.images.data import Data, load_data
 from fbsearch.losses import load_loss
 from fbsearch.machine.checkpoint import RunFolder
 from fbsearch.machine.compute import Compute
+from fbsearch.machine.seeds import generator_of
 from fbsearch.training.evaluate import evaluate
 from fbsearch.training.recipe import Recipe
 from fbsearch.training.train import train

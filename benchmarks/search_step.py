@@ -32,10 +32,10 @@ from fbsearch.fbnet.objective import Objective
 from fbsearch.fbnet.search import Search
 from fbsearch.fbnet.settings import Settings
 from fbsearch.fbnet.supernet import SuperNet
-from fbsearch.gumbel import gumbel_softmax
 from fbsearch.images.data import Data, load_data
 from fbsearch.losses import load_loss
 from fbsearch.machine.convolutions import DepthwiseConv2d
+from fbsearch.theta import gumbel_softmax
 from fbspace.network import count_spec
 from fbspace.space import Space, load_space
 

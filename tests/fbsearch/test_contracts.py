@@ -11,11 +11,10 @@ from torch import nn
 from fblut.table import Lut
 from fbsearch.beyond.score import Estimate, with_score
 from fbsearch.costs import COSTS, build_cost
-from fbsearch.fbnet.search import one_hot
 from fbsearch.losses import LOSSES, Weighing, load_loss
-from fbsearch.rows import softmax
 from fbsearch.sources import SOURCES, open_source
 from fbsearch.strategies import STRATEGIES, learns_theta, load_strategy, networks_compared
+from fbsearch.theta import one_hot, softmax
 from fbspace.space import Space
 
 WEIGHING = Weighing(target=400.0)

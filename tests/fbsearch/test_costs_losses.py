@@ -7,8 +7,8 @@ import torch
 
 from fblut.table import Lut
 from fbsearch.costs import build_cost
-from fbsearch.fbnet.search import one_hot
 from fbsearch.losses import Weighing, load_loss
+from fbsearch.theta import one_hot
 from fbspace.architecture import Architecture
 from fbspace.network import count_architecture
 from fbspace.space import Space

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from fblut.table import Lut
-from fbsearch.fbnet.search import one_hot
 from fbsearch.losses import Weighing
+from fbsearch.theta import one_hot
 from fbspace.opspec import OpSpec
 from fbspace.space import Space, load_space
 

@@ -12,10 +12,9 @@ from torch import Tensor
 from fbsearch.beyond.exact import most_probable, reachable
 from fbsearch.beyond.target import tilt
 from fbsearch.costs import ChainCost, build_cost, sum_over
-from fbsearch.fbnet.search import one_hot
 from fbsearch.fbnetv2.supernet import MaskedNet
-from fbsearch.rows import softmax
 from fbsearch.strategies import load_strategy
+from fbsearch.theta import one_hot, softmax
 from fbspace.architecture import choose
 from fbspace.draw import draw_networks
 from fbspace.network import build_network, count, count_spec

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from fbsearch.fbnet.search import one_hot
 from fbsearch.fbnetv2.blocks import Choice, Widths, inherit
 from fbsearch.fbnetv2.blocks.mbconv import MaskedMBConv
 from fbsearch.fbnetv2.blocks.skip import MaskedSkip
 from fbsearch.fbnetv2.masks import at_sides, intersperse, joint, masked, same, subsample
+from fbsearch.theta import one_hot
 from fbspace.opspec import OpSpec
 
 WIDTHS = Widths(ins=(8, 12, 16), expansions=(1, 1.5, 3), outs=(8, 16, 24))

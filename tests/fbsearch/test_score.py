@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from fbsearch.beyond.score import RIDGE, Estimate, with_score
-from fbsearch.fbnet.search import one_hot
-from fbsearch.rows import softmax
 from fbsearch.strategies import single_path
+from fbsearch.theta import one_hot, softmax
 
 LOSSES = torch.tensor([[0.3, -1.2, 2.0], [1.1, 0.4, -0.7], [5.0, 5.5, 4.0]], dtype=torch.float64)
 THETA = ([0.4, -0.8, 1.1], [0.0, 0.9, -0.3])

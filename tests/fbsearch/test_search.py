@@ -19,10 +19,11 @@ from fbsearch.costs import AdditiveCost, build_cost
 from fbsearch.errors import DivergedError, SearchError
 from fbsearch.fbnet.derive import derive, judge
 from fbsearch.fbnet.objective import Objective
-from fbsearch.fbnet.search import Search, generator_of
+from fbsearch.fbnet.search import Search
 from fbsearch.fbnet.settings import Settings
 from fbsearch.images.data import Data
 from fbsearch.machine.checkpoint import SEARCH, RunFolder
+from fbsearch.machine.seeds import generator_of
 from fbsearch.strategies import Strategy
 from fbspace.space import Space
 

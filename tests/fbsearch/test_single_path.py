@@ -5,11 +5,13 @@ from collections.abc import Callable
 import torch
 
 from fbsearch.fbnet.derive import derive
-from fbsearch.fbnet.search import Search, generator_of, one_hot
+from fbsearch.fbnet.search import Search
 from fbsearch.fbnet.settings import Settings
 from fbsearch.fbnet.supernet import SuperNet
 from fbsearch.images.data import Data
+from fbsearch.machine.seeds import generator_of
 from fbsearch.strategies import load_strategy, single_path
+from fbsearch.theta import one_hot
 from fbspace.space import Space
 
 THETA = torch.tensor([0.4, -0.8, 1.1], dtype=torch.float64)

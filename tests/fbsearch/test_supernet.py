@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from fbsearch.fbnet.search import one_hot
 from fbsearch.fbnet.supernet import SuperNet
 from fbsearch.strategies import load_strategy
+from fbsearch.theta import one_hot
 from fbspace.architecture import Architecture
 from fbspace.network import build_network
 from fbspace.space import Space

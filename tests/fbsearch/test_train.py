@@ -149,7 +149,7 @@ def test_it_learns_in_full_and_in_mixed_precision(
 def test_weights_are_those_of_a_plain_loop(
     architecture: Architecture, micro: Space, digits: Data, tmp_path: Path
 ) -> None:
-    from fbsearch.fbnet.search import generator_of
+    from fbsearch.machine.seeds import generator_of
     from fbspace.network import build_network
 
     recipe = Recipe(epochs=2, batch=40, warmup=1, seed=3, lr=0.01)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fbsearch.costs import AdditiveCost, Cost
-from fbsearch.rows import in_rows, softmax
+from fbsearch.theta import in_rows, softmax
 
 MAX_TILT = 1e3
 """λ times the target at most: beyond, θ decides on the cheapest (or dearest) candidate everywhere."""

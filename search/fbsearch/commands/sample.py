@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from fbsearch.jobs.search_job import Sampled
+    from fbsearch.jobs.sample_job import Sampled
 
 
 @click.command()
@@ -33,7 +33,7 @@ def command(
       fbsearch sample runs/s8 -n 6
       fbsearch train runs/s8/samples/s8-1.json --data imagenet100/ -o runs/s8-1
     """
-    from fbsearch.jobs.search_job import sample
+    from fbsearch.jobs.sample_job import sample
     from fbsearch.machine.compute import Compute
 
     sampled = sample(folder, count, objective, output or folder / "samples", seed, Compute.choose(device))

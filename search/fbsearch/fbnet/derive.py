@@ -10,12 +10,13 @@ from torch import Tensor
 from fbsearch.beyond.exact import most_probable
 from fbsearch.costs import StepCost
 from fbsearch.fbnet.objective import Objective
-from fbsearch.fbnet.search import Mean, Search, generator_of, one_hot
+from fbsearch.fbnet.search import Mean, Search
 from fbsearch.fbnet.settings import TARGET_SHARE
 from fbsearch.fbnet.supernet import channels_last
-from fbsearch.gumbel import gumbel
 from fbsearch.images.split import Split
+from fbsearch.machine.seeds import generator_of
 from fbsearch.strategies import Choices, Finder
+from fbsearch.theta import gumbel, one_hot
 
 MAX_DRAWS = 1000
 NORM_BATCHES = 8

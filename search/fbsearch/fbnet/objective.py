@@ -14,8 +14,8 @@ from fbsearch.beyond.target import tilt
 from fbsearch.costs import Cost
 from fbsearch.fbnet.settings import Settings
 from fbsearch.losses import Loss, Weighing, is_controlled, takes_expected_cost
-from fbsearch.rows import in_rows, softmax
 from fbsearch.strategies import load_strategy, networks_compared
+from fbsearch.theta import in_rows, softmax
 
 APPROACH = 0.5
 """Share of the steps of θ in which the expected cost goes from that of uniform P_θ to the target, geometrically."""

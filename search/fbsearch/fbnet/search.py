@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,8 +26,9 @@ from fbsearch.machine.descent import Losses, LossScale, descend
 from fbsearch.machine.metrics import Metrics
 from fbsearch.machine.norm import share_norms
 from fbsearch.machine.ranks import Ranks
-from fbsearch.rows import softmax
+from fbsearch.machine.seeds import generator_of
 from fbsearch.strategies import learns_theta, load_strategy, networks_compared, runs_one_path
+from fbsearch.theta import softmax
 from fbspace.space import Space
 
 CHECKPOINT_S = 600
@@ -369,14 +369,3 @@ class Search:
 
 def _in_silence(steps: int = 1, note: str = "") -> None:
     """Advance no bar."""
-
-
-def one_hot(choice: int, count: int) -> Tensor:
-    """Return the weights that choose one candidate."""
-    return F.one_hot(torch.tensor(choice), count).float()
-
-
-def generator_of(seed: int, purpose: str) -> torch.Generator:
-    """Return the generator of all randomness of one purpose, e.g. one step."""
-    state = np.random.SeedSequence([seed, *purpose.encode()]).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))

@@ -15,6 +15,7 @@ from fbsearch.errors import DataError
 from fbsearch.images.augment import Draw, augment, check_augmentation, draw
 from fbsearch.images.pool import Pool, build_pool, size_bytes, watched
 from fbsearch.images.split import Cut, Split
+from fbsearch.machine.seeds import generator_of
 from fbsearch.sources import Indices, open_source
 
 W_SHARE = 0.8
@@ -110,13 +111,11 @@ class Data:
             )
         stop = len(batches) if limit is None else min(limit, len(batches))
         parts = [batches[i][rank::world] for i in range(start, stop)]
-        drawn = (self._draw(augment, len(batches[i]), seed, i).part(rank, world) for i in range(start, stop))
+        side = self.input_shape[2:]
+        drawn = (
+            draw(augment, len(batches[i]), *side, generator_of(seed, i)).part(rank, world) for i in range(start, stop)
+        )
         return self._pass(split, parts, augment, drawn)
-
-    def _draw(self, name: str, count: int, seed: int, batch: int) -> Draw:
-        state = np.random.SeedSequence([seed, batch]).generate_state(1, np.uint64)
-        generator = torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
-        return draw(name, count, *self.input_shape[2:], generator)
 
     def _pass(
         self, split: Split, parts: list[Tensor], name: str, drawn: Iterator[Draw]

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fbsearch.rows import softmax
 from fbsearch.strategies.mixture import layer as layer
+from fbsearch.theta import softmax
 
 
 def sample(theta: Sequence[Tensor], temperature: float, generator: torch.Generator) -> list[Tensor]:

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fbsearch.gumbel import gumbel_softmax
-from fbsearch.rows import in_rows, per_layer
 from fbsearch.strategies import Block
+from fbsearch.theta import gumbel_softmax, in_rows, per_layer
 
 
 def sample(theta: Sequence[Tensor], temperature: float, generator: torch.Generator) -> list[Tensor]:

@@ -28,11 +28,6 @@ class Labels:
         )
 
 
-def step_rng(seed: int, epoch: int, step: int) -> np.random.Generator:
-    """Return the generator of one step's draws, so that a training can go on at any step."""
-    return np.random.default_rng([seed, *b"train", epoch, step])
-
-
 def mix(x: Tensor, y: Tensor, recipe: Recipe, rng: np.random.Generator) -> tuple[Tensor, Labels]:
     """Cut out and mix a normalised batch (N, C, H, W and N labels), as far as the recipe wants either."""
     if recipe.cutout:

@@ -13,8 +13,8 @@ from fbexport.quantization.quantized import quantize
 from fbexport.quantization.ranges_file import RANGES, read_ranges, write_ranges
 from fbexport.trace import trace
 from fbsearch.errors import DataError
-from fbsearch.fbnet.search import generator_of
 from fbsearch.images.data import Data, batch_count
+from fbsearch.machine.seeds import generator_of
 
 CALIBRATION_IMAGES = 256
 CALIBRATION_METHOD = "mse"

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from fbbase.interrupt import Terminated, interrupt_between_steps
 from fbbase.progress import Advance, progress
 from fbsearch.errors import DivergedError
-from fbsearch.fbnet.search import generator_of
 from fbsearch.images.data import Data, batch_count
 from fbsearch.machine.checkpoint import TRAIN, RunFolder
 from fbsearch.machine.compute import Compute
 from fbsearch.machine.metrics import Metrics
+from fbsearch.machine.seeds import generator_of, step_rng
 from fbsearch.training.ema import Ema
 from fbsearch.training.evaluate import Evaluation, Tally, evaluate
-from fbsearch.training.mixup import mix, step_rng
+from fbsearch.training.mixup import mix
 from fbsearch.training.recipe import Recipe
 from fbspace.architecture import Architecture
 from fbspace.network import build_network

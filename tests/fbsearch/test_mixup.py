@@ -5,7 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fbsearch.training.mixup import Labels, cutout, mix, mixup, step_rng
+from fbsearch.machine.seeds import step_rng
+from fbsearch.training.mixup import Labels, cutout, mix, mixup
 from fbsearch.training.recipe import Recipe
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from fbsearch.gumbel import gumbel_softmax
+from fbsearch.theta import gumbel_softmax
 
 THETA = torch.tensor([0.5, -1.0, 1.5, 0.0], dtype=torch.float64)
 

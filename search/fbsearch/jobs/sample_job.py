@@ -1,0 +1,62 @@
+"""fbsearch sample: draw networks from a finished search, ranked by its weights, and write them down."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fblut.reading import read_lut
+from fbsearch.errors import SearchError
+from fbsearch.fbnet.derive import Candidate, derive
+from fbsearch.fbnet.settings import Settings
+from fbsearch.jobs.search_job import TABLES, describe, objective_names, open_search, predict
+from fbsearch.machine.checkpoint import SEARCH, RunFolder
+from fbsearch.machine.compute import Compute
+from fbsearch.machine.ranks import Ranks
+from fbspace.architecture import choose
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """A network drawn from a finished search: its file, what the validation images say of it, and what it costs."""
+
+    objective: str
+    path: Path
+    candidate: Candidate
+    latency_us: float
+    skip_layers: int
+    data: str
+
+
+def sample(
+    path: Path, count: int, objective_name: str | None, output: Path, seed: int, compute: Compute
+) -> list[Sampled]:
+    """Draw `count` networks for every objective of the search in the folder `path`, or for one; the best first.
+
+    Raises SearchError for a folder without a finished search, or without this objective.
+    """
+    settings = Settings.from_dict(RunFolder.settings_of(path, SEARCH))
+    names = objective_names(settings)
+    if objective_name is not None and objective_name not in names:
+        raise SearchError(f"{path} has no network {objective_name!r}; it has {', '.join(names)}")
+    luts = {table: read_lut(path / TABLES / f"{table}.csv") for table, _ in settings.objectives}
+    search, folder = open_search(luts, settings, path, compute, Ranks())
+    state = folder.load(SEARCH)
+    assert state is not None  # its settings have just been read
+    search.load_state(state)
+    if search.position.epoch < settings.epochs:
+        raise SearchError(
+            f"the search in {path} has done {search.position.epoch} of {settings.epochs} epochs; continue it first, "
+            "with the command that began it"
+        )
+    sampled = []
+    for objective, (table, _) in zip(search.objectives, settings.objectives, strict=True):
+        if objective_name in (None, objective.name):
+            for rank, candidate in enumerate(derive(search, objective, count, f"sample {seed}"), start=1):
+                provenance = describe(search, objective, [candidate])
+                name = f"{objective.name}-{rank}"
+                drawn = choose(settings.space, candidate.choices, name, provenance=provenance)
+                predicted = predict(drawn, luts[table], table)
+                file = output / f"{drawn.name}.json"
+                drawn.model_copy(update={"predicted": predicted}).save(file)
+                skips = provenance["skip_layers"]
+                sampled.append(Sampled(objective.name, file, candidate, predicted.latency_us, skips, settings.data))
+    return sampled
