@@ -41,7 +41,6 @@ PUBLIC = {
         "fblut.table.Metadata",
         "fblut.table.Row",
         "fblut.table.Prediction",
-        "fblut.frame.to_frame",
         "fblut.compare.compare",
         "fblut.check.check",
     ),

@@ -25,10 +25,6 @@ CONDITIONS = ("device", "runtime", "precision", "threads")
 """Metadata that must be equal before two latencies of one operator are held against each other."""
 MIXED = ("space", "runtime", "precision", "threads")
 """Metadata that should be the same in tables that are used together; several devices are what one compares."""
-FITTED = "regression on"
-"""How the timing of a table begins that comes of whole networks (fbprof fit)."""
-IMPORTED = "imported from"
-"""How the timing of a table begins that was measured elsewhere (fbprof import)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +102,9 @@ def _order(lut: Lut, field: Literal["kernel", "expansion"]) -> Iterator[Finding]
 
 
 def _wide(lut: Lut, space: Space | None) -> Iterator[Finding]:
-    is_fitted = lut.metadata.timing.startswith(FITTED)
-    remedy = "fit more networks" if is_fitted else "measure with more --rounds, or close other programs"
+    remedy = "measure with more --rounds, or close other programs"
+    if lut.metadata.origin == "fitted":
+        remedy = "fit more networks"
     for row, latency_us in _measured(lut):
         if (interval := _interval(row)) and (half := (interval[1] - interval[0]) / 2) > WIDE * latency_us:
             yield Finding(
@@ -122,7 +119,7 @@ def _wide(lut: Lut, space: Space | None) -> Iterator[Finding]:
 def _no_interval(lut: Lut, space: Space | None) -> Iterator[Finding]:
     keys = tuple(row.spec.key() for row, _ in _measured(lut) if not _interval(row))
     if keys:
-        is_imported = lut.metadata.timing.startswith(IMPORTED)
+        is_imported = lut.metadata.origin == "imported"
         remedy = "validate it on the device (fbprof validate)" if is_imported else "measure with more --rounds"
         yield Finding(
             "warning",
@@ -226,9 +223,9 @@ def _overlap(a: Row, b: Row) -> bool | None:
 
 
 def _measure_again(metadata: Metadata) -> str:
-    if metadata.timing.startswith(FITTED):
+    if metadata.origin == "fitted":
         return "fit networks that have it"
-    if metadata.timing.startswith(IMPORTED):
+    if metadata.origin == "imported":
         return "complete the file it was imported from, or measure a table of your own"
     names = ("space", "device", "runtime", "precision", "threads")
     options = [part for name in names for part in (f"--{name}", str(getattr(metadata, name)))]

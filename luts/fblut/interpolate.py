@@ -10,7 +10,6 @@ import functools
 import itertools
 from collections.abc import Iterable, Iterator
 
-from fblut.table import Row
 from fbspace.opspec import OpSpec
 from fbspace.widths import middle_channels
 
@@ -18,47 +17,20 @@ Point = tuple[int, ...]
 """Width in, in the middle (0 where the block has none of its own) and out."""
 Family = tuple[object, ...]
 Weights = dict[Point, float]
-INTERPOLATED = "interpolated"
-"""What the notes of a row say that no measurement is behind."""
 
 
 class Interpolation:
-    """The measured rows of a table by family (all but widths and pixels), pixels, and widths."""
+    """The measured operators of a table by family (all but widths and pixels), pixels, and widths."""
 
-    def __init__(self, rows: Iterable[Row]) -> None:
-        self._levels: dict[Family, dict[int, dict[Point, Row]]] = {}
-        for row in rows:
-            if row.latency_us is not None:
-                spec = row.spec
-                levels = self._levels.setdefault(_family(spec), {})
-                levels.setdefault(spec.height * spec.width, {})[_point(spec)] = row
+    def __init__(self, measured: Iterable[OpSpec]) -> None:
+        self._levels: dict[Family, dict[int, dict[Point, OpSpec]]] = {}
+        for spec in measured:
+            levels = self._levels.setdefault(_family(spec), {})
+            levels.setdefault(spec.height * spec.width, {})[_point(spec)] = spec
         self._axes = functools.cache(self._axes_of)
-        self.row = functools.lru_cache(maxsize=4096)(self._row)
 
-    def _row(self, spec: OpSpec) -> Row | None:
-        """Return a row for an operator between measured ones, with an interval as wide as theirs; else None."""
-        parts = self.parts(spec)
-        if parts is None:
-            return None
-
-        def total(name: str) -> float | None:
-            values = [getattr(row, name) for row, _ in parts]
-            return None if None in values else sum(v * w for v, (_, w) in zip(values, parts, strict=True))
-
-        return Row(
-            spec,
-            total("latency_us"),
-            total("ci_low_us"),
-            total("ci_high_us"),
-            samples=min(row.samples for row, _ in parts),
-            isolated_us=total("isolated_us"),
-            isolated_low_us=total("isolated_low_us"),
-            isolated_high_us=total("isolated_high_us"),
-            notes=INTERPOLATED,
-        )
-
-    def parts(self, spec: OpSpec) -> list[tuple[Row, float]] | None:
-        """Return the measured rows around an operator and weights of sum one; None where it is not between any."""
+    def parts(self, spec: OpSpec) -> list[tuple[OpSpec, float]] | None:
+        """Return the measured operators around one and weights of sum one; None where it is not between any."""
         family, pixels, point = _family(spec), spec.height * spec.width, _point(spec)
         levels = self._levels.get(family, {})
         below = self._nearest(family, sorted((p for p in levels if p <= pixels), reverse=True), point)

@@ -12,13 +12,14 @@ import pydantic
 from fbbase.files import read_text
 from fbbase.plugins import PluginFolder
 from fblut.errors import LutError
-from fblut.table import Lut, Metadata, Row, Status
+from fblut.table import Lut, Metadata, Origin, Row, Status
 from fblut.writing import COLUMNS, MAGIC, cells
 from fbspace.errors import SpecError
 from fbspace.opspec import OpSpec
 
 _STATUSES: tuple[Status, ...] = get_args(Status)
-
+_ORIGINS: dict[str, Origin] = {"regression on ": "fitted", "imported from ": "imported"}
+"""How the timing of a table begins that was written before tables said their origin."""
 
 PUBLISHED = PluginFolder("latency table (a .csv file, or a published one)", "fblut.published", suffix=".csv")
 """Tables that come with the toolkit, found by name."""
@@ -76,8 +77,10 @@ def _metadata(lines: list[str], name: str) -> Metadata:
             ) from None
         if not colon or not field.isidentifier():
             raise LutError(f"{name}: line {number}: {field!r} is not a field name")
+    timing = str(values.get("timing"))
+    origin = next((origin for words, origin in _ORIGINS.items() if timing.startswith(words)), "measured")
     try:
-        return Metadata.model_validate(values)
+        return Metadata.model_validate({"origin": origin} | values)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))

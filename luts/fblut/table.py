@@ -3,21 +3,29 @@
 import functools
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import pydantic
 
 from fblut.errors import LutError
+from fblut.interpolate import Interpolation
 from fbspace.opspec import OpSpec
-
-if TYPE_CHECKING:
-    from fblut.interpolate import Interpolation
 
 Status = Literal["ok", "failed", "fixed"]
 """`failed` keeps its row with the reason in `notes`, and no latency. `fixed` has no latency of its own either: its time
 is part of the table's `network_us`, which every network costs."""
+
+INTERPOLATED = "interpolated"
+"""What the notes of a row say that no measurement is behind."""
+
+Origin = Literal["measured", "fitted", "imported"]
+"""Where a table's latencies come from: operators timed by fbprof measure, a regression on whole networks (fbprof fit),
+or a file that others published (fbprof import)."""
+
+SMALLEST_US = 0.001
+"""The last decimal of a table; it knows no latency of 0."""
 
 NORMAL_95 = 1.96
 """Standard deviations from the middle to either end of a 95 % interval."""
@@ -47,6 +55,7 @@ class Metadata(pydantic.BaseModel):
     runtime_version: str
     precision: str
     threads: Annotated[int, pydantic.Field(ge=1)]
+    origin: Origin = "measured"
     cores: str = "any"
     soc: str = "unknown"
     system: str = "unknown"
@@ -114,17 +123,23 @@ class Lut:
     rows: dict[str, Row]
 
     @functools.cached_property
-    def _between(self) -> "Interpolation":
-        from fblut.interpolate import Interpolation
+    def _between(self) -> Callable[[OpSpec], Row | None]:
+        measured = {row.spec: row for row in self.rows.values() if row.latency_us is not None}
+        interpolation = Interpolation(measured)
 
-        return Interpolation(self.rows.values())
+        @functools.lru_cache(maxsize=4096)
+        def row_between(spec: OpSpec) -> Row | None:
+            parts = interpolation.parts(spec)
+            return None if parts is None else _interpolated(spec, [(measured[part], w) for part, w in parts])
+
+        return row_between
 
     def row(self, spec: OpSpec) -> Row | None:
         """Return the row of an operator; in a table of a grid, one interpolated between rows where it has none."""
         row = self.rows.get(spec.key())
         if row is not None or self.metadata.grid_points is None:
             return row
-        return self._between.row(spec)
+        return self._between(spec)
 
     def latency_us(self, spec: OpSpec) -> float:
         """Return what an operator adds to a network, 0 for an identity. Raises LutError where it is not known."""
@@ -186,3 +201,23 @@ class Lut:
     def _reason(self, spec: OpSpec) -> str:
         row = self.rows.get(spec.key())
         return f" (failed: {row.notes})" if row else ""
+
+
+def _interpolated(spec: OpSpec, parts: Sequence[tuple[Row, float]]) -> Row:
+    """Return the row of an operator between measured ones, by their weights, with an interval as wide as theirs."""
+
+    def total(name: str) -> float | None:
+        values = [getattr(row, name) for row, _ in parts]
+        return None if None in values else sum(v * w for v, (_, w) in zip(values, parts, strict=True))
+
+    return Row(
+        spec,
+        total("latency_us"),
+        total("ci_low_us"),
+        total("ci_high_us"),
+        samples=min(row.samples for row, _ in parts),
+        isolated_us=total("isolated_us"),
+        isolated_low_us=total("isolated_low_us"),
+        isolated_high_us=total("isolated_high_us"),
+        notes=INTERPOLATED,
+    )

@@ -43,7 +43,10 @@ def write_lut(lut: Lut, path: Path) -> None:
 
 def format_lut(lut: Lut) -> str:
     """Return the table's text."""
-    fields = lut.metadata.model_dump(exclude=None if lut.metadata.grid_points else {"grid_points"})
+    usual = {"grid_points": None, "origin": "measured"}  # not written: tables were, before there was anything else
+    fields = lut.metadata.model_dump(
+        exclude={name for name, value in usual.items() if getattr(lut.metadata, name) == value}
+    )
     lines = [MAGIC]
     lines += [f"# {name}: {json.dumps(value, ensure_ascii=False)}" for name, value in fields.items()]
     lines.append(",".join(COLUMNS))

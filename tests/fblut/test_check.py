@@ -138,7 +138,7 @@ def test_an_interval_over_five_percent_to_either_side_is_wide() -> None:
 
 
 def test_a_wide_interval_of_a_fitted_table_asks_for_more_networks() -> None:
-    lut = table(row(K3, 100.0, half=6.0), timing="regression on 400 whole networks")
+    lut = table(row(K3, 100.0, half=6.0), origin="fitted")
     (finding,) = found(lut, "wide-interval")
     assert finding.message.endswith("±6.0 % around 100.0 µs; fit more networks")
 

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fblut.errors import LutError
-from fblut.frame import to_frame
 from fblut.reading import parse_lut, read_lut
 from fblut.table import Lut, Metadata, Row
 from fblut.writing import COLUMNS, format_lut, write_lut
@@ -78,15 +77,41 @@ def test_pandas_reads_the_file_without_help(make_lut: MakeLut, tmp_path: Path) -
     write_lut(make_lut({STEM: 100.25, BLOCK: None}), tmp_path / "a.csv")
     frame = pd.read_csv(tmp_path / "a.csv", comment="#")
     assert tuple(frame.columns) == COLUMNS
+    assert list(frame["key"]) == [STEM.key(), BLOCK.key()]
+    assert list(frame["status"]) == ["ok", "failed"]
     assert frame["latency_us"][0] == 100.25
     assert math.isnan(frame["latency_us"][1])
     assert frame["notes"][1] == "it crashed, twice # really"
 
 
-def test_the_frame_has_the_same_numbers(make_lut: MakeLut) -> None:
-    frame = to_frame(make_lut({STEM: 100.25, BLOCK: None}))
-    assert frame.loc[STEM.key(), "latency_us"] == 100.25
-    assert frame.loc[BLOCK.key(), "status"] == "failed"
+@pytest.mark.parametrize("origin", ["fitted", "imported"])
+def test_a_table_says_where_its_latencies_come_from(make_lut: MakeLut, origin: str) -> None:
+    text = format_lut(make_lut({STEM: 100.25}, origin=origin))
+    assert f'# origin: "{origin}"\n' in text
+    assert parse_lut(text, "x").metadata.origin == origin
+    with pytest.raises(LutError, match="header field 'origin'"):
+        parse_lut(text.replace(f'"{origin}"', '"guessed"'), "x")
+
+
+def test_a_measured_table_is_written_without_its_origin(make_lut: MakeLut) -> None:
+    assert "origin" not in format_lut(make_lut({STEM: 100.25}, origin="measured"))
+    assert parse_lut(format_lut(make_lut({STEM: 100.25})), "x").metadata.origin == "measured"
+
+
+@pytest.mark.parametrize(
+    ("timing", "origin"),
+    [
+        ("regression on 400 whole networks", "fitted"),
+        ("imported from b.csv, relative to skip", "imported"),
+        ("3 runs in a row, first 1 dropped, random interleaved rounds", "measured"),
+    ],
+)
+def test_a_table_from_before_origins_has_that_of_its_timing(make_lut: MakeLut, timing: str, origin: str) -> None:
+    text = format_lut(make_lut({STEM: 100.25}, timing=timing))
+    assert "# origin" not in text
+    assert parse_lut(text, "x").metadata.origin == origin
+    said = text.replace("# cores", '# origin: "measured"\n# cores')
+    assert parse_lut(said, "x").metadata.origin == "measured"
 
 
 _TIMES = st.floats(0.001, 1e9)

@@ -248,7 +248,7 @@ def test_the_written_table_the_search_and_the_regression_agree(here: Path) -> No
     assert run(fbprof, command) == 0
     lut = read_lut(here / "t.csv")
     assert (lut.metadata.device, lut.metadata.runtime, lut.metadata.threads) == ("phone", "gpu", 2)
-    assert lut.metadata.timing == "regression on 800 whole networks"
+    assert (lut.metadata.origin, lut.metadata.timing) == ("fitted", "regression on 800 whole networks")
     assert {finding.rule for finding in check(lut, space)} == {"failed"}  # the head that no network has
     design = design_of(read_networks(here / "phone_networks.csv", space), space)
     regression = design.counts @ regress(design.counts, design.latency_us).cost

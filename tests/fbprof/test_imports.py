@@ -100,7 +100,7 @@ def test_the_command_writes_a_table_that_says_where_it_comes_from(here: Path, ca
     lut = read_lut(here / "t.csv")
     metadata = lut.metadata
     assert (metadata.device, metadata.runtime, metadata.precision) == ("pixel-3", "tflite", "unknown")
-    assert metadata.timing == "imported from b.csv, relative to skip"
+    assert (metadata.origin, metadata.timing) == ("imported", "imported from b.csv, relative to skip")
     assert metadata.model_dump()["imported_sha256"] == hashlib.sha256(TEXT.encode()).hexdigest()
     assert (metadata.measured_at, metadata.rounds, metadata.seed) == ("unknown", None, None)
     assert "number of threads is not known" in metadata.warnings[0]

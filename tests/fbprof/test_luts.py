@@ -23,6 +23,7 @@ def test_a_published_table_is_complete_and_says_where_it_comes_from(name: str) -
     assert told["source"]
     assert told["license"]
     assert lut.metadata.device != "local"
+    assert lut.metadata.origin == ("measured" if name.startswith("amd-epyc") else "imported")
     assert name in (PUBLISHED.path(name).parent / "NOTICE.md").read_text()
     findings = check(lut, load_space_of(lut.metadata.space))
     assert [f.message for f in findings if f.severity == "error"] == []

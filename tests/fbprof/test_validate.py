@@ -124,7 +124,8 @@ def test_a_fitted_table_draws_others_than_the_validation_it_may_be_fitted_to() -
     kept = space.heads[1504][0].key()
     rows[kept] = Row(space.heads[1504][0], None, status="failed", notes="none of the networks has this operator")
     published = {c.name: c.choices for c in first if c.is_published}
-    second = draw_candidates(Lut(lut.metadata, rows), space, 20, 0, [published["fbnet-c"]])
+    fitted = lut.metadata.model_copy(update={"origin": "fitted"})
+    second = draw_candidates(Lut(fitted, rows), space, 20, 0, [published["fbnet-c"]])
     assert not {c.choices for c in first if not c.is_published} & {c.choices for c in second}
     assert [c.name for c in second if c.is_published] == ["fbnet-b"]  # the table lacks the head of the others
     assert {c.head_channels for c in second} == {1984}
@@ -235,7 +236,8 @@ def test_neither_noise_nor_few_networks_condemn_a_device() -> None:
 def test_a_table_without_operators_timed_alone_is_taken_as_it_stands() -> None:
     space = load_space("fbnet-tiny")
     lut = synthetic_table(space)
-    fitted = Lut(lut.metadata, {key: Row(row.spec, row.latency_us) for key, row in lut.rows.items()})
+    metadata = lut.metadata.model_copy(update={"origin": "fitted"})
+    fitted = Lut(metadata, {key: Row(row.spec, row.latency_us) for key, row in lut.rows.items()})
     result = on_device(fitted, space, lambda spec: 1.25 * flops_us(spec), sum)
     assert (result.speed_percent, result.references) == (None, 0)
     assert result.figures.mape_percent == result.figures.unscaled_mape_percent == pytest.approx(20, abs=0.1)

@@ -74,6 +74,11 @@ class Benchmark:
         return [name for key, name in DELEGATES.items() if values.get(key, "false").lower() not in ("false", "0", "")]
 
 
+def program_of(agent: str) -> str | None:
+    """Return the program, with its arguments, that a table's agent is (`Benchmark.agent`); None for one of ours."""
+    return agent if agent.startswith(f"{NAME} ") else None
+
+
 def benchmark_of(profile: Profile) -> Benchmark | None:
     """Return the binary of a profile, None where it has another agent. Raises ProfileError."""
     if profile.agent != NAME:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fbbase import __version__
-from fblut.table import NORMAL_95, Lut, Metadata, Row
+from fblut.table import NORMAL_95, SMALLEST_US, Lut, Metadata, Row
 from fbprof.borrowed.regression import Floats, HeldOut, Regression, held_out, regress
 from fbprof.errors import NetworksError
 from fbprof.plan.networks_file import MeasuredNetwork
@@ -22,8 +22,6 @@ from fbspace.space import Space
 MIN_NETWORKS = 20
 NETWORKS_PER_PARAMETER = 3
 """Fewer networks than this for every number to be estimated leave nothing to judge the estimate by."""
-SMALLEST_US = 0.001
-"""The last decimal of a table; it knows no latency of 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +61,7 @@ def fit(
     described = Metadata.model_validate(
         {
             **metadata,
+            "origin": "fitted",
             "timing": f"regression on {len(networks)} whole networks",
             "seed": seed,
             "tool_version": __version__,

@@ -8,15 +8,11 @@ from pathlib import Path
 from fbbase import __version__
 from fbbase.errors import FbError
 from fbbase.files import read_text
-from fblut.check import IMPORTED
 from fblut.errors import LutError
-from fblut.table import Lut, Metadata, Row
+from fblut.table import SMALLEST_US, Lut, Metadata, Row
 from fbprof.imports import IMPORTS, UNITS_US, Imported
 from fbspace.opspec import OpSpec
 from fbspace.space import Space
-
-SMALLEST_US = 0.001
-"""The last decimal of a table; it knows no latency of 0."""
 
 
 def import_table(
@@ -41,7 +37,8 @@ def import_table(
     described = Metadata.model_validate(
         {
             **metadata,
-            "timing": f"{IMPORTED} {path.name}, {found.how}",
+            "origin": "imported",
+            "timing": f"imported from {path.name}, {found.how}",
             "tool_version": __version__,
             "network_us": round(found.network_us, 3),
             "imported_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),

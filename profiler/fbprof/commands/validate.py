@@ -89,7 +89,6 @@ def command(
     from fblut.reading import read_lut
     from fbprof.measure.run import collect, journal_path, keeping
     from fbprof.plan.networks_file import read_networks
-    from fbprof.predict.error import is_fitted
     from fbprof.predict.validate import draw_between, draw_candidates, evaluate, validation_plan, write_validation
     from fbprof.report.plot import check_plot_path, plot_results
     from fbspace.architecture import load_space_of
@@ -103,7 +102,7 @@ def command(
     table = read_lut(lut)
     space = load_space_of(table.metadata.space)
     excluded = [measured.choices for measured in read_networks(exclude, space)] if exclude else []
-    is_unseen = not is_fitted(table) or exclude is not None
+    is_unseen = table.metadata.origin != "fitted" or exclude is not None
     if not is_unseen:
         click.echo(
             "warning: the table does not say which networks it is of; to keep them out, --exclude FILE", err=True

@@ -134,16 +134,14 @@ def _calibrate(
     """
     measured = [row for row in rows.values() if row.isolated_us is not None]
     number = {row.spec: index for index, row in enumerate(measured)}
-    between = Interpolation(measured if is_grid else [])
+    between = Interpolation(number if is_grid else [])
     counts, latencies = [], []
     for key, latency_us in networks_us.items():
-        parts = [
-            [(rows[spec.key()], 1.0)] if spec in number else between.parts(spec) for spec in network_specs(key, space)
-        ]
+        parts = [[(spec, 1.0)] if spec in number else between.parts(spec) for spec in network_specs(key, space)]
         if all(part is not None for part in parts):
             count = np.zeros(len(measured))
-            for row, weight in itertools.chain.from_iterable(part or [] for part in parts):
-                count[number[row.spec]] += weight
+            for spec, weight in itertools.chain.from_iterable(part or [] for part in parts):
+                count[number[spec]] += weight
             counts.append(count)
             latencies.append(latency_us)
     if len(latencies) < MIN_NETWORKS:

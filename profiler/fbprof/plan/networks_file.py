@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fbbase.files import read_text, write_text
+from fblut.table import SMALLEST_US
 from fbprof.errors import NetworksError
 from fbspace.space import Space
 
@@ -18,8 +19,8 @@ MAGIC = "# fbnet-lab networks 1"
 UNITS_US = {"latency_us": 1.0, "latency_ms": 1000.0}
 """Columns that may hold the latency, with their unit in microseconds."""
 
-SMALLEST_US, LARGEST_US = 1e-3, 1e10
-"""No network takes less than a nanosecond or more than hours."""
+LARGEST_US = 1e10
+"""No network takes longer: it is hours."""
 
 _LAYER = re.compile(r"op(0|[1-9][0-9]*)")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
-from fbagents.benchmark.binary import benchmark_of
+from fbagents.benchmark.binary import benchmark_of, program_of
 from fbagents.profile import Profile
 from fbbase.errors import FbError
 from fblut.table import Metadata
@@ -141,7 +141,7 @@ def check_agent(metadata: Metadata, profile: Profile) -> None:
     """
     benchmark = benchmark_of(profile)
     ours = benchmark.agent if benchmark else None
-    theirs = metadata.agent if metadata.agent.startswith("benchmark_model ") else None
+    theirs = program_of(metadata.agent)
     if ours != theirs:
         raise FbError(
             f"the table was measured with {theirs or 'an agent of fbprof'}, and this device would be with "

@@ -138,7 +138,7 @@ def judge(figures: Figures, networks: int, lut: Lut) -> tuple[bool | None, str]:
     if not objections:
         return True, f"additive: sums of operators miss unseen networks by {figures.mape_percent:.1f} % on average"
     is_calibrated = lut.metadata.calibration_networks > 0
-    if is_fitted(lut):
+    if lut.metadata.origin == "fitted":
         remedy = (
             "fit again to networks measured now, if the device's speed may have changed, or measure the networks "
             "themselves with fbprof verify"
@@ -151,11 +151,6 @@ def judge(figures: Figures, networks: int, lut: Lut) -> tuple[bool | None, str]:
         f"not additive{', even after calibration' if is_calibrated else ''}: {' and '.join(objections)}. "
         f"The sum of operators must not be trusted on this device; {remedy}"
     )
-
-
-def is_fitted(lut: Lut) -> bool:
-    """Whether a table comes of whole networks alone (fbprof fit)."""
-    return lut.metadata.calibration_networks > 0 and all(row.isolated_us is None for row in lut.rows.values())
 
 
 def kendall(x: Sequence[float], y: Sequence[float]) -> float | None:

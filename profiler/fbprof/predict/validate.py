@@ -34,7 +34,7 @@ from fbprof.plan.plan import (
     zoo_choices,
 )
 from fbprof.plan.subject import network
-from fbprof.predict.error import Candidate, Figures, OperatorResult, Result, figures_of, is_fitted, judge
+from fbprof.predict.error import Candidate, Figures, OperatorResult, Result, figures_of, judge
 from fbspace.architecture import ZOO, load_architecture
 from fbspace.draw import ENUMERABLE, draw_networks
 from fbspace.opspec import OpSpec
@@ -81,7 +81,7 @@ def draw_candidates(
     calibrating = CALIBRATION_STREAM if size > ENUMERABLE else metadata.calibration_networks
     taken = {network(space, choices).specs for choices in [*exclude, *zoo_choices(space)]}
     stream = f"validation/{seed}"
-    if is_fitted(lut):  # it does not say to which networks; those of an earlier validation are likely
+    if metadata.origin == "fitted":  # it does not say to which networks; those of an earlier validation are likely
         stream += f"/{metadata.calibration_networks}/{metadata.network_us}"
     else:
         taken |= {subject.specs for subject in calibration_networks(space, calibrating, metadata.seed or 0)}
