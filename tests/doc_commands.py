@@ -4,6 +4,7 @@ import io
 import itertools
 import pickle
 import re
+import runpy
 import shlex
 import shutil
 import tarfile
@@ -48,11 +49,18 @@ class Shown:
         return f"{self.page}:{self.line}"
 
 
-def commands_in(page: Path) -> list[Shown]:
+def all_shown() -> list[Shown]:
+    """Return the commands that pages show, and those that are examples in the commands' help."""
+    texts = {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8") for page in PAGES}
+    texts["--help"] = runpy.run_path(str(ROOT / "docs" / "reference.py"))["commands"]()
+    return [shown for name, text in texts.items() for shown in commands_in(name, text)]
+
+
+def commands_in(name: str, page: str) -> list[Shown]:
     """Return the commands in a page's code blocks; lines with `[`, `…` or `<` are forms of commands, and left out."""
     found = []
     is_fenced = False
-    lines = enumerate(page.read_text(encoding="utf-8").splitlines(), start=1)
+    lines = enumerate(page.splitlines(), start=1)
     for number, line in lines:
         if line.startswith("```"):
             is_fenced = not is_fenced
@@ -65,7 +73,7 @@ def commands_in(page: Path) -> list[Shown]:
             text = text[:-1] + next(lines)[1].strip()
         text = re.split(r"\s#\s| > | \| ", text)[0]
         if not re.search(r"[…\[<]|\$\(", text) and " in " not in text:
-            found.append(_parsed(str(page.relative_to(ROOT)), number, shlex.split(text)))
+            found.append(_parsed(name, number, shlex.split(text)))
     return found
 
 

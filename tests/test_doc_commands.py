@@ -19,7 +19,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 import doc_commands
-from doc_commands import PAGES, ROOT, Shown, commands_in
+from doc_commands import ROOT, Shown, all_shown
 
 from fbbase.commandline import run
 from fbprof.cli import fbprof
@@ -56,7 +56,7 @@ ALIKE = {r" -o \S+": "", r"[\w/-]+\.csv": "t.csv", r"runs/[\w-]+": "runs/r", r"i
 """What makes two commands no different here: where the output goes, which of the tables, runs and images is named."""
 ANSWERS_NO = ("check", "compare", "verify")
 """Commands that ran as well where they exit with 1: a check failed."""
-SHOWN = [shown for page in PAGES for shown in commands_in(page)]
+SHOWN = all_shown()
 
 
 def row_of(shown: Shown) -> str | None:
