@@ -20,14 +20,14 @@ import torch
 from _report import Figure, peak_mb, report
 from search_step import BATCH, SPACE
 
-from fbsearch.costs import build_cost
+from fbsearch.costs import load_cost
 from fbsearch.fbnet.objective import Objective
 from fbsearch.fbnet.search import Search
 from fbsearch.fbnet.settings import Settings
 from fbsearch.fbnet.supernet import SuperNet
 from fbsearch.fbnetv2.supernet import MaskedNet
 from fbsearch.images.data import load_data
-from fbsearch.losses import load_loss
+from fbsearch.losses import LOSSES
 from fbspace.space import Space, load_space
 
 WIDTHS, EXPANSIONS = 8, (0.75, 1.5, 2, 2.5, 3, 3.75, 4.5, 5.25, 6)
@@ -69,8 +69,8 @@ def measure(name: str, steps: int) -> dict[str, Any]:
     data = load_data("digits", space.input_shape, seed=0, limit=200)
     idle_mb = peak_mb()
     settings = Settings(space=space.name, data="digits", strategy="single-path", cost="macs", limit=200)
-    cost = build_cost("macs", space, None)  # type: ignore[arg-type]  # it looks at no table
-    objective = Objective.of("macs", cost, None, load_loss("paper"), space.skips, settings)
+    cost = load_cost("macs").build(space, None)  # type: ignore[arg-type]  # it looks at no table
+    objective = Objective.of("macs", cost, None, LOSSES.load("paper"), space.skips, settings)
     net = (MaskedNet if space.is_masked else SuperNet).of(space, 10, 0)
     search = Search(net, [objective], space, data, settings)
     generator = torch.Generator().manual_seed(0)

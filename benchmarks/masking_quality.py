@@ -18,13 +18,13 @@ from pathlib import Path
 from _report import Figure, has_images, report
 from search_quality import DATA, PRESETS, Bench, check_same, made_up_table
 
-from fbsearch.costs import build_cost
+from fbsearch.costs import load_cost
 from fbsearch.fbnet.objective import Objective
 from fbsearch.fbnet.search import Search
 from fbsearch.fbnet.settings import Settings
 from fbsearch.fbnetv2.supernet import MaskedNet
 from fbsearch.images.data import load_data
-from fbsearch.losses import load_loss
+from fbsearch.losses import LOSSES
 from fbsearch.machine.compute import Compute
 from fbsearch.theta import one_hot
 from fbspace.space import load_space
@@ -81,9 +81,9 @@ class MaskingBench(Bench):
             steps=preset.steps,
             seed=seed,
         )
-        cost = build_cost("macs", self.space, self.lut)
+        cost = load_cost("macs").build(self.space, self.lut)
         chosen = [one_hot(d.options.index(c), len(d.options)) for d, c in zip(decisions, self.uniform, strict=True)]
-        objective = Objective.of("macs", cost, float(cost(chosen)), load_loss("target"), self.space.skips, settings)
+        objective = Objective.of("macs", cost, float(cost(chosen)), LOSSES.load("target"), self.space.skips, settings)
         net = MaskedNet.of(self.space, len(self.data.classes), seed)
         return Search(net, [objective], self.space, self.data, settings, self.compute)
 

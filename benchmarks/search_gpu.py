@@ -22,14 +22,14 @@ import torch
 from _report import Figure, report
 
 from fblut.table import Lut, Metadata, Row
-from fbsearch.costs import build_cost
+from fbsearch.costs import load_cost
 from fbsearch.fbnet.objective import Objective
 from fbsearch.fbnet.search import Search
 from fbsearch.fbnet.settings import Settings
 from fbsearch.fbnet.supernet import SuperNet
 from fbsearch.images.data import Data, load_data
 from fbsearch.images.split import Split
-from fbsearch.losses import load_loss
+from fbsearch.losses import LOSSES
 from fbsearch.machine.compute import AMP, Compute
 from fbsearch.machine.seeds import generator_of
 from fbspace.network import count_spec
@@ -62,7 +62,7 @@ def open_search(strategy: str, space: Space, data: Data, batch: int, compute: Co
     )
     settings = Settings(space=space.name, data="noise", strategy=strategy, batch=batch, augment="crop-flip")
     skips = space.skips
-    objective = Objective.of("made-up", build_cost("lut", space, lut), None, load_loss("paper"), skips, settings)
+    objective = Objective.of("made-up", load_cost("lut").build(space, lut), None, LOSSES.load("paper"), skips, settings)
     return Search(SuperNet.of(space, len(data.classes), 0), [objective], space, data, settings, compute)
 
 

@@ -38,7 +38,7 @@ from fbsearch.fbnet.search import Search
 from fbsearch.fbnet.settings import TARGET_SHARE, Settings
 from fbsearch.fbnet.supernet import SuperNet
 from fbsearch.images.data import Data, load_data
-from fbsearch.losses import load_loss
+from fbsearch.losses import LOSSES
 from fbsearch.machine.checkpoint import RunFolder
 from fbsearch.machine.seeds import generator_of
 from fbsearch.strategies import STRATEGIES, Choices
@@ -171,7 +171,7 @@ def build(space: Space, task: Task, data: Data, settings: Settings) -> Search:
     cost = AdditiveCost(space, lambda _: 0.0, "µs")
     cost.layers = [torch.tensor(of_layer, dtype=torch.float64) for of_layer in task.latency_us.tolist()]
     objective = Objective.of(
-        "task", cost, float(task.target_us), load_loss(settings.loss), skips_of(space).tolist(), settings
+        "task", cost, float(task.target_us), LOSSES.load(settings.loss), skips_of(space).tolist(), settings
     )
     return Search(net, [objective], space, data, settings)
 

@@ -27,14 +27,14 @@ from fbbase.files import write_text
 from fblut.reading import read_lut
 from fblut.table import Lut, Metadata, Row
 from fbsearch.beyond.exact import reachable
-from fbsearch.costs import StepCost, build_cost
+from fbsearch.costs import StepCost, load_cost
 from fbsearch.fbnet.derive import Networks, derive
 from fbsearch.fbnet.objective import Objective
 from fbsearch.fbnet.search import Search
 from fbsearch.fbnet.settings import Settings
 from fbsearch.fbnet.supernet import SuperNet
 from fbsearch.images.data import Data, load_data
-from fbsearch.losses import load_loss
+from fbsearch.losses import LOSSES
 from fbsearch.machine.checkpoint import RunFolder
 from fbsearch.machine.compute import Compute
 from fbsearch.machine.seeds import generator_of
@@ -105,7 +105,7 @@ class Bench:
     ) -> None:
         self.preset, self.data, self.space, self.compute, self.out = preset, data, space, compute, out
         self.lut, self.space_name = lut, space_name or space.name
-        cost = build_cost("lut", space, lut)
+        cost = load_cost("lut").build(space, lut)
         assert isinstance(cost, StepCost)
         self.cost, self.target_us = cost, sum(reachable(cost)) / 2
 
@@ -132,7 +132,7 @@ class Bench:
             seed=seed,
         )
         skips = self.space.skips
-        objective = Objective.of("table", self.cost, self.target_us, load_loss("target"), skips, settings)
+        objective = Objective.of("table", self.cost, self.target_us, LOSSES.load("target"), skips, settings)
         net = SuperNet.of(self.space, len(self.data.classes), seed)
         return Search(net, [objective], self.space, self.data, settings, self.compute)
 

@@ -27,13 +27,13 @@ from _report import Figure, peak_mb, report
 from torch import Tensor, nn
 
 from fblut.table import Lut, Metadata, Row
-from fbsearch.costs import build_cost
+from fbsearch.costs import load_cost
 from fbsearch.fbnet.objective import Objective
 from fbsearch.fbnet.search import Search
 from fbsearch.fbnet.settings import Settings
 from fbsearch.fbnet.supernet import SuperNet
 from fbsearch.images.data import Data, load_data
-from fbsearch.losses import load_loss
+from fbsearch.losses import LOSSES
 from fbsearch.machine.convolutions import DepthwiseConv2d
 from fbsearch.theta import gumbel_softmax
 from fbspace.network import count_spec
@@ -134,8 +134,8 @@ def build_search(name: str, space: Space, data: Data) -> Search:
     settings = Settings(space=space.name, data="digits", strategy="mixture" if name == "plain" else name, limit=200)
     make = PlainSearch if name == "plain" else Search
     skips = space.skips
-    cost = build_cost("lut", space, made_up_table(space))
-    objective = Objective.of("made-up", cost, None, load_loss(settings.loss), skips, settings)
+    cost = load_cost("lut").build(space, made_up_table(space))
+    objective = Objective.of("made-up", cost, None, LOSSES.load(settings.loss), skips, settings)
     return make(SuperNet.of(space, len(data.classes), settings.seed), [objective], space, data, settings)
 
 

@@ -4,6 +4,7 @@ import importlib
 import importlib.metadata
 import importlib.resources
 import importlib.util
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -66,6 +67,18 @@ class PluginFolder:
                 return folder / f"{stem}{self.suffix}"
         raise FbError(f"the entry point of {self.kind} {name!r} names {entry.value}, which has no {name}{self.suffix}")
 
+    def options(self) -> dict[str, list[tuple[str, Option]]]:
+        """Return the options that plug-ins declare in their files, by name, each with the plug-ins that declare it.
+
+        No plug-in and no package of this project's is imported: help must not wait for torch.
+        """
+        found: dict[str, list[tuple[str, Option]]] = {}
+        for name in self.names():
+            source = self._source(name)
+            for option in declared_options(source) if source is not None else ():
+                found.setdefault(option.name, []).append((name, option))
+        return found
+
     def _entry(self, name: str) -> importlib.metadata.EntryPoint | None:
         return next(iter(importlib.metadata.entry_points(group=self.package, name=name)), None)
 
@@ -74,8 +87,20 @@ class PluginFolder:
         return name in {stem.replace("_", "-") for stem in self._files()}
 
     def _files(self) -> dict[str, Path]:
-        folder = Path(str(importlib.resources.files(self.package)))
-        return {p.stem: p for p in folder.glob(f"*{self.suffix}") if not p.name.startswith(("_", "."))}
+        spec = importlib.util.find_spec(self.package)
+        folders = (spec.submodule_search_locations if spec is not None else None) or ()
+        files = (path for folder in folders for path in Path(folder).glob(f"*{self.suffix}"))
+        return {path.stem: path for path in files if not path.name.startswith(("_", "."))}
+
+    def _source(self, name: str) -> Path | None:
+        if self._is_file(name):
+            return self.path(name)
+        entry = self._entry(name)
+        try:
+            spec = importlib.util.find_spec(entry.module) if entry is not None else None
+        except ImportError:  # an entry point of a package that is broken: loading it will say so
+            return None
+        return Path(spec.origin) if spec is not None and spec.origin else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,27 +136,9 @@ class Plugins(PluginFolder, Generic[T]):
         check_options(f"{self.kind} {name!r}", options_of(cls), options)
         return cls(**options)
 
-    def options(self) -> dict[str, list[tuple[str, Option]]]:
-        """Return the options that plug-ins declare, by name, each with the plug-ins that declare it.
-
-        Nothing is imported but the packages that hold plug-ins: help must not wait for torch.
-        """
-        found: dict[str, list[tuple[str, Option]]] = {}
-        for name in self.names():
-            source = self._source(name)
-            for option in declared_options(source) if source is not None else ():
-                found.setdefault(option.name, []).append((name, option))
-        return found
-
-    def _source(self, name: str) -> Path | None:
-        if self._is_file(name):
-            return self.path(name)
-        entry = self._entry(name)
-        try:
-            spec = importlib.util.find_spec(entry.module) if entry is not None else None
-        except ImportError:  # an entry point of a package that is broken: loading it will say so
-            return None
-        return Path(spec.origin) if spec is not None and spec.origin else None
+    def own_of(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return those of the options that a plug-in has. Raises as `find` does."""
+        return {each.name: options[each.name] for each in options_of(self.find(name)) if each.name in options}
 
     def _is_own(self, value: Any, module: ModuleType) -> bool:
         return (

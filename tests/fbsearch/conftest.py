@@ -11,13 +11,13 @@ import torch
 from fblut.table import Lut, Metadata, Row
 from fblut.writing import write_lut
 from fbprof.plan.grid import grid_operators
-from fbsearch.costs import build_cost
+from fbsearch.costs import load_cost
 from fbsearch.fbnet.objective import Objective
 from fbsearch.fbnet.search import Search
 from fbsearch.fbnet.settings import Settings
 from fbsearch.fbnet.supernet import SuperNet
 from fbsearch.images.data import Data, load_data
-from fbsearch.losses import load_loss
+from fbsearch.losses import LOSSES
 from fbsearch.machine.checkpoint import RunFolder
 from fbspace.network import count_spec
 from fbspace.space import Space, load_space
@@ -121,8 +121,9 @@ def micro_lut_file(micro_lut: Lut, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def objective(space: Space, lut: Lut, settings: Settings, target: float | None) -> Objective:
     """The objective of a table and a target in µs."""
-    cost = build_cost(settings.cost, space, lut)
-    return Objective.of("made-up", cost, target, load_loss(settings.loss), space.skips, settings)
+    cost = load_cost(settings.cost).build(space, lut)
+    loss = LOSSES.load(settings.loss, **LOSSES.own_of(settings.loss, settings.as_dict()))
+    return Objective.of("made-up", cost, target, loss, space.skips, settings)
 
 
 @pytest.fixture

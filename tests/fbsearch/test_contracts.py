@@ -10,14 +10,14 @@ from torch import nn
 
 from fblut.table import Lut
 from fbsearch.beyond.score import Estimate, with_score
-from fbsearch.costs import COSTS, build_cost
-from fbsearch.losses import LOSSES, Weighing, load_loss
+from fbsearch.costs import COSTS, load_cost
+from fbsearch.losses import LOSSES
 from fbsearch.sources import SOURCES, open_source
-from fbsearch.strategies import STRATEGIES, learns_theta, load_strategy, networks_compared
+from fbsearch.strategies import STRATEGIES
 from fbsearch.theta import one_hot, softmax
 from fbspace.space import Space
 
-WEIGHING = Weighing(target=400.0)
+TARGET = 400.0
 
 
 def test_the_published_names_are_found() -> None:
@@ -30,7 +30,7 @@ def test_the_published_names_are_found() -> None:
 @pytest.mark.parametrize("name", STRATEGIES.names())
 class TestStrategy:
     def test_weights_are_a_distribution_per_layer_and_follow_from_the_generator(self, name: str) -> None:
-        strategy = load_strategy(name)
+        strategy = STRATEGIES.load(name)
         theta = [torch.tensor([0.0, 1.0, 2.0], requires_grad=True), torch.zeros(2, requires_grad=True)]
         m, again = (strategy.sample(theta, 1.0, torch.Generator().manual_seed(1)) for _ in range(2))
         assert [m_l.shape for m_l in m] == [(3,), (2,)]
@@ -40,16 +40,16 @@ class TestStrategy:
             assert torch.equal(m_l, again_l)
 
     def test_cross_entropy_and_cost_reach_theta_where_it_is_learned(self, name: str) -> None:
-        strategy = load_strategy(name)
-        if not learns_theta(strategy):
+        strategy = STRATEGIES.load(name)
+        if not strategy.learns_theta:
             return
         theta = [torch.zeros(3, requires_grad=True)]
         scales = nn.ModuleList([nn.Identity(), nn.Hardtanh(-0.5, 0.5), nn.ReLU()])
         generator = torch.Generator().manual_seed(1)
         for _ in range(9):  # a strategy that runs one candidate learns nothing from some draws
-            samples = [strategy.sample(theta, 1.0, generator) for _ in range(networks_compared(strategy) or 1)]
+            samples = [strategy.sample(theta, 1.0, generator) for _ in range(strategy.compares or 1)]
             losses = [(strategy.layer(scales, torch.tensor([[-2.0, 2.0]]), m[0]) ** 2).sum() for m in samples]
-            if networks_compared(strategy):
+            if strategy.compares:
                 losses = [with_score(torch.stack(losses), samples, softmax(theta), Estimate([3]))]
             losses[0].backward()
         assert theta[0].grad is not None
@@ -59,7 +59,7 @@ class TestStrategy:
         candidates = nn.ModuleList([nn.Identity(), nn.ReLU(), nn.Tanh()])
         x = torch.randn(2, 5, generator=torch.Generator().manual_seed(0))
         for choice, candidate in enumerate(candidates):
-            y = load_strategy(name).layer(candidates, x, one_hot(choice, 3))
+            y = STRATEGIES.load(name).layer(candidates, x, one_hot(choice, 3))
             torch.testing.assert_close(y, candidate(x))
 
 
@@ -68,7 +68,7 @@ class TestCost:
     def test_is_positive_differentiable_and_grows_with_the_larger_candidate(
         self, name: str, micro: Space, micro_lut: Lut
     ) -> None:
-        cost = build_cost(name, micro, micro_lut)
+        cost = load_cost(name).build(micro, micro_lut)
         m = [torch.full((3,), 1 / 3, requires_grad=True) for _ in micro.layers]
         total = cost(m)
         assert total.ndim == 0
@@ -82,10 +82,10 @@ class TestCost:
 @pytest.mark.parametrize("name", LOSSES.names())
 class TestLoss:
     def test_is_a_scalar_that_grows_with_cross_entropy_and_is_differentiable_in_both(self, name: str) -> None:
-        loss = load_loss(name).loss
+        loss = LOSSES.load(name).weigh
         cross_entropy = torch.tensor(1.5, requires_grad=True)
         cost = torch.tensor(500.0, dtype=torch.float64, requires_grad=True)
-        value = loss(cross_entropy, cost, WEIGHING)
+        value = loss(cross_entropy, cost, TARGET)
         assert value.ndim == 0
         value.backward()
         assert cross_entropy.grad is not None

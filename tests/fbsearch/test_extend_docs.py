@@ -1,5 +1,6 @@
 """The examples in docs/extend are complete: each is taken from its page and used as it stands."""
 
+import math
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,6 @@ import torch
 from torch import nn
 
 from fblut.table import Lut
-from fbsearch.losses import Weighing
 from fbsearch.theta import one_hot
 from fbspace.opspec import OpSpec
 from fbspace.space import Space, load_space
@@ -25,13 +25,13 @@ def block(page: str, language: str) -> str:
 
 
 def module(page: str) -> SimpleNamespace:
-    namespace: dict[str, object] = {}
+    namespace: dict[str, object] = {"__name__": page}
     exec(compile(block(page, "python"), f"{page}.md", "exec"), namespace)
     return SimpleNamespace(**namespace)
 
 
 def test_strategy() -> None:
-    strategy = module("strategy")
+    strategy = module("strategy").Hard()
     theta = [torch.tensor([0.0, 3.0, 1.0], requires_grad=True)]
     m = strategy.sample(theta, 1.0, torch.Generator().manual_seed(0))[0]
     assert sorted(m.tolist()) == pytest.approx([0, 0, 1])
@@ -43,13 +43,13 @@ def test_strategy() -> None:
 
 
 def test_cost(micro: Space, micro_lut: Lut) -> None:
-    cost = module("cost").build(micro, micro_lut)
+    cost = module("cost").Bytes().build(micro, micro_lut)
     assert cost([one_hot(1, 3)] * 2) > cost([one_hot(0, 3)] * 2)
 
 
 def test_loss() -> None:
-    weighing = Weighing(alpha=0.5)
-    value = module("loss").loss(torch.tensor(2.0), torch.tensor(3000.0, dtype=torch.float64), weighing)
+    loss = module("loss").Sum(alpha=0.5)
+    value = loss.weigh(torch.tensor(2.0), torch.tensor(3000.0, dtype=torch.float64), math.nan)
     assert value.item() == pytest.approx(2 + 0.5 * 3)
 
 
@@ -70,6 +70,6 @@ def test_source(tmp_path: Path) -> None:
     for part, pixels in sets.items():
         (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(bytes(16) + pixels.astype(np.uint8).tobytes())
         (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(bytes(8) + bytes(i % 10 for i in range(len(pixels))))
-    for source, pixels in zip(module("source").open_source(str(tmp_path), 32), sets.values(), strict=True):
+    for source, pixels in zip(module("source").Idx().open(str(tmp_path), 32), sets.values(), strict=True):
         assert source.labels.tolist() == [i % 10 for i in range(len(pixels))]
         assert np.array_equal([source.decode(i).reshape(784) for i in range(len(pixels))], pixels)

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from fbsearch.beyond.exact import most_probable, reachable
 from fbsearch.beyond.target import tilt
-from fbsearch.costs import ChainCost, build_cost, sum_over
+from fbsearch.costs import ChainCost, load_cost, sum_over
 from fbsearch.fbnetv2.supernet import MaskedNet
-from fbsearch.strategies import load_strategy
+from fbsearch.strategies import STRATEGIES
 from fbsearch.theta import one_hot, softmax
 from fbspace.architecture import choose
 from fbspace.draw import draw_networks
@@ -106,14 +106,14 @@ def test_its_operators_are_those_of_its_networks(micro: Space) -> None:
 
 
 def test_a_network_taken_out_is_the_supernet_at_one_hot(micro: Space) -> None:
-    net, strategy = MaskedNet.of(micro, 7, seed=0), load_strategy("mixture")
+    net, strategy = MaskedNet.of(micro, 7, seed=0), STRATEGIES.load("mixture")
     x = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     for choices in random.Random(0).sample(every(micro), 60):
         expected = net(x, weights(micro, choices), strategy)
         torch.testing.assert_close(net.taken_out(choices)(x), expected, rtol=1e-5, atol=1e-5)
         for shares in (False, True):  # the first filters alone, and masks
             net.shares_norms = shares
-            torch.testing.assert_close(net(x, weights(micro, choices), load_strategy("single-path")), expected)
+            torch.testing.assert_close(net(x, weights(micro, choices), STRATEGIES.load("single-path")), expected)
 
 
 def test_a_soft_size_is_the_sum_of_networks_where_one_layer_follows(micro: Space) -> None:
@@ -133,7 +133,7 @@ def test_a_cost_at_one_hot_is_counted_in_the_network_derived(
     name: str, what: str, micro: Space, micro_file: Path
 ) -> None:
     space = micro if name == "micro" else load_space(name)
-    cost = build_cost(what, space, None)  # type: ignore[arg-type]  # it looks at no table
+    cost = load_cost(what).build(space, None)  # type: ignore[arg-type]  # it looks at no table
     for choices in draw_networks(space, 25, "cost"):
         network = choose(str(micro_file) if name == "micro" else name, choices, "x")
         found = network.load_space()

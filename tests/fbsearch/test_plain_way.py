@@ -7,7 +7,7 @@ from torch import nn
 
 from fbsearch.fbnet.supernet import SuperNet
 from fbsearch.machine.compute import Compute
-from fbsearch.strategies import load_strategy
+from fbsearch.strategies import STRATEGIES
 from fbspace.blocks import build_block
 from fbspace.space import Space
 
@@ -33,7 +33,7 @@ def test_a_mixture_and_its_gradients_are_those_of_the_plain_way(micro: Space, si
     theta = [
         [torch.randn(3, generator=torch.Generator().manual_seed(i)).requires_grad_() for i in (1, 2)] for _ in "ab"
     ]
-    mixture = load_strategy("mixture")
+    mixture = STRATEGIES.load("mixture")
 
     ours = net(x, mixture.sample(theta[0], 5.0, torch.Generator().manual_seed(0)), mixture)
     theirs = plain["stem"](x)

@@ -9,7 +9,7 @@ import torch
 from fbsearch.costs import AdditiveCost
 from fbsearch.fbnet.objective import Objective
 from fbsearch.fbnet.settings import Settings
-from fbsearch.losses import load_loss
+from fbsearch.losses import LOSSES
 from fbspace.space import Space, load_space
 
 VALUE = torch.tensor([[0.0, 0.3, 0.5], [0.0, 2.0, 2.1], [0.0, 0.1, 0.9], [0.0, 0.05, 0.06]])
@@ -20,7 +20,7 @@ def make(loss: str, target: float | None, space: Space, **settings: Any) -> Obje
     cost = AdditiveCost(space, lambda _: 0.0, "µs")
     cost.layers = list(COST.double())
     chosen = Settings(space="fbnet-tiny", data="digits", loss=loss, **settings)
-    return Objective.of("x", cost, target, load_loss(loss), [[False] * 3] * 4, chosen)
+    return Objective.of("x", cost, target, LOSSES.load(loss), [[False] * 3] * 4, chosen)
 
 
 @pytest.fixture(scope="module")

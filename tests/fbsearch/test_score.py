@@ -20,7 +20,7 @@ def leaves() -> list[torch.Tensor]:
 def draw(theta: list[torch.Tensor], a: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
     """Return the sample whose draw is the network a."""
     monkeypatch.setattr(single_path, "gumbel_max", lambda *_: torch.tensor(a))
-    return single_path.sample(theta, 1.0, torch.Generator())
+    return single_path.SinglePath().sample(theta, 1.0, torch.Generator())
 
 
 def estimate_of(values: list[list[float]]) -> Estimate:

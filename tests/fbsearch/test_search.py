@@ -15,7 +15,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fblut.table import Lut
-from fbsearch.costs import AdditiveCost, build_cost
+from fbsearch.costs import AdditiveCost, load_cost
 from fbsearch.errors import DivergedError, SearchError
 from fbsearch.fbnet.derive import derive, judge
 from fbsearch.fbnet.objective import Objective
@@ -185,7 +185,7 @@ def test_several_objectives_share_the_weights_and_learn_their_own_theta(
     first = search.objectives[0]
     k5 = {spec.key() for layer in micro.layers for name, spec in layer.candidates.items() if name == "k5_e3"}
     rows = {key: replace(row, latency_us=0.01 if key in k5 else 500.0) for key, row in micro_lut.rows.items()}
-    cost = build_cost("lut", micro, Lut(micro_lut.metadata, rows))
+    cost = load_cost("lut").build(micro, Lut(micro_lut.metadata, rows))
     other = Objective.of("other", cost, None, first.loss, [s.tolist() for s in first.skips], search.settings)
     search.objectives.append(other)
     turns: list[int] = []

@@ -10,7 +10,7 @@ from fbsearch.fbnet.settings import Settings
 from fbsearch.fbnet.supernet import SuperNet
 from fbsearch.images.data import Data
 from fbsearch.machine.seeds import generator_of
-from fbsearch.strategies import load_strategy, single_path
+from fbsearch.strategies import STRATEGIES
 from fbsearch.theta import one_hot
 from fbspace.space import Space
 
@@ -19,14 +19,14 @@ SETTINGS = Settings(space="micro", data="digits", strategy="single-path", w_star
 
 
 def test_draws_have_the_probabilities_of_softmax() -> None:
-    draws, generator = 4000, torch.Generator().manual_seed(0)
-    m = torch.stack([single_path.sample([THETA], 0.1, generator)[0] for _ in range(draws)])
+    draws, generator, strategy = 4000, torch.Generator().manual_seed(0), STRATEGIES.load("single-path")
+    m = torch.stack([strategy.sample([THETA], 0.1, generator)[0] for _ in range(draws)])
     # 5 standard deviations of a frequency from 4,000 draws are below 0.04
     torch.testing.assert_close(m.mean(0), torch.softmax(THETA, 0), atol=0.04, rtol=0)
 
 
 def test_forward_is_the_path_drawn_bit_for_bit(micro: Space) -> None:
-    net, strategy = SuperNet.of(micro, 10, seed=0), load_strategy("single-path")
+    net, strategy = SuperNet.of(micro, 10, seed=0), STRATEGIES.load("single-path")
     x = torch.randn(6, 3, 8, 8).to(memory_format=torch.channels_last)
     for seed in range(4):
         m = strategy.sample([torch.zeros(3, requires_grad=True)] * 2, 1.0, torch.Generator().manual_seed(seed))

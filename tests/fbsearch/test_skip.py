@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from fblut.table import Lut
 from fbsearch.beyond.alike import agree
 from fbsearch.commands.run import _warn
-from fbsearch.costs import build_cost
+from fbsearch.costs import load_cost
 from fbsearch.errors import SearchError
 from fbsearch.fbnet.objective import Objective
 from fbsearch.fbnet.settings import Settings
 from fbsearch.fbnet.supernet import SuperNet
 from fbsearch.jobs.search_job import Found
-from fbsearch.losses import load_loss
+from fbsearch.losses import LOSSES
 from fbspace.architecture import Architecture
 from fbspace.blocks import build_block
 from fbspace.space import Space, load_space
@@ -24,7 +24,7 @@ from fbspace.space import Space, load_space
 def objective_of(space: Space, lut: Lut) -> Objective:
     skips = [[spec.kind == "skip" for spec in layer.candidates.values()] for layer in space.layers]
     settings = Settings(space=space.name, data="digits", theta_lr=0.3)
-    return Objective.of("x", build_cost("lut", space, lut), None, load_loss("paper"), skips, settings)
+    return Objective.of("x", load_cost("lut").build(space, lut), None, LOSSES.load("paper"), skips, settings)
 
 
 def test_holding_skip_keeps_its_probability_and_moves_the_others(micro: Space, micro_lut: Lut) -> None:

@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from fbsearch.fbnet.supernet import SuperNet
-from fbsearch.strategies import load_strategy
+from fbsearch.strategies import STRATEGIES
 from fbsearch.theta import one_hot
 from fbspace.architecture import Architecture
 from fbspace.network import build_network
 from fbspace.space import Space
 
-MIXTURE = load_strategy("mixture")
+MIXTURE = STRATEGIES.load("mixture")
 X = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
@@ -58,7 +58,7 @@ def count_runs(*blocks: torch.nn.Module) -> list[int]:
 
 def test_what_is_run_again_to_save_memory_has_the_same_gradients(micro: Space, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fbsearch.fbnet.supernet.RUN_AGAIN_ELEMENTS", 0)
-    single_path, results = load_strategy("single-path"), []
+    single_path, results = STRATEGIES.load("single-path"), []
     for saves_memory in (False, True):
         net = SuperNet.of(micro, 10, seed=0)
         net.saves_memory = saves_memory
@@ -75,7 +75,7 @@ def test_what_is_run_again_to_save_memory_has_the_same_gradients(micro: Space, m
 @pytest.mark.parametrize("choices", [(0, 0), (1, 2), (2, 1)])
 def test_a_single_path_is_the_mixture_with_one_hot_weights(net: SuperNet, choices: tuple[int, int]) -> None:
     m = [one_hot(choice, 3) for choice in choices]
-    torch.testing.assert_close(net(X, m, load_strategy("single-path")), net(X, m, MIXTURE))
+    torch.testing.assert_close(net(X, m, STRATEGIES.load("single-path")), net(X, m, MIXTURE))
 
 
 def test_a_network_taken_out_is_the_one_that_it_stands_for(net: SuperNet, micro: Space, micro_file: object) -> None:

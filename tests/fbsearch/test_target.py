@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from fblut.table import Lut
 from fbsearch.beyond.exact import reachable
 from fbsearch.beyond.target import tilt
-from fbsearch.costs import AdditiveCost, build_cost
+from fbsearch.costs import AdditiveCost, load_cost
 from fbsearch.fbnet.objective import Objective
 from fbsearch.fbnet.settings import Settings
-from fbsearch.losses import load_loss
+from fbsearch.losses import LOSSES
 from fbspace.space import Space
 
 
 def costs(micro: Space, micro_lut: Lut) -> AdditiveCost:
-    cost = build_cost("lut", micro, micro_lut)
+    cost = load_cost("lut").build(micro, micro_lut)
     assert isinstance(cost, AdditiveCost)
     return cost
 
@@ -68,7 +68,7 @@ def objective(micro: Space, micro_lut: Lut) -> Objective:
     cost = costs(micro, micro_lut)
     least, greatest = reachable(cost)
     skips = [[False, False, True]] * 2
-    return Objective.of("x", cost, 0.5 * (least + greatest), load_loss("target"), skips, settings)
+    return Objective.of("x", cost, 0.5 * (least + greatest), LOSSES.load("target"), skips, settings)
 
 
 def test_the_target_is_approached_geometrically_and_then_held(objective: Objective) -> None:
@@ -83,7 +83,7 @@ def test_the_target_is_approached_geometrically_and_then_held(objective: Objecti
 
 
 def test_a_loss_without_a_controller_leaves_theta_alone(objective: Objective) -> None:
-    objective.loss = load_loss("additive")
+    objective.loss = LOSSES.load("additive")
     objective.control(1.0)
     assert all(not theta_l.any() for theta_l in objective.theta)
 

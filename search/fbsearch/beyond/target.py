@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fbsearch.costs import AdditiveCost, Cost
+from fbsearch.costs import AdditiveCost, ExpectedCost
 from fbsearch.theta import in_rows, softmax
 
 MAX_TILT = 1e3
@@ -23,7 +23,7 @@ MAX_TILT = 1e3
 TOLERANCE = 1e-6
 
 
-def tilt(theta: Sequence[Tensor], cost: Cost, target: float) -> float:
+def tilt(theta: Sequence[Tensor], cost: ExpectedCost, target: float) -> float:
     """Change θ in place so that the expected cost is the target, and return λ · target; as near as θ can come.
 
     A cost that is not linear in the probabilities (`ChainCost`: layers of which each depends on the width before it)
@@ -55,7 +55,7 @@ def tilt(theta: Sequence[Tensor], cost: Cost, target: float) -> float:
     return multiplier
 
 
-def _along(theta: Sequence[Tensor], slopes: Sequence[Tensor], cost: Cost) -> Callable[[float], float]:
+def _along(theta: Sequence[Tensor], slopes: Sequence[Tensor], cost: ExpectedCost) -> Callable[[float], float]:
     """Return λ · target → E[cost]."""
 
     def cost_at(multiplier: float) -> float:

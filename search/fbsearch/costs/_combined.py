@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fbsearch.costs import Edge, Step, StepCost
+from fbsearch.costs._additive import Edge, Step, StepCost
 from fbspace.space import Space
 
 

@@ -15,7 +15,7 @@ from fbsearch.fbnet.settings import TARGET_SHARE
 from fbsearch.fbnet.supernet import channels_last
 from fbsearch.images.split import Split
 from fbsearch.machine.seeds import generator_of
-from fbsearch.strategies import Choices, Finder
+from fbsearch.strategies import Choices
 from fbsearch.theta import gumbel, one_hot
 
 MAX_DRAWS = 1000
@@ -42,7 +42,7 @@ def derive(search: Search, objective: Objective, count: int, seed_name: str = "d
     the loss of the search.
     """
     networks = Networks(search, objective, generator_of(search.settings.seed, f"{seed_name}/{objective.name}"))
-    if isinstance(search.strategy, Finder):
+    if not search.strategy.learns_theta:
         settings, layers = search.settings, [len(theta_l) for theta_l in objective.theta]
 
         def loss(choices: Choices) -> float:
@@ -107,5 +107,5 @@ def judge(search: Search, objective: Objective, choices: Choices, split: Split) 
     for x, y in data.batches(split, settings.batch, limit=settings.steps):
         logits = network(channels_last(x))
         cross_entropy = F.cross_entropy(logits, y)
-        mean.add(objective.loss.loss(cross_entropy, cost, objective.weighing), cross_entropy, logits, y)
+        mean.add(objective.loss_of(cross_entropy, cost), cross_entropy, logits, y)
     return Candidate(search.space.names(choices), float(cost), mean.values()["loss"], mean.values()["accuracy_percent"])

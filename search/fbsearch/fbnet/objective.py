@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from fbsearch.beyond.score import Estimate
 from fbsearch.beyond.target import tilt
-from fbsearch.costs import Cost
+from fbsearch.costs import ExpectedCost
 from fbsearch.fbnet.settings import Settings
-from fbsearch.losses import Loss, Weighing, is_controlled, takes_expected_cost
-from fbsearch.strategies import load_strategy, networks_compared
+from fbsearch.losses import Loss
+from fbsearch.strategies import STRATEGIES
 from fbsearch.theta import in_rows, softmax
 
 APPROACH = 0.5
@@ -37,7 +37,7 @@ class Objective:
     """
 
     name: str
-    cost: Cost
+    cost: ExpectedCost
     target: float | None
     loss: Loss
     theta: nn.ParameterList
@@ -51,13 +51,19 @@ class Objective:
 
     @classmethod
     def of(
-        cls, name: str, cost: Cost, target: float | None, loss: Loss, skips: list[list[bool]], settings: Settings
+        cls,
+        name: str,
+        cost: ExpectedCost,
+        target: float | None,
+        loss: Loss,
+        skips: list[list[bool]],
+        settings: Settings,
     ) -> "Objective":
         """Make the objective of a space whose layers have the candidates that `skips` marks."""
         theta = nn.ParameterList(torch.zeros(len(layer)) for layer in skips)
         adam = torch.optim.Adam(theta, settings.theta_lr, weight_decay=settings.theta_weight_decay)
         start = float(cost(softmax([theta_l.detach() for theta_l in theta])))
-        compares = networks_compared(load_strategy(settings.strategy)) > 0
+        compares = STRATEGIES.find(settings.strategy).compares > 0
         estimate = Estimate([len(layer) for layer in skips]) if compares else None
         objective = cls(
             name,
@@ -76,8 +82,8 @@ class Objective:
 
     def weigh(self, cross_entropy: Tensor, m: list[Tensor]) -> Tensor:
         """Return the loss of a step: of the sample m, or of the expected cost under softmax(θ) where it asks for it."""
-        priced = softmax(list(self.theta)) if takes_expected_cost(self.loss) else m
-        return self.loss.loss(cross_entropy, self.cost(priced), self.weighing)
+        priced = softmax(list(self.theta)) if self.loss.expected_cost else m
+        return self.loss_of(cross_entropy, self.cost(priced))
 
     def charge(self) -> None:
         """Make the gradient that of the Lagrangian, L + λ · E[cost] / target, where the cost is held at the target.
@@ -87,7 +93,7 @@ class Objective:
         element of the gradient by itself: were loss and latency weighed after it, as the controller does alone, what
         a layer is worth would be lost and only its latency count.
         """
-        if self.target is None or not is_controlled(self.loss):
+        if self.target is None or not self.loss.controlled:
             return
         theta = list(self.theta)
         slopes = torch.autograd.grad(self.cost(softmax(theta)) / self.target, theta)
@@ -98,11 +104,9 @@ class Objective:
         for g, c in zip(gradients, slopes, strict=True):
             g += self.price * c
 
-    @property
-    def weighing(self) -> Weighing:
-        """The numbers that the loss weighs with now."""
-        settings = self.settings
-        return Weighing(settings.alpha, settings.beta, settings.latency_weight, self.target)
+    def loss_of(self, cross_entropy: Tensor, cost: Tensor) -> Tensor:
+        """Return the loss of a network with this cost."""
+        return self.loss.weigh(cross_entropy, cost, math.nan if self.target is None else self.target)
 
     def probabilities(self) -> list[Tensor]:
         """Return P_θ per layer, softmax(θ_l), without gradient."""
@@ -125,7 +129,7 @@ class Objective:
 
     def control(self, progress: float) -> None:
         """Put θ where E[cost] is the target, where the loss asks for that; `progress` 0 … 1 is how much is done."""
-        if self.target is not None and is_controlled(self.loss):
+        if self.target is not None and self.loss.controlled:
             done = min(progress / APPROACH, 1.0)
             self.multiplier = tilt(list(self.theta), self.cost, self.start ** (1 - done) * self.target**done)
 

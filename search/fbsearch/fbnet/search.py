@@ -27,7 +27,7 @@ from fbsearch.machine.metrics import Metrics
 from fbsearch.machine.norm import share_norms
 from fbsearch.machine.ranks import Ranks
 from fbsearch.machine.seeds import generator_of
-from fbsearch.strategies import learns_theta, load_strategy, networks_compared, runs_one_path
+from fbsearch.strategies import STRATEGIES
 from fbsearch.theta import softmax
 from fbspace.space import Space
 
@@ -93,12 +93,13 @@ class Search:
     ) -> None:
         self.space, self.data, self.settings = space, data, settings
         self.compute, self.ranks = compute or Compute(), ranks or Ranks()
-        self.strategy = load_strategy(settings.strategy)
+        own = STRATEGIES.own_of(settings.strategy, settings.as_dict())
+        self.strategy = STRATEGIES.load(settings.strategy, **own)
         if self.ranks.world > 1:
             share_norms(net, self.ranks)
             net.shares_norms = True
         self.net = self.compute.place(net)
-        if runs_one_path(self.strategy) and self.compute.device.type == "cpu" and self.ranks.world == 1:
+        if self.strategy.one_path and self.compute.device.type == "cpu" and self.ranks.world == 1:
             self.net.saves_memory = True
             map_large_blocks()
         self.forward = self._compiled()
@@ -145,7 +146,7 @@ class Search:
         Where several networks are compared, the logits returned are those of the last.
         """
         self._require_gradients(w=False)
-        count = networks_compared(self.strategy)
+        count = self.strategy.compares
         samples = [self.strategy.sample(list(objective.theta), temperature, generator) for _ in range(count or 1)]
         estimate = objective.estimate
         if estimate is not None:
@@ -243,7 +244,7 @@ class Search:
     def _phases(self) -> list[tuple[str, Split, Step]]:
         """Return the phases of the present epoch: w, then θ of every objective once warm-up is over."""
         phases: list[tuple[str, Split, Step]] = [("w", self.data.w, self.w_step)]
-        if self.position.epoch >= self.settings.warmup_epochs and learns_theta(self.strategy):
+        if self.position.epoch >= self.settings.warmup_epochs and self.strategy.learns_theta:
             for objective in self.objectives:
 
                 def step(x: Tensor, y: Tensor, t: float, g: torch.Generator, o: Objective = objective) -> Any:
@@ -321,7 +322,7 @@ class Search:
 
     def _compiled(self) -> Callable[..., Tensor]:
         """Return what to call in the supernet's place: itself, or a compiled form of it."""
-        if self.compute.compile and (runs_one_path(self.strategy) or self.ranks.world > 1):
+        if self.compute.compile and (self.strategy.one_path or self.ranks.world > 1):
             why = "many processes" if self.ranks.world > 1 else f"--strategy {self.settings.strategy}"
             raise SearchError(
                 f"--compile does not go with {why}: it compiles a supernet that runs all candidates in every step, in "
@@ -343,7 +344,7 @@ class Search:
         return count if self.settings.steps is None else min(count, self.settings.steps)
 
     def _steps_until(self, epoch: int) -> int:
-        thetas = len(self.objectives) if learns_theta(self.strategy) else 0
+        thetas = len(self.objectives) if self.strategy.learns_theta else 0
         theta_epochs = max(0, epoch - self.settings.warmup_epochs)
         return epoch * self._steps(self.data.w) + theta_epochs * thetas * self._steps(self.data.theta)
 
@@ -360,7 +361,7 @@ class Search:
         """Refuse a table whose latencies the loss cannot take, such as log(LAT) of less than a microsecond."""
         for objective in self.objectives:
             cost = objective.cost(objective.probabilities())
-            if not math.isfinite(objective.loss.loss(torch.tensor(1.0), cost, objective.weighing).item()):
+            if not math.isfinite(objective.loss_of(torch.tensor(1.0), cost).item()):
                 raise SearchError(
                     f"loss {self.settings.loss!r} is not defined for an expected cost of {cost.item():.3g} "
                     f"{objective.cost.unit}; check the table's units (µs) or choose another --loss or --cost"

@@ -12,7 +12,7 @@ from fbsearch.fbnet.supernet import SuperNet, adapt, channels_last
 from fbsearch.fbnetv2.blocks import Choice, MaskedBlock, Widths, build_masked, inherit, run_first_filters
 from fbsearch.fbnetv2.masks import at_sides, subsample
 from fbsearch.machine.compute import keep_few_kernels
-from fbsearch.strategies import Strategy, runs_one_path
+from fbsearch.strategies import Strategy
 from fbspace.blocks import build_block
 from fbspace.opspec import OpSpec
 from fbspace.space import Layer, Space
@@ -51,7 +51,7 @@ class MaskedNet(SuperNet):
 
     def forward(self, x: Tensor, m: Sequence[Tensor], strategy: Strategy) -> Tensor:
         """Map N, C, H, W to N, classes; `m` holds the weights of the options of every decision of the space."""
-        if runs_one_path(strategy) and not self.shares_norms:
+        if strategy.one_path and not self.shares_norms:
             return self._one_network(x, [int(m_d.argmax()) for m_d in m])
         decided = dict(zip(((d.layer, d.what) for d in self.space.decisions), m, strict=True))
         size = decided.get((0, "size"), ONE)

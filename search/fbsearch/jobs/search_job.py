@@ -13,7 +13,7 @@ from fblut.check import space_name
 from fblut.table import Lut
 from fblut.writing import format_lut
 from fbsearch.beyond.exact import reachable
-from fbsearch.costs import Cost, StepCost, build_cost
+from fbsearch.costs import ExpectedCost, StepCost, load_cost
 from fbsearch.errors import Interrupted, SearchError
 from fbsearch.fbnet.derive import Candidate, derive
 from fbsearch.fbnet.objective import Objective
@@ -22,7 +22,7 @@ from fbsearch.fbnet.settings import TARGET_SHARE, Settings
 from fbsearch.fbnet.supernet import SuperNet
 from fbsearch.fbnetv2.supernet import MaskedNet
 from fbsearch.images.data import Data, load_data
-from fbsearch.losses import load_loss
+from fbsearch.losses import LOSSES
 from fbsearch.machine.checkpoint import FILES, SEARCH, TRAIN, RunFolder, hash_text
 from fbsearch.machine.compute import Compute
 from fbsearch.machine.ranks import Ranks
@@ -110,10 +110,13 @@ def open_search(
     luts: Mapping[str, Lut], settings: Settings, path: Path, compute: Compute | None, ranks: Ranks
 ) -> tuple[Search, RunFolder]:
     """Return the search of these settings, at its start, and its folder."""
-    compute, space, loss = compute or Compute(), load_space(settings.space), load_loss(settings.loss)
+    compute, space, own = compute or Compute(), load_space(settings.space), settings.as_dict()
+    loss = LOSSES.load(settings.loss, **LOSSES.own_of(settings.loss, own))
+    if loss.needs_target and any(value is None for _, value in settings.objectives):
+        raise SearchError("this loss needs a target latency: give --target-ms, or choose another --loss")
     objectives = []
     for name, (table, value) in zip(objective_names(settings), settings.objectives, strict=True):
-        cost = build_cost(settings.cost, space, luts[table])
+        cost = load_cost(settings.cost, own).build(space, luts[table])
         target = None if value is None else check_target(value, cost, table)
         objectives.append(Objective.of(name, cost, target, loss, space.skips, settings))
     data = data_of(settings, space, compute)
@@ -201,7 +204,7 @@ def check_alike(folder: RunFolder, ranks: Ranks) -> None:
             )
 
 
-def check_target(value: float, cost: Cost, table: str) -> float:
+def check_target(value: float, cost: ExpectedCost, table: str) -> float:
     """Return a target in the cost's unit. Refuse one that no network comes near, with the range that is reachable."""
     if not isinstance(cost, StepCost) or cost.unit not in TARGETS:
         raise SearchError(

@@ -1,18 +1,26 @@
-"""target: CE(a, w) + λ · log(E[LAT] / target)², which pushes up as well as down and ends at the target.
+"""target: CE(a, w) + λ · log(E[LAT] / target)², which pushes up as well as down and ends at the target."""
 
-The square alone would end where it balances cross-entropy, so θ is put on the target after every step by the multiplier
-of the constraint E[LAT] = target (`fbsearch.beyond.target`); the square then only keeps steps from leaving it.
-"""
+from dataclasses import dataclass
 
 from torch import Tensor
 
-from fbsearch.losses import Weighing
-
-EXPECTED_COST = True
-"""E[LAT] under softmax(θ) in place of the sample's latency: exact, without noise."""
-CONTROLLED = True
+from fbbase.options import option
+from fbsearch.losses import Loss
 
 
-def loss(cross_entropy: Tensor, cost: Tensor, weighing: Weighing) -> Tensor:
-    """Return CE + λ · log(LAT / target)². Raises SearchError without a target."""
-    return cross_entropy + weighing.latency_weight * weighing.relative(cost).log() ** 2
+@dataclass(frozen=True)
+class Target(Loss):
+    """A square around the target, and θ on the target after every step.
+
+    The square alone would end where it balances cross-entropy, so the multiplier of the constraint E[LAT] = target puts
+    θ on it (`fbsearch.beyond.target`); the square then only keeps steps from leaving it.
+    """
+
+    needs_target = True
+    expected_cost = True
+    controlled = True
+    latency_weight: float = option(1.0, "λ, the weight of the cost.", above=0)
+
+    def weigh(self, cross_entropy: Tensor, cost: Tensor, target: float) -> Tensor:
+        """Return CE + λ · log(LAT / target)²."""
+        return cross_entropy + self.latency_weight * (cost / target).log() ** 2

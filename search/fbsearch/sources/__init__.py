@@ -1,21 +1,19 @@
 """One file per kind of image set: where labels come from, and how one image is decoded.
 
-A source is a module with the function of `Opener`. On the command line it is `--data KIND:REST`; files and folders are
-recognised without their kind.
+On the command line it is `--data KIND:REST`; files and folders are recognised without their kind.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from fbbase.plugins import PluginFolder
+from fbbase.plugins import Plugins
 from fbsearch.errors import DataError
-
-SOURCES = PluginFolder("data source", "fbsearch.sources")
 
 Array = npt.NDArray[Any]
 Indices = npt.NDArray[np.int64]
@@ -36,16 +34,28 @@ class Source:
     identity: Callable[[], str]
 
 
-class Opener(Protocol):
-    """What a module in this folder provides."""
+class Opener(ABC):
+    """Opens one kind of image set. A file of this folder holds one class that derives from it."""
 
-    def open_source(self, rest: str, size: int) -> tuple[Source, Source | None]:
+    needs_rest: ClassVar[bool] = True
+    """Whether something follows the colon of `--data KIND:REST`; otherwise KIND alone will do."""
+
+    @abstractmethod
+    def open(self, rest: str, size: int) -> tuple[Source, Source | None]:
         """Return the images to train with and, where the set brings its own, those to test with; same classes.
 
         `rest` is what follows the colon; `size` the side that images of differing sizes are brought to. Raises
         DataError.
         """
-        ...
+
+    def recognises(self, path: Path) -> bool:
+        """Whether an existing file or folder is of this kind, given without it. What no kind recognises is of
+        `folders` or `npz`.
+        """
+        return False
+
+
+SOURCES = Plugins("data source", "fbsearch.sources", base=Opener)
 
 
 def array_source(images: Array, labels: Indices, classes: tuple[str, ...], identity: str) -> Source:
@@ -56,25 +66,23 @@ def array_source(images: Array, labels: Indices, classes: tuple[str, ...], ident
 def open_source(name: str, size: int) -> tuple[Source, Source | None]:
     """Return the images of a data set by its name on the command line. Raises DataError."""
     kind, colon, rest = name.partition(":")
-    known = kind in SOURCES
-    if not (known and colon) and name != "digits":
+    opener = SOURCES.load(kind) if kind in SOURCES else None
+    if opener is None or (opener.needs_rest and not colon):
         if Path(name).exists():
-            kind, rest = _kind_of(Path(name)), name
-        elif not known:
+            opener, rest = _opener_of(Path(name)), name
+        elif opener is None:
             raise DataError(
                 f"data not found: {name!r} is neither `digits` nor an existing .npz file, CIFAR archive or folder; "
                 "what the `datasets` library reads is called hf:NAME"
             )
-    opener: Opener = SOURCES.module(kind)  # a module that has the function
     try:
-        return opener.open_source(rest, size)
+        return opener.open(rest, size)
     except OSError as error:
         raise DataError(f"cannot read {error.filename or name}: {error.strerror or error}") from None
 
 
-def _kind_of(path: Path) -> str:
-    from fbsearch.sources.cifar import is_cifar
-
-    if is_cifar(path):
-        return "cifar"
-    return "folders" if path.is_dir() else "npz"
+def _opener_of(path: Path) -> Opener:
+    for opener in map(SOURCES.load, SOURCES.names()):
+        if opener.recognises(path):
+            return opener
+    return SOURCES.load("folders" if path.is_dir() else "npz")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fbsearch.errors import DataError
-from fbsearch.sources import Array, Indices, Source, array_source
+from fbsearch.sources import Array, Indices, Opener, Source, array_source
 from fbsearch.sources._cifar_pickle import load_cifar_pickle
 
 PIXELS = 3 * 32 * 32
@@ -79,30 +79,34 @@ EDITIONS = (
 )
 
 
-def is_cifar(path: Path) -> bool:
-    """Tell whether the path is a folder of official files, the folder above it, or an archive."""
-    return path.name.endswith((".tar.gz", ".tgz", ".tar")) or (path.is_dir() and _locate(path) is not None)
+class Cifar(Opener):
+    """All files are read at once; of CIFAR-100 the 100 fine classes."""
 
+    def recognises(self, path: Path) -> bool:
+        """Tell whether the path is a folder of official files, the folder above it, or an archive."""
+        return path.name.endswith((".tar.gz", ".tgz", ".tar")) or (path.is_dir() and _locate(path) is not None)
 
-def open_source(rest: str, size: int) -> tuple[Source, Source]:
-    """Read all files; of CIFAR-100 the 100 fine classes."""
-    path = Path(rest)
-    if path.is_file():
-        return _open_archive(path)
-    located = _locate(path) if path.is_dir() else None
-    if located is None:
-        raise DataError(f"{path} holds none of the official CIFAR folders ({', '.join(e.folder for e in EDITIONS)})")
-    folder, edition = located
+    def open(self, rest: str, size: int) -> tuple[Source, Source]:
+        """Read all files."""
+        path = Path(rest)
+        if path.is_file():
+            return _open_archive(path)
+        located = _locate(path) if path.is_dir() else None
+        if located is None:
+            raise _none_of(path)
+        folder, edition = located
 
-    def get(name: str) -> bytes:
-        try:
-            return (folder / name).read_bytes()
-        except FileNotFoundError:
-            raise DataError(f"{folder} lacks {name} of {edition.folder}; unpack the official archive again") from None
-        except OSError as error:
-            raise DataError(f"cannot read {folder / name}: {error.strerror}") from None
+        def get(name: str) -> bytes:
+            try:
+                return (folder / name).read_bytes()
+            except FileNotFoundError:
+                raise DataError(
+                    f"{folder} lacks {name} of {edition.folder}; unpack the official archive again"
+                ) from None
+            except OSError as error:
+                raise DataError(f"cannot read {folder / name}: {error.strerror}") from None
 
-    return edition.read(get, str(folder))
+        return edition.read(get, str(folder))
 
 
 def _locate(path: Path) -> tuple[Path, _Edition] | None:
@@ -139,4 +143,8 @@ def _open_archive(path: Path) -> tuple[Source, Source]:
                 return files[f"{folder}/{name}"]
 
             return edition.read(get, str(path))
-    raise DataError(f"{path} holds none of the official CIFAR folders ({', '.join(e.folder for e in EDITIONS)})")
+    raise _none_of(path)
+
+
+def _none_of(path: Path) -> DataError:
+    return DataError(f"{path} holds none of the official CIFAR folders ({', '.join(e.folder for e in EDITIONS)})")

@@ -2,13 +2,18 @@
 
 import numpy as np
 
-from fbsearch.sources import Source, array_source
+from fbsearch.sources import Opener, Source, array_source
 
 
-def open_source(rest: str, size: int) -> tuple[Source, None]:
-    """Return all images; there are none set apart for testing."""
-    from sklearn.datasets import load_digits
+class Digits(Opener):
+    """A small set that is always there."""
 
-    digits = load_digits()
-    images = digits.images.astype(np.float32)[:, None]
-    return array_source(images, digits.target.astype(np.int64), tuple("0123456789"), "digits"), None
+    needs_rest = False
+
+    def open(self, rest: str, size: int) -> tuple[Source, None]:
+        """Return all images; there are none set apart for testing."""
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        images = digits.images.astype(np.float32)[:, None]
+        return array_source(images, digits.target.astype(np.int64), tuple("0123456789"), "digits"), None

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from fbsearch.errors import DataError
-from fbsearch.sources import Array, Indices, Source
+from fbsearch.sources import Array, Indices, Opener, Source
 from fbsearch.sources._decoding import decode_image
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".webp")
@@ -14,24 +14,27 @@ TEST_FOLDERS = ("test", "val", "validation")
 """Names of the folder of test images; the first that exists is used."""
 
 
-def open_source(rest: str, size: int) -> tuple[Source, Source | None]:
-    """List the files; each image is brought to `size` when it is decoded."""
-    path = Path(rest)
-    train = path / "train"
-    if not train.is_dir() or not _subfolders(train):
-        titles = _classes(path)
-        return _source(path, titles, size), None
-    titles = _classes(train)
-    for name in TEST_FOLDERS:
-        if (path / name).is_dir():
-            unseen = sorted({p.name for p in _subfolders(path / name)} - set(titles))
-            if unseen:
-                raise DataError(f"{path / name} has classes that {train} has not: {', '.join(unseen[:5])}")
-            present = {p.name for p in _subfolders(path / name)}
-            if not present:
-                raise DataError(f"{path / name} has no class folders; give it those of {train}, or remove it")
-            return _source(train, titles, size), _source(path / name, titles, size, present)
-    return _source(train, titles, size), None
+class Folders(Opener):
+    """Files are listed at once and decoded when they are needed."""
+
+    def open(self, rest: str, size: int) -> tuple[Source, Source | None]:
+        """List the files; each image is brought to `size` when it is decoded."""
+        path = Path(rest)
+        train = path / "train"
+        if not train.is_dir() or not _subfolders(train):
+            titles = _classes(path)
+            return _source(path, titles, size), None
+        titles = _classes(train)
+        for name in TEST_FOLDERS:
+            if (path / name).is_dir():
+                unseen = sorted({p.name for p in _subfolders(path / name)} - set(titles))
+                if unseen:
+                    raise DataError(f"{path / name} has classes that {train} has not: {', '.join(unseen[:5])}")
+                present = {p.name for p in _subfolders(path / name)}
+                if not present:
+                    raise DataError(f"{path / name} has no class folders; give it those of {train}, or remove it")
+                return _source(train, titles, size), _source(path / name, titles, size, present)
+        return _source(train, titles, size), None
 
 
 def _subfolders(path: Path) -> list[Path]:

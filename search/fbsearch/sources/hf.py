@@ -9,32 +9,35 @@ from typing import Any
 import numpy as np
 
 from fbsearch.errors import DataError
-from fbsearch.sources import Array, Indices, Source
+from fbsearch.sources import Array, Indices, Opener, Source
 from fbsearch.sources._decoding import decode_image
 
 TEST_SPLITS = ("test", "validation", "valid", "val")
 """Names of the split to test with; the first that exists and has labels is used."""
 
 
-def open_source(rest: str, size: int) -> tuple[Source, Source | None]:
-    """Read NAME, NAME:CONFIG or PATH; each image is brought to `size` when it is decoded."""
-    if not rest:
-        raise DataError("hf: needs a path or a name, hf:NAME")
-    splits = _load(rest)
-    title = "train" if "train" in splits or len(splits) != 1 else next(iter(splits))
-    if title not in splits:
-        raise DataError(f"hf:{rest} has the splits {', '.join(splits)}; one called train is needed")
-    image, label, classes = _columns(splits[title], rest)
-    labels = _labels(splits[title], label)
-    if labels.min() < 0:
-        raise DataError(f"hf:{rest}: split {title!r} has {int((labels < 0).sum())} images without a label")
-    train = _source(splits[title], image, labels, classes, f"hf:{rest} {title}", size)
-    for name in TEST_SPLITS:
-        if name in splits and name != title and {image, label} <= splits[name].features.keys():
-            labels = _labels(splits[name], label)
-            if len(labels) and labels.min() >= 0:
-                return train, _source(splits[name], image, labels, classes, f"hf:{rest} {name}", size)
-    return train, None
+class HuggingFace(Opener):
+    """What the library decodes is brought to one size."""
+
+    def open(self, rest: str, size: int) -> tuple[Source, Source | None]:
+        """Read NAME, NAME:CONFIG or PATH; each image is brought to `size` when it is decoded."""
+        if not rest:
+            raise DataError("hf: needs a path or a name, hf:NAME")
+        splits = _load(rest)
+        title = "train" if "train" in splits or len(splits) != 1 else next(iter(splits))
+        if title not in splits:
+            raise DataError(f"hf:{rest} has the splits {', '.join(splits)}; one called train is needed")
+        image, label, classes = _columns(splits[title], rest)
+        labels = _labels(splits[title], label)
+        if labels.min() < 0:
+            raise DataError(f"hf:{rest}: split {title!r} has {int((labels < 0).sum())} images without a label")
+        train = _source(splits[title], image, labels, classes, f"hf:{rest} {title}", size)
+        for name in TEST_SPLITS:
+            if name in splits and name != title and {image, label} <= splits[name].features.keys():
+                labels = _labels(splits[name], label)
+                if len(labels) and labels.min() >= 0:
+                    return train, _source(splits[name], image, labels, classes, f"hf:{rest} {name}", size)
+        return train, None
 
 
 def _load(rest: str) -> dict[str, Any]:

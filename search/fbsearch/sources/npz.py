@@ -6,30 +6,33 @@ from pathlib import Path
 import numpy as np
 
 from fbsearch.errors import DataError
-from fbsearch.sources import Array, Indices, Source, array_source
+from fbsearch.sources import Array, Indices, Opener, Source, array_source
 from fbsearch.sources._decoding import as_labels, decode_image
 
 
-def open_source(rest: str, size: int) -> tuple[Source, Source | None]:
-    """Read the file. Images keep their size."""
-    path = Path(rest)
-    arrays = _read(path)
-    if "y_train" not in arrays or not ("x_train" in arrays or {"jpg_train", "off_train"} <= arrays.keys()):
-        raise DataError(
-            f"{path} needs x_train and y_train (and may have x_test, y_test), or jpg_train, off_train and y_train; "
-            f"it has {', '.join(sorted(arrays)) or 'nothing'}"
+class Npz(Opener):
+    """Images keep their size."""
+
+    def open(self, rest: str, size: int) -> tuple[Source, Source | None]:
+        """Read the file."""
+        path = Path(rest)
+        arrays = _read(path)
+        if "y_train" not in arrays or not ("x_train" in arrays or {"jpg_train", "off_train"} <= arrays.keys()):
+            raise DataError(
+                f"{path} needs x_train and y_train (and may have x_test, y_test), or jpg_train, off_train and y_train; "
+                f"it has {', '.join(sorted(arrays)) or 'nothing'}"
+            )
+        values = as_labels(arrays["y_train"], f"{path}: y_train")
+        known = np.unique(values)
+        names = arrays.get("classes")
+        if names is not None and names.ndim == 1 and known.min() >= 0 and known.max() < len(names):
+            classes = tuple(str(names[value]) for value in known)
+        else:
+            classes = tuple(str(value) for value in known)
+        has_test = "y_test" in arrays and ("x_test" in arrays or {"jpg_test", "off_test"} <= arrays.keys())
+        return _part(path, arrays, "train", known, classes), (
+            _part(path, arrays, "test", known, classes) if has_test else None
         )
-    values = as_labels(arrays["y_train"], f"{path}: y_train")
-    known = np.unique(values)
-    names = arrays.get("classes")
-    if names is not None and names.ndim == 1 and known.min() >= 0 and known.max() < len(names):
-        classes = tuple(str(names[value]) for value in known)
-    else:
-        classes = tuple(str(value) for value in known)
-    has_test = "y_test" in arrays and ("x_test" in arrays or {"jpg_test", "off_test"} <= arrays.keys())
-    return _part(path, arrays, "train", known, classes), (
-        _part(path, arrays, "test", known, classes) if has_test else None
-    )
 
 
 def _read(path: Path) -> dict[str, Array]:

@@ -5,10 +5,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fbsearch.strategies.mixture import layer as layer
+from fbsearch.strategies.mixture import Mixture
 from fbsearch.theta import softmax
 
 
-def sample(theta: Sequence[Tensor], temperature: float, generator: torch.Generator) -> list[Tensor]:
-    """Return m_l = softmax(θ_l) for every layer l (DARTS, ICLR'19, equation 2)."""
-    return softmax(theta)
+class Darts(Mixture):
+    """The mixture without noise."""
+
+    def sample(self, theta: Sequence[Tensor], temperature: float, generator: torch.Generator) -> list[Tensor]:
+        """Return m_l = softmax(θ_l) for every layer l (DARTS, ICLR'19, equation 2)."""
+        return softmax(theta)

@@ -7,9 +7,7 @@ import torch
 from torch import Tensor
 
 from fbsearch.strategies import Choices, Draw
-from fbsearch.strategies.single_path import ONE_PATH as ONE_PATH
-from fbsearch.strategies.single_path import layer as layer
-from fbsearch.strategies.single_path import sample as sample
+from fbsearch.strategies.single_path import SinglePath
 
 POPULATION_SHARE = 0.05
 """Share of the evaluations that are the first, random population (Single Path One-Shot, section 4: 50 of 1,000)."""
@@ -19,24 +17,29 @@ MUTATION = 0.1
 """Probability, about, that a layer's candidate is not that of a parent (Single Path One-Shot, ECCV'20: 0.1)."""
 
 
-def find(
-    draw: Draw, judge: Callable[[Choices], float], layers: Sequence[int], evaluations: int, seed: int
-) -> list[Choices]:
-    """Return all networks judged, the lowest loss first (Single Path One-Shot, section 3.4).
+class Evolution(SinglePath):
+    """Evolution under the supernet's weights."""
 
-    A child takes each layer's candidate from one of two parents, or another one; it is drawn from the distribution
-    that says so, among the networks near the target.
-    """
-    generator = random.Random(seed)
-    population = max(2, round(POPULATION_SHARE * evaluations))
-    uniform = [torch.zeros(count) for count in layers]
-    losses: dict[Choices, float] = {}
-    for turn in range(evaluations):
-        theta = uniform if turn < population else _child(sorted(losses, key=losses.__getitem__), layers, generator)
-        choices = draw(theta)
-        if choices is not None and choices not in losses:
-            losses[choices] = judge(choices)
-    return sorted(losses, key=losses.__getitem__)
+    compares = 0  # there are no steps of θ
+
+    def find(
+        self, draw: Draw, judge: Callable[[Choices], float], layers: Sequence[int], evaluations: int, seed: int
+    ) -> list[Choices]:
+        """Return all networks judged, the lowest loss first (Single Path One-Shot, section 3.4).
+
+        A child takes each layer's candidate from one of two parents, or another one; it is drawn from the distribution
+        that says so, among the networks near the target.
+        """
+        generator = random.Random(seed)
+        population = max(2, round(POPULATION_SHARE * evaluations))
+        uniform = [torch.zeros(count) for count in layers]
+        losses: dict[Choices, float] = {}
+        for turn in range(evaluations):
+            theta = uniform if turn < population else _child(sorted(losses, key=losses.__getitem__), layers, generator)
+            choices = draw(theta)
+            if choices is not None and choices not in losses:
+                losses[choices] = judge(choices)
+        return sorted(losses, key=losses.__getitem__)
 
 
 def _child(ranked: list[Choices], layers: Sequence[int], generator: random.Random) -> list[Tensor]:

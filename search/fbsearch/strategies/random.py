@@ -5,16 +5,19 @@ from collections.abc import Callable, Sequence
 import torch
 
 from fbsearch.strategies import Choices, Draw
-from fbsearch.strategies.single_path import ONE_PATH as ONE_PATH
-from fbsearch.strategies.single_path import layer as layer
-from fbsearch.strategies.single_path import sample as sample
+from fbsearch.strategies.single_path import SinglePath
 
 
-def find(
-    draw: Draw, judge: Callable[[Choices], float], layers: Sequence[int], evaluations: int, seed: int
-) -> list[Choices]:
-    """Return distinct random networks, the lowest loss first (Li and Talwalkar, UAI'19: the baseline to beat)."""
-    uniform = [torch.zeros(count) for count in layers]
-    drawn = (draw(uniform) for _ in range(evaluations))
-    losses = {choices: judge(choices) for choices in dict.fromkeys(drawn) if choices is not None}
-    return sorted(losses, key=losses.__getitem__)
+class Random(SinglePath):
+    """Random search with shared weights."""
+
+    compares = 0  # there are no steps of θ
+
+    def find(
+        self, draw: Draw, judge: Callable[[Choices], float], layers: Sequence[int], evaluations: int, seed: int
+    ) -> list[Choices]:
+        """Return distinct random networks, the lowest loss first (Li and Talwalkar, UAI'19: the baseline to beat)."""
+        uniform = [torch.zeros(count) for count in layers]
+        drawn = (draw(uniform) for _ in range(evaluations))
+        losses = {choices: judge(choices) for choices in dict.fromkeys(drawn) if choices is not None}
+        return sorted(losses, key=losses.__getitem__)
