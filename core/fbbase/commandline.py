@@ -3,14 +3,17 @@
 import errno
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import click
 
 from fbbase.errors import FbError
-from fbbase.plugins import PluginFolder
+from fbbase.options import Option
+from fbbase.plugins import PluginFolder, Plugins
 from fbbase.settings import apply_settings
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class CommandFolder(click.Group):
@@ -34,6 +37,36 @@ class CommandFolder(click.Group):
             every = self.list_commands(ctx)
             apply_settings(str(self.name), ctx, cmd_name, command, every, lambda name: self.folder.module(name).command)
         return command
+
+
+def option_of(declared: Option, *flags: str, **changes: Any) -> Callable[[Command], Command]:
+    """Return the click option of a declared one: its flag unless others are given, its type, bounds, default and help.
+
+    `changes` are arguments of click.option that are to be otherwise. The command gets it under the declared name.
+    """
+    kind: Any = declared.type
+    lowest = declared.least if declared.above is None else declared.above
+    if declared.choices is not None:
+        kind = click.Choice(declared.choices)
+    elif (lowest, declared.most) != (None, None):
+        of_type: Any = click.IntRange if declared.type is int else click.FloatRange
+        kind = of_type(lowest, declared.most, min_open=declared.above is not None)
+    told = {"type": kind, "default": declared.default, "show_default": True, "help": declared.help}
+    return click.option(*(flags or (declared.flag,)), declared.name, **told | changes)
+
+
+def options_of_plugins(plugins: Plugins[Any]) -> Callable[[Command], Command]:
+    """Return the click options that plug-ins of a kind declare in their files; None where one is not given."""
+
+    def add(command: Command) -> Command:
+        for declarations in reversed(plugins.options().values()):
+            whose = ", ".join(plugin for plugin, _ in declarations)
+            declared = declarations[0][1]
+            told = f"{declared.help}  [default: {declared.default}; of {plugins.kind} {whose}]"
+            command = option_of(declared, default=None, show_default=False, help=told)(command)
+        return command
+
+    return add
 
 
 def run(group: click.Group, arguments: Sequence[str] | None = None) -> int:

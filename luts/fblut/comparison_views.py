@@ -1,7 +1,5 @@
-"""How a comparison is shown: its sections for people, its rows and values for programs."""
+"""How a comparison is shown: its sections for people, its values for programs."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -10,7 +8,6 @@ from fblut.compare import Comparison, Group, Interval, Mean, OperatorRatio
 from fblut.views import Section
 
 MOST_REVERSALS = 10
-CSV_COLUMNS = ("table", "key", "first_us", "second_us", "ratio", "ratio_low", "ratio_high", "significant")
 
 
 def headline(result: Comparison) -> str:
@@ -78,19 +75,6 @@ def as_dict(result: Comparison) -> dict[str, Any]:
         "only_first": result.only_first,
         "only_second": result.only_second,
     }
-
-
-def as_csv(results: dict[str, Comparison]) -> str:
-    """Return a line for every operator of every comparison, by the name of the second table."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for name, result in results.items():
-        for o in result.operators:
-            significant = "" if o.is_significant is None else str(o.is_significant).lower()
-            low, high = o.interval or ("", "")
-            writer.writerow([name, o.key, o.first_us, o.second_us, o.ratio, low, high, significant])
-    return text.getvalue().rstrip("\n")
 
 
 def _in_short(result: Comparison, names: tuple[str, str]) -> Section:

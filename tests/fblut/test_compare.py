@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from fblut.compare import Comparison, compare, spearman, stages_of
-from fblut.comparison_views import as_csv, sections_of
+from fblut.comparison_views import as_dict, sections_of
 from fblut.errors import LutError
 from fblut.table import Lut, Row
-from fblut.views import VIEWS, Section, render
+from fblut.views import VIEWS, Section
 from fbspace.architecture import load_architecture
 from fbspace.opspec import OpSpec
 from fbspace.space import load_space
@@ -174,8 +174,8 @@ class Cells(HTMLParser):
 def test_every_view_shows_every_cell(make_lut: MakeLut) -> None:
     result = compared_networks(make_lut)
     sections = sections_of(result, ("a.csv", "b <&> c.csv"), result.operators, "every operator")
-    texts = {name: render(name, "title", sections) for name in VIEWS.names()}
-    assert set(texts) == {"html", "md", "table"}
+    assert set(VIEWS.names()) == {"html", "md", "table", "csv", "json"}
+    texts = {name: VIEWS.load(name).render("title", sections, {}) for name in ("html", "md", "table")}
     cells = [cell for section in sections for row in section.written() for cell in row]
     for text in (texts["md"], texts["table"]):
         assert all(cell in text for cell in cells)
@@ -189,14 +189,16 @@ def test_every_view_shows_every_cell(make_lut: MakeLut) -> None:
 
 def test_numbers_are_set_to_the_right_and_pipes_are_escaped() -> None:
     section = Section("h", (), ("name", "n"), (("a|b", 1.0), ("c", None)), {"n": 1})
-    assert render("table", "t", [section]) == "t\n\nh\n  name    n\n  a|b   1.0\n  c       -"
-    assert r"| a\|b | 1.0 |" in render("md", "t", [section])
-    assert "| :-- | --: |" in render("md", "t", [section])
+    assert VIEWS.load("table").render("t", [section], {}) == "t\n\nh\n  name    n\n  a|b   1.0\n  c       -"
+    markdown = VIEWS.load("md").render("t", [section], {})
+    assert r"| a\|b | 1.0 |" in markdown
+    assert "| :-- | --: |" in markdown
 
 
 def test_the_rows_of_csv_are_the_operators(make_lut: MakeLut) -> None:
     result = compared_networks(make_lut)
-    rows = list(csv.DictReader(io.StringIO(as_csv({"b.csv": result}))))
+    values = {"comparisons": [{"table": "b.csv"} | as_dict(result)]}
+    rows = list(csv.DictReader(io.StringIO(VIEWS.load("csv").render("title", [], values))))
     assert [OpSpec.from_key(row["key"]) for row in rows] == [o.spec for o in result.operators]
     assert [float(row["ratio"]) for row in rows] == [o.ratio for o in result.operators]
     assert {row["table"] for row in rows} == {"b.csv"}

@@ -1,10 +1,11 @@
-"""docs/extend of imports, views and charts, followed literally: the page's file is added, and it works."""
+"""docs/extend of imports, views and charts, followed literally: as a file of the project, and in an own package."""
 
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -16,27 +17,45 @@ sys.path.insert(0, str(Path(__file__).parent))
 from test_report import opened
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ("search", "profiler", "device_agents", "luts")
+SOURCES = ("core", "search", "profiler", "device_agents", "luts")
 
 
 class Checkout:
-    """A copy of the sources into which files are added, and a folder to work in."""
+    """A folder to work in: with a copy of the sources into which a file is added, or with a package of one's own."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        for name in SOURCES:
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    def __init__(self, folder: Path, way: str) -> None:
+        self.folder, self.way = folder, way
 
     def add(self, page: str) -> None:
-        """Write a page's example into the folder, and under the name, that the page says."""
+        """Write a page's example under the name, and into the folder or the package, that the page says."""
         text = self.page(page)
-        package = re.search(r"file in\s+`((?:profiler|luts)/\w+/\w+)/`|every file in `([\w/]+)/`", text)
-        name = re.search(r"complete one, `(\w+\.py)`", text)
+        place = re.search(r"file in\s+`((?:profiler|luts)/\w+/\w+)/`", text)
+        name = re.search(r"complete one, `(\w+)\.py`", text)
         code = re.search(r"```python\n(.*?)```", text, re.DOTALL)
-        assert package is not None
+        toml = re.search(r"```toml\n(.*?)```", text, re.DOTALL)
+        assert place is not None
         assert name is not None
         assert code is not None
-        (self.folder / (package[1] or package[2]) / name[1]).write_text(code[1], encoding="utf-8")
+        assert toml is not None
+        if self.way == "file":
+            for source in SOURCES:
+                shutil.copytree(ROOT / source, self.folder / source, ignore=shutil.ignore_patterns("__pycache__"))
+            package = self.folder / place[1]
+        else:
+            package = self.folder / "site" / "my_package"
+            self.install(package, tomllib.loads(toml[1])["project"]["entry-points"])
+        (package / f"{name[1]}.py").write_text(code[1], encoding="utf-8")
+
+    def install(self, package: Path, groups: dict[str, dict[str, str]]) -> None:
+        """Leave a package and what it says of its entry points as an installer does."""
+        info = package.with_name("my_package-1.0.dist-info")
+        for folder in (package, info):
+            folder.mkdir(parents=True)
+        (package / "__init__.py").touch()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
+        for group, points in groups.items():
+            lines = [f"{name} = {value}\n" for name, value in points.items()]
+            (info / "entry_points.txt").write_text(f"[{group}]\n{''.join(lines)}")
 
     def page(self, name: str) -> str:
         """Return the text of a page."""
@@ -50,14 +69,16 @@ class Checkout:
 
     def run(self, words: list[str]) -> subprocess.CompletedProcess[str]:
         """Run fbprof of these sources."""
-        known = os.environ | {"PYTHONPATH": os.pathsep.join(str(self.folder / name) for name in SOURCES)}
+        sources = self.folder if self.way == "file" else ROOT
+        paths = [*(sources / name for name in SOURCES), self.folder / "site"]
+        known = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
         command = [sys.executable, "-m", "fbprof", *words]
         return subprocess.run(command, cwd=self.folder, env=known, capture_output=True, text=True, timeout=120)
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Checkout:
-    return Checkout(tmp_path)
+@pytest.fixture(params=["file", "package"])
+def checkout(tmp_path: Path, request: pytest.FixtureRequest) -> Checkout:
+    return Checkout(tmp_path, request.param)
 
 
 def test_import(checkout: Checkout) -> None:
@@ -93,11 +114,17 @@ def test_view(checkout: Checkout) -> None:
 
 def test_chart(checkout: Checkout) -> None:
     checkout.add("chart")
-    done = checkout.run(["report", "pixel-3"])
+    shutil.copy(ROOT / "luts" / "fblut" / "published" / "pixel-3.csv", checkout.folder / "s8.csv")
+    done = checkout.run(checkout.shown("chart"))
     assert done.returncode == 0, done.stderr
-    report = checkout.folder / "pixel-3.html"
+    report = checkout.folder / "s8.html"
     names = re.findall(r'<div class="chart" id="([\w-]+)"', report.read_text(encoding="utf-8"))
     assert names == ["by-layer", "by-macs", "slowest"]
     found = opened(report)
     assert found["problems"] == []
-    assert found["charts"]["slowest"] == 20
+    assert found["charts"]["slowest"] == 12
+    told = " ".join(checkout.run(["report", "--help"]).stdout.split())
+    assert "--slowest INTEGER RANGE Operators in the chart of the slowest. [default: 20; of kind of charts" in told
+    done = checkout.run(["report", "s8.csv", "--slowest", "0"])
+    assert done.returncode == 2
+    assert "0 is not in the range x>=1" in done.stderr

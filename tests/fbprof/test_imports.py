@@ -17,7 +17,7 @@ from fblut.check import check
 from fblut.errors import LutError
 from fblut.reading import read_lut
 from fblut.table import Lut
-from fbprof.borrowed.imported import import_table
+from fbprof.borrowed.importing import import_table
 from fbprof.cli import fbprof
 from fbprof.imports import ofa
 from fbprof.imports.blocks import parse_blocks

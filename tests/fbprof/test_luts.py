@@ -9,7 +9,7 @@ from fbbase.commandline import run
 from fblut.check import check
 from fblut.reading import PUBLISHED, read_lut
 from fblut.writing import write_lut
-from fbprof.borrowed.imported import import_table
+from fbprof.borrowed.importing import import_table
 from fbprof.cli import fbprof
 from fbspace.architecture import load_space_of
 

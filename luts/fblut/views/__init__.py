@@ -1,14 +1,11 @@
-"""One file per way to write sections of tables down: for a terminal, Markdown, a page, a spreadsheet.
+"""One file per way to write down what differs between tables: for a terminal, Markdown, a page, a program."""
 
-A view is a module with `render(title, sections) -> str`, and FORMAT names follow from the files.
-"""
-
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from fbbase.plugins import PluginFolder
-
-VIEWS = PluginFolder("format", "fblut.views")
+from fbbase.plugins import Plugins
 
 Cell = str | int | float | None
 """What stands in a table; a number has digits as its column says."""
@@ -38,7 +35,17 @@ class Section:
         return f"{cell:.{self.digits.get(column, 2)}f}" if isinstance(cell, float) else str(cell)
 
 
-def render(name: str, title: str, sections: Sequence[Section]) -> str:
-    """Return sections in a format by name. Raises UnknownNameError."""
-    text: str = VIEWS.module(name).render(title, sections)
-    return text
+class View(ABC):
+    """A format: a heading over sections for people, or everything as plain values for programs."""
+
+    @abstractmethod
+    def render(self, title: str, sections: Sequence[Section], values: Mapping[str, Any]) -> str:
+        """Return the text, without a line break at its end.
+
+        `sections` are what a person looks at. `values` are everything, as JSON has it; of a comparison the `baseline`,
+        and of each of the `comparisons` what `fblut.comparison_views.as_dict` says. Both come from tables and file
+        names: escape them.
+        """
+
+
+VIEWS = Plugins("format", "fblut.views", base=View)

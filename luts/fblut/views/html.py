@@ -1,9 +1,10 @@
 """One page that needs nothing else: light and dark, readable on a phone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
-from fblut.views import Section
+from fblut.views import Section, View
 
 STYLE = """
 :root { color-scheme: light dark; --line: color-mix(in srgb, currentColor 18%, transparent); }
@@ -16,14 +17,17 @@ th, td { padding: .2rem .7rem; border-bottom: 1px solid var(--line); text-align:
 """
 
 
-def render(title: str, sections: Sequence[Section]) -> str:
-    """Return a page."""
-    body = "\n".join([f"<h1>{escape(title)}</h1>", *map(_section, sections)])
-    return (
-        '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n{body}\n</html>"
-    )
+class Html(View):
+    """A page."""
+
+    def render(self, title: str, sections: Sequence[Section], values: Mapping[str, Any]) -> str:
+        """Return a page."""
+        body = "\n".join([f"<h1>{escape(title)}</h1>", *map(_section, sections)])
+        return (
+            '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+            f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n{body}\n</html>"
+        )
 
 
 def _section(section: Section) -> str:

@@ -1,13 +1,17 @@
 """Markdown: for an issue or a pull request."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from fblut.views import Section
+from fblut.views import Section, View
 
 
-def render(title: str, sections: Sequence[Section]) -> str:
-    """Return Markdown with tables."""
-    return "\n\n".join([f"## {_escape(title)}", *map(_section, sections)])
+class Markdown(View):
+    """Markdown, with tables."""
+
+    def render(self, title: str, sections: Sequence[Section], values: Mapping[str, Any]) -> str:
+        """Return Markdown with tables."""
+        return "\n\n".join([f"## {_escape(title)}", *map(_section, sections)])
 
 
 def _section(section: Section) -> str:

@@ -1,13 +1,17 @@
 """For a terminal: columns in line."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from fblut.views import Section
+from fblut.views import Section, View
 
 
-def render(title: str, sections: Sequence[Section]) -> str:
-    """Return plain text."""
-    return "\n\n".join([title, *map(_section, sections)])
+class Terminal(View):
+    """Plain text."""
+
+    def render(self, title: str, sections: Sequence[Section], values: Mapping[str, Any]) -> str:
+        """Return plain text."""
+        return "\n\n".join([title, *map(_section, sections)])
 
 
 def _section(section: Section) -> str:

@@ -1,23 +1,19 @@
-"""Charts of the report, as plotly figures; one file for each thing that is looked at.
+"""Charts of the report, as plotly figures; one file for each thing that is looked at."""
 
-A file is a module with `PLACE`, the smaller the higher in the page, and `charts_of(reported) -> list[Chart]`, empty
-where it has nothing to show. Colours of text and lines are the page's, which knows whether it is light or dark.
-"""
-
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from fbbase.plugins import PluginFolder
+from fbbase.options import options_of
+from fbbase.plugins import Plugins
 
 if TYPE_CHECKING:
     from fblut.compare import Comparison
     from fblut.table import Lut
     from fbprof.journal.journal import JournalContent
     from fbspace.space import Space
-
-CHARTS = PluginFolder("kind of charts", "fbprof.charts")
 
 COLORS = {1: "#8c8c8c", 3: "#56b4e9", 5: "#e69f00", 7: "#009e73"}
 """Colours of kernels, told apart by eyes of every kind (Okabe and Ito)."""
@@ -53,10 +49,30 @@ class Reported:
     run: Path | None = None
 
 
-def every_chart(reported: Reported) -> list[Chart]:
-    """Return the charts of all files, in their order."""
-    modules = sorted((CHARTS.module(name) for name in CHARTS.names()), key=lambda module: float(module.PLACE))
-    return [chart for module in modules for chart in module.charts_of(reported)]
+class Charts(ABC):
+    """The charts of one thing; options that a class declares (`fbbase.options`) are options of `fbprof report`."""
+
+    place: ClassVar[float] = 50
+    """The smaller, the higher in the page: tables are at 10, pairs of latencies at 20, searches at 30, runs at 40."""
+
+    @abstractmethod
+    def charts_of(self, reported: Reported) -> list[Chart]:
+        """Return the charts, none where there is nothing to show. Raises FbError for what a person has to be told.
+
+        Colours of text and lines are the page's, which knows whether it is light or dark.
+        """
+
+
+CHARTS = Plugins("kind of charts", "fbprof.charts", base=Charts)
+
+
+def every_chart(reported: Reported, options: Mapping[str, Any]) -> list[Chart]:
+    """Return the charts of all files, each with its own of the options, in their order."""
+    every = []
+    for name in CHARTS.names():
+        own = {each.name: options[each.name] for each in options_of(CHARTS.find(name)) if each.name in options}
+        every.append(CHARTS.load(name, **own))
+    return [chart for charts in sorted(every, key=lambda each: each.place) for chart in charts.charts_of(reported)]
 
 
 def axis(title: str, **more: Any) -> dict[str, Any]:

@@ -3,40 +3,44 @@
 import math
 import statistics
 
-from fbprof.charts import COLORS, OTHER, Chart, Reported, axis
+from fbprof.charts import COLORS, OTHER, Chart, Charts, Reported, axis
 from fbprof.estimate.samples import usable_samples
 from fbprof.estimate.table import interquartile_range
 from fbprof.journal.conditions import clocks_ghz, temperatures_c
 
-PLACE = 40
 MOST_POINTS = 1500
 """A line of more points is thinned out."""
 
 
-def charts_of(reported: Reported) -> list[Chart]:
-    """Return the charts of a run, of which there is a journal."""
-    content = reported.journal
-    if content is None:
-        return []
-    samples = usable_samples(content)
-    found = []
-    if samples.drift is not None:
-        percent = [100 * math.expm1(value) for value in samples.drift.log_factor.tolist()]
-        found.append(_line("drift", "Drift", "slower than the mean (%)", {"device": percent}, DRIFT))
-    spread = {
-        key: 100 * interquartile_range(medians) / statistics.median(medians)
-        for key in samples.visits_us
-        if len(medians := samples.medians_us(key)) > 1
-    }
-    if spread:
-        histogram = {"type": "histogram", "x": list(spread.values()), "nbinsx": 40, "marker": {"color": COLORS[5]}}
-        layout = {"xaxis": axis("interquartile range over visits (%)"), "yaxis": axis("subjects"), "showlegend": False}
-        found.append(Chart("noise", "Noise", NOISE, [histogram], layout))
-    conditions = {"clock (GHz)": clocks_ghz(content), "temperature (°C)": temperatures_c(content)}
-    told = {name: values for name, values in conditions.items() if values}
-    if told:
-        found.append(_line("conditions", "Conditions of the device", "", told, CONDITIONS))
-    return found
+class MeasuringCharts(Charts):
+    """Drift, noise and conditions."""
+
+    place = 40
+
+    def charts_of(self, reported: Reported) -> list[Chart]:
+        """Return the charts of a run, of which there is a journal."""
+        content = reported.journal
+        if content is None:
+            return []
+        samples = usable_samples(content)
+        found = []
+        if samples.drift is not None:
+            percent = [100 * math.expm1(value) for value in samples.drift.log_factor.tolist()]
+            found.append(_line("drift", "Drift", "slower than the mean (%)", {"device": percent}, DRIFT))
+        spread = {
+            key: 100 * interquartile_range(medians) / statistics.median(medians)
+            for key in samples.visits_us
+            if len(medians := samples.medians_us(key)) > 1
+        }
+        if spread:
+            histogram = {"type": "histogram", "x": list(spread.values()), "nbinsx": 40, "marker": {"color": COLORS[5]}}
+            layout = {"xaxis": axis("spread over visits (%)"), "yaxis": axis("subjects"), "showlegend": False}
+            found.append(Chart("noise", "Noise", NOISE, [histogram], layout))
+        conditions = {"clock (GHz)": clocks_ghz(content), "temperature (°C)": temperatures_c(content)}
+        told = {name: values for name, values in conditions.items() if values}
+        if told:
+            found.append(_line("conditions", "Conditions of the device", "", told, CONDITIONS))
+        return found
 
 
 DRIFT = (

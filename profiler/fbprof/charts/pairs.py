@@ -4,17 +4,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fblut.compare import Comparison
-from fbprof.charts import COLORS, OTHER, Chart, Reported, axis, diagonal
-
-PLACE = 20
+from fbprof.charts import COLORS, OTHER, Chart, Charts, Reported, axis, diagonal
 
 
-def charts_of(reported: Reported) -> list[Chart]:
-    """Return the chart of the networks that were measured, and one of each other table."""
-    found = [_validation(reported.networks)] if reported.networks else []
-    for number, (name, result) in enumerate(reported.comparisons.items(), start=1):
-        found.append(_comparison(reported.name, Path(name).stem, result, number))
-    return found
+class PairCharts(Charts):
+    """Networks predicted and measured, and operators in two tables."""
+
+    place = 20
+
+    def charts_of(self, reported: Reported) -> list[Chart]:
+        """Return the chart of the networks that were measured, and one of each other table."""
+        found = [_validation(reported.networks)] if reported.networks else []
+        for number, (name, result) in enumerate(reported.comparisons.items(), start=1):
+            found.append(_comparison(reported.name, Path(name).stem, result, number))
+        return found
 
 
 def _validation(networks: Sequence[tuple[str, float, float]]) -> Chart:

@@ -5,47 +5,51 @@ from typing import Any
 
 from fbbase.errors import FbError
 from fbbase.files import read_text
-from fbprof.charts import COLORS, OTHER, Chart, Reported, axis
+from fbprof.charts import COLORS, OTHER, Chart, Charts, Reported, axis
 from fbspace.architecture import load_architecture
 
-PLACE = 40
 ACCURACY = "accuracy.jsonl"
 """What `fbsearch eval -o` wrote, in the folder of a run."""
 OF_PRECISION = {"float32": COLORS[3], "float16": COLORS[7], "int8": COLORS[5]}
 
 
-def charts_of(reported: Reported) -> list[Chart]:
-    """Return the chart of a run's network, where its accuracy was evaluated. Raises FbError for a damaged file."""
-    folder = reported.run
-    if folder is None or not (folder / ACCURACY).exists() or not (folder / "arch.json").exists():
-        return []
-    specs = load_architecture(str(folder / "arch.json")).specs()
-    tables = [lut for lut in (reported.lut, *reported.others.values()) if not lut.missing(specs)]
-    try:
-        evaluated = [json.loads(line) for line in read_text(folder / ACCURACY, "accuracies").splitlines()]
-        found = {(one["runtime"], one["precision"]): float(one["top1_percent"]) for one in evaluated}
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        raise FbError(f"{folder / ACCURACY} has no accuracies of fbsearch eval -o ({error!r})") from None
-    points: list[dict[str, Any]] = []
-    for (runtime, precision), percent in found.items():
-        for lut in tables:
-            if (lut.metadata.runtime, lut.metadata.precision) != (runtime, precision):
-                continue
-            latency_ms = lut.predict_us(specs) / 1e3
-            points.append(
-                {
-                    "type": "scatter",
-                    "mode": "markers",
-                    "name": f"{precision}, {lut.metadata.device}, {runtime}",
-                    "x": [latency_ms],
-                    "y": [percent],
-                    "hovertemplate": f"{precision}: {percent:.2f} %, {latency_ms:.3f} ms<extra></extra>",
-                    "marker": {"size": 12, "color": OF_PRECISION.get(precision, OTHER)},
-                }
-            )
-    if not points:
-        return []
-    words = [f"{point['name']}: {point['y'][0]:.2f} %, {point['x'][0]:.3f} ms" for point in points]
-    note = "Accuracy as the runtime computes it, and the latency that the table of its precision predicts. "
-    layout = {"xaxis": axis("predicted latency (ms)"), "yaxis": axis("accuracy (%)")}
-    return [Chart("precision", "Precisions side by side", note + "; ".join(words) + ".", points, layout)]
+class PrecisionCharts(Charts):
+    """A network in several precisions."""
+
+    place = 40
+
+    def charts_of(self, reported: Reported) -> list[Chart]:
+        """Return the chart of a run's network, where its accuracy was evaluated. Raises FbError for a damaged file."""
+        folder = reported.run
+        if folder is None or not (folder / ACCURACY).exists() or not (folder / "arch.json").exists():
+            return []
+        specs = load_architecture(str(folder / "arch.json")).specs()
+        tables = [lut for lut in (reported.lut, *reported.others.values()) if not lut.missing(specs)]
+        try:
+            evaluated = [json.loads(line) for line in read_text(folder / ACCURACY, "accuracies").splitlines()]
+            found = {(one["runtime"], one["precision"]): float(one["top1_percent"]) for one in evaluated}
+        except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+            raise FbError(f"{folder / ACCURACY} has no accuracies of fbsearch eval -o ({error!r})") from None
+        points: list[dict[str, Any]] = []
+        for (runtime, precision), percent in found.items():
+            for lut in tables:
+                if (lut.metadata.runtime, lut.metadata.precision) != (runtime, precision):
+                    continue
+                latency_ms = lut.predict_us(specs) / 1e3
+                points.append(
+                    {
+                        "type": "scatter",
+                        "mode": "markers",
+                        "name": f"{precision}, {lut.metadata.device}, {runtime}",
+                        "x": [latency_ms],
+                        "y": [percent],
+                        "hovertemplate": f"{precision}: {percent:.2f} %, {latency_ms:.3f} ms<extra></extra>",
+                        "marker": {"size": 12, "color": OF_PRECISION.get(precision, OTHER)},
+                    }
+                )
+        if not points:
+            return []
+        words = [f"{point['name']}: {point['y'][0]:.2f} %, {point['x'][0]:.3f} ms" for point in points]
+        note = "Accuracy as the runtime computes it, and the latency that the table of its precision predicts. "
+        layout = {"xaxis": axis("predicted latency (ms)"), "yaxis": axis("accuracy (%)")}
+        return [Chart("precision", "Precisions side by side", note + "; ".join(words) + ".", points, layout)]

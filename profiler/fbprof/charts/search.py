@@ -7,30 +7,34 @@ from typing import Any
 from fbbase.errors import FbError
 from fbbase.files import read_text
 from fblut.table import Lut
-from fbprof.charts import COLORS, OTHER, Chart, Reported, axis
+from fbprof.charts import COLORS, OTHER, Chart, Charts, Reported, axis
 from fbspace.architecture import Architecture, load_architecture
 
-PLACE = 30
 MOST_DECISIONS = 60
 
 
-def charts_of(reported: Reported) -> list[Chart]:
-    """Return the charts of a run. Raises FbError where the folder is not that of a search."""
-    folder = reported.run
-    if folder is None:
-        return []
-    text = read_text(folder / "metrics.jsonl", "record of a search")
-    try:
-        lines = [json.loads(line) for line in text.splitlines()]
-        epochs = [line for line in lines if line.get("stage") == "search"]
-        found = [_theta(name, epochs) for name in epochs[-1]["objectives"]]
-    except (json.JSONDecodeError, KeyError, IndexError, TypeError) as error:
-        raise FbError(f"{folder / 'metrics.jsonl'} is not the record of a search ({error!r})") from None
-    for path in sorted(folder.glob("arch*.json")):
-        architecture = load_architecture(str(path))
-        found += _front(architecture, path.stem)
-        found.append(_network(architecture, path.stem, reported.lut))
-    return found
+class SearchCharts(Charts):
+    """θ over time, and the networks found."""
+
+    place = 30
+
+    def charts_of(self, reported: Reported) -> list[Chart]:
+        """Return the charts of a run. Raises FbError where the folder is not that of a search."""
+        folder = reported.run
+        if folder is None:
+            return []
+        text = read_text(folder / "metrics.jsonl", "record of a search")
+        try:
+            lines = [json.loads(line) for line in text.splitlines()]
+            epochs = [line for line in lines if line.get("stage") == "search"]
+            found = [_theta(name, epochs) for name in epochs[-1]["objectives"]]
+        except (json.JSONDecodeError, KeyError, IndexError, TypeError) as error:
+            raise FbError(f"{folder / 'metrics.jsonl'} is not the record of a search ({error!r})") from None
+        for path in sorted(folder.glob("arch*.json")):
+            architecture = load_architecture(str(path))
+            found += _front(architecture, path.stem)
+            found.append(_network(architecture, path.stem, reported.lut))
+        return found
 
 
 def _theta(name: str, epochs: list[dict[str, Any]]) -> Chart:

@@ -4,21 +4,24 @@ from typing import Any
 
 from fblut.check import half_width_percent
 from fblut.table import Lut, Row
-from fbprof.charts import COLORS, OTHER, Chart, Reported, axis
+from fbprof.charts import COLORS, OTHER, Chart, Charts, Reported, axis
 from fbspace.network import count_spec
 from fbspace.space import Space
 
-PLACE = 10
 
+class TableCharts(Charts):
+    """By layer, by multiply-accumulates, and the intervals."""
 
-def charts_of(reported: Reported) -> list[Chart]:
-    """Return the charts of a table; by layer only where its space is known and chooses among blocks alone."""
-    lut, space = reported.lut, reported.space
-    found = [] if space is None or space.is_masked else [_by_layer(lut, space)]
-    found.append(_by_macs(lut))
-    if any(half_width_percent(row) is not None for row in lut.rows.values()):
-        found.append(_intervals(lut))
-    return found
+    place = 10
+
+    def charts_of(self, reported: Reported) -> list[Chart]:
+        """Return the charts of a table; by layer only where its space is known and chooses among blocks alone."""
+        lut, space = reported.lut, reported.space
+        found = [] if space is None or space.is_masked else [_by_layer(lut, space)]
+        found.append(_by_macs(lut))
+        if any(half_width_percent(row) is not None for row in lut.rows.values()):
+            found.append(_intervals(lut))
+        return found
 
 
 def _by_layer(lut: Lut, space: Space) -> Chart:

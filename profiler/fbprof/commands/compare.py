@@ -1,6 +1,5 @@
 """fbprof compare: what differs between latency tables."""
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from fblut.compare import Comparison
     from fblut.table import Lut
     from fbspace.opspec import OpSpec
-
-FORMATS = [*VIEWS.names(), "csv", "json"]
 
 
 def _percent(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
@@ -46,7 +43,7 @@ def _percent(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 @click.option(
     "--format",
     "format_name",
-    type=click.Choice(FORMATS),
+    type=click.Choice(VIEWS.names()),
     default="table",
     show_default=True,
     help="How it is written; csv has a line for every operator.",
@@ -130,20 +127,15 @@ def _networks(names: Sequence[str], lut: "Lut") -> "dict[str, list[OpSpec]]":
 
 
 def _written(first: str, results: "dict[str, Comparison]", format_name: str, most: int, every: bool) -> str:
-    from fblut.comparison_views import as_csv, as_dict, sections_of
-    from fblut.views import render
+    from fblut.comparison_views import as_dict, sections_of
 
-    if format_name == "json":
-        comparisons = [{"table": name} | as_dict(result) for name, result in results.items()]
-        return json.dumps({"baseline": first, "comparisons": comparisons}, indent=2)
-    if format_name == "csv":
-        return as_csv(results)
+    values = {"baseline": first, "comparisons": [{"table": name} | as_dict(result) for name, result in results.items()]}
     sections = []
     for name, result in results.items():
         shown = list(result.operators) if every else result.most_different(most)
         title = "every operator" if every else f"the {len(shown)} operators that differ most"
         sections += sections_of(result, (first, name), shown, title)
-    return render(format_name, f"comparison with {first}", sections)
+    return VIEWS.load(format_name).render(f"comparison with {first}", sections, values)
 
 
 def _check(first: str, results: "dict[str, Comparison]", limit: float) -> None:

@@ -48,7 +48,7 @@ def command(
       fbprof import speed_cpu.txt --space fbnet --unit us --device cpu -o cpu.csv
     """
     from fblut.writing import write_lut
-    from fbprof.borrowed.imported import import_table
+    from fbprof.borrowed.importing import import_table
     from fbspace.space import load_space
 
     metadata: dict[str, object] = {

@@ -30,7 +30,7 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
       fbsearch run --lut pixel-3
     """
     from fblut.reading import PUBLISHED, read_lut
-    from fblut.views import Section, render
+    from fblut.views import VIEWS, Section
 
     tables = {name: read_lut(Path(name)) for name in names or PUBLISHED.names()}
     if as_json:
@@ -42,7 +42,7 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
             Section(name, (), ("", "value"), tuple((key, str(value)) for key, value in _told(lut).items()))
             for name, lut in tables.items()
         ]
-        click.echo(render("table", "", sections).lstrip())
+        click.echo(VIEWS.load("table").render("", sections, {}).lstrip())
         return
     rows = tuple(
         (name, *(str(getattr(lut.metadata, c)) for c in COLUMNS), _counts(lut)["operators"], lut.metadata.verdict)
@@ -50,7 +50,8 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
     )
     columns = ("name", *COLUMNS, "operators", "verdict")
     text = ("use a name in place of a file: fbsearch run --lut NAME; fbprof luts NAME tells where it comes from",)
-    click.echo(render("table", "", [Section("published tables", text, columns, rows)]).lstrip())
+    section = Section("published tables", text, columns, rows)
+    click.echo(VIEWS.load("table").render("", [section], {}).lstrip())
 
 
 def _counts(lut: "Lut") -> dict[str, int]:

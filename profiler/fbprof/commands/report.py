@@ -1,9 +1,12 @@
 """fbprof report: a table, its measurement and a search, as one page to look at."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from fbbase.commandline import options_of_plugins
+from fbprof.charts import CHARTS
 from fbprof.commands import _complete as complete
 
 
@@ -14,9 +17,15 @@ from fbprof.commands import _complete as complete
 )
 @click.option("--run", "run_folder", type=click.Path(path_type=Path), help="Folder of a search, to be shown as well.")
 @click.option("--validation", type=click.Path(path_type=Path), help="Networks that fbprof validate wrote with -o.")
+@options_of_plugins(CHARTS)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The page.  [default: TABLE.html]")
 def command(
-    table: Path, others: tuple[Path, ...], run_folder: Path | None, validation: Path | None, output: Path | None
+    table: Path,
+    others: tuple[Path, ...],
+    run_folder: Path | None,
+    validation: Path | None,
+    output: Path | None,
+    **of_charts: Any,
 ) -> None:
     r"""Write a report of a latency table: one HTML file that needs no network.
 
@@ -46,7 +55,7 @@ def command(
     networks = () if validation is None else _networks(validation)
     journal = read_journal(journal_path(table))
     reported = Reported(table.stem, lut, space, journal, tables, comparisons, networks, run_folder)
-    charts = every_chart(reported)
+    charts = every_chart(reported, {name: value for name, value in of_charts.items() if value is not None})
     title = f"{lut.metadata.device}: latencies of {lut.metadata.space}"
     output = output or Path(f"{table.stem}.html")
     text = page(title, lut, charts, {Path(name).stem: result for name, result in comparisons.items()})

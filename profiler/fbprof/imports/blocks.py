@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from fblut.errors import LutError
-from fbprof.borrowed.imported import finite
-from fbprof.imports import Imported
+from fbprof.imports import Imported, Importer, finite
 from fbspace.opspec import OpSpec
 from fbspace.space import Space
 
@@ -20,22 +19,24 @@ _Shape = tuple[int, int, int, int]
 """Height, channels in and out, stride of a place in the network."""
 
 
-SUFFIXES = (".csv",)
-HAS_UNIT = True
+class Blocks(Importer):
+    """Blocks of a network, each relative to skip at its place."""
 
+    suffixes = (".csv",)
+    has_unit = True
 
-def read(text: str, name: str, space: Space, unit_us: float = 1.0) -> Imported:
-    """Read a file of blocks; a network's sum is the constant and its deltas. Raises LutError with the line."""
-    constant_us, delta_us = parse_blocks(text, name, space)
-    fixed = [*space.stem, *space.heads[space.head_channels]]
-    fixed += [spec for layer in space.layers for spec in layer.candidates.values() if spec.kind == "skip"]
-    return Imported(
-        delta_us,
-        RELATIVE,
-        constant_us,
-        dict.fromkeys(fixed, "part of every network's fixed cost"),
-        dict.fromkeys(delta_us, RELATIVE),
-    )
+    def read(self, text: str, name: str, space: Space, unit_us: float) -> Imported:
+        """Read a file of blocks; a network's sum is the constant and its deltas. Raises LutError with the line."""
+        constant_us, delta_us = parse_blocks(text, name, space)
+        fixed = [*space.stem, *space.heads[space.head_channels]]
+        fixed += [spec for layer in space.layers for spec in layer.candidates.values() if spec.kind == "skip"]
+        return Imported(
+            delta_us,
+            RELATIVE,
+            constant_us,
+            dict.fromkeys(fixed, "part of every network's fixed cost"),
+            dict.fromkeys(delta_us, RELATIVE),
+        )
 
 
 def parse_blocks(text: str, name: str, space: Space) -> tuple[float, dict[OpSpec, float]]:

@@ -4,24 +4,25 @@ import json
 from typing import Any
 
 from fblut.errors import LutError
-from fbprof.borrowed.imported import finite, look_up
-from fbprof.imports import Imported
+from fbprof.imports import Imported, Importer, finite, look_up
 from fbspace.space import Space
 
-SUFFIXES = (".json",)
-HAS_UNIT = False
 
+class Keys(Importer):
+    """Keys of operators, as `OpSpec.key` writes them."""
 
-def read(text: str, name: str, space: Space, unit_us: float) -> Imported:
-    """Read keys as `OpSpec.key` writes them; a value may also be an object with a `latency`. Raises LutError."""
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise LutError(f"{name}: line {error.lineno}, column {error.colno}: {error.msg}") from None
-    if not isinstance(content, dict):
-        raise LutError(f"{name}: expected an object of keys and latencies, found a {type(content).__name__}")
-    latencies = {key: _number(value, f"{name}: {key[:80]}") * unit_us for key, value in content.items()}
-    return Imported(look_up(latencies, lambda spec: [spec.key()], space, name), "by key")
+    suffixes = (".json",)
+
+    def read(self, text: str, name: str, space: Space, unit_us: float) -> Imported:
+        """Read keys as `OpSpec.key` writes them; a value may also be an object with a `latency`. Raises LutError."""
+        try:
+            content = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise LutError(f"{name}: line {error.lineno}, column {error.colno}: {error.msg}") from None
+        if not isinstance(content, dict):
+            raise LutError(f"{name}: expected an object of keys and latencies, found a {type(content).__name__}")
+        latencies = {key: _number(value, f"{name}: {key[:80]}") * unit_us for key, value in content.items()}
+        return Imported(look_up(latencies, lambda spec: [spec.key()], space, name), "by key")
 
 
 def _number(value: Any, where: str) -> float:

@@ -3,52 +3,55 @@
 import statistics
 
 from fblut.errors import LutError
-from fbprof.borrowed.imported import finite
-from fbprof.imports import Imported
+from fbprof.imports import Imported, Importer, finite
 from fbspace.opspec import OpSpec
 from fbspace.space import Space
 
-SUFFIXES = (".txt",)
-HAS_UNIT = False
 
+class Layers(Importer):
+    """Layers by candidates."""
 
-def read(text: str, name: str, space: Space, unit_us: float) -> Imported:
-    """Read layers by candidates; an operator that stands in several layers has the median of them.
+    suffixes = (".txt",)
 
-    Stem and head are not told, and are left out of every sum. Raises LutError with the line.
-    """
-    lines = [(number, line.split()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
-    if not lines:
-        raise LutError(f"{name}: it is empty")
-    candidates = [_candidate(word) for word in lines[0][1]]
-    if len(lines) - 1 != len(space.layers):
-        raise LutError(
-            f"{name}: {len(lines) - 1} lines of latencies, but space {space.name} has {len(space.layers)} layers; "
-            "name the space it is of with --space"
+    def read(self, text: str, name: str, space: Space, unit_us: float) -> Imported:
+        """Read layers by candidates; an operator that stands in several layers has the median of them.
+
+        Stem and head are not told, and are left out of every sum. Raises LutError with the line.
+        """
+        lines = [(number, line.split()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+        if not lines:
+            raise LutError(f"{name}: it is empty")
+        candidates = [_candidate(word) for word in lines[0][1]]
+        if len(lines) - 1 != len(space.layers):
+            raise LutError(
+                f"{name}: {len(lines) - 1} lines of latencies, but space {space.name} has {len(space.layers)} layers; "
+                "name the space it is of with --space"
+            )
+        found: dict[OpSpec, list[float]] = {}
+        for layer, (number, words) in zip(space.layers, lines[1:], strict=True):
+            where = f"{name}: line {number}"
+            if len(words) != len(candidates):
+                raise LutError(f"{where}: {len(words)} latencies for {len(candidates)} candidates; complete the line")
+            for candidate, word in zip(candidates, words, strict=True):
+                spec = layer.candidates.get(candidate)
+                if spec is None:
+                    raise LutError(
+                        f"{where}: layer {layer.index} of space {space.name} has no candidate {candidate!r}; "
+                        f"it has {', '.join(layer.candidates)}"
+                    )
+                latency_us = _number(word, where) * unit_us
+                if not spec.is_identity:
+                    found.setdefault(spec, []).append(latency_us)
+        rest = dict.fromkeys(
+            [*space.stem, *(s for head in space.heads.values() for s in head)], "not in the imported file"
         )
-    found: dict[OpSpec, list[float]] = {}
-    for layer, (number, words) in zip(space.layers, lines[1:], strict=True):
-        where = f"{name}: line {number}"
-        if len(words) != len(candidates):
-            raise LutError(f"{where}: {len(words)} latencies for {len(candidates)} candidates; complete the line")
-        for candidate, word in zip(candidates, words, strict=True):
-            spec = layer.candidates.get(candidate)
-            if spec is None:
-                raise LutError(
-                    f"{where}: layer {layer.index} of space {space.name} has no candidate {candidate!r}; "
-                    f"it has {', '.join(layer.candidates)}"
-                )
-            latency_us = _number(word, where) * unit_us
-            if not spec.is_identity:
-                found.setdefault(spec, []).append(latency_us)
-    rest = dict.fromkeys([*space.stem, *(s for head in space.heads.values() for s in head)], "not in the imported file")
-    return Imported(
-        {spec: statistics.median(values) for spec, values in found.items()},
-        "by layer",
-        fixed=rest,
-        notes={spec: f"median of {len(values)} layers" for spec, values in found.items() if len(values) > 1},
-        warnings=("stem and head are not in the imported file: every prediction leaves them out",),
-    )
+        return Imported(
+            {spec: statistics.median(values) for spec, values in found.items()},
+            "by layer",
+            fixed=dict.fromkeys(rest, "not in the imported file"),
+            notes={spec: f"median of {len(values)} layers" for spec, values in found.items() if len(values) > 1},
+            warnings=("stem and head are not in the imported file: every prediction leaves them out",),
+        )
 
 
 def _candidate(word: str) -> str:

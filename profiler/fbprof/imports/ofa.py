@@ -5,33 +5,34 @@ from typing import Any
 
 from fbbase.errors import FbError
 from fblut.errors import LutError
-from fbprof.borrowed.imported import look_up
-from fbprof.imports import Imported
+from fbprof.imports import Imported, Importer, look_up
 from fbspace.opspec import OpSpec
 from fbspace.space import Space
 
-SUFFIXES = (".yaml", ".yml")
-HAS_UNIT = False
 
+class OnceForAll(Importer):
+    """Operators by their shapes."""
 
-def read(text: str, name: str, space: Space, unit_us: float) -> Imported:
-    """Read keys such as `expanded_conv-input:112x112x16-output:56x56x24-expand:6-kernel:3-stride:2-idskip:0`.
+    suffixes = (".yaml", ".yml")
 
-    Raises LutError, and FbError where PyYAML is not installed.
-    """
-    try:
-        import yaml
-    except ModuleNotFoundError:
-        raise FbError("to read YAML needs PyYAML: pip install 'fbnet-lab[yaml]'") from None
+    def read(self, text: str, name: str, space: Space, unit_us: float) -> Imported:
+        """Read keys such as `expanded_conv-input:112x112x16-output:56x56x24-expand:6-kernel:3-stride:2-idskip:0`.
 
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise LutError(f"{name}: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise LutError(f"{name}: expected keys and latencies, found a {type(content).__name__}")
-    latencies = {str(key): _mean(value, f"{name}: {str(key)[:100]}") * unit_us for key, value in content.items()}
-    return Imported(look_up(latencies, keys_of, space, name), "by shapes")
+        Raises LutError, and FbError where PyYAML is not installed.
+        """
+        try:
+            import yaml
+        except ModuleNotFoundError:
+            raise FbError("to read YAML needs PyYAML: pip install 'fbnet-lab[yaml]'") from None
+
+        try:
+            content = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise LutError(f"{name}: {' '.join(str(error).split())}") from None
+        if not isinstance(content, dict):
+            raise LutError(f"{name}: expected keys and latencies, found a {type(content).__name__}")
+        latencies = {str(key): _mean(value, f"{name}: {str(key)[:100]}") * unit_us for key, value in content.items()}
+        return Imported(look_up(latencies, keys_of, space, name), "by shapes")
 
 
 def keys_of(spec: OpSpec) -> list[str]:
