@@ -38,6 +38,7 @@ SHORTER = {
 }
 ADDED = {
     r"fbprof import board\.lat ": "a format that the page adds; tests/fbprof/test_extend_docs.py",
+    r"fbprof report .*--slowest": "a chart that the page adds; tests/fbprof/test_extend_docs.py",
     r"fbprof compare .*--format latex": "a view that the page adds; tests/fbprof/test_extend_docs.py",
 }
 ELSEWHERE = ADDED | {

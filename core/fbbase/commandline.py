@@ -10,7 +10,7 @@ import click
 
 from fbbase.errors import FbError
 from fbbase.options import Option
-from fbbase.plugins import PluginFolder, Plugins
+from fbbase.plugins import PluginFolder
 from fbbase.settings import apply_settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -55,7 +55,7 @@ def option_of(declared: Option, *flags: str, **changes: Any) -> Callable[[Comman
     return click.option(*(flags or (declared.flag,)), declared.name, **told | changes)
 
 
-def options_of_plugins(plugins: Plugins[Any]) -> Callable[[Command], Command]:
+def options_of_plugins(plugins: PluginFolder) -> Callable[[Command], Command]:
     """Return the click options that plug-ins of a kind declare in their files; None where one is not given."""
 
     def add(command: Command) -> Command:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from fbbase.options import options_of
 from fbbase.plugins import Plugins
 
 if TYPE_CHECKING:
@@ -68,10 +67,7 @@ CHARTS = Plugins("kind of charts", "fbprof.charts", base=Charts)
 
 def every_chart(reported: Reported, options: Mapping[str, Any]) -> list[Chart]:
     """Return the charts of all files, each with its own of the options, in their order."""
-    every = []
-    for name in CHARTS.names():
-        own = {each.name: options[each.name] for each in options_of(CHARTS.find(name)) if each.name in options}
-        every.append(CHARTS.load(name, **own))
+    every = [CHARTS.load(name, **CHARTS.own_of(name, options)) for name in CHARTS.names()]
     return [chart for charts in sorted(every, key=lambda each: each.place) for chart in charts.charts_of(reported)]
 
 
