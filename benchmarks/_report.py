@@ -1,12 +1,17 @@
-"""What every benchmark prints: one JSON object on stdout with the machine, and each figure beside its goal."""
+"""What every benchmark prints: one JSON object on stdout with date, commit, machine, and each figure beside its goal.
+
+Kept in docs/results/data/ it becomes part of docs/results/ (docs/write_results.py).
+"""
 
 import json
 import os
 import platform
 import resource
+import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,7 +36,8 @@ class Figure:
 
 def report(benchmark: str, figures: Iterable[Figure], **details: Any) -> None:
     """Print the result; `details` are further entries, such as the settings of the run."""
-    result = {"benchmark": benchmark, "machine": machine(), **details, "figures": {}}
+    today = datetime.now(UTC).date().isoformat()
+    result = {"benchmark": benchmark, "date": today, "commit": commit(), "machine": machine(), **details, "figures": {}}
     for figure in figures:
         entry = asdict(figure) | {"value": round(figure.value, 4), "met": figure.met}
         result["figures"][entry.pop("name")] = entry
@@ -44,6 +50,16 @@ def has_images(benchmark: str, data: Path, **details: Any) -> bool:
         print(f"skipped: there is no {data}; give CIFAR-10 as an .npz file with --data", file=sys.stderr)
         report(benchmark, [], **details, missing="CIFAR-10")
     return data.exists()
+
+
+def commit() -> str | None:
+    """Return the commit that runs, with -dirty after it where files differ; None outside of a clone."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=7", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
 
 
 def machine() -> dict[str, Any]:

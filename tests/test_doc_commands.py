@@ -40,6 +40,7 @@ ADDED = {
     r"fbprof import board\.lat ": "a format that the page adds; tests/fbprof/test_extend_docs.py",
     r"fbprof report .*--slowest": "a chart that the page adds; tests/fbprof/test_extend_docs.py",
     r"fbprof compare .*--format latex": "a view that the page adds; tests/fbprof/test_extend_docs.py",
+    r"fbprof slowest ": "a command that the page adds; tests/test_extend_command.py",
 }
 ELSEWHERE = ADDED | {
     r"fbprof (measure|doctor|verify) .*--device (galaxy-s8|phone|pixel-3|adb:\S+|ssh:\S+)( |$)": "a phone or a board",

@@ -1,6 +1,8 @@
 """The documentation keeps up: dependencies are explained, links lead somewhere, no page names what is not there."""
 
+import json
 import re
+import runpy
 import tomllib
 from pathlib import Path
 
@@ -39,9 +41,12 @@ def test_links_within_the_project_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_files_of_the_project_that_a_page_names_are_there(page: Path) -> None:
-    folders = "benchmarks|tests|search|profiler|device_agents|luts|docs"
-    named = re.findall(rf"(?<![\w/.-])((?:{folders})/[\w/.-]+\.[a-z]+)\b", page.read_text(encoding="utf-8"))
+    folders = "benchmarks|tests|core|search|profiler|device_agents|luts|docs"
+    text = page.read_text(encoding="utf-8")
+    named = re.findall(rf"(?<![\w/.-])((?:{folders})/[\w/.-]+\.[a-z]+)\b", text)
     assert [name for name in named if "NAME" not in name and not (ROOT / name).exists()] == []
+    in_packages = re.findall(r"`(fb[a-z]+/[\w/-]+(?:\.[a-z]+|/))`", text)
+    assert [name for name in in_packages if "NAME" not in name and not any(ROOT.glob(f"*/{name}"))] == []
 
 
 def test_every_fault_names_tests_that_exist() -> None:
@@ -53,3 +58,28 @@ def test_every_fault_names_tests_that_exist() -> None:
     rows = [line for line in page.splitlines() if line.startswith("| ") and not line.startswith("| fault")]
     assert len(rows) >= 15
     assert [row for row in rows if "`test_" not in row] == []
+
+
+def test_the_results_are_those_of_the_records() -> None:
+    pages = runpy.run_path(str(ROOT / "docs" / "write_results.py"))["pages"]()
+    folder = ROOT / "docs" / "results"
+    assert sorted(pages) == sorted(path.name for path in folder.glob("*.md"))
+    for name, text in pages.items():
+        assert (folder / name).read_text(encoding="utf-8") == text, f"{name}: run python docs/write_results.py"
+    for path in (folder / "data").glob("*.json"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d", record["date"]), path.name
+        assert re.match(r"[0-9a-f]{7}", record["commit"]), path.name
+        assert "machine" in record, path.name
+        shown = [name for name, text in pages.items() if f"{record['date']}; commit {record['commit']};" in text]
+        assert shown, f"{path.name} is on no page: name its benchmark in SUBJECTS of docs/write_results.py"
+
+
+def test_figures_of_the_readme_are_results() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.search(r"How far a table can be trusted.*?\n((?:\|.*\n)+)", readme, re.S)
+    assert rows is not None
+    results = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "results").glob("*.md"))
+    figures = re.findall(r"\d+\.\d+ %|\d+ %|0\.9\d+", rows[1])
+    assert len(figures) >= 8
+    assert [figure for figure in figures if figure not in results] == []

@@ -1,8 +1,8 @@
 """Convolutions on a CPU that the library is slow or wrong at, computed another way: the same in value and gradient.
 
 oneDNN computes the weight gradient of a depthwise convolution by a plain loop where the kernel is larger than the map,
-as it is in the last stages on small images: 72 ms beside 0.3 ms for the convolution itself (1,104 channels, 5x5 on
-1x1, batch 128, one core), more than all else in a step of w. It is summed up tap by tap.
+as it is in the last stages on small images. That takes hundreds of times as long as the convolution itself
+(benchmarks/small_maps.py), more than all else in a step of w. It is summed up tap by tap.
 
 The gradients of a 1x1 convolution with a stride write beyond their memory where fewer than 8 channels come in, channels
 last (torch 2.13 with AVX-512: the heap is corrupted). The pixels that the stride leaves out are left out before.
