@@ -51,7 +51,7 @@ benchmark replaces its file or stands beside it (`NAME-WHAT.json`):
     python docs/write_results.py
 
 Every benchmark prints one JSON object with each figure beside its goal, and knows `--quick`. Those that need CIFAR-10
-(an `.npz` file, `--data`) or an NVIDIA GPU say so under `missing` where there is none, have no figures, and exit with 0.
+(an `.npz` file, `--data`) or an NVIDIA GPU say so under `missing` where there is none, and exit with 0.
 
 *Quoted* means that the program's own output was not kept: the figures are those that a page of this documentation held
 at that commit, with the machine as far as the page named it.
