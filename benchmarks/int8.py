@@ -81,7 +81,7 @@ def kind_of(spec: OpSpec) -> str:
 def operators(quick: bool) -> list[OpSpec]:
     """Return the distinct operators of the networks, and of the space those with groups."""
     networks = [load_architecture(name) for name in OPERATORS_OF]
-    every = dict.fromkeys(spec for network in networks for spec in network.specs() if not spec.is_identity)
+    every = dict.fromkeys(spec for network in networks for spec in network.specs())
     chosen = list(every)
     return chosen[::6] if quick else chosen
 

@@ -71,9 +71,7 @@ def judged(bench: Bench, count: int) -> dict[str, Any]:
 
 def figures_of(networks: list[dict[str, Any]], tables: dict[str, Lut], bench: Bench, quick: bool) -> list[Figure]:
     """Return the figures, of which the latencies are measured here and now."""
-    specs: list[tuple[OpSpec, ...]] = [
-        tuple(spec for spec in bench.space.specs(each["choices"]) if not spec.is_identity) for each in networks
-    ]
+    specs: list[tuple[OpSpec, ...]] = [tuple(bench.space.specs(each["choices"])) for each in networks]
     latency = {name: [lut.predict_us(each) for each in specs] for name, lut in tables.items()}
     accuracy = [each["accuracy_percent"] for each in networks]
     pairs = {}

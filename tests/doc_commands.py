@@ -21,6 +21,7 @@ from fblut.writing import write_lut
 from fbprof.imports.blocks import COLUMNS, CONSTANT
 from fbprof.plan.grid import grid_operators
 from fbspace.architecture import load_space_of
+from fbspace.blocks import is_identity
 from fbspace.draw import draw_networks
 from fbspace.network import count_spec
 from fbspace.space import Space, load_space
@@ -96,7 +97,7 @@ def plausible_table(space: Space, name: str, device: str, middle_ms: float = 20.
     mean = sum(macs.values()) / len(macs)
     cost = {key: 0.3 + value / mean for key, value in macs.items()}
     layers = [
-        [cost.get(spec.key(), 0.0) for spec in layer.candidates.values() if not spec.is_identity] + [0.0]
+        [cost.get(spec.key(), 0.0) for spec in layer.candidates.values() if not is_identity(spec)] + [0.0]
         for layer in space.layers
     ]
     middle = sum(max(layer) for layer in layers) / 2 + sum(cost.get(spec.key(), 0.0) for spec in space.stem)

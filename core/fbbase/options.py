@@ -36,29 +36,32 @@ class Option:
         """The option as a person types it, `--latency-weight`."""
         return f"--{self.name.replace('_', '-')}"
 
-    def check(self, value: Any) -> None:
-        """Raise FbError for a value of another type or out of bounds."""
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        fits = number if self.type in (int, float) else isinstance(value, self.type)
-        if not fits:
-            self._refuse(f"of type {self.type.__name__}", value)
-        if self.type is int and not isinstance(value, int):
-            self._refuse("a whole number", value)
-        if number and not math.isfinite(value):
-            self._refuse("a finite number", value)
-        if self.above is not None and not value > self.above:
-            self._refuse("a positive number" if self.above == 0 else f"above {self.above:g}", value)
-        if self.least is not None and self.most is not None and not self.least <= value <= self.most:
-            self._refuse(f"between {self.least:g} and {self.most:g}", value)
-        if self.least is not None and value < self.least:
-            self._refuse(f"at least {self.least:g}", value)
-        if self.most is not None and value > self.most:
-            self._refuse(f"at most {self.most:g}", value)
-        if self.choices is not None and value not in self.choices:
-            self._refuse(f"one of {', '.join(self.choices)}", value)
+    def check(self, value: Any, called: str | None = None) -> None:
+        """Raise FbError for a value of another type or out of bounds; it is `called` so, if not by its flag."""
+        wanted = self._wanted(value)
+        if wanted:
+            raise FbError(f"{called or self.flag} must be {wanted}, not {value}")
 
-    def _refuse(self, what: str, value: Any) -> None:
-        raise FbError(f"{self.flag} must be {what}, not {value}")
+    def _wanted(self, value: Any) -> str | None:
+        """Return what a value had to be and is not."""
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (number if self.type in (int, float) else isinstance(value, self.type)):
+            return f"of type {self.type.__name__}"
+        if self.type is int and not isinstance(value, int):
+            return "a whole number"
+        if number and not math.isfinite(value):
+            return "a finite number"
+        if self.above is not None and not value > self.above:
+            return "a positive number" if self.above == 0 else f"above {self.above:g}"
+        if self.least is not None and self.most is not None and not self.least <= value <= self.most:
+            return f"between {self.least:g} and {self.most:g}"
+        if self.least is not None and value < self.least:
+            return f"at least {self.least:g}"
+        if self.most is not None and value > self.most:
+            return f"at most {self.most:g}"
+        if self.choices is not None and value not in self.choices:
+            return f"one of {', '.join(self.choices)}"
+        return None
 
 
 def option(
@@ -83,10 +86,16 @@ def options_of(cls: type[Any]) -> list[Option]:
     if not dataclasses.is_dataclass(cls):
         return []
     return [
-        Option(each.name, type(each.default), each.default, **each.metadata)
+        Option(each.name, _type_of(each.type), each.default, **each.metadata)
         for each in dataclasses.fields(cls)
         if "help" in each.metadata
     ]
+
+
+def _type_of(annotation: Any) -> type[Any]:
+    """Return the type of an option from its annotation, which is a text under `from __future__ import annotations`."""
+    found: type[Any] = TYPES.get(annotation, annotation)
+    return found
 
 
 def declared_options(source: Path) -> list[Option]:

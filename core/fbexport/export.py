@@ -10,7 +10,7 @@ from fbexport.errors import ExportError
 from fbexport.formats import load_format
 from fbexport.quantization.calibration import Ranges
 from fbspace.architecture import Architecture
-from fbspace.blocks import build_block
+from fbspace.blocks import build_block, is_identity
 from fbspace.opspec import OpSpec
 from fbspace.weights import load_network, randomize
 
@@ -20,7 +20,7 @@ def export_spec(spec: OpSpec, format_name: str, precision: str = "float32", seed
 
     Raises ExportError where the format cannot express it, UnknownNameError for a format or block there is not.
     """
-    if spec.is_identity:
+    if is_identity(spec):
         raise ExportError(f"{spec.key()} is an identity: it costs nothing and has no model file")
     try:
         return load_format(format_name).write(_random_block(spec, seed), spec.input_shape, precision)
@@ -33,7 +33,7 @@ def export_chain(specs: Sequence[OpSpec], format_name: str, precision: str = "fl
 
     Raises ExportError where the format cannot express it, UnknownNameError for a format or block there is not.
     """
-    chain = nn.Sequential(*(_random_block(spec, seed) for spec in specs if not spec.is_identity)).eval()
+    chain = nn.Sequential(*(_random_block(spec, seed) for spec in specs)).eval()
     try:
         return load_format(format_name).write(chain, specs[0].input_shape, precision)
     except ExportError as error:

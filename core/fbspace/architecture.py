@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 import pydantic
 
+from fbbase.errors import UnknownNameError
 from fbbase.files import read_text, write_text
 from fbbase.plugins import PluginFolder
 from fbspace.errors import ArchitectureError, SpaceError, SpecError
@@ -66,8 +67,12 @@ class Architecture(pydantic.BaseModel):
         return self.network.space(self.name) if self.network is not None else load_space(self.space)
 
     def specs(self, space: Space | None = None) -> list[OpSpec]:
-        """Return the network's operators, stem to classifier. Raises ArchitectureError where it does not fit."""
+        """Return the operators that run, in order. Raises ArchitectureError where it does not fit."""
         return (space or self.load_space()).specs(self.choices, self.head_channels)
+
+    def all_specs(self, space: Space | None = None) -> list[OpSpec]:
+        """Return the operators from stem to classifier, one for every layer: identities too."""
+        return (space or self.load_space()).all_specs(self.choices, self.head_channels)
 
     def save(self, path: Path) -> None:
         """Write the file in one step."""
@@ -86,7 +91,7 @@ def choose(space_name: str, choices: Sequence[str], name: str, **fields: Any) ->
     space = load_space(space_name)
     if not space.is_masked:
         return Architecture(name=name, space=space_name, choices=tuple(choices), **fields)
-    specs = space.specs(choices)
+    specs = space.all_specs(choices)
     return Architecture(name=name, network=scale(space, specs, size=specs[0].height), **fields)
 
 
@@ -106,7 +111,7 @@ def load_architecture(name: str) -> Architecture:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "file"
         raise ArchitectureError(f"{path}: {where}: {first['msg']}") from None
-    except (ArchitectureError, SpaceError, SpecError) as error:
+    except (ArchitectureError, SpaceError, SpecError, UnknownNameError) as error:
         raise ArchitectureError(f"{path}: {error}") from None
     return architecture
 

@@ -1,7 +1,8 @@
-"""The few layers that blocks are made of."""
+"""The layers that blocks are made of."""
 
 from torch import Tensor, nn
 
+from fbspace.opspec import OpSpec
 from fbspace.widths import squeezed_channels
 
 ACTIVATION_LAYERS: dict[str, type[nn.Module]] = {
@@ -67,3 +68,56 @@ class SqueezeExcite(nn.Module):
         """Gate N, C, H, W by what was squeezed."""
         gated: Tensor = x * self.gate(self.expand(squeezed))
         return gated
+
+
+class InvertedResidual(nn.Module):
+    """1x1 conv (expand) → shuffle if grouped → KxK depthwise → squeeze-excite → 1x1 conv (project), plus the input.
+
+    `middle` is the width between the 1x1 convolutions, of which the last has no activation. The input is added if
+    shapes allow. The first 1x1 is left away unless it `expands`.
+    """
+
+    def __init__(self, spec: OpSpec, middle: int, expands: bool = True) -> None:
+        super().__init__()
+        act = spec.activation
+        self.expand: nn.Module = nn.Identity()
+        if expands:
+            self.expand = conv_bn(spec.in_channels, middle, 1, groups=spec.groups, activation=act)
+        self.shuffle = ChannelShuffle(spec.groups) if spec.groups > 1 else nn.Identity()
+        self.depthwise = conv_bn(middle, middle, spec.kernel, spec.stride, groups=middle, activation=act)
+        self.squeeze_excite = SqueezeExcite(middle) if spec.squeeze_excite else nn.Identity()
+        self.project = conv_bn(middle, spec.out_channels, 1, groups=spec.groups)
+        self.residual = spec.stride == 1 and spec.in_channels == spec.out_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map N, C_in, H, W to N, C_out, H/stride, W/stride."""
+        y: Tensor = self.shuffle(self.expand(x))
+        y = self.project(self.squeeze_excite(self.depthwise(y)))
+        return x + y if self.residual else y
+
+
+class PooledConv(nn.Module):
+    """Global average pool → 1x1 convolution with bias → activation: N, C_in, H, W → N, C_out, 1, 1."""
+
+    def __init__(self, in_channels: int, out_channels: int, activation: str) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 1)
+        self.activation = ACTIVATION_LAYERS[activation]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Average over the pixels, then apply convolution and activation."""
+        y: Tensor = self.activation(self.conv(x.mean((2, 3), keepdim=True)))
+        return y
+
+
+class PooledLinear(nn.Module):
+    """Global average pool → fully connected: N, C, H, W → N, classes."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.fc = nn.Linear(channels, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Average over the pixels, then apply the fully connected layer."""
+        logits: Tensor = self.fc(x.mean((2, 3)))
+        return logits

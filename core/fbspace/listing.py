@@ -5,6 +5,7 @@ from typing import Annotated
 
 import pydantic
 
+from fbspace.blocks import block_class
 from fbspace.errors import SpaceError
 from fbspace.operators import Cursor, Input, Operator, PlacedOperator, Strict
 from fbspace.opspec import OpSpec
@@ -76,10 +77,11 @@ def scale(space: Space, specs: Sequence[OpSpec], width: float = 1.0, size: int |
 
 
 def _name(operator: Operator) -> str:
-    if operator.kind == "skip":
-        return "skip"
+    if block_class(operator.kind).leaves_out:
+        return operator.kind
     parts = [f"k{operator.kernel}", f"e{operator.expansion:g}"]
     parts += [f"g{operator.groups}"] if operator.groups > 1 else []
     parts += ["se"] if operator.squeeze_excite else []
     parts += [operator.activation] if operator.activation != "relu" else []
+    parts += [f"{name}{value}" for name, value in sorted(operator.parameters.items())]
     return "_".join(parts)

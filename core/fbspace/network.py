@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fbspace.architecture import Architecture
-from fbspace.blocks import BLOCKS, build_block
+from fbspace.blocks import block_of, build_block
 from fbspace.opspec import OpSpec
 from fbspace.space import Space
 
@@ -19,7 +19,7 @@ def build_network(architecture: Architecture, space: Space | None = None, classe
     Its children are `stem_1`, `layer_01` … `layer_22`, `head_1`, `head_2`.
     """
     space = space or architecture.load_space()
-    specs = architecture.specs(space)
+    specs = architecture.all_specs(space)
     if classes is not None:
         specs[-1] = replace(specs[-1], out_channels=classes)
     names = [f"stem_{i}" for i in range(1, len(space.stem) + 1)]
@@ -67,8 +67,8 @@ def count_architecture(architecture: Architecture) -> Complexity:
 @functools.lru_cache(maxsize=4096)
 def count_spec(spec: OpSpec) -> Complexity:
     """Count one operator, once: its block is run, which no thread may do while another one traces, or has a formula."""
-    count_it = getattr(BLOCKS.module(spec.kind), "count", None)
-    if count_it is not None:
-        return Complexity(*count_it(spec))
+    counts = block_of(spec).count(spec)
+    if counts is not None:
+        return Complexity(*counts)
     with torch.device("meta"):
         return count(build_block(spec), spec.input_shape)

@@ -1,11 +1,14 @@
 """Operators as files tell them, without the shapes that reach them, and the cursor that gives them these."""
 
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import pydantic
+from pydantic_core import PydanticCustomError
 
-from fbspace.opspec import OpSpec
+from fbspace.blocks import BLOCKS, block_of, own_parameters
+from fbspace.errors import SpecError
+from fbspace.opspec import OpSpec, Value
 
 Count = Annotated[int, pydantic.Field(ge=1)]
 
@@ -24,7 +27,9 @@ class Input(Strict):
 
 
 class Operator(Strict):
-    """An operator apart from its width and stride, e.g. a candidate."""
+    """An operator apart from its width and stride, e.g. a candidate; the block's own parameters stand beside these."""
+
+    model_config = pydantic.ConfigDict(extra="allow")
 
     kind: str
     kernel: Count = 1
@@ -32,6 +37,21 @@ class Operator(Strict):
     groups: Count = 1
     activation: str = "relu"
     squeeze_excite: bool = False
+
+    @property
+    def parameters(self) -> dict[str, Value]:
+        """The block's own parameters, without those at their default."""
+        return self.model_extra or {}
+
+    @pydantic.model_validator(mode="after")
+    def _check_parameters(self) -> Self:
+        if self.parameters and self.kind in BLOCKS:
+            try:
+                own = dict(own_parameters(self.kind, self.parameters))
+            except SpecError as error:
+                raise PydanticCustomError("parameter", "{reason}", {"reason": str(error)}) from None
+            object.__setattr__(self, "__pydantic_extra__", own)
+        return self
 
 
 class PlacedOperator(Operator):
@@ -43,8 +63,8 @@ class PlacedOperator(Operator):
     @classmethod
     def of(cls, spec: OpSpec) -> "PlacedOperator":
         """Return an operator as a file tells it."""
-        fields = {name: getattr(spec, name) for name in cls.model_fields if name != "channels"}
-        return cls(channels=spec.out_channels, **fields)
+        fields: dict[str, Any] = {name: getattr(spec, name) for name in cls.model_fields if name != "channels"}
+        return cls(channels=spec.out_channels, **fields | dict(spec.parameters))
 
 
 class Cursor:
@@ -55,9 +75,9 @@ class Cursor:
 
     def spec(self, operator: Operator, channels: int, stride: int) -> OpSpec:
         """Return an operator here. Raises SpecError where it cannot be."""
-        fields: dict[str, Any] = operator.model_dump(exclude={"channels", "stride"})
         return OpSpec(
-            **fields,
+            **{name: getattr(operator, name) for name in Operator.model_fields},
+            parameters=tuple(sorted(operator.parameters.items())),
             in_channels=self.channels,
             out_channels=channels,
             height=self.height,
@@ -87,7 +107,7 @@ class Cursor:
 
     def advance(self, spec: OpSpec) -> OpSpec:
         """Go behind an operator, and return it."""
-        self.channels, (self.height, self.width) = spec.out_channels, spec.output_size
+        self.channels, (self.height, self.width) = spec.out_channels, block_of(spec).output_size(spec)
         return spec
 
     def place(self, operator: PlacedOperator) -> OpSpec:

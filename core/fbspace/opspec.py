@@ -1,27 +1,30 @@
 """OpSpec: one operator at one shape, and its canonical key, the primary key of every latency table."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from fbspace.errors import SpecError
 
 ACTIVATIONS = ("none", "relu", "relu6", "hswish")
 """Activation functions a block may use."""
 
-POOLING = ("pool", "classifier")
-"""Kinds of blocks that average over all pixels."""
+Value = bool | int | float | str
+"""What a block's own parameter may be."""
 
 _KEY = re.compile(
     r"(?P<kind>[a-z][a-z0-9]*)_in(?P<cin>\d+)x(?P<h>\d+)x(?P<w>\d+)_out(?P<cout>\d+)"
     r"_k(?P<k>\d+)_s(?P<s>\d+)_e(?P<e>\d+(?:\.\d+)?)_g(?P<g>\d+)_(?P<act>[a-z]+\d?)(?P<se>_se)?"
+    r"(?P<own>(_[a-z][a-z0-9_]*=[A-Za-z0-9.+-]+)*)"
 )
+_PARAMETER = re.compile(r"_([a-z][a-z0-9_]*)=([A-Za-z0-9.+-]+)")
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True, order=True, repr=False)
 class OpSpec:
     """An operator: a block kind with everything its latency depends on.
 
-    `height` and `width` are those of the input, in pixels. Two layers with equal specs are the same operator and
+    `height` and `width` are those of the input, in pixels. `parameters` are those of the block's own that are not at
+    their default, by name (`fbspace.blocks.own_parameters`). Two layers with equal specs are the same operator and
     are measured once. Raises SpecError when the numbers cannot describe an operator.
     """
 
@@ -36,6 +39,7 @@ class OpSpec:
     groups: int = 1
     activation: str = "relu"
     squeeze_excite: bool = False
+    parameters: tuple[tuple[str, Value], ...] = ()
 
     def __post_init__(self) -> None:
         counts = {
@@ -60,6 +64,21 @@ class OpSpec:
             )
         if self.activation not in ACTIVATIONS:
             raise SpecError(f"activation must be one of {', '.join(ACTIVATIONS)}, not {self.activation!r}")
+        if self.parameters and repr(_parsed(self.own)) != repr(self.parameters):
+            raise SpecError(
+                f"parameters {self.parameters} cannot stand in a key: they are sorted by name, and a word has letters, "
+                "digits, dots and dashes and is no number"
+            )
+
+    def __repr__(self) -> str:
+        """Show the fields; runs are identified by a hash of this, which parameters change only where there are some."""
+        shown = [each.name for each in fields(self) if each.name != "parameters" or self.parameters]
+        return f"OpSpec({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
+
+    @property
+    def own(self) -> str:
+        """The parameters as the key ends with them, e.g. `_dilation=2`; those at their default are not in it."""
+        return "".join(f"_{name}={_text(value)}" for name, value in self.parameters)
 
     def key(self) -> str:
         """Return the canonical key, e.g. `ir_in24x56x56_out32_k5_s2_e6_g1_relu`; `from_key` parses it back."""
@@ -67,6 +86,7 @@ class OpSpec:
             f"{self.kind}_in{self.in_channels}x{self.height}x{self.width}_out{self.out_channels}"
             f"_k{self.kernel}_s{self.stride}_e{_decimal(self.expansion)}_g{self.groups}_{self.activation}"
             + ("_se" if self.squeeze_excite else "")
+            + self.own
         )
 
     @classmethod
@@ -87,25 +107,11 @@ class OpSpec:
             groups=int(m["g"]),
             activation=m["act"],
             squeeze_excite=m["se"] is not None,
+            parameters=_parsed(m["own"]) if m["own"] else (),
         )
         if spec.key() != key:
             raise SpecError(f"not a canonical operator key: {key!r} (canonical: {spec.key()!r})")
         return spec
-
-    @property
-    def is_identity(self) -> bool:
-        """Whether the operator vanishes from the network: a skip that changes no shape.
-
-        It is never exported nor measured, and costs nothing by construction.
-        """
-        return self.kind == "skip" and self.stride == 1 and self.in_channels == self.out_channels
-
-    @property
-    def output_size(self) -> tuple[int, int]:
-        """Height and width of the output: pooling ends in 1x1, everything else divides by the stride, rounded up."""
-        if self.kind in POOLING:
-            return 1, 1
-        return -(-self.height // self.stride), -(-self.width // self.stride)
 
     @property
     def input_shape(self) -> tuple[int, int, int, int]:
@@ -116,3 +122,23 @@ class OpSpec:
 def _decimal(value: float) -> str:
     """Format an expansion without superfluous digits: 6, 0.75, 5.4566."""
     return f"{value:.4f}".rstrip("0").rstrip(".")
+
+
+def _text(value: Value) -> str:
+    """Return a parameter as keys have it; a whole number of the type float keeps its point, so that it parses back."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _parsed(own: str) -> tuple[tuple[str, Value], ...]:
+    return tuple(sorted((name, _value(text)) for name, text in _PARAMETER.findall(own)))
+
+
+def _value(text: str) -> Value:
+    if text in ("true", "false"):
+        return text == "true"
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            continue
+    return text

@@ -1,6 +1,4 @@
-"""How wide a block is within, and how widths are rounded: mobile-vision's rules, as in the published networks."""
-
-from fbspace.opspec import OpSpec
+"""How widths are rounded: mobile-vision's rules, as in the published networks."""
 
 
 def round_channels(channels: float, multiple: int = 8) -> int:
@@ -12,8 +10,3 @@ def round_channels(channels: float, multiple: int = 8) -> int:
 def squeezed_channels(channels: int) -> int:
     """Return the width between the two convolutions of squeeze-excite."""
     return round_channels(channels / 4)
-
-
-def middle_channels(spec: OpSpec) -> int:
-    """Return the width between the two 1x1 convolutions of an inverted residual (`mbconv`)."""
-    return spec.in_channels if spec.expansion == 1 else round_channels(spec.in_channels * spec.expansion)

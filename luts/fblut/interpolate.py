@@ -10,8 +10,8 @@ import functools
 import itertools
 from collections.abc import Iterable, Iterator
 
+from fbspace.blocks import BLOCKS, block_of
 from fbspace.opspec import OpSpec
-from fbspace.widths import middle_channels
 
 Point = tuple[int, ...]
 """Width in, in the middle (0 where the block has none of its own) and out."""
@@ -24,9 +24,12 @@ class Interpolation:
 
     def __init__(self, measured: Iterable[OpSpec]) -> None:
         self._levels: dict[Family, dict[int, dict[Point, OpSpec]]] = {}
-        for spec in measured:
-            levels = self._levels.setdefault(_family(spec), {})
-            levels.setdefault(spec.height * spec.width, {})[_point(spec)] = spec
+        specs = list(measured)
+        known = {kind for kind in {spec.kind for spec in specs} if kind in BLOCKS}
+        for spec in specs:
+            if spec.kind in known:  # of another the widths are not known, and no space here has it
+                levels = self._levels.setdefault(_family(spec), {})
+                levels.setdefault(spec.height * spec.width, {})[_point(spec)] = spec
         self._axes = functools.cache(self._axes_of)
 
     def parts(self, spec: OpSpec) -> list[tuple[OpSpec, float]] | None:
@@ -84,9 +87,10 @@ def _weight(corner: Point, cell: tuple[tuple[int, int], ...], point: Point) -> f
 
 
 def _family(spec: OpSpec) -> Family:
-    expands = spec.expansion != 1
-    return spec.kind, spec.kernel, spec.stride, spec.groups, spec.activation, spec.squeeze_excite, expands
+    expansion = spec.expansion if block_of(spec).middle_channels(spec) is None else None
+    own = spec.kernel, spec.stride, spec.groups, spec.activation, spec.squeeze_excite, spec.parameters
+    return spec.kind, expansion, *own
 
 
 def _point(spec: OpSpec) -> Point:
-    return spec.in_channels, middle_channels(spec) if spec.expansion != 1 else 0, spec.out_channels
+    return spec.in_channels, block_of(spec).middle_channels(spec) or 0, spec.out_channels

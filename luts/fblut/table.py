@@ -11,6 +11,7 @@ import pydantic
 
 from fblut.errors import LutError
 from fblut.interpolate import Interpolation
+from fbspace.blocks import is_identity
 from fbspace.opspec import OpSpec
 
 Status = Literal["ok", "failed", "fixed"]
@@ -135,7 +136,12 @@ class Lut:
         return row_between
 
     def row(self, spec: OpSpec) -> Row | None:
-        """Return the row of an operator; in a table of a grid, one interpolated between rows where it has none."""
+        """Return the row of an operator; in a table of a grid, one interpolated between rows where it has none.
+
+        An identity, which no table holds, has a row of zeros.
+        """
+        if is_identity(spec):
+            return Row(spec, 0.0, 0.0, 0.0)
         row = self.rows.get(spec.key())
         if row is not None or self.metadata.grid_points is None:
             return row
@@ -143,8 +149,6 @@ class Lut:
 
     def latency_us(self, spec: OpSpec) -> float:
         """Return what an operator adds to a network, 0 for an identity. Raises LutError where it is not known."""
-        if spec.is_identity:
-            return 0.0
         row = self.row(spec)
         if row is None:
             raise LutError(f"the table has no row for operator {spec.key()}")
@@ -165,7 +169,7 @@ class Lut:
         cannot say about a network (`network_error_percent`). Without calibration the latter is not known, and the
         interval covers only the rows' own noise.
         """
-        counts = Counter(spec for spec in specs if not spec.is_identity)
+        counts = Counter(specs)
         latency_us = self.predict_us(counts.elements())
         variance = (latency_us * (self.metadata.network_error_percent or 0.0) / 100) ** 2
         for spec, count in counts.items():
@@ -181,7 +185,7 @@ class Lut:
 
     def missing(self, specs: Iterable[OpSpec]) -> list[OpSpec]:
         """Return the operators whose cost is not known here, each once, in the order given."""
-        return [spec for spec in dict.fromkeys(specs) if not spec.is_identity and not self._has(spec)]
+        return [spec for spec in dict.fromkeys(specs) if not self._has(spec)]
 
     def _has(self, spec: OpSpec) -> bool:
         row = self.row(spec)

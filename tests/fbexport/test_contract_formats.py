@@ -10,7 +10,7 @@ from fbexport.errors import ExportError
 from fbexport.export import export_network, export_spec
 from fbexport.formats import FORMATS, load_format
 from fbspace.architecture import ZOO, load_architecture
-from fbspace.blocks import build_block
+from fbspace.blocks import build_block, is_identity
 from fbspace.opspec import OpSpec
 from fbspace.space import load_space
 from fbspace.weights import load_network, randomize
@@ -116,7 +116,7 @@ def specs(draw):
         activation=draw(st.sampled_from(["relu", "relu6", "hswish"])),
         squeeze_excite=draw(st.booleans()),
     )
-    return replace(spec, out_channels=spec.out_channels + groups) if spec.is_identity else spec
+    return replace(spec, out_channels=spec.out_channels + groups) if is_identity(spec) else spec
 
 
 @settings(max_examples=40, deadline=None)

@@ -21,7 +21,7 @@ from fbexport.quantization.float_run import run_float
 from fbexport.quantization.quantized import quantize
 from fbexport.trace import trace
 from fbspace.architecture import ZOO, load_architecture
-from fbspace.blocks import build_block
+from fbspace.blocks import block_of, build_block, is_identity
 from fbspace.opspec import OpSpec
 from fbspace.space import load_space
 from fbspace.weights import randomize
@@ -157,7 +157,7 @@ def distinct(specs):
     """Return the smallest operator of each kind."""
     found: dict[tuple, OpSpec] = {}
     for spec in specs:
-        if not spec.is_identity:
+        if not is_identity(spec):
             small = replace(spec, height=min(spec.height, LARGEST), width=min(spec.width, LARGEST))
             kind = replace(small, in_channels=8, out_channels=8, height=1, width=1, expansion=1 + (spec.expansion > 1))
             residual = spec.in_channels == spec.out_channels
@@ -205,13 +205,13 @@ def shrunk(specs):
     for spec in specs:
         into, out = ((c if c == 3 else max(8, c // 16 * 4)) for c in (spec.in_channels, spec.out_channels))
         made.append(replace(spec, in_channels=into, out_channels=out, height=size[0], width=size[1]))
-        size = made[-1].output_size
+        size = block_of(made[-1]).output_size(made[-1])
     return made
 
 
 @functools.cache
 def chain_of(network):
-    blocks = [build_block(spec) for spec in shrunk(load_architecture(network).specs()) if not spec.is_identity]
+    blocks = [build_block(spec) for spec in shrunk(load_architecture(network).specs())]
     return Case(randomize(nn.Sequential(*blocks), 0), (1, 3, 32, 32))
 
 

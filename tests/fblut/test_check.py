@@ -8,6 +8,7 @@ import pytest
 
 from fblut.check import Finding, check, check_tables
 from fblut.table import Lut, Metadata, Row
+from fbspace.blocks import is_identity
 from fbspace.opspec import OpSpec
 from fbspace.space import Space, load_space
 
@@ -45,7 +46,7 @@ def tiny() -> Space:
 
 def test_a_complete_quiet_table_is_good_and_identities_need_no_row(tiny: Space) -> None:
     lut = table(*(row(spec, 100 * spec.kernel + spec.expansion) for spec in tiny.operators()))
-    identities = [s for layer in tiny.layers for s in layer.candidates.values() if s.is_identity]
+    identities = [s for layer in tiny.layers for s in layer.candidates.values() if is_identity(s)]
     assert identities
     assert not any(spec.key() in lut.rows for spec in identities)
     assert check(lut, tiny) == []
@@ -216,7 +217,7 @@ def test_a_published_noisy_table_is_found_out(shared: Path) -> None:
     rows: dict[str, Row] = {}
     for layer, line in zip(fbnet.layers, path.read_text().splitlines()[1:], strict=True):
         for spec, us in zip(layer.candidates.values(), map(float, line.split()), strict=True):
-            if not spec.is_identity:
+            if not is_identity(spec):
                 rows.setdefault(spec.key(), Row(spec, us, samples=1))
     findings = check(table(*rows.values(), space="fbnet"), fbnet)
     counts = Counter(finding.rule for finding in findings)

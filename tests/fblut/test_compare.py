@@ -135,7 +135,7 @@ def test_operators_are_grouped_by_the_stage_they_stand_in_first() -> None:
 
 def compared_networks(make_lut: MakeLut) -> Comparison:
     networks = {name: load_architecture(name).specs() for name in ("fbnet-a", "fbnet-b", "mobilenetv2")}
-    specs = dict.fromkeys(s for name in ("fbnet-a", "fbnet-b") for s in networks[name] if not s.is_identity)
+    specs = dict.fromkeys(s for name in ("fbnet-a", "fbnet-b") for s in networks[name])
     first = make_lut(dict.fromkeys(specs, 10.0))
     second = make_lut({spec: 30.0 if spec.kernel == 5 else 10.0 for spec in specs})
     return compare(first, second, load_space("fbnet"), networks)
@@ -145,7 +145,7 @@ def test_networks_are_predicted_by_both_and_others_left_out(make_lut: MakeLut) -
     networks = {n.name: n for n in compared_networks(make_lut).networks}
     assert set(networks) == {"fbnet-a", "fbnet-b"}
     for name, found in networks.items():
-        specs = [s for s in load_architecture(name).specs() if not s.is_identity]
+        specs = load_architecture(name).specs()
         assert found.first_us == 10 * len(specs)
         assert found.second_us == 10 * len(specs) + 20 * sum(s.kernel == 5 for s in specs)
     assert sorted(n.first_rank for n in networks.values()) == [1, 2]

@@ -17,6 +17,7 @@ from fblut.table import Lut
 from fblut.writing import write_lut
 from fbsearch.cli import fbsearch
 from fbspace.architecture import load_architecture
+from fbspace.blocks import is_identity
 from fbspace.space import Space
 from fbspace.weights import load_network
 
@@ -180,7 +181,7 @@ def test_a_table_that_names_its_space_by_a_file_is_taken_and_finds_it_there(
 def test_all_missing_operators_are_listed_with_the_remedy(
     arguments: list[str], micro: Space, micro_lut: Lut, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wanted = [spec.key() for layer in micro.layers for spec in layer.candidates.values() if not spec.is_identity]
+    wanted = [spec.key() for layer in micro.layers for spec in layer.candidates.values() if not is_identity(spec)]
     rows = {key: row for key, row in micro_lut.rows.items() if key not in wanted}
     write_lut(Lut(micro_lut.metadata, rows), tmp_path / "poor.csv")
     arguments[2] = str(tmp_path / "poor.csv")

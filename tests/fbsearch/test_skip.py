@@ -59,7 +59,7 @@ def candidates_of(layer: int, seed: int = 0) -> tuple[list[nn.Module], Tensor]:
     torch.manual_seed(seed)
     specs = load_space("fbnet-tiny").layers[layer].candidates.values()
     candidates = [build_block(spec) for spec in specs]
-    agree(candidates)
+    agree(list(specs), candidates)
     return candidates, torch.randn(8, *next(iter(specs)).input_shape[1:])
 
 

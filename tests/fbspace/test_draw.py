@@ -45,7 +45,7 @@ def test_the_large_space_is_not_listed_and_the_small_one_is(small: Space) -> Non
 def test_networks_fit_the_space_are_distinct_and_come_first_in_a_larger_draw(count: int, more: int, seed: str) -> None:
     drawn = draw_networks(FBNET, count, seed)
     assert len(drawn) == len(set(drawn)) == count
-    assert all(len(FBNET.specs(choices)) == len(FBNET.stem) + 22 + 2 for choices in drawn)
+    assert all(len(FBNET.all_specs(choices)) == len(FBNET.stem) + 22 + 2 for choices in drawn)
     assert draw_networks(FBNET, count + more, seed)[:count] == drawn
 
 

@@ -100,16 +100,16 @@ def test_mobilenetv2_is_scaled_as_its_authors_do() -> None:
     wide, base = map(load_architecture, ("mobilenetv2-1.3", "mobilenetv2"))
     assert count_architecture(wide).macs / 1e6 == pytest.approx(509, rel=0.006)  # FBNet's table 3
     space = base.load_space()
-    assert scale(space, base.specs(space), width=1.3) == wide.network
+    assert scale(space, base.all_specs(space), width=1.3) == wide.network
 
 
 def test_scaling_changes_widths_and_size_and_nothing_else() -> None:
     architecture = load_architecture("fbnet-c")
     space = architecture.load_space()
-    same = scale(space, architecture.specs(space)).space("same")
-    assert same.specs(architecture_of(same)) == architecture.specs(space)
-    half = scale(space, architecture.specs(space), width=0.5, size=112).space("half")
-    pairs = list(zip(half.specs(architecture_of(half)), architecture.specs(space), strict=True))
+    same = scale(space, architecture.all_specs(space)).space("same")
+    assert same.all_specs(architecture_of(same)) == architecture.all_specs(space)
+    half = scale(space, architecture.all_specs(space), width=0.5, size=112).space("half")
+    pairs = list(zip(half.all_specs(architecture_of(half)), architecture.all_specs(space), strict=True))
     assert all(narrow.height == -(-wide.height // 2) for narrow, wide in pairs[:-1])
     assert [narrow.out_channels for narrow, _ in pairs[:3]] == [8, 8, 16]  # 24 / 2 = 12 rounds up
     assert pairs[-1][0].out_channels == 1000

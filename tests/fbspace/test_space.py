@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from fbbase.errors import FbError, UnknownNameError
+from fbspace.blocks import block_of, is_identity
 from fbspace.errors import ArchitectureError
 from fbspace.space import SPACES, load_space
-from fbspace.toml_lines import line_of
+from fbspace.space.toml_lines import line_of
 
 # layers, output channels, stride of the first, input size of the first (facts: FBNet, table 1)
 STAGES = [
@@ -71,7 +72,7 @@ def test_fbnet_candidates_stem_and_head() -> None:
 def test_distinct_operators() -> None:
     operators = load_space("fbnet").operators()
     assert len(operators) == len(set(operators)) == 107
-    assert not any(spec.is_identity for spec in operators)
+    assert not any(is_identity(spec) for spec in operators)
     # 12 distinct shapes of 8 blocks each, 6 of them with a skip that changes the shape; the stem; two heads of two
     assert sum(spec.kind == "ir" for spec in operators) == 96
     assert sum(spec.kind == "skip" for spec in operators) == 6
@@ -81,11 +82,15 @@ def test_distinct_operators() -> None:
 def test_shapes_of_every_space_fit_together(name: str) -> None:
     space = load_space(name)
     first = [decision.options[0] for decision in space.decisions]
-    specs = space.specs(first)
+    specs = space.all_specs(first)
     for before, after in itertools.pairwise(specs):
-        assert (before.out_channels, *before.output_size) == (after.in_channels, after.height, after.width)
+        assert (before.out_channels, *block_of(before).output_size(before)) == (
+            after.in_channels,
+            after.height,
+            after.width,
+        )
     for layer in space.layers:
-        assert len({(spec.out_channels, spec.output_size) for spec in layer.candidates.values()}) == 1
+        assert len({(spec.out_channels, block_of(spec).output_size(spec)) for spec in layer.candidates.values()}) == 1
 
 
 def write(path: Path, content: str) -> str:

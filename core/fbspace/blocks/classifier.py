@@ -1,23 +1,25 @@
 """classifier: global average pool → fully connected, the end of every network."""
 
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
+from fbspace.blocks import Block
 from fbspace.opspec import OpSpec
 
+if TYPE_CHECKING:
+    from torch import nn
 
-class Classifier(nn.Module):
+
+class Classifier(Block):
     """N, C, H, W → N, classes."""
 
-    def __init__(self, channels: int, classes: int) -> None:
-        super().__init__()
-        self.fc = nn.Linear(channels, classes)
+    has_kernel = False
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Average over the pixels, then apply the fully connected layer."""
-        logits: Tensor = self.fc(x.mean((2, 3)))
-        return logits
+    def build(self, spec: OpSpec) -> "nn.Module":
+        """Build a classifier."""
+        from fbspace.layers import PooledLinear
 
+        return PooledLinear(spec.in_channels, spec.out_channels)
 
-def build(spec: OpSpec) -> nn.Module:
-    """Build a classifier."""
-    return Classifier(spec.in_channels, spec.out_channels)
+    def output_size(self, spec: OpSpec) -> tuple[int, int]:
+        """Pooling ends in 1x1."""
+        return 1, 1

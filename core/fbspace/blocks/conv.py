@@ -1,13 +1,21 @@
 """conv: convolution → BN → activation, the stem and the last 1x1."""
 
-from torch import nn
+from typing import TYPE_CHECKING
 
-from fbspace.layers import conv_bn
+from fbspace.blocks import Block
 from fbspace.opspec import OpSpec
 
+if TYPE_CHECKING:
+    from torch import nn
 
-def build(spec: OpSpec) -> nn.Module:
-    """Build a plain convolution."""
-    return conv_bn(
-        spec.in_channels, spec.out_channels, spec.kernel, spec.stride, spec.groups, activation=spec.activation
-    )
+
+class Conv(Block):
+    """A plain convolution."""
+
+    def build(self, spec: OpSpec) -> "nn.Module":
+        """Build a plain convolution."""
+        from fbspace.layers import conv_bn
+
+        return conv_bn(
+            spec.in_channels, spec.out_channels, spec.kernel, spec.stride, spec.groups, activation=spec.activation
+        )

@@ -1,35 +1,32 @@
 """ir: the inverted residual that every FBNet candidate is made of (FBNet, CVPR'19, figure 3)."""
 
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
-from fbspace.layers import ChannelShuffle, SqueezeExcite, conv_bn
+from fbspace.blocks import Block, Start
 from fbspace.opspec import OpSpec
 
-
-class InvertedResidual(nn.Module):
-    """1x1 conv (expand) → shuffle if grouped → KxK depthwise → 1x1 conv (project), added to the input if shapes allow.
-
-    The first 1x1 is kept at expansion 1, as in the paper's table. The last one has no activation.
-    """
-
-    def __init__(self, spec: OpSpec) -> None:
-        super().__init__()
-        middle = round(spec.in_channels * spec.expansion)
-        act = spec.activation
-        self.expand = conv_bn(spec.in_channels, middle, 1, groups=spec.groups, activation=act)
-        self.shuffle = ChannelShuffle(spec.groups) if spec.groups > 1 else nn.Identity()
-        self.depthwise = conv_bn(middle, middle, spec.kernel, spec.stride, groups=middle, activation=act)
-        self.squeeze_excite = SqueezeExcite(middle) if spec.squeeze_excite else nn.Identity()
-        self.project = conv_bn(middle, spec.out_channels, 1, groups=spec.groups)
-        self.residual = spec.stride == 1 and spec.in_channels == spec.out_channels
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map N, C_in, H, W to N, C_out, H/stride, W/stride."""
-        y: Tensor = self.shuffle(self.expand(x))
-        y = self.project(self.squeeze_excite(self.depthwise(y)))
-        return x + y if self.residual else y
+if TYPE_CHECKING:
+    from torch import nn
 
 
-def build(spec: OpSpec) -> nn.Module:
-    """Build an inverted residual."""
-    return InvertedResidual(spec)
+class Ir(Block):
+    """Inverted residual; the first 1x1 is kept at expansion 1, as in the paper's table."""
+
+    expands = True
+
+    def build(self, spec: OpSpec) -> "nn.Module":
+        """Build an inverted residual."""
+        from fbspace.layers import InvertedResidual
+
+        return InvertedResidual(spec, self.middle_channels(spec) or spec.in_channels)
+
+    def middle_channels(self, spec: OpSpec) -> int | None:
+        """Return in_channels · expansion, to the nearest whole number."""
+        return round(spec.in_channels * spec.expansion) if spec.expansion != 1 else None
+
+    def start(self, module: "nn.Module") -> Start:
+        """A start passes the input on to the projection."""
+        from fbspace.layers import InvertedResidual
+
+        assert isinstance(module, InvertedResidual)
+        return Start((module.expand, module.shuffle, module.depthwise), module.project, module.residual)

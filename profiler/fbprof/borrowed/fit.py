@@ -16,6 +16,7 @@ from fblut.table import NORMAL_95, SMALLEST_US, Lut, Metadata, Row
 from fbprof.borrowed.regression import Floats, HeldOut, Regression, held_out, regress
 from fbprof.errors import NetworksError
 from fbprof.plan.networks_file import MeasuredNetwork
+from fbspace.blocks import block_of, is_identity
 from fbspace.opspec import OpSpec
 from fbspace.space import Space
 
@@ -97,7 +98,7 @@ def design_of(networks: Sequence[MeasuredNetwork], space: Space, preferred: froz
     for places in {tuple(layer.candidates.values()): None for layer in space.layers}:
         occurring = [spec for spec in dict.fromkeys(places) if occurrences[spec]]
         searched.update(occurring)
-        if not any(spec.is_identity for spec in places):
+        if not any(is_identity(spec) for spec in places):
             reference = _reference(occurring, preferred)
             fixed.add(reference)
             references.update({spec: reference for spec in occurring if spec != reference})
@@ -107,7 +108,9 @@ def design_of(networks: Sequence[MeasuredNetwork], space: Space, preferred: froz
 
 
 def _reference(candidates: Sequence[OpSpec], preferred: frozenset[OpSpec]) -> OpSpec:
-    chosen = [spec for spec in candidates if spec in preferred] or [spec for spec in candidates if spec.kind == "skip"]
+    chosen = [spec for spec in candidates if spec in preferred] or [
+        spec for spec in candidates if block_of(spec).leaves_out
+    ]
     if chosen:
         return chosen[0]
     from fbspace.network import count_spec

@@ -92,7 +92,7 @@ def _front(architecture: Architecture, stem: str) -> list[Chart]:
 
 def _network(architecture: Architecture, stem: str, lut: Lut) -> Chart:
     """Return the network as bars, an operator each: what the table says it takes."""
-    specs = [spec for spec in architecture.specs() if not spec.is_identity]
+    specs = architecture.specs()
     rows = [lut.row(spec) for spec in specs]
     bars = {
         "type": "bar",

@@ -30,13 +30,8 @@ def _by_layer(lut: Lut, space: Space) -> Chart:
     keys: list[list[str]] = []
     for name in names:
         specs = [layer.candidates.get(name) for layer in space.layers]
-        rows = [None if spec is None or spec.is_identity else lut.row(spec) for spec in specs]
-        cells.append(
-            [
-                0.0 if spec is not None and spec.is_identity else None if row is None else _ms(row)
-                for spec, row in zip(specs, rows, strict=True)
-            ]
-        )
+        rows = [None if spec is None else lut.row(spec) for spec in specs]
+        cells.append([None if row is None else _ms(row) for row in rows])
         keys.append(["" if spec is None else spec.key() for spec in specs])
     heat = {
         "type": "heatmap",

@@ -39,7 +39,7 @@ SMALLEST_FACTOR = 0.2
 LEVELS: tuple[tuple[str, Callable[[OpSpec], Hashable], tuple[float, ...]], ...] = (
     ("common", lambda spec: None, (FLAT,)),
     ("size", lambda spec: (spec.height, spec.width), RATIOS),
-    ("candidate", lambda spec: (spec.kind, spec.kernel, spec.expansion, spec.groups), RATIOS),
+    ("candidate", lambda spec: (spec.kind, spec.kernel, spec.expansion, spec.groups, spec.parameters), RATIOS),
     ("own", lambda spec: spec, RATIOS),
 )
 """What operators share: name, which of them belong together, and the ratios of variances that are tried."""

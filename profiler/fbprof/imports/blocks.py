@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from fblut.errors import LutError
 from fbprof.imports import Imported, Importer, finite
+from fbspace.blocks import block_of
 from fbspace.opspec import OpSpec
 from fbspace.space import Space
 
@@ -29,7 +30,7 @@ class Blocks(Importer):
         """Read a file of blocks; a network's sum is the constant and its deltas. Raises LutError with the line."""
         constant_us, delta_us = parse_blocks(text, name, space)
         fixed = [*space.stem, *space.heads[space.head_channels]]
-        fixed += [spec for layer in space.layers for spec in layer.candidates.values() if spec.kind == "skip"]
+        fixed += [spec for layer in space.layers for spec in layer.candidates.values() if block_of(spec).leaves_out]
         return Imported(
             delta_us,
             RELATIVE,
@@ -65,7 +66,7 @@ def _places(space: Space, name: str) -> dict[_Shape, tuple[dict[str, OpSpec], in
     shapes = []
     found = {}
     for layer in space.layers:
-        skip = next((spec for spec in layer.candidates.values() if spec.kind == "skip"), None)
+        skip = next((spec for spec in layer.candidates.values() if block_of(spec).leaves_out), None)
         if skip is None:
             raise LutError(
                 f"{name}: latencies are relative to skip, but layer {layer.index} of space {space.name} has none; "
@@ -117,7 +118,7 @@ def _spec(
     if positions != layers:
         raise LutError(f"{where}: {positions} layers from {place}, but space {space.name} has {layers}; {remedy}")
     spec = candidates.get(cells["op"])
-    if spec is None or spec.kind == "skip":
-        known = ", ".join(name for name, candidate in candidates.items() if candidate.kind != "skip")
+    if spec is None or block_of(spec).leaves_out:
+        known = ", ".join(name for name, candidate in candidates.items() if not block_of(candidate).leaves_out)
         raise LutError(f"{where}: op {cells['op'][:60]!r}, expected one of {known} from {place}; {remedy}")
     return spec

@@ -4,6 +4,7 @@ import statistics
 
 from fblut.errors import LutError
 from fbprof.imports import Imported, Importer, finite
+from fbspace.blocks import is_identity
 from fbspace.opspec import OpSpec
 from fbspace.space import Space
 
@@ -40,7 +41,7 @@ class Layers(Importer):
                         f"it has {', '.join(layer.candidates)}"
                     )
                 latency_us = _number(word, where) * unit_us
-                if not spec.is_identity:
+                if not is_identity(spec):
                     found.setdefault(spec, []).append(latency_us)
         rest = dict.fromkeys(
             [*space.stem, *(s for head in space.heads.values() for s in head)], "not in the imported file"

@@ -6,6 +6,7 @@ from typing import Any
 from fbbase.errors import FbError
 from fblut.errors import LutError
 from fbprof.imports import Imported, Importer, look_up
+from fbspace.blocks import block_of
 from fbspace.opspec import OpSpec
 from fbspace.space import Space
 
@@ -40,7 +41,7 @@ def keys_of(spec: OpSpec) -> list[str]:
 
     Their block drops the first 1x1 convolution at expansion 1, which `ir` does not.
     """
-    height, width = spec.output_size
+    height, width = block_of(spec).output_size(spec)
     ins = f"input:{spec.height}x{spec.width}x{spec.in_channels}"
     outs = f"output:{height}x{width}x{spec.out_channels}"
     if spec.kind == "conv" and spec.groups == 1:

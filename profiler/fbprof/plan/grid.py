@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from fbspace.blocks import block_of
 from fbspace.operators import Cursor
 from fbspace.opspec import OpSpec
 from fbspace.space import Layer, Space
-from fbspace.widths import middle_channels
 
 _T = TypeVar("_T", int, float)
 
@@ -42,7 +42,9 @@ def _layer(layer: Layer, at: Cursor, points: int) -> Iterator[OpSpec]:
     ins, outs = layer.ins or (at.channels,), layer.widths
     for spec in layer.candidates.values():
         widths = outs or (spec.out_channels,)
-        if spec.kind == "skip":  # between equal widths nothing runs, so no point between those is between measured ones
+        if block_of(
+            spec
+        ).leaves_out:  # between equal widths nothing runs, so no point between those is between measured ones
             if not layer.keeps_width:
                 yield from (at.copy(c).at(spec, out_channels=width) for c in ins for width in widths)
             continue
@@ -53,14 +55,16 @@ def _layer(layer: Layer, at: Cursor, points: int) -> Iterator[OpSpec]:
 
 
 def expansions_at(layer: Layer, spec: OpSpec, channels: int, points: int) -> list[float]:
-    """Return the expansions at a width in, for which the middle has the widths of the grid; and 1 where it is one."""
-    expanding = [e for e in layer.expansions_of(spec) if e != 1]
-    ins = layer.ins or (channels,)
-    middles = {middle_channels(replace(spec, in_channels=c, expansion=e)) for c in ins for e in expanding}
-    found = [1.0] if len(expanding) < len(layer.expansions_of(spec)) else []
-    for middle in spread(sorted(middles), points):
-        found.append(round(middle / channels, 4) if middle != channels else NEARLY_ONE)
-    return found
+    """Return the expansions at a width in: without a middle, and those at which the middle has the grid's widths."""
+
+    def middle(channels: int, expansion: float) -> int | None:
+        return block_of(spec).middle_channels(replace(spec, in_channels=channels, expansion=expansion))
+
+    every = layer.expansions_of(spec)
+    middles = {width for c in layer.ins or (channels,) for e in every if (width := middle(c, e)) is not None}
+    widths = [round(width / channels, 4) for width in spread(sorted(middles), points)]
+    found = [float(e) for e in every if middle(channels, e) is None]
+    return found + [NEARLY_ONE if middle(channels, e) is None else e for e in widths]
 
 
 def most_points(space: Space, fits: Callable[[int | None], bool]) -> int | None:

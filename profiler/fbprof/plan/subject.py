@@ -41,8 +41,7 @@ def operator(spec: OpSpec) -> Subject:
 
 def network(space: Space, choices: Sequence[str], head_channels: int | None = None) -> Subject:
     """Return a network as a subject. Raises ArchitectureError where it does not fit the space."""
-    specs = tuple(spec for spec in space.specs(choices, head_channels) if not spec.is_identity)
-    return Subject(network_key(choices, head_channels), specs)
+    return Subject(network_key(choices, head_channels), tuple(space.specs(choices, head_channels)))
 
 
 def is_network_key(key: str) -> bool:
@@ -59,7 +58,6 @@ def network_specs(key: str, space: Space) -> list[OpSpec]:
     """Return the operators of the network that a key names, without identities. Raises JournalError."""
     choices, _, head = key.removeprefix(_NETWORK).partition("@")
     try:
-        specs = space.specs(choices.split(","), int(head) if head else None)
+        return space.specs(choices.split(","), int(head) if head else None)
     except (ArchitectureError, ValueError) as error:
         raise JournalError(f"{key} is no network of space {space.name}: {error}") from None
-    return [spec for spec in specs if not spec.is_identity]

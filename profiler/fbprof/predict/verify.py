@@ -70,7 +70,7 @@ def verify(architecture: Architecture, lut: Lut, profile: Profile, rounds: int, 
     LutError where the table lacks one of the operators, DeviceError, MeasurementError.
     """
     space = architecture.load_space()
-    specs = [spec for spec in architecture.specs(space) if not spec.is_identity]
+    specs = architecture.specs(space)
     lut.require(specs, f"network {architecture.name}")
     metadata = lut.metadata
     check_agent(metadata, profile)

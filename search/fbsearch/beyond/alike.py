@@ -4,12 +4,14 @@ Drawn independently, nine candidates hand nine unrelated representations to the 
 any of them until they agree; that takes thousands of steps, and skip, which has nothing to learn, is ahead all along.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from fbspace.blocks.ir import InvertedResidual
+from fbspace.blocks import Block, Start, block_of, is_identity
+from fbspace.opspec import OpSpec
+from fbspace.space import Space
 
 NOISE = 0.3
 """How much of its random weights a block keeps around what it passes on; they set candidates and channels apart."""
@@ -18,19 +20,22 @@ OPEN = 1.0
 
 
 @torch.no_grad()
-def agree(candidates: Iterable[nn.Module]) -> None:
-    """Change the weights of a layer's candidates in place; blocks of other kinds, and layers without skip, stay.
+def agree(specs: Sequence[OpSpec], candidates: Sequence[nn.Module]) -> None:
+    """Change the weights of a layer's candidates in place, of those whose blocks have a start (`kinds_apart`).
+
+    Where the shape changes and no candidate leaves the layer out, all stay as they are.
 
     Where the shape is kept, the branch beside the identity starts at zero: γ = 0 of its last normalisation (Goyal et
     al., 2017). Where it changes, skip is a 1x1 convolution, of which only the weights are kept that a grouped block can
     have too; and a block passes its input on, with random weights around that, and projects it with skip's weights.
     """
-    candidates = list(candidates)
-    blocks = [block for block in candidates if isinstance(block, InvertedResidual)]
+    starts = [(spec, block_of(spec).start(module)) for spec, module in zip(specs, candidates, strict=True)]
+    found = [(spec, start) for spec, start in starts if start is not None and not is_identity(spec)]
+    blocks = [start for spec, start in found if not block_of(spec).leaves_out]
+    skip = next((start.project for spec, start in found if block_of(spec).leaves_out), None)
     for block in blocks:
-        if block.residual:
+        if block.adds_input:
             nn.init.zeros_(_norm(block.project).weight)
-    skip = next((block for block in candidates if isinstance(block, nn.Sequential)), None)
     if skip is not None:
         nn.init.constant_(_norm(skip).bias, OPEN)
         sources = [_pass_on(block) for block in blocks]
@@ -42,18 +47,34 @@ def agree(candidates: Iterable[nn.Module]) -> None:
                 _convolution(block.project).weight[rows, :, 0, 0] = weight[rows][:, columns]
 
 
-def _pass_on(block: InvertedResidual) -> Tensor:
+def kinds_apart(space: Space) -> list[str]:
+    """Return the kinds of candidates that start at random beside others that agree: their blocks have no start."""
+    blocks = {spec.kind: block_of(spec) for layer in space.layers for spec in layer.candidates.values()}
+    return [kind for kind, block in blocks.items() if type(block).start is Block.start]
+
+
+def _pass_on(block: Start) -> Tensor:
     """Let a block pass its input on up to the projection; return the input channels that each of its groups sees."""
-    expand, depthwise = _convolution(block.expand), _convolution(block.depthwise)
-    middle, groups, per_group = torch.arange(expand.out_channels), expand.groups, expand.in_channels // expand.groups
-    group, channel = middle // (len(middle) // groups), middle % (len(middle) // groups) % per_group
-    for part in (block.expand, block.depthwise):
-        _convolution(part).weight *= NOISE
-        nn.init.constant_(_norm(part).bias, OPEN)
-    expand.weight[middle, channel, 0, 0] += 1
-    depthwise.weight[:, 0, depthwise.kernel_size[0] // 2, depthwise.kernel_size[1] // 2] += 1
-    passed: Tensor = block.shuffle((group * per_group + channel)[None, :, None, None])
-    return passed.view(groups, -1)
+    project = _convolution(block.project)
+    first = next((m for part in block.path for m in part.modules() if isinstance(m, nn.Conv2d)), project)
+    seen = torch.arange(first.in_channels)
+    for part in block.path:
+        if next(part.parameters(), None) is not None:
+            _convolution(part).weight *= NOISE
+            nn.init.constant_(_norm(part).bias, OPEN)
+            seen = seen[_open(_convolution(part))]
+        else:
+            seen = part(seen[None, :, None, None]).flatten()
+    return seen.view(project.groups, -1)
+
+
+def _open(convolution: nn.Conv2d) -> Tensor:
+    """Add 1 where each output channel of a convolution takes one of the inputs of its group; return which it takes."""
+    out, groups, (height, width) = convolution.out_channels, convolution.groups, convolution.kernel_size
+    per_group, middle = convolution.in_channels // groups, torch.arange(out)
+    group, channel = middle // (out // groups), middle % (out // groups) % per_group
+    convolution.weight[middle, channel, height // 2, width // 2] += 1
+    return group * per_group + channel
 
 
 def _reached(seen: Tensor, weight: Tensor) -> Tensor:

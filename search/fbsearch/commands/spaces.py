@@ -11,7 +11,6 @@ import click
 
 if TYPE_CHECKING:
     from fbspace.network import Complexity
-    from fbspace.opspec import OpSpec
     from fbspace.space import Space
 
 
@@ -112,9 +111,6 @@ def summarize(space: "Space") -> SpaceSummary:
     """Count a space."""
     from fbspace.network import Complexity, count_spec
 
-    def count(spec: "OpSpec") -> Complexity:
-        return Complexity(0, 0) if spec.is_identity else count_spec(spec)
-
     def total(counts: list[Complexity]) -> Complexity:
         return Complexity(sum(c.macs for c in counts), sum(c.parameters for c in counts))
 
@@ -126,13 +122,13 @@ def summarize(space: "Space") -> SpaceSummary:
 
         at = space.cursors()[sorted(space.sizes or (space.input_size,))[end]]
         specs = space.placed(space.stem, at[0])
-        counts = [count(spec) for spec in specs]
+        counts = [count_spec(spec) for spec in specs]
         for number, layer in enumerate(space.layers, start=1):
             one = replace(layer, ins=only(layer.ins), expansions=only(layer.expansions), widths=only(layer.widths))
-            counts.append(extreme(map(count, space.options(one, at[number])), key=lambda c: c.macs))
+            counts.append(extreme(map(count_spec, space.options(one, at[number])), key=lambda c: c.macs))
         channels = only(space.last_widths)
         head = space.placed(space.heads[space.head_channels], at[-1].copy(*channels))
-        return total(counts + [count(spec) for spec in head])
+        return total(counts + [count_spec(spec) for spec in head])
 
     return SpaceSummary(
         name=space.name,

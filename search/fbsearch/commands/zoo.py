@@ -80,7 +80,7 @@ def scaled(architecture: "Architecture", width: float, size: int | None) -> "Arc
     from fbspace.listing import scale
 
     space = architecture.load_space()
-    listing = scale(space, architecture.specs(space), width, size)
+    listing = scale(space, architecture.all_specs(space), width, size)
     return Architecture(
         name=f"{architecture.name}-{listing.input.size}-{width:g}",
         network=listing,
@@ -106,12 +106,12 @@ def summary(architecture: "Architecture") -> dict[str, Any]:
 
 def network(architecture: "Architecture") -> dict[str, Any]:
     """Return a network's counts, operator by operator as well."""
-    from fbspace.network import Complexity, count_spec
+    from fbspace.network import count_spec
 
     space = architecture.load_space()
     layers: list[dict[str, Any]] = []
-    for number, spec in enumerate(architecture.specs(space), start=1 - len(space.stem)):
-        count = Complexity(0, 0) if spec.is_identity else count_spec(spec)
+    for number, spec in enumerate(architecture.all_specs(space), start=1 - len(space.stem)):
+        count = count_spec(spec)
         place = "stem" if number < 1 else str(number) if number <= len(space.layers) else "head"
         choice = architecture.choices[number - 1] if place.isdigit() else ""
         layers.append(

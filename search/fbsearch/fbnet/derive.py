@@ -59,7 +59,7 @@ def derive(search: Search, objective: Objective, count: int, seed_name: str = "d
 
 def _distinct(found: Sequence[Choices], search: Search) -> list[Choices]:
     """Return the first choices of every network: where a layer is skip, its expansion is nothing."""
-    networks = {tuple(search.space.specs(search.space.names(choices))): choices for choices in reversed(found)}
+    networks = {tuple(search.space.all_specs(search.space.names(choices))): choices for choices in reversed(found)}
     return [choices for choices in found if choices in networks.values()]
 
 

@@ -53,8 +53,8 @@ class SuperNet(nn.Module):
             torch.manual_seed(seed)
             stem = nn.Sequential(*map(build_block, space.stem))
             layers = [[build_block(spec) for spec in layer.candidates.values()] for layer in space.layers]
-            for candidates in layers if alike else []:
-                agree(candidates)
+            for layer, candidates in zip(space.layers, layers, strict=True) if alike else []:
+                agree(list(layer.candidates.values()), candidates)
             return cls(
                 stem, layers, nn.Sequential(*map(build_block, [*head, replace(classifier, out_channels=classes)]))
             )

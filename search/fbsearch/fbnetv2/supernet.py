@@ -101,7 +101,7 @@ class MaskedNet(SuperNet):
     def _parts(self, choices: Sequence[int]) -> list[tuple[OpSpec, nn.Module]]:
         """Return the operators of one network, each with the module that has its weights."""
         decisions = self.space.decisions
-        specs = self.space.specs(self.space.names(choices))
+        specs = self.space.all_specs(self.space.names(choices))
         specs[-1] = replace(specs[-1], out_channels=self.classes)
         blocks = {d.layer: i for d, i in zip(decisions, choices, strict=True) if d.what == "block"}
         first, last = len(self.space.stem), len(self.space.stem) + len(self.layers)

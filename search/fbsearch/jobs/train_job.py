@@ -55,7 +55,7 @@ def train_network(
     elif init is not None:
         initial = _initial(architecture, init, len(data.classes))
     inputs = {
-        "network": hash_text(repr(architecture.specs(space))),
+        "network": hash_text(repr(architecture.all_specs(space))),
         "images": data.fingerprint,
         "precision": precision,
         "initial weights": "" if init is None else hash_bytes(init.read_bytes()),

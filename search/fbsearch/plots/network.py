@@ -12,6 +12,7 @@ from fbbase.errors import FbError
 from fblut.reading import read_lut
 from fbsearch.errors import SearchError
 from fbspace.architecture import Architecture
+from fbspace.blocks import block_of, is_identity
 from fbspace.opspec import OpSpec
 from fbspace.space import Space
 
@@ -48,7 +49,7 @@ def draw_networks(networks: Mapping[str, Architecture], folders: Mapping[str, Pa
     if len(spaces) > 1:
         raise SearchError(f"only networks of one space can be compared, not of {' and '.join(spaces)}")
     space = next(iter(networks.values())).load_space()
-    specs = {name: network.specs(space) for name, network in networks.items()}
+    specs = {name: network.all_specs(space) for name, network in networks.items()}
     every = [spec for row in specs.values() for spec in row]
     tallest = max(spec.expansion for spec in every)
     words = max(len(word) for network in networks.values() for word in (*network.choices, "classifier"))
@@ -63,7 +64,7 @@ def draw_networks(networks: Mapping[str, Architecture], folders: Mapping[str, Pa
         axes.set_ylim(limits)
         shares = latency_shares(network, specs[name], (folders or {}).get(name))
         _draw_row(axes, network, space, specs[name], shares, max(spec.kernel for spec in every), numbers_at)
-    kernels = sorted({spec.kernel for spec in every if not spec.is_identity})
+    kernels = sorted({spec.kernel for spec in every if not is_identity(spec)})
     keys = [Patch(facecolor=_colour(kernel), edgecolor="k", label=f"kernel {kernel}") for kernel in kernels]
     keys.append(Patch(**GROUPED, facecolor="w", edgecolor="k", label="grouped 1x1"))
     keys.append(Patch(**SKIPPED, edgecolor="k", label="skip"))
@@ -89,10 +90,10 @@ def _draw_row(
     if shares is not None:
         numbers["latency (%)"] = [f"{share:.1f}" for share in shares]
     for i, (spec, name) in enumerate(zip(specs, names, strict=True)):
-        width = 0.5 if spec.is_identity else 0.8 * spec.kernel / widest
-        height = 0.3 if spec.kind == "skip" else spec.expansion
+        width = 0.5 if is_identity(spec) else 0.8 * spec.kernel / widest
+        height = 0.3 if block_of(spec).leaves_out else spec.expansion
         style = {"facecolor": _colour(spec.kernel)} | (GROUPED if spec.groups > 1 else {})
-        style = SKIPPED if spec.is_identity else style
+        style = SKIPPED if is_identity(spec) else style
         axes.add_patch(Rectangle((x[i] - width / 2, 0), width, height, label=name, edgecolor="k", lw=0.7, **style))
         axes.text(x[i], -0.3, name, rotation=90, ha="center", va="top", fontsize=7)
         for line, values in enumerate(numbers.values()):
@@ -124,7 +125,7 @@ def _title(name: str, network: Architecture) -> str:
 
 
 def _size(spec: OpSpec) -> str:
-    height, width = spec.output_size
+    height, width = block_of(spec).output_size(spec)
     return f"{height}²" if height == width else f"{height}×{width}"
 
 

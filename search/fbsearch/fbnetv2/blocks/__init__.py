@@ -1,23 +1,20 @@
 """One file per kind of block that masks know: all widths and expansions of a block in one set of weights.
 
-A masked block is a module with `build(spec, widths) -> MaskedBlock`, for the kind of block of the same name. `spec` is
-the largest of the blocks.
+A masked block stands for the kind of block of the same name, `fbspace.blocks`.
 """
 
 import functools
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from fbbase.plugins import PluginFolder
+from fbbase.plugins import Plugins
 from fbsearch.fbnet.supernet import adapt
 from fbsearch.machine.convolutions import use_own_convolutions
 from fbspace.blocks import build_block
 from fbspace.opspec import OpSpec
-
-MASKED = PluginFolder("kind of block with masks", "fbsearch.fbnetv2.blocks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +39,28 @@ class Choice:
     outs: Tensor
 
 
-class MaskedBlock(Protocol):
-    """What `build` returns, a module."""
+class MaskedBlock(nn.Module, ABC):
+    """A block of every width and expansion of a layer; `spec` is the largest of them."""
 
-    def __call__(self, x: Tensor, choice: Choice) -> Tensor:
+    def __init__(self, spec: OpSpec, widths: Widths) -> None:
+        super().__init__()
+        self.spec, self.widths = spec, widths
+
+    @abstractmethod
+    def forward(self, x: Tensor, choice: Choice) -> Tensor:
         """Map N, the largest C_in, H, W, zero in the channels left out, to N, the largest C_out, H/stride, W/stride."""
-        ...
 
+    @abstractmethod
     def weights(self, spec: OpSpec) -> nn.Module:
         """Return the module whose parameters begin with those of one of the blocks, by name."""
-        ...
 
 
-def build_masked(spec: OpSpec, widths: Widths) -> nn.Module:
+MASKED = Plugins("kind of block with masks", "fbsearch.fbnetv2.blocks", base=MaskedBlock)
+
+
+def build_masked(spec: OpSpec, widths: Widths) -> MaskedBlock:
     """Return the masked block of a layer. Raises UnknownNameError for a kind of block without masks."""
-    block: nn.Module = MASKED.module(spec.kind).build(spec, widths)
-    return block
+    return MASKED.find(spec.kind)(spec, widths)
 
 
 def first_filters(spec: OpSpec, source: nn.Module) -> dict[str, Tensor]:

@@ -5,14 +5,15 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from fbsearch.fbnetv2.blocks import Choice, Widths
+from fbsearch.fbnetv2.blocks import Choice, MaskedBlock, Widths
 from fbsearch.fbnetv2.masks import fit, joint, masked, same
+from fbspace.blocks import block_of
 from fbspace.layers import SqueezeExcite, conv_bn
 from fbspace.opspec import OpSpec
-from fbspace.widths import middle_channels, squeezed_channels
+from fbspace.widths import squeezed_channels
 
 
-class MaskedMBConv(nn.Module):
+class MaskedMBConv(MaskedBlock):
     """The largest of the blocks, of which masks leave a smaller one; at one-hot choices it is that block exactly.
 
         y = BN(W₂ (h ∘ Σ_{i,j} p_i q_j 1_{middle(c_i, e_j)})) ∘ Σ_o r_o 1_{c_o} + x ∘ Σ_{i,o: c_i = c_o} p_i r_o 1_{c_o}
@@ -25,10 +26,12 @@ class MaskedMBConv(nn.Module):
     """
 
     def __init__(self, spec: OpSpec, widths: Widths) -> None:
-        super().__init__()
-        self.spec, self.widths = spec, widths
-        pairs = itertools.product(widths.ins, widths.expansions)
-        self.middles = [middle_channels(replace(spec, in_channels=ins, expansion=e)) for ins, e in pairs]
+        super().__init__(spec, widths)
+        largest = block_of(spec)
+        blocks = [
+            replace(spec, in_channels=c, expansion=e) for c, e in itertools.product(widths.ins, widths.expansions)
+        ]
+        self.middles = [largest.middle_channels(block) or block.in_channels for block in blocks]
         self.squeezes = [squeezed_channels(middle) for middle in self.middles]
         ins, middle, outs = max(widths.ins), max(self.middles), max(widths.outs)
         act = spec.activation
@@ -68,8 +71,3 @@ class MaskedMBConv(nn.Module):
     def weights(self, spec: OpSpec) -> nn.Module:
         """Return the module whose parameters begin with those of one of the blocks: this one."""
         return self
-
-
-def build(spec: OpSpec, widths: Widths) -> MaskedMBConv:
-    """Build the block of a kernel, stride, activation and squeeze-excite, those of `spec`, for all the widths."""
-    return MaskedMBConv(spec, widths)

@@ -2,13 +2,13 @@
 
 from torch import Tensor, nn
 
-from fbsearch.fbnetv2.blocks import Choice, Widths
+from fbsearch.fbnetv2.blocks import Choice, MaskedBlock, Widths
 from fbsearch.fbnetv2.masks import fit, masked, same
 from fbspace.layers import conv_bn
 from fbspace.opspec import OpSpec
 
 
-class MaskedSkip(nn.Module):
+class MaskedSkip(MaskedBlock):
     """y = Σ_o r_o (s_o · x + (1 − s_o) · b(x)) ∘ 1_{c_o},    s_o = Σ_{i: c_i = c_o} p_i,    b = conv → BN → activation.
 
     p and r weigh the widths that come in and that go out. With a stride no input passes: s_o = 0. Where the width is
@@ -16,8 +16,7 @@ class MaskedSkip(nn.Module):
     """
 
     def __init__(self, spec: OpSpec, widths: Widths) -> None:
-        super().__init__()
-        self.spec, self.widths = spec, widths
+        super().__init__(spec, widths)
         self.project = conv_bn(max(widths.ins), max(widths.outs), 1, spec.stride, activation=spec.activation)
 
     def forward(self, x: Tensor, choice: Choice) -> Tensor:
@@ -35,8 +34,3 @@ class MaskedSkip(nn.Module):
     def weights(self, spec: OpSpec) -> nn.Module:
         """Return the convolution; an identity has no parameters, and takes none of its."""
         return self.project
-
-
-def build(spec: OpSpec, widths: Widths) -> MaskedSkip:
-    """Build the skip of a layer for all its widths."""
-    return MaskedSkip(spec, widths)
