@@ -30,7 +30,7 @@ def function_of(node: Node, parameters: tuple[Tensor, Tensor] | None = None) -> 
         case Conv():
             weight, bias = parameters or (_tensor(node.weight), _tensor(node.bias))
             after = _FUNCTIONS[node.activation]
-            return lambda x: after(torch.conv2d(x, weight, bias, node.stride, node.padding, 1, node.groups))
+            return lambda x: after(torch.conv2d(x, weight, bias, node.stride, node.padding, node.dilation, node.groups))
         case Linear():
             weight, bias = parameters or (_tensor(node.weight), _tensor(node.bias))
             return lambda x: F.linear(x, weight, bias)

@@ -31,8 +31,8 @@ class Node:
 class Conv(Node):
     """2-D convolution, grouped or depthwise, then ReLU or ReLU6 if `activation` says so.
 
-    `weight` is O, I/groups, kh, kw and `bias` is O, as in torch; `stride` and `padding` are (height, width), and the
-    padding is the same on both sides.
+    `weight` is O, I/groups, kh, kw and `bias` is O, as in torch; `stride`, `padding` and `dilation` are (height,
+    width), and the padding is the same on both sides.
     """
 
     weight: Array
@@ -41,6 +41,13 @@ class Conv(Node):
     padding: tuple[int, int]
     groups: int
     activation: Literal["none", "relu", "relu6"] = "none"
+    dilation: tuple[int, int] = (1, 1)
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """Height and width of what one output pixel sees: the kernel, spread by the dilation."""
+        (height, width), (dh, dw) = self.weight.shape[2:], self.dilation
+        return dh * (height - 1) + 1, dw * (width - 1) + 1
 
     @property
     def is_depthwise(self) -> bool:

@@ -138,14 +138,15 @@ def _identity(call: Call) -> Value:
 def _conv(call: Call) -> Node:
     layer: nn.Conv2d = call.layer
     n, c, h, w = call.image()
-    if layer.dilation != (1, 1) or isinstance(layer.padding, str) or layer.padding_mode != "zeros":
-        raise call.error("only undilated convolutions with numeric zero padding are known")
+    if isinstance(layer.padding, str) or layer.padding_mode != "zeros":
+        raise call.error("only convolutions with numeric zero padding are known")
     if c != layer.in_channels:
         raise call.error(f"it takes {layer.in_channels} channels, but {c} reach it")
-    (kh, kw), (sh, sw), (ph, pw) = layer.kernel_size, layer.stride, layer.padding
-    height, width = (h + 2 * ph - kh) // sh + 1, (w + 2 * pw - kw) // sw + 1
+    (kh, kw), (sh, sw), (ph, pw), (dh, dw) = layer.kernel_size, layer.stride, layer.padding, layer.dilation
+    height, width = (h + 2 * ph - dh * (kh - 1) - 1) // sh + 1, (w + 2 * pw - dw * (kw - 1) - 1) // sw + 1
     if height < 1 or width < 1:
-        raise call.error(f"its {kh}x{kw} kernel is larger than the padded {h}x{w} input")
+        spread = f", {dh * (kh - 1) + 1}x{dw * (kw - 1) + 1} with its dilation," if (dh, dw) != (1, 1) else ""
+        raise call.error(f"its {kh}x{kw} kernel{spread} is larger than the padded {h}x{w} input")
     return Conv(
         call.inputs,
         call.result(n, layer.out_channels, height, width),
@@ -155,6 +156,7 @@ def _conv(call: Call) -> Node:
         stride=(sh, sw),
         padding=(ph, pw),
         groups=layer.groups,
+        dilation=(dh, dw),
     )
 
 

@@ -64,7 +64,7 @@ class OpSpec:
             )
         if self.activation not in ACTIVATIONS:
             raise SpecError(f"activation must be one of {', '.join(ACTIVATIONS)}, not {self.activation!r}")
-        if self.parameters and repr(_parsed(self.own)) != repr(self.parameters):
+        if self.parameters and repr(_parsed(self._ending)) != repr(self.parameters):
             raise SpecError(
                 f"parameters {self.parameters} cannot stand in a key: they are sorted by name, and a word has letters, "
                 "digits, dots and dashes and is no number"
@@ -76,9 +76,14 @@ class OpSpec:
         return f"OpSpec({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
     @property
-    def own(self) -> str:
-        """The parameters as the key ends with them, e.g. `_dilation=2`; those at their default are not in it."""
-        return "".join(f"_{name}={_text(value)}" for name, value in self.parameters)
+    def own(self) -> tuple[str, ...]:
+        """The parameters as text, e.g. `dilation=2`."""
+        return tuple(f"{name}={_text(value)}" for name, value in self.parameters)
+
+    @property
+    def _ending(self) -> str:
+        """The parameters as the key ends with them."""
+        return "".join(f"_{each}" for each in self.own)
 
     def key(self) -> str:
         """Return the canonical key, e.g. `ir_in24x56x56_out32_k5_s2_e6_g1_relu`; `from_key` parses it back."""
@@ -86,7 +91,7 @@ class OpSpec:
             f"{self.kind}_in{self.in_channels}x{self.height}x{self.width}_out{self.out_channels}"
             f"_k{self.kernel}_s{self.stride}_e{_decimal(self.expansion)}_g{self.groups}_{self.activation}"
             + ("_se" if self.squeeze_excite else "")
-            + self.own
+            + self._ending
         )
 
     @classmethod

@@ -1,7 +1,7 @@
 """Comparing tables of one space: ratios with their intervals, what is cheap on one device and dear on the other."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -12,6 +12,7 @@ from scipy.special import stdtrit
 from fblut.check import space_name
 from fblut.errors import LutError
 from fblut.table import Lut, Row
+from fbspace.blocks import BLOCKS, block_class, parameters_of
 from fbspace.opspec import OpSpec
 from fbspace.space import Space
 
@@ -257,27 +258,28 @@ def _is_faster(a: OperatorRatio, b: OperatorRatio, lut: Lut) -> bool | None:
 def _groups(
     operators: Sequence[OperatorRatio], reversals: Sequence[Reversal], mean: Mean, space: Space | None
 ) -> Iterable[Group]:
-    stages = stages_of(space) if space else {}
-    by: dict[str, Callable[[OpSpec], str | None]] = {
-        "kernel": lambda spec: str(spec.kernel) if spec.kind not in ("skip", "pool", "classifier") else None,
-        "expansion": lambda spec: f"{spec.expansion:g}" if spec.kind in _EXPANDING else None,
-        "stage": lambda spec: stages.get(spec),
-        "size": lambda spec: f"{spec.height}x{spec.width}",
-    }
-    for what, value_of in by.items():
+    blocks = {kind: block_class(kind) for kind in {o.spec.kind for o in operators} if kind in BLOCKS}
+    own = {o.spec: parameters_of(o.spec) if o.spec.kind in blocks else dict(o.spec.parameters) for o in operators}
+    with_kernel = {spec for spec in own if spec.kind not in blocks or blocks[spec.kind].has_kernel}
+    expanding = {spec for spec in own if spec.kind in blocks and blocks[spec.kind].expands}
+    by: list[tuple[str, Mapping[OpSpec, str]]] = [
+        ("kernel", {spec: str(spec.kernel) for spec in with_kernel}),
+        ("expansion", {spec: f"{spec.expansion:g}" for spec in expanding}),
+        ("stage", stages_of(space) if space else {}),
+        ("size", {spec: f"{spec.height}x{spec.width}" for spec in own}),
+    ]
+    for name in sorted({name for parameters in own.values() for name in parameters}):
+        by.append((name, {spec: str(parameters[name]) for spec, parameters in own.items() if name in parameters}))
+    for what, values in by:
         members: dict[str, list[OperatorRatio]] = {}
         for o in operators:
-            value = value_of(o.spec)
+            value = values.get(o.spec)
             if value is not None:
                 members.setdefault(value, []).append(o)
         for value in sorted(members, key=_in_order):
             relative = mean_of([replace(o, second_us=o.second_us / mean.ratio) for o in members[value]])
             keys = {o.key for o in members[value]}
             yield Group(what, value, relative, sum(r.a.key in keys or r.b.key in keys for r in reversals))
-
-
-_EXPANDING = ("ir", "mbconv")
-"""Kinds of blocks that have an expansion."""
 
 
 def _in_order(value: str) -> tuple[float, str]:

@@ -13,7 +13,8 @@ from fbbase.files import read_text
 from fbbase.plugins import PluginFolder
 from fblut.errors import LutError
 from fblut.table import Lut, Metadata, Origin, Row, Status
-from fblut.writing import COLUMNS, MAGIC, cells
+from fblut.writing import COLUMNS, MAGIC, WITH_PARAMETERS, cells
+from fbspace.blocks import BLOCKS, block_of
 from fbspace.errors import SpecError
 from fbspace.opspec import OpSpec
 
@@ -45,7 +46,8 @@ def parse_lut(text: str, name: str) -> Lut:
         )
     header = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
     metadata = _metadata(lines[1:header], name)
-    if header == len(lines) or tuple(lines[header].split(",")) != COLUMNS:
+    columns = () if header == len(lines) else tuple(lines[header].split(","))
+    if columns not in (COLUMNS, WITH_PARAMETERS):
         raise LutError(f"{name}: line {header + 1}: expected the column names {','.join(COLUMNS)}")
     rows: dict[str, Row] = {}
     first_seen: dict[str, int] = {}
@@ -53,7 +55,7 @@ def parse_lut(text: str, name: str) -> Lut:
     try:
         for record in reader:
             number = header + 1 + reader.line_num
-            row = _RowParser(record, f"{name}: line {number}").row()
+            row = _RowParser(columns, record, f"{name}: line {number}").row()
             key = row.spec.key()
             if key in rows:
                 raise LutError(f"{name}: line {number}: operator {key} is already in line {first_seen[key]}")
@@ -89,14 +91,17 @@ def _metadata(lines: list[str], name: str) -> Metadata:
 
 @dataclass(frozen=True, slots=True)
 class _RowParser:
+    columns: tuple[str, ...]
     record: list[str]
     where: str
 
     def row(self) -> Row:
-        if len(self.record) != len(COLUMNS):
-            raise LutError(f"{self.where}: {len(self.record)} cells, expected {len(COLUMNS)}")
+        if len(self.record) != len(self.columns):
+            raise LutError(f"{self.where}: {len(self.record)} cells, expected {len(self.columns)}")
         try:
             spec = OpSpec.from_key(self.cell("key"))
+            if spec.parameters and spec.kind in BLOCKS:
+                block_of(spec)
         except SpecError as error:
             raise self.error("key", str(error)) from None
         status = self.cell("status")
@@ -127,10 +132,10 @@ class _RowParser:
         return row
 
     def cell(self, column: str) -> str:
-        return self.record[COLUMNS.index(column)]
+        return self.record[self.columns.index(column)]
 
     def error(self, column: str, message: str) -> LutError:
-        return LutError(f"{self.where}, column {COLUMNS.index(column) + 1} ({column}): {message}")
+        return LutError(f"{self.where}, column {self.columns.index(column) + 1} ({column}): {message}")
 
     def microseconds(self, column: str, zero_allowed: bool = False) -> float | None:
         text = self.cell(column)
@@ -162,7 +167,7 @@ class _RowParser:
     def check_parts(self, row: Row) -> None:
         """The columns beside the key must say what the key says."""
         expected = cells(row)
-        for column in COLUMNS[1 : COLUMNS.index("latency_us")]:
-            found, key_says = self.cell(column), expected[COLUMNS.index(column)]
+        for column in self.columns[1 : self.columns.index("latency_us")]:
+            found, key_says = self.cell(column), expected[column]
             if found != key_says:
                 raise self.error(column, f"{found!r} contradicts the key, which says {key_says!r}")

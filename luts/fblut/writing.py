@@ -1,6 +1,7 @@
 """Writing a table: `#` header lines with the metadata, then one CSV row per operator; same data, same bytes."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from fbbase.files import write_text
@@ -35,6 +36,8 @@ COLUMNS = (
     "notes",
 )
 
+WITH_PARAMETERS = (*COLUMNS[:12], "parameters", *COLUMNS[12:])
+
 
 def write_lut(lut: Lut, path: Path) -> None:
     """Write the table in one step: a reader sees the old file or the new one."""
@@ -49,34 +52,27 @@ def format_lut(lut: Lut) -> str:
     )
     lines = [MAGIC]
     lines += [f"# {name}: {json.dumps(value, ensure_ascii=False)}" for name, value in fields.items()]
-    lines.append(",".join(COLUMNS))
-    lines += [",".join(map(_quoted, cells(row))) for row in lut.rows.values()]
+    columns = columns_of(lut.rows.values())
+    lines.append(",".join(columns))
+    lines += [",".join(_quoted(texts[c]) for c in columns) for texts in map(cells, lut.rows.values())]
     return "\n".join(lines) + "\n"
 
 
-def cells(row: Row) -> list[str]:
-    """Return a row's cells as text, in the order of COLUMNS; what is not known is empty."""
+def columns_of(rows: Iterable[Row]) -> tuple[str, ...]:
+    """Return the columns of a table: one more where a block has parameters of its own that are not at their default."""
+    return WITH_PARAMETERS if any(row.spec.parameters for row in rows) else COLUMNS
+
+
+def cells(row: Row) -> dict[str, str]:
+    """Return a row's cells as text by column; what is not known is empty."""
     spec = row.spec
-    return [
-        spec.key(),
-        spec.kind,
-        str(spec.in_channels),
-        str(spec.height),
-        str(spec.width),
-        str(spec.out_channels),
-        str(spec.kernel),
-        str(spec.stride),
-        f"{spec.expansion:g}",
-        str(spec.groups),
-        spec.activation,
-        str(int(spec.squeeze_excite)),
-        *(_microseconds(x) for x in (row.latency_us, row.ci_low_us, row.ci_high_us, row.spread_us)),
-        str(row.samples),
-        str(row.preempted),
-        *(_microseconds(x) for x in (row.isolated_us, row.isolated_low_us, row.isolated_high_us)),
-        row.status,
-        " ".join(row.notes.split()),
-    ]
+    found = {"key": spec.key(), "expansion": f"{spec.expansion:g}", "squeeze_excite": str(int(spec.squeeze_excite))}
+    found |= {"parameters": " ".join(spec.own), "notes": " ".join(row.notes.split())}
+    for column in COLUMNS:
+        if column not in found:
+            value = getattr(spec if hasattr(spec, column) else row, column)
+            found[column] = _microseconds(value) if column.endswith("_us") else str(value)
+    return found
 
 
 def _microseconds(value: float | None) -> str:

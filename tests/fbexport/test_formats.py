@@ -155,9 +155,17 @@ def all_activations():
     )  # fmt: skip
 
 
+def dilated():
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=2, dilation=2), nn.Conv2d(8, 8, 3, padding=2, dilation=2, groups=8), nn.ReLU(),
+        nn.Conv2d(8, 8, 3, stride=2, padding=(2, 3), dilation=(2, 3)), nn.Conv2d(8, 4, 3, padding=1, dilation=1),
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("name", FORMATS.names())
-def test_operators_that_no_block_uses_yet_equal_torch(name, assert_equals_torch):
-    module = randomize(all_activations(), 0)
+@pytest.mark.parametrize("make", [all_activations, dilated])
+def test_operators_that_no_block_uses_yet_equal_torch(make, name, assert_equals_torch):
+    module = randomize(make(), 0)
     content = load_format(name).write(module, (1, 3, 6, 6), "float32")
     assert_equals_torch(name, content, module, (1, 3, 6, 6))
 

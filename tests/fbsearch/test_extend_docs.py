@@ -12,7 +12,6 @@ from torch import nn
 
 from fblut.table import Lut
 from fbsearch.theta import one_hot
-from fbspace.opspec import OpSpec
 from fbspace.space import Space, load_space
 
 DOCS = Path(__file__).parents[2] / "docs" / "extend"
@@ -51,11 +50,6 @@ def test_loss() -> None:
     loss = module("loss").Sum(alpha=0.5)
     value = loss.weigh(torch.tensor(2.0), torch.tensor(3000.0, dtype=torch.float64), math.nan)
     assert value.item() == pytest.approx(2 + 0.5 * 3)
-
-
-def test_block() -> None:
-    spec = OpSpec("sep", 8, 12, 7, 7, kernel=3, stride=2)
-    assert module("block").build(spec)(torch.randn(2, 8, 7, 7)).shape == (2, 12, *spec.output_size)
 
 
 def test_space(tmp_path: Path) -> None:

@@ -68,4 +68,4 @@ def conv_attributes(node: Conv) -> dict[str, Any]:
         "strides": node.stride,
         "pads": node.padding * 2,
         "group": node.groups,
-    }
+    } | ({"dilations": node.dilation} if node.dilation != (1, 1) else {})

@@ -130,10 +130,13 @@ class _Model:
             "padding": schema.Padding.SAME if same else schema.Padding.VALID,
             "strideH": node.stride[0],
             "strideW": node.stride[1],
+            "dilationHFactor": node.dilation[0],
+            "dilationWFactor": node.dilation[1],
             "fusedActivationFunction": _FUSED[node.activation],
         }
         if node.is_depthwise:
-            axes, code, version = (1, 2, 3, 0), _OP.DEPTHWISE_CONV_2D, 1  # 1, kh, kw, O
+            axes, code = (1, 2, 3, 0), _OP.DEPTHWISE_CONV_2D  # 1, kh, kw, O
+            version = 1 if node.dilation == (1, 1) else 2
             options = schema.DepthwiseConv2DOptionsT(depthMultiplier=len(node.bias) // channels, **settings)
         else:
             axes, code = (0, 2, 3, 1), _OP.CONV_2D  # O, kh, kw, I/groups
@@ -311,6 +314,6 @@ class _AlignedBuffer(schema.BufferT):  # type: ignore[misc]  # the schema classe
 def _pads_alike(node: Conv, axis: int) -> bool:
     """Whether SAME would pad one axis (0 height, 1 width) as torch does: equally, by as much, to the same size."""
     size, output = node.inputs[0].shape[2 + axis], node.output.shape[2 + axis]
-    kernel, stride, padding = node.weight.shape[2 + axis], node.stride[axis], node.padding[axis]
+    kernel, stride, padding = node.extent[axis], node.stride[axis], node.padding[axis]
     total = max((output - 1) * stride + kernel - size, 0)
     return output == -(-size // stride) and total == 2 * padding

@@ -96,7 +96,9 @@ def _network(architecture: Architecture, stem: str, lut: Lut) -> Chart:
     rows = [lut.row(spec) for spec in specs]
     bars = {
         "type": "bar",
-        "x": [f"{number} {spec.kind} k{spec.kernel} e{spec.expansion:g}" for number, spec in enumerate(specs, start=1)],
+        "x": [
+            " ".join([str(i), s.kind, f"k{s.kernel} e{s.expansion:g}", *s.own]) for i, s in enumerate(specs, start=1)
+        ],
         "y": [None if row is None else row.latency_us for row in rows],
         "text": [spec.key() for spec in specs],
         "hovertemplate": "%{text}<br>%{y:.1f} µs<extra></extra>",

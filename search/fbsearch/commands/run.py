@@ -153,9 +153,11 @@ def command(
     import torch
 
     from fblut.reading import read_lut
+    from fbsearch.beyond.alike import kinds_apart
     from fbsearch.jobs.search_job import cross_table, run_search
     from fbsearch.machine.compute import Compute
     from fbsearch.machine.ranks import EndedElsewhere, Ranks, local_rank
+    from fbspace.space import load_space
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -177,6 +179,13 @@ def command(
                 options["loss"] = options["loss"] or ("target" if with_target else "paper")
                 space = space or next(iter(luts.values())).metadata.space
                 settings = Settings(space=space, data=data, objectives=objectives, **options)
+                apart = kinds_apart(load_space(space)) if settings.w_start == "alike" else []
+            if apart and ranks.is_first:
+                click.echo(
+                    f"note: candidates of kind {', '.join(apart)} start at random, the others alike: their blocks have "
+                    "no start (docs/extend/block.md)",
+                    err=True,
+                )
             output = output or Path("runs") / "-".join(luts)
             found = run_search(luts, settings, output, fresh, compute, ranks, combine_precisions)
     except EndedElsewhere as ended:
