@@ -56,7 +56,7 @@ def main() -> None:
         models = {}
         for runtime in ("litert", "onnxruntime"):
             model_format = load_format(format_of(runtime))
-            models[runtime] = Path(folder) / f"smallest{model_format.SUFFIX}"
+            models[runtime] = Path(folder) / f"smallest{model_format.suffix}"
             models[runtime].write_bytes(model_format.write(nn.ReLU().eval(), SHAPE, "float32"))
         figures = [figure for name in AGENTS for figure in figures_of(name, models, 3 if options.quick else 30)]
     report("agent_overhead", figures, quick=options.quick, runs_per_visit=RUNS_PER_VISIT)

@@ -49,7 +49,7 @@ Shape = tuple[int, int, int, int]
 
 def medians_us(runtime: str, models: Mapping[str, tuple[bytes, Shape]], rounds: int) -> dict[str, float]:
     """Return the median of every model's visits, which take turns in random rounds, in microseconds."""
-    suffix = load_format(format_of(runtime)).SUFFIX
+    suffix = load_format(format_of(runtime)).suffix
     transport = connect(load_profile("local"))
     visits: dict[str, list[float]] = defaultdict(list)
     with (

@@ -15,8 +15,7 @@ from hypothesis import settings
 from numpy.typing import NDArray
 from torch import nn
 
-from fbexport.formats import load_format
-from fbexport.host import load_model
+from fbexport.runtimes import load_model, runtime_of
 
 Array = NDArray[np.float32]
 
@@ -43,7 +42,7 @@ def run_model() -> Callable[[str, bytes, Array], Array]:
     """Run a model file of a format on one NCHW input in the format's first runtime."""
 
     def run(format_name: str, content: bytes, x: Array) -> Array:
-        return load_model(content, load_format(format_name).RUNTIMES[0]).run(x)[0]
+        return load_model(content, runtime_of(format_name))(x)[0]
 
     return run
 

@@ -35,6 +35,11 @@ class PluginFolder:
         found.update(entry.name for entry in importlib.metadata.entry_points(group=self.package))
         return sorted(found)
 
+    def listed(self) -> str:
+        """Return the names as help texts list them, `a, b or c`."""
+        *others, last = self.names() or ["none"]
+        return f"{', '.join(others)} or {last}" if others else last
+
     def __contains__(self, name: str) -> bool:
         """Whether there is such a plug-in."""
         return self._is_file(name) or self._entry(name) is not None

@@ -12,6 +12,7 @@ from fbagents.agent.cores import check_cores
 from fbagents.errors import DeviceError, ProfileError
 from fbbase.files import read_text
 from fbbase.plugins import PluginFolder
+from fbexport.runtimes import RUNTIMES
 
 _Address = TypeVar("_Address", bound=pydantic.BaseModel)
 PROFILES = PluginFolder("device", "fbagents.profiles", suffix=".toml")
@@ -109,8 +110,8 @@ def load_profile(name: str) -> Profile:
 
 
 def with_agent_for(profile: Profile, runtime: str) -> Profile:
-    """Return the profile with an agent that can run a runtime: TorchScript needs the Python agent."""
-    if runtime != "torch" or profile.agent != "native" or profile.program is not None:
+    """Return the profile with an agent that can run a runtime: not all are in the native one."""
+    if profile.agent != "native" or profile.program is not None or RUNTIMES.find(runtime).native is not None:
         return profile
     return profile.model_copy(update={"agent": "python"})
 

@@ -1,6 +1,10 @@
 /* The device's cores: which are on, the clusters they form by their highest clock, and binding the agent to some. */
 #define _GNU_SOURCE
-#include "agent.h"
+#include "cores.h"
+
+#include "failure.h"
+#include "options.h"
+#include "system.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -10,6 +14,11 @@
 #ifndef __APPLE__
 #include <sched.h>
 #endif
+
+static struct {
+  int cores[MAX_CORES];
+  size_t count; /* 0: not bound */
+} bound;
 
 /* ---- what the system does ---- */
 
@@ -36,9 +45,9 @@ size_t allowed_cores(int *cores, size_t limit) {
 static bool set_affinity(void) {
   cpu_set_t set;
   CPU_ZERO(&set);
-  for (size_t i = 0; i < agent.core_count; i++) {
-    if (agent.cores[i] >= CPU_SETSIZE) return fail("%s", strerror(EINVAL));
-    CPU_SET((size_t)agent.cores[i], &set);
+  for (size_t i = 0; i < bound.count; i++) {
+    if (bound.cores[i] >= CPU_SETSIZE) return fail("%s", strerror(EINVAL));
+    CPU_SET((size_t)bound.cores[i], &set);
   }
   return sched_setaffinity(0, sizeof set, &set) == 0 || fail("%s", strerror(errno));
 }
@@ -49,9 +58,9 @@ static bool set_affinity(void) {
 static bool is_online(int core) {
   char path[PATH_MAX];
   long online;
-  snprintf(path, sizeof path, "%s/devices/system/cpu/cpu%d", agent.sys, core);
+  snprintf(path, sizeof path, "%s/devices/system/cpu/cpu%d", options.sys, core);
   if (access(path, F_OK) != 0) return false;
-  snprintf(path, sizeof path, "%s/devices/system/cpu/cpu%d/online", agent.sys, core);
+  snprintf(path, sizeof path, "%s/devices/system/cpu/cpu%d/online", options.sys, core);
   return !read_number(path, &online, NULL) || online != 0; /* a core without that file cannot be off */
 }
 
@@ -61,7 +70,7 @@ static void read_max_khz(long max_khz[MAX_CORES]) {
   for (int core = 0; core < MAX_CORES; core++) {
     max_khz[core] = 0;
     if (!is_online(core)) continue;
-    snprintf(path, sizeof path, "%s/devices/system/cpu/cpu%d/cpufreq/cpuinfo_max_freq", agent.sys, core);
+    snprintf(path, sizeof path, "%s/devices/system/cpu/cpu%d/cpufreq/cpuinfo_max_freq", options.sys, core);
     if (!read_number(path, &max_khz[core], NULL) || max_khz[core] < 0) max_khz[core] = 0;
   }
 }
@@ -103,7 +112,7 @@ static bool find_cluster(const char *word, bool meant[MAX_CORES]) {
   for (long khz = 0; (khz = next_cluster(max_khz, khz)) != 0; clusters++) fastest = khz;
   if (clusters == 0) {
     return fail("no core under %s/devices/system/cpu tells its highest clock (cpufreq/cpuinfo_max_freq), so which are "
-                "%s is not known; name them by numbers, such as 4-7", agent.sys, word);
+                "%s is not known; name them by numbers, such as 4-7", options.sys, word);
   }
   bool big = strcmp(word, "big") == 0, little = strcmp(word, "little") == 0;
   if (!big && !little && clusters < 3) {
@@ -119,7 +128,7 @@ static bool find_cluster(const char *word, bool meant[MAX_CORES]) {
 static bool find_online(bool meant[MAX_CORES]) {
   bool found = false;
   for (int core = 0; core < MAX_CORES; core++) found |= meant[core] = is_online(core);
-  return found || fail("%s/devices/system/cpu lists no cores; name them by numbers, such as 0-3", agent.sys);
+  return found || fail("%s/devices/system/cpu lists no cores; name them by numbers, such as 0-3", options.sys);
 }
 
 /* Parses a hexadecimal mask, the last digit of which holds cores 0 to 3. */
@@ -177,9 +186,9 @@ bool bind_to_cores(const char *wanted) {
   for (int core = 0; core < MAX_CORES; core++) {
     if (!meant[core]) continue;
     if (at < sizeof numbers) {
-      at += (size_t)snprintf(numbers + at, sizeof numbers - at, "%s%d", agent.core_count ? "," : "", core);
+      at += (size_t)snprintf(numbers + at, sizeof numbers - at, "%s%d", bound.count ? "," : "", core);
     }
-    agent.cores[agent.core_count++] = core;
+    bound.cores[bound.count++] = core;
   }
   if (!set_affinity()) {
     bool word = is_word(wanted) || strcmp(wanted, "all") == 0;
@@ -187,6 +196,14 @@ bool bind_to_cores(const char *wanted) {
              word ? ")" : "");
     return fail_because(what);
   }
-  agent.core_count = allowed_cores(agent.cores, MAX_CORES);
+  bound.count = allowed_cores(bound.cores, MAX_CORES);
   return true;
+}
+
+/* Hotplug and power management may undo what the agent was bound to. */
+bool still_bound(void) {
+  int cores[MAX_CORES];
+  size_t count = bound.count ? allowed_cores(cores, MAX_CORES) : 0;
+  if (count == bound.count && memcmp(cores, bound.cores, count * sizeof *cores) == 0) return true;
+  return fail("the system took the agent off the cores that it was bound to");
 }

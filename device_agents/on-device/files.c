@@ -1,6 +1,10 @@
 /* Writes a file from pieces of files that are here and from the bytes that follow a request, checked by its hash. */
 #define _GNU_SOURCE
-#include "agent.h"
+#include "files.h"
+
+#include "failure.h"
+#include "input.h"
+#include "sha256.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -85,7 +89,7 @@ static bool append_all(Output *output, const Json *pieces) {
 
 static bool write_pieces(const Json *request, Output *output) {
   char part[PATH_MAX], hex[65];
-  const Json *path = text_member(request, "path"), *hash = text_member(request, "sha256");
+  const Json *path = json_text(request, "path"), *hash = json_text(request, "sha256");
   const Json *pieces = json_member(request, "pieces");
   if (!path || !hash) return false;
   if (!pieces || pieces->type != JSON_ARRAY) return fail("the request has no \"pieces\" that are an array");

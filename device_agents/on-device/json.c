@@ -1,5 +1,7 @@
 /* A small, strict JSON parser with bounds on depth and size, and what is needed to write JSON. */
-#include "agent.h"
+#include "json.h"
+
+#include "failure.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -208,6 +210,18 @@ const Json *json_member(const Json *object, const char *key) {
     if (member->key && member->key_bytes == strlen(key) && memcmp(member->key, key, member->key_bytes) == 0) found = member;
   }
   return found;
+}
+
+const Json *json_name(const Json *object, const char *key) {
+  const Json *value = json_member(object, key);
+  if (value && value->type == JSON_STRING) return value;
+  return fail("the request has no \"%s\" that is a text", key), NULL;
+}
+
+const Json *json_text(const Json *object, const char *key) {
+  const Json *value = json_name(object, key);
+  if (!value || strlen(value->text) == value->text_bytes) return value;
+  return fail("the request has no \"%s\" that is a text", key), NULL;
 }
 
 bool json_integer(const Json *value, int64_t least, int64_t most, int64_t *out) {

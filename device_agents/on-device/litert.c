@@ -1,8 +1,10 @@
 /* TensorFlow Lite models (NHWC) by LiteRT's compiled-model interface, found in libLiteRt at run time.
  * There are no headers to build against: what is called is declared here as ai-edge-litert 2.3.0 has it. Signatures
  * have changed between releases (before 2.3 LiteRtCreateModelFromFile took no environment).                          */
-#include "agent.h"
+#include "failure.h"
+#include "runtimes.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -167,4 +169,4 @@ static Model *load_litert(const char *path, int threads) {
   return NULL;
 }
 
-const Runtime litert = {"litert", "libLiteRt.", open_litert, NULL, load_litert};
+RUNTIME(.name = "litert", .library = "libLiteRt.", .open = open_litert, .load = load_litert);

@@ -1,6 +1,16 @@
 /* Answers requests: one function each, and the timing. */
 #define _GNU_SOURCE
-#include "agent.h"
+#include "requests.h"
+
+#include "cores.h"
+#include "failure.h"
+#include "files.h"
+#include "options.h"
+#include "replies.h"
+#include "runtimes.h"
+#include "sha256.h"
+#include "state.h"
+#include "system.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -19,40 +29,6 @@ static struct {
   Model **all;
   size_t count;
 } models;
-
-/* ---- replies ---- */
-
-static void begin(const Json *id, const char *event) {
-  if (id && id->type == JSON_NUMBER) fprintf(agent.replies, "{\"id\":%.0f,\"event\":\"%s\"", id->number, event);
-  else fprintf(agent.replies, "{\"id\":null,\"event\":\"%s\"", event);
-}
-
-static void write_name(const char *key, const char *text, size_t bytes) {
-  fprintf(agent.replies, ",\"%s\":", key);
-  json_write_string(agent.replies, text, bytes);
-}
-
-static void write_integer(const char *key, int64_t value, bool known) {
-  if (known) fprintf(agent.replies, ",\"%s\":%lld", key, (long long)value);
-  else fprintf(agent.replies, ",\"%s\":null", key);
-}
-
-static void write_integers(const char *key, const int64_t *values, size_t count) {
-  fprintf(agent.replies, ",\"%s\":[", key);
-  for (size_t i = 0; i < count; i++) fprintf(agent.replies, "%s%lld", i ? "," : "", (long long)values[i]);
-  fputc(']', agent.replies);
-}
-
-static void end(void) {
-  fputs("}\n", agent.replies);
-  if (fflush(agent.replies) != 0) _exit(3); /* the host is gone: nobody to answer */
-}
-
-void reply_error(const Json *id) {
-  begin(id, "error");
-  write_name("message", failure(), strlen(failure()));
-  end();
-}
 
 /* ---- models ---- */
 
@@ -112,49 +88,42 @@ void hello(const char *own_path) {
   int cores[MAX_CORES];
   int64_t wide[MAX_CORES];
   file_sha256(own_path, hash);
-  begin(NULL, "hello");
+  begin_reply(NULL, "hello");
   write_integer("protocol", PROTOCOL, true);
   snprintf(text, sizeof text, "native " AGENT_VERSION ", agent sha256:%.12s", hash);
-  write_name("agent", text, strlen(text));
-  fputs(",\"runtimes\":{", agent.replies);
-  for (int i = 0, found = 0; i < RUNTIMES; i++) {
-    if (!*agent.versions[i]) continue;
-    fprintf(agent.replies, "%s\"%s\":", found++ ? "," : "", runtimes[i]->name);
-    json_write_string(agent.replies, agent.versions[i], strlen(agent.versions[i]));
+  write_text("agent", text, strlen(text));
+  fputs(",\"runtimes\":{", replies);
+  const char *before = "";
+  for (const Runtime *runtime = NULL; (runtime = next_runtime(runtime));) {
+    if (!*runtime->found) continue;
+    fprintf(replies, "%s\"%s\":", before, runtime->name);
+    json_write_string(replies, runtime->found, strlen(runtime->found));
+    before = ",";
   }
-  fputc('}', agent.replies);
-  write_integer("threads", agent.threads, true);
+  fputc('}', replies);
+  write_integer("threads", options.threads, true);
   size_t count = allowed_cores(cores, MAX_CORES);
   for (size_t i = 0; i < count; i++) wide[i] = cores[i];
   if (count) write_integers("cores", wide, count);
-  else fputs(",\"cores\":null", agent.replies);
-  fputs(",\"clusters\":", agent.replies);
-  write_clusters(agent.replies);
-  fprintf(agent.replies, ",\"clocks\":[\"wall\"%s]", agent.threads == 1 ? ",\"thread_cpu\"" : "");
+  else fputs(",\"cores\":null", replies);
+  fputs(",\"clusters\":", replies);
+  write_clusters(replies);
+  fprintf(replies, ",\"clocks\":[\"wall\"%s]", options.threads == 1 ? ",\"thread_cpu\"" : "");
   write_integer("overhead_ns", overhead_ns(), true);
-  fputs(",\"soc\":", agent.replies);
-  write_processor_name(agent.replies);
+  fputs(",\"soc\":", replies);
+  write_processor_name(replies);
   bool known = uname(&system) >= 0;
   snprintf(text, sizeof text, "%.100s %.100s %.100s", known ? system.sysname : "", known ? system.release : "",
            known ? system.machine : "");
-  write_name("system", text, strlen(text));
-  end();
-}
-
-const Json *text_member(const Json *request, const char *key) {
-  const Json *value = json_member(request, key);
-  if (value && value->type == JSON_STRING && (strcmp(key, "model") == 0 || strlen(value->text) == value->text_bytes)) {
-    return value;
-  }
-  fail("the request has no \"%s\" that is a text", key);
-  return NULL;
+  write_text("system", text, strlen(text));
+  end_reply();
 }
 
 static bool within_memory(int64_t more_bytes) {
   int64_t bytes = resident_bytes();
-  if (!agent.memory_bytes || bytes < 0 || bytes + more_bytes <= agent.memory_bytes) return true;
+  if (!options.memory_bytes || bytes < 0 || bytes + more_bytes <= options.memory_bytes) return true;
   return fail("the model does not fit: the agent may take %lld bytes and has %lld; unload models first",
-              (long long)agent.memory_bytes, (long long)bytes);
+              (long long)options.memory_bytes, (long long)bytes);
 }
 
 static bool keep(Model *model, const Json *name) {
@@ -175,24 +144,33 @@ static bool keep(Model *model, const Json *name) {
   return true;
 }
 
+/* Returns the runtime of a request; NULL after fail(). */
+static const Runtime *find_runtime(const char *name) {
+  char known[1000] = "";
+  for (const Runtime *runtime = NULL; (runtime = next_runtime(runtime));) {
+    if (strcmp(name, runtime->name) == 0) {
+      if (*runtime->found) return runtime;
+      return fail("%s is not here: no file %s… in the library path", name, runtime->library), NULL;
+    }
+    size_t at = strlen(known);
+    snprintf(known + at, sizeof known - at, "%s%s", at ? ", " : "", runtime->name);
+  }
+  return fail("unknown runtime '%.200s'; known: %s", name, known), NULL;
+}
+
 static bool load(const Json *request) {
-  const Json *name = text_member(request, "model"), *path = text_member(request, "path");
-  const Json *wanted = text_member(request, "runtime");
-  const Runtime *runtime = NULL;
+  const Json *name = json_name(request, "model"), *path = name ? json_text(request, "path") : NULL;
+  const Json *wanted = path ? json_text(request, "runtime") : NULL;
   struct stat file;
   Outputs outputs = {0};
-  if (!name || !path || !wanted) return false;
-  for (int i = 0; i < RUNTIMES; i++) {
-    if (strcmp(wanted->text, runtimes[i]->name) != 0) continue;
-    if (!*agent.versions[i]) return fail("%s is not here: no file %s… in the library path", wanted->text, runtimes[i]->library);
-    runtime = runtimes[i];
-  }
-  if (!runtime) return fail("unknown runtime '%.200s'; known: litert, onnxruntime", wanted->text);
+  if (!wanted) return false;
+  const Runtime *runtime = find_runtime(wanted->text);
+  if (!runtime) return false;
   if (stat(path->text, &file) != 0) return fail("cannot open the model %s: %s", path->text, strerror(errno));
   if (!S_ISREG(file.st_mode)) return fail("the model %s is no file", path->text);
   if (!within_memory(file.st_size)) return false;
   int64_t before = resident_bytes(), start = clock_ns(false);
-  Model *model = runtime->load(path->text, agent.threads);
+  Model *model = runtime->load(path->text, options.threads);
   int64_t load_ns = clock_ns(false) - start;
   if (!model) return false;
   bool ran = model->run(model) && model->outputs(model, &outputs) && within_memory(0);
@@ -201,25 +179,17 @@ static bool load(const Json *request) {
     discard(model);
     return false;
   }
-  begin(json_member(request, "id"), "loaded");
-  write_name("model", name->text, name->text_bytes);
+  begin_reply(json_member(request, "id"), "loaded");
+  write_text("model", name->text, name->text_bytes);
   write_integer("load_ns", load_ns, true);
   write_integer("memory_bytes", after > before ? after - before : 0, before >= 0 && after >= 0);
   write_integer("outputs", outputs.count, true);
-  fputs(",\"output_sum\":", agent.replies);
-  json_write_number(agent.replies, outputs.sum);
-  fputs(",\"output_abs_sum\":", agent.replies);
-  json_write_number(agent.replies, outputs.abs_sum);
-  end();
+  fputs(",\"output_sum\":", replies);
+  json_write_number(replies, outputs.sum);
+  fputs(",\"output_abs_sum\":", replies);
+  json_write_number(replies, outputs.abs_sum);
+  end_reply();
   return true;
-}
-
-/* Hotplug and power management may undo what the agent was bound to. */
-static bool still_bound(void) {
-  int cores[MAX_CORES];
-  size_t count = agent.core_count ? allowed_cores(cores, MAX_CORES) : 0;
-  if (count == agent.core_count && memcmp(cores, agent.cores, count * sizeof *cores) == 0) return true;
-  return fail("the system took the agent off the cores that it was bound to");
 }
 
 static bool run_visit(const Json *request, const Json *visit, size_t index) {
@@ -235,18 +205,18 @@ static bool run_visit(const Json *request, const Json *visit, size_t index) {
   int64_t start_ns = clock_ns(false);
   if (!time_runs(models.all[at], (size_t)runs, wall_ns, cpu_ns)) return false;
   int core = current_core();
-  int64_t khz = frequency_khz(agent.sys, core);
+  int64_t khz = frequency_khz(core);
   if (!still_bound()) return false;
-  begin(json_member(request, "id"), "visit");
+  begin_reply(json_member(request, "id"), "visit");
   write_integer("index", (int64_t)index, true);
-  write_name("model", name->text, name->text_bytes);
+  write_text("model", name->text, name->text_bytes);
   write_integer("start_ns", start_ns, true);
   write_integers("wall_ns", wall_ns, (size_t)runs);
-  if (agent.threads == 1) write_integers("cpu_ns", cpu_ns, (size_t)runs);
-  else fputs(",\"cpu_ns\":null", agent.replies); /* with more threads it is the caller's time only */
+  if (options.threads == 1) write_integers("cpu_ns", cpu_ns, (size_t)runs);
+  else fputs(",\"cpu_ns\":null", replies); /* with more threads it is the caller's time only */
   write_integer("core", core, core >= 0);
   write_integer("freq_khz", khz, khz >= 0);
-  end();
+  end_reply();
   return true;
 }
 
@@ -261,42 +231,41 @@ static bool run(const Json *request) {
   for (const Json *visit = json_child(schedule, NULL); visit; visit = json_child(schedule, visit)) {
     if (!run_visit(request, visit, visits++)) return false;
   }
-  begin(json_member(request, "id"), "done");
+  begin_reply(json_member(request, "id"), "done");
   write_integer("visits", (int64_t)visits, true);
-  end();
+  end_reply();
   return true;
 }
 
 static bool unload(const Json *request) {
-  const Json *name = text_member(request, "model");
+  const Json *name = json_name(request, "model");
   if (!name) return false;
   size_t at = find_model(name->text, name->text_bytes);
   if (at == models.count) return fail("model '%.500s' is not loaded", name->text);
   discard(models.all[at]);
   models.all[at] = models.all[--models.count];
-  begin(json_member(request, "id"), "unloaded");
-  write_name("model", name->text, name->text_bytes);
-  end();
+  begin_reply(json_member(request, "id"), "unloaded");
+  write_text("model", name->text, name->text_bytes);
+  end_reply();
   return true;
 }
 
 static bool state(const Json *request) {
   int core = current_core();
-  begin(json_member(request, "id"), "state");
+  begin_reply(json_member(request, "id"), "state");
   write_integer("core", core, core >= 0);
-  write_state(agent.replies, agent.sys);
-  end();
+  write_state(replies);
+  end_reply();
   return true;
 }
 
 static bool write_here(const Json *request) {
   if (!write_file(request)) return false;
-  begin(json_member(request, "id"), "written");
-  end();
+  begin_reply(json_member(request, "id"), "written");
+  end_reply();
   return true;
 }
 
-/* Answers one line; false after the last request. */
 bool answer(char *line, size_t bytes) {
   static const struct {
     const char *name;
@@ -318,8 +287,8 @@ bool answer(char *line, size_t bytes) {
   }
   const char *name = operation && operation->type == JSON_STRING ? operation->text : "";
   if (strcmp(name, "bye") == 0) {
-    begin(id, "bye");
-    end();
+    begin_reply(id, "bye");
+    end_reply();
     return false;
   }
   for (size_t i = 0; i < sizeof operations / sizeof *operations; i++) {

@@ -1,36 +1,31 @@
-/* Opens the runtimes' libraries, and holds what the runtimes share: failures in words, the test input, output sums. */
+/* Knows the runtimes and opens their libraries; and holds what they share: the test input, output sums. */
 #define _GNU_SOURCE
-#include "agent.h"
+#include "runtimes.h"
+
+#include "failure.h"
+#include "options.h"
+#include "sha256.h"
 
 #include <dirent.h>
 #include <dlfcn.h>
 #include <limits.h>
 #include <math.h>
-#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { MAX_TENSOR_VALUES = 1 << 28 };
 
-const Runtime *const runtimes[RUNTIMES] = {&litert, &onnxruntime};
+static Runtime *first_runtime; /* by name, so that the order does not depend on the linker */
 
-static char message[2000];
-
-bool fail(const char *format, ...) {
-  va_list arguments;
-  va_start(arguments, format);
-  vsnprintf(message, sizeof message, format, arguments);
-  va_end(arguments);
-  return false;
+void add_runtime(Runtime *runtime) {
+  Runtime **at = &first_runtime;
+  while (*at && strcmp((*at)->name, runtime->name) < 0) at = &(*at)->next;
+  runtime->next = *at;
+  *at = runtime;
 }
 
-const char *failure(void) { return message; }
-
-bool fail_because(const char *what) {
-  char why[sizeof message];
-  memcpy(why, message, sizeof why);
-  return fail("%.100s: %.1800s", what, why);
-}
+const Runtime *next_runtime(const Runtime *previous) { return previous ? previous->next : first_runtime; }
 
 bool find_function(void *library, const char *name, void *function, size_t bytes) {
   void *symbol = dlsym(library, name);
@@ -85,8 +80,8 @@ void add_outputs(Outputs *total, const void *values, size_t count, Element eleme
   }
 }
 
-/* Opens the first file of a folder whose name begins with the library's; true when the runtime is ready. */
-static bool open_from(const char *folder, const Runtime *runtime, char *version, size_t bytes) {
+/* Opens the first file of a folder whose name begins with the library's, and keeps its version when it is ready. */
+static void open_from(const char *folder, Runtime *runtime) {
   struct dirent **entries;
   char path[PATH_MAX], file[PATH_MAX], hash[65];
   bool ready = false;
@@ -96,28 +91,27 @@ static bool open_from(const char *folder, const Runtime *runtime, char *version,
         snprintf(path, sizeof path, "%s/%s", folder, entries[i]->d_name) < (int)sizeof path) {
       void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
       ready = library && runtime->open(library);
-      if (!ready) fprintf(stderr, "agent: %s: %s\n", path, library ? message : dlerror());
+      if (!ready) fprintf(stderr, "agent: %s: %s\n", path, library ? failure() : dlerror());
       if (ready) memcpy(file, path, sizeof path);
     }
     free(entries[i]);
   }
   if (count >= 0) free(entries);
-  if (!ready) return false;
-  if (runtime->version) snprintf(version, bytes, "%s", runtime->version());
-  else if (agent.litert_version) snprintf(version, bytes, "%s", agent.litert_version);
-  else if (file_sha256(file, hash)) snprintf(version, bytes, "2.x, sha256:%.12s", hash);
-  else snprintf(version, bytes, "2.x");
-  return true;
+  if (!ready) return;
+  const char *told = runtime->version ? runtime->version() : given_version(runtime->name);
+  if (told) snprintf(runtime->found, sizeof runtime->found, "%s", told);
+  else if (file_sha256(file, hash)) snprintf(runtime->found, sizeof runtime->found, "unknown, sha256:%.12s", hash);
+  else snprintf(runtime->found, sizeof runtime->found, "unknown");
 }
 
 void open_runtimes(const char *own_path) {
   char folders[PATH_MAX];
   const char *slash = strrchr(own_path, '/');
-  if (agent.library_path) snprintf(folders, sizeof folders, "%s", agent.library_path);
+  if (options.library_path) snprintf(folders, sizeof folders, "%s", options.library_path);
   else snprintf(folders, sizeof folders, "%.*s", slash ? (int)(slash - own_path) : 1, slash ? own_path : ".");
   for (char *rest = folders, *folder; (folder = strtok_r(rest, ":", &rest));) {
-    for (int i = 0; i < RUNTIMES; i++) {
-      if (!*agent.versions[i]) open_from(folder, runtimes[i], agent.versions[i], sizeof agent.versions[i]);
+    for (Runtime *runtime = first_runtime; runtime; runtime = runtime->next) {
+      if (!*runtime->found) open_from(folder, runtime);
     }
   }
 }

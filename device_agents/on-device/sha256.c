@@ -1,6 +1,7 @@
 /* SHA-256 (FIPS 180-4): of what is written here, and of files, so that a table tells which agent and library timed it. */
-#include "agent.h"
+#include "sha256.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const uint32_t K[64] = {

@@ -1,12 +1,11 @@
-/* What the system tells of itself: clocks, frequencies, temperatures, memory. What it does not tell is null, and
- * what is there but may not be read is listed as denied.                                                             */
+/* What the system tells of itself. */
 #define _GNU_SOURCE
-#include "agent.h"
+#include "system.h"
+
+#include "json.h"
 
 #include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
@@ -25,8 +24,7 @@ int64_t clock_ns(bool thread_cpu) {
 
 /* ---- files of the system ---- */
 
-/* Reads the first line of a file; false where there is none, with `denied` set where there is one. */
-static bool read_line(const char *path, char *line, size_t bytes, bool *denied) {
+bool read_first_line(const char *path, char *line, size_t bytes, bool *denied) {
   FILE *file = fopen(path, "r");
   if (!file) {
     if (denied && (errno == EACCES || errno == EPERM)) *denied = true;
@@ -42,80 +40,10 @@ static bool read_line(const char *path, char *line, size_t bytes, bool *denied) 
 
 bool read_number(const char *path, long *value, bool *denied) {
   char line[64], *end;
-  if (!read_line(path, line, sizeof line, denied)) return false;
+  if (!read_first_line(path, line, sizeof line, denied)) return false;
   errno = 0;
   *value = strtol(line, &end, 10);
   return errno == 0 && end > line && *end == '\0';
-}
-
-static int64_t read_frequency(const char *sys, int core, bool *denied) {
-  char path[PATH_MAX];
-  long khz;
-  snprintf(path, sizeof path, "%s/devices/system/cpu/cpu%d/cpufreq/scaling_cur_freq", sys, core);
-  return read_number(path, &khz, denied) ? khz : -1;
-}
-
-int64_t frequency_khz(const char *sys, int core) { return core < 0 ? -1 : read_frequency(sys, core, NULL); }
-
-/* Writes ,"freq_khz":{...} or null. */
-static void write_frequencies(FILE *out, const char *sys, bool *denied) {
-  long cores = sysconf(_SC_NPROCESSORS_CONF);
-  bool found = false;
-  fputs(",\"freq_khz\":", out);
-  for (int core = 0; core < cores && core < MAX_CORES; core++) {
-    int64_t khz = read_frequency(sys, core, denied);
-    if (khz < 0) continue;
-    fprintf(out, "%s\"%d\":%lld", found ? "," : "{", core, (long long)khz);
-    found = true;
-  }
-  fputs(found ? "}" : "null", out);
-}
-
-/* Writes the temperature of each entry of a folder by `name`; a few vendors give thermal zones in whole degrees. */
-static bool write_folder(FILE *out, const char *sys, const char *folder, const char *prefix, bool found, bool *denied) {
-  bool zone = *prefix != '\0';
-  char path[PATH_MAX], type[64], name[512];
-  struct dirent **entries;
-  snprintf(path, sizeof path, "%s/%s", sys, folder);
-  int count = scandir(path, &entries, NULL, alphasort);
-  if (count < 0 && (errno == EACCES || errno == EPERM)) *denied = true;
-  for (int i = 0; i < count; i++) {
-    const char *entry = entries[i]->d_name;
-    long value;
-    snprintf(path, sizeof path, "%s/%s/%s/temp", sys, folder, entry);
-    if (entry[0] != '.' && strncmp(entry, prefix, strlen(prefix)) == 0 && read_number(path, &value, denied)) {
-      snprintf(path, sizeof path, "%s/%s/%s/type", sys, folder, entry);
-      bool typed = read_line(path, type, sizeof type, NULL);
-      snprintf(name, sizeof name, "%s%s%s", entry, typed ? " " : "", typed ? type : "");
-      fputc(found ? ',' : '{', out);
-      found = true;
-      json_write_string(out, name, strlen(name));
-      fputc(':', out);
-      json_write_number(out, !zone ? (double)value / 10 : labs(value) >= 1000 ? (double)value / 1000 : (double)value);
-    }
-    free(entries[i]);
-  }
-  if (count >= 0) free(entries);
-  return found;
-}
-
-void write_state(FILE *out, const char *sys) {
-  int cores[MAX_CORES];
-  size_t count = allowed_cores(cores, MAX_CORES);
-  bool no_frequencies = false, no_temperatures = false;
-  fputs(",\"affinity\":", out);
-  for (size_t i = 0; i < count; i++) fprintf(out, "%s%d", i ? "," : "[", cores[i]);
-  fputs(count ? "]" : "null", out);
-  write_frequencies(out, sys, &no_frequencies);
-  fputs(",\"temperature_c\":", out);
-  bool found = write_folder(out, sys, "class/thermal", "thermal_zone", false, &no_temperatures);
-  found = write_folder(out, sys, "class/power_supply", "", found, &no_temperatures);
-  fputs(found ? "}" : "null", out);
-  int64_t bytes = available_bytes();
-  if (bytes >= 0) fprintf(out, ",\"memory_available_bytes\":%lld", (long long)bytes);
-  else fputs(",\"memory_available_bytes\":null", out);
-  fprintf(out, ",\"denied\":[%s%s%s]", no_frequencies ? "\"freq_khz\"" : "",
-          no_frequencies && no_temperatures ? "," : "", no_temperatures ? "\"temperature_c\"" : "");
 }
 
 /* ---- memory and processor ---- */
@@ -129,7 +57,7 @@ int64_t resident_bytes(void) {
 #else
   char line[128];
   long long pages;
-  if (!read_line("/proc/self/statm", line, sizeof line, NULL) || sscanf(line, "%*s %lld", &pages) != 1) return -1;
+  if (!read_first_line("/proc/self/statm", line, sizeof line, NULL) || sscanf(line, "%*s %lld", &pages) != 1) return -1;
   return pages * sysconf(_SC_PAGE_SIZE);
 #endif
 }

@@ -22,6 +22,7 @@ from fbagents.transports import Transport, connect
 from fbbase.errors import FbError
 from fbexport.export import export_spec
 from fbexport.formats import format_of, load_format
+from fbexport.runtimes import loadable
 from fbspace.opspec import OpSpec
 
 Status = Literal["ok", "warning", "failed"]
@@ -76,7 +77,8 @@ def check_device(profile: Profile) -> Iterator[Check]:
                 "runtimes",
                 "failed",
                 "none",
-                "install ai-edge-litert or onnxruntime there, or set agent = 'native' in its profile",
+                f"install {' or '.join(each.package for each in loadable().values())} there, "
+                "or set agent = 'native' in its profile",
             )
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fbprof-")))
         for runtime, version in hello.runtimes.items():
@@ -88,7 +90,7 @@ def _run(agent: AgentClient, transport: Transport, folder: Path, runtime: str, v
     name = f"runtime {runtime}"
     try:
         model_format = format_of(runtime)
-        path = folder / f"{runtime}{load_format(model_format).SUFFIX}"
+        path = folder / f"{runtime}{load_format(model_format).suffix}"
         path.write_bytes(export_spec(PROBE, model_format))
         loaded = agent.load("probe", transport.push(path), runtime, PROBE.input_shape)
         tells_runs = loaded.outputs > 0

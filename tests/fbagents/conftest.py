@@ -12,7 +12,8 @@ from fbagents.profile import load_profile
 from fbagents.transports import Transport, connect
 from fbagents.transports.local import agent_script
 from fbexport.export import export_spec
-from fbexport.formats import FORMATS, load_format
+from fbexport.formats import format_of, load_format
+from fbexport.runtimes import RUNTIMES
 
 sys.path.insert(0, str(Path(__file__).parent / "peers"))  # the peers and what their tests share
 from common import SPEC
@@ -24,11 +25,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """SPEC as a model file for each runtime."""
     folder = tmp_path_factory.mktemp("models")
     paths = {}
-    for name in FORMATS.names():
-        model_format = load_format(name)
-        for runtime in model_format.RUNTIMES:
-            paths[runtime] = folder / f"{runtime}{model_format.SUFFIX}"
-            paths[runtime].write_bytes(export_spec(SPEC, name))
+    for runtime in RUNTIMES.names():
+        name = format_of(runtime)
+        paths[runtime] = folder / f"{runtime}{load_format(name).suffix}"
+        paths[runtime].write_bytes(export_spec(SPEC, name))
     return paths
 
 

@@ -166,7 +166,7 @@ def test_state_says_how_much_memory_is_available(local: Transport) -> None:
 @pytest.mark.parametrize("runtime", ["litert", "onnxruntime"])
 def test_a_model_takes_about_as_much_memory_as_its_weights(local: Transport, tmp_path: Path, runtime: str) -> None:
     """As they are in the file, as the runtime packs them, or both; the first model brings the runtime itself along."""
-    path = tmp_path / f"large{load_format(format_of(runtime)).SUFFIX}"
+    path = tmp_path / f"large{load_format(format_of(runtime)).suffix}"
     large = OpSpec("classifier", 4096, 2000, 1, 1, activation="none")
     path.write_bytes(export_spec(large, format_of(runtime)))
     weights_bytes = 4 * 4096 * 2000

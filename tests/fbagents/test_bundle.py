@@ -33,7 +33,7 @@ from fbbase.commandline import run
 from fbprof.cli import fbprof
 
 HOST = native.host_target()
-BUILD = "import sys; from fbagents import bundle; print(bundle.build(sys.argv[1]).digest)"
+BUILD = "import sys; from fbagents.native import bundle; print(bundle.build(sys.argv[1]).digest)"
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +181,7 @@ def test_two_at_once_and_one_after_a_killed_one(tmp_path: Path, monkeypatch: pyt
 def archive(built: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An archive of the agent and its C library; without the runtimes it is packed in a second."""
     work = tmp_path_factory.mktemp("small")
-    large = {*_libraries.RUNTIMES, "libstdc++.so.6"}
+    large = {"libLiteRt.so", "libonnxruntime.so.1", "libstdc++.so.6"}
     manifest = bundle.Manifest.model_validate_json((built.folder / "manifest.json").read_text())
     files = {name: entry for name, entry in manifest.files.items() if name not in large}
     (work / "files").mkdir()

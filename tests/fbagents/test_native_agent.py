@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import importlib
 import json
 import os
 import shutil
@@ -66,8 +67,35 @@ def ask(channel: ProcessChannel, **request: Any) -> dict[str, Any]:
 @needs_compiler
 def test_the_sources_compile_without_a_warning_at_the_products_own_optimization(tmp_path: Path) -> None:
     sources = [path for path in native.source_files() if path.suffix == ".c"]
-    argv = [str(COMPILER), *native.FLAGS, "-Wshadow", "-Werror", *sources, "-ldl", "-lm", "-o", tmp_path / "agent"]
+    argv = [
+        str(COMPILER),
+        *native.FLAGS,
+        "-Wshadow",
+        "-Wmissing-prototypes",
+        "-Werror",
+        *sources,
+        "-ldl",
+        "-lm",
+        "-o",
+        tmp_path / "agent",
+    ]
     subprocess.run(argv, check=True, timeout=120)
+
+
+def test_no_files_call_each_other_and_headers_declare_what_their_file_defines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+    check = importlib.import_module("_c_files")
+    assert check.includes()["litert"] == {"failure", "runtimes"}
+    assert (check.c_circles(), check.strays()) == ([], [])
+    for path in native.source_files():
+        shutil.copy(path, tmp_path)
+    for name, line in (("runtimes.c", '#include "requests.h"'), ("json.h", "bool fail_again(const char *format);")):
+        path = tmp_path / name
+        path.write_text(f"{path.read_text()}{line}\n")
+    assert check.c_circles(tmp_path) == [["requests", "runtimes"]]
+    assert check.strays(tmp_path) == ["json.h declares fail_again, which json.c does not define"]
 
 
 @needs_compiler

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from fbexport.errors import ExportError
 from fbexport.export import export_network, export_spec
-from fbexport.formats import FORMATS, load_format
+from fbexport.formats import FORMATS, format_of, load_format
+from fbexport.runtimes import runtime_of
 from fbspace.architecture import ZOO, load_architecture
 from fbspace.blocks import build_block, is_identity
 from fbspace.opspec import OpSpec
@@ -39,16 +40,15 @@ def name(request):
     return request.param
 
 
-def test_provides_a_suffix_runtimes_and_write(name):
+def test_has_a_suffix_and_float32_and_a_runtime_that_runs_it(name):
     found = load_format(name)
-    assert found.SUFFIX.startswith(".")
-    assert found.RUNTIMES
-    assert all(isinstance(runtime, str) for runtime in found.RUNTIMES)
-    assert callable(found.write)
+    assert found.suffix.startswith(".")
+    assert found.precisions[0] == "float32"
+    assert format_of(runtime_of(name)) == name
 
 
 def test_suffixes_tell_formats_apart():
-    assert len({load_format(n).SUFFIX for n in FORMATS.names()}) == len(FORMATS.names())
+    assert len({load_format(n).suffix for n in FORMATS.names()}) == len(FORMATS.names())
 
 
 def test_refuses_an_unknown_precision(name):

@@ -1,39 +1,45 @@
-"""One file per model format; each has SUFFIX, RUNTIMES, PRECISIONS and `write`."""
+"""Formats: how a network is written as the file that runtimes read; one class in one file each.
 
-import contextlib
-from typing import TYPE_CHECKING, Protocol, cast
+docs/extend/format.md shows how one is added. A runtime names its format (`fbexport.runtimes`); a format names none.
+"""
 
-from fbbase.errors import FbError, UnknownNameError
-from fbbase.plugins import PluginFolder
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from fbbase.plugins import Plugins
 from fbexport.errors import ExportError, module_name
+from fbexport.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from fbexport.graph import Node
+    from fbexport.graph import Graph, Node, Value
     from fbexport.quantization.calibration import Ranges
+    from fbexport.quantization.quantized import QuantizedGraph
 
-FORMATS = PluginFolder("format", "fbexport.formats")
 PRECISIONS = ("float32", "float16", "int8")
 """Precisions that models are written in; not every format has each."""
 
 
-class Format(Protocol):
-    """What a module in this folder provides."""
+class Format(ABC):
+    """Writes networks as files of one kind."""
 
-    SUFFIX: str
-    """Ending of the model file, e.g. `.tflite`."""
-    RUNTIMES: tuple[str, ...]
-    """Runtimes of the agent that run such a file, e.g. `("litert",)`."""
+    suffix: ClassVar[str]
+    """Ending of the model file, e.g. `.tflite`; no other format has it."""
+    precisions: ClassVar[tuple[str, ...]] = ("float32",)
+    """Those that it can be written in."""
 
-    PRECISIONS: tuple[str, ...]
-    """Precisions that it can be written in, e.g. `("float32", "int8")`."""
+    @property
+    def name(self) -> str:
+        """What messages call it: the name of its file."""
+        return type(self).__module__.rpartition(".")[2]
 
     def write(
         self,
         module: "nn.Module",
         input_shape: tuple[int, int, int, int],
-        precision: str,
+        precision: str = "float32",
         ranges: "Ranges | None" = None,
         every_value: bool = False,
     ) -> bytes:
@@ -43,50 +49,50 @@ class Format(Protocol):
         for timing. `every_value` makes an output of every operator's, in order, to compare layer by layer. Raises
         ExportError naming the operator and the module it came from where the format cannot express it.
         """
-        ...
+        from fbexport.quantization.calibration import plausible_ranges
+        from fbexport.quantization.quantized import quantize
+        from fbexport.trace import trace
+
+        check_precision(precision, self.precisions, self.name)
+        graph = trace(module, input_shape)
+        quantized = quantize(graph, ranges or plausible_ranges(graph)) if precision == "int8" else None
+        outputs = [node.output for node in graph.nodes] if every_value else [graph.output]
+        return self.encode(graph, outputs, precision, quantized)
+
+    @abstractmethod
+    def encode(
+        self, graph: "Graph", outputs: "Sequence[Value]", precision: str, quantized: "QuantizedGraph | None"
+    ) -> bytes:
+        """Return the model file of a graph, in a precision of `precisions`; the last of `outputs` is the network's.
+
+        `quantized` are the int8 numbers of the graph's values where the precision is int8. Raises `unknown_operator`
+        for what the format cannot express.
+        """
+
+
+FORMATS = Plugins("format", "fbexport.formats", base=Format)
 
 
 def load_format(name: str) -> Format:
     """Return a format by name. Raises UnknownNameError, or FbError naming a package that is not installed."""
-    return cast(Format, FORMATS.module(name))
-
-
-def runtimes() -> list[str]:
-    """Return the runtimes of all formats that are installed here."""
-    found: list[str] = []
-    for name in FORMATS.names():
-        with contextlib.suppress(FbError):  # a package is not installed: the other formats work without it
-            found += load_format(name).RUNTIMES
-    return found
+    return FORMATS.load(name)
 
 
 def format_of(runtime: str) -> str:
-    """Return the name of the format that a runtime runs.
-
-    Raises UnknownNameError that lists the runtimes, or FbError naming the package that a format lacks here.
-    """
-    known: list[str] = []
-    unavailable: FbError | None = None
-    for name in FORMATS.names():
-        try:
-            of_format = load_format(name).RUNTIMES
-        except FbError as error:  # a package is not installed: the other formats work without it
-            unavailable = error
-            continue
-        if runtime in of_format:
-            return name
-        known += of_format
-    raise unavailable or UnknownNameError("runtime", runtime, known)
+    """Return the name of the format that a runtime runs. Raises UnknownNameError that lists the runtimes."""
+    return RUNTIMES.find(runtime).format
 
 
 def format_for(runtime: str, precision: str) -> str:
-    """Return the name of the format that a runtime runs, if that is written in a precision. Raises as `format_of` does.
+    """Return the name of the format that a runtime runs, if both have a precision. Raises as `format_of` does.
 
-    Raises ExportError where it is not.
+    Raises ExportError where one has not, or FbError naming the package that the format lacks here.
     """
-    name = format_of(runtime)
-    check_precision(precision, load_format(name).PRECISIONS, f"{runtime} (format {name})")
-    return name
+    found = RUNTIMES.find(runtime)
+    written = load_format(found.format).precisions
+    known = tuple(each for each in written if each in (found.precisions or written))
+    check_precision(precision, known, f"{runtime} (format {found.format})")
+    return found.format
 
 
 def check_precision(precision: str, known: tuple[str, ...], format_name: str) -> None:

@@ -1,5 +1,6 @@
 """A model in ONNX as it is put together: its operators, the constants they use, its input and outputs."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ class OnnxModel:
         """Return a value's name in the file."""
         return "output" if value == self.graph.output else value.name
 
-    def finish(self, outputs: list[Value]) -> ModelProto:
+    def finish(self, outputs: Sequence[Value]) -> ModelProto:
         """Return the finished model."""
         ends = [
             helper.make_tensor_value_info(self.name(value), self.kind, value.shape)

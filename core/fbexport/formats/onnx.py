@@ -3,20 +3,15 @@
 float32; and int8, operators between DequantizeLinear and QuantizeLinear that ONNX Runtime fuses into integer kernels.
 """
 
-import numpy as np
-from torch import nn
+from collections.abc import Sequence
 
-from fbexport.formats import check_precision, unknown_operator
+import numpy as np
+
+from fbexport.formats import Format, unknown_operator
 from fbexport.formats._onnx_int8 import IntegerModel
 from fbexport.formats._onnx_model import OnnxModel, conv_attributes
-from fbexport.graph import Activation, Binary, Conv, Linear, Mean, Node, Shuffle
-from fbexport.quantization.calibration import Ranges, plausible_ranges
-from fbexport.quantization.quantized import quantize
-from fbexport.trace import trace
-
-SUFFIX = ".onnx"
-RUNTIMES = ("onnxruntime",)
-PRECISIONS = ("float32", "int8")
+from fbexport.graph import Activation, Binary, Conv, Graph, Linear, Mean, Node, Shuffle, Value
+from fbexport.quantization.quantized import QuantizedGraph
 
 _ACTIVATIONS: dict[str, tuple[str, dict[str, float]]] = {
     "relu": ("Relu", {}),
@@ -26,29 +21,22 @@ _ACTIVATIONS: dict[str, tuple[str, dict[str, float]]] = {
 }
 
 
-def write(
-    module: nn.Module,
-    input_shape: tuple[int, int, int, int],
-    precision: str,
-    ranges: Ranges | None = None,
-    every_value: bool = False,
-) -> bytes:
-    """Return an ONNX model of an eval-mode module: `input` of N, C, H, W, `output` of N, C, H, W or N, classes.
+class Onnx(Format):
+    """ONNX models: `input` of N, C, H, W, `output` of N, C, H, W or N, classes.
 
-    An int8 model takes and gives uint8, the int8 numbers plus 128. Raises ExportError.
+    An int8 model takes and gives uint8, the int8 numbers plus 128.
     """
-    check_precision(precision, PRECISIONS, "onnx")
-    graph = trace(module, input_shape)
-    model: _FloatModel | IntegerModel
-    if precision == "int8":
-        model = IntegerModel(quantize(graph, ranges or plausible_ranges(graph)))
-    else:
-        model = _FloatModel(graph)
-    for node in graph.nodes:
-        model.add(node)
-    outputs = [node.output for node in graph.nodes] if every_value else [graph.output]
-    content: bytes = model.finish(outputs).SerializeToString(deterministic=True)
-    return content
+
+    suffix = ".onnx"
+    precisions = ("float32", "int8")
+
+    def encode(self, graph: Graph, outputs: Sequence[Value], precision: str, quantized: QuantizedGraph | None) -> bytes:
+        """Return an ONNX model."""
+        model = _FloatModel(graph) if quantized is None else IntegerModel(quantized)
+        for node in graph.nodes:
+            model.add(node)
+        content: bytes = model.finish(outputs).SerializeToString(deterministic=True)
+        return content
 
 
 class _FloatModel(OnnxModel):

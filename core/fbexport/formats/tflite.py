@@ -4,20 +4,18 @@ float32; float16, whose weights are half as large and widened when the model is 
 to output (TFLite's 8-bit quantisation specification).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import flatbuffers
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from fbexport.errors import ExportError, module_name
-from fbexport.formats import check_precision, unknown_operator
-from fbexport.graph import Activation, Binary, Conv, Linear, Mean, Node, Shuffle, Value
-from fbexport.quantization.calibration import Ranges, plausible_ranges
-from fbexport.quantization.quantized import QuantizedGraph, quantize
+from fbexport.formats import Format, unknown_operator
+from fbexport.graph import Activation, Binary, Conv, Graph, Linear, Mean, Node, Shuffle, Value
+from fbexport.quantization.quantized import QuantizedGraph
 from fbexport.quantization.scheme import UNIT, Quantization
-from fbexport.trace import trace
 
 try:
     from ai_edge_litert import schema_py_generated as schema
@@ -26,10 +24,6 @@ except ModuleNotFoundError as error:
         "writing .tflite files needs the package ai-edge-litert, which holds the format's schema (tflite-runtime does "
         "not): pip install ai-edge-litert. Where it has no wheel, export on another machine"
     ) from error
-
-SUFFIX = ".tflite"
-RUNTIMES = ("litert",)
-PRECISIONS = ("float32", "float16", "int8")
 
 _OP = schema.BuiltinOperator
 _FUSED = {
@@ -55,25 +49,19 @@ _THREE = np.array([3], np.float32), Quantization(3 / 255, -128)
 _SIXTH = np.array([1 / 6], np.float32), Quantization(1 / 6 / 255, -128)
 
 
-def write(
-    module: nn.Module,
-    input_shape: tuple[int, int, int, int],
-    precision: str,
-    ranges: Ranges | None = None,
-    every_value: bool = False,
-) -> bytes:
-    """Return a TFLite model of an eval-mode module: `input` of N, H, W, C, `output` of N, H, W, C or N, classes.
+class TfLite(Format):
+    """TFLite models: `input` of N, H, W, C, `output` of N, H, W, C or N, classes."""
 
-    Raises ExportError.
-    """
-    check_precision(precision, PRECISIONS, "tflite")
-    graph = trace(module, input_shape)
-    quantized = quantize(graph, ranges or plausible_ranges(graph)) if precision == "int8" else None
-    model = _Model(precision, quantized)
-    model.value(graph.input)
-    for node in graph.nodes:
-        model.add(node)
-    return model.pack(graph.input, [node.output for node in graph.nodes] if every_value else [graph.output])
+    suffix = ".tflite"
+    precisions = ("float32", "float16", "int8")
+
+    def encode(self, graph: Graph, outputs: Sequence[Value], precision: str, quantized: QuantizedGraph | None) -> bytes:
+        """Return a TFLite model."""
+        model = _Model(precision, quantized)
+        model.value(graph.input)
+        for node in graph.nodes:
+            model.add(node)
+        return model.pack(graph.input, outputs)
 
 
 class _Model:
@@ -266,7 +254,7 @@ class _Model:
         self.tensors.append(schema.TensorT(shape=list(shape), type=kind, buffer=buffer, name=name, quantization=scheme))
         return len(self.tensors) - 1
 
-    def pack(self, source: Value, outputs: list[Value]) -> bytes:
+    def pack(self, source: Value, outputs: Sequence[Value]) -> bytes:
         """Return the finished file; the last output is the network's."""
         self.tensors[self.numbers[outputs[-1].name]].name = "output"
         graph = schema.SubGraphT(

@@ -5,46 +5,42 @@ The file is not optimised for inference: such a file would not load. Whoever run
 
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fbexport.errors import ExportError
-from fbexport.formats import check_precision
+from fbexport.formats import Format
 from fbexport.functions import function_of
-from fbexport.graph import Graph
-from fbexport.quantization.calibration import Ranges
-from fbexport.trace import trace
-
-SUFFIX = ".pt"
-RUNTIMES = ("torch",)
-PRECISIONS = ("float32",)
+from fbexport.graph import Graph, Value
+from fbexport.quantization.quantized import QuantizedGraph
 
 
-def write(
-    module: nn.Module,
-    input_shape: tuple[int, int, int, int],
-    precision: str,
-    ranges: Ranges | None = None,
-    every_value: bool = False,
-) -> bytes:
-    """Return a TorchScript archive of an eval-mode module: N, C, H, W → N, C, H, W or N, classes.
+class TorchScript(Format):
+    """TorchScript archives: N, C, H, W → N, C, H, W or N, classes."""
 
-    A function is traced, not the module: torch numbers the classes of traced modules through the whole process, and
-    the same network would give other bytes each time. Raises ExportError.
-    """
-    check_precision(precision, PRECISIONS, "torchscript")
-    if every_value:
-        raise ExportError("torchscript files have one output; compare layer by layer in another format")
-    forward = _forward(trace(module, input_shape))
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
-        warnings.filterwarnings("ignore", message=".*torch.jit", category=FutureWarning)
-        script = torch.jit.trace(  # type: ignore[no-untyped-call]
-            forward, torch.zeros(input_shape), check_trace=False, _compilation_unit=torch._C.CompilationUnit()
-        )
-    return _without_debug_records(script.save_to_buffer())
+    suffix = ".pt"
+
+    def encode(self, graph: Graph, outputs: Sequence[Value], precision: str, quantized: QuantizedGraph | None) -> bytes:
+        """Return a TorchScript archive.
+
+        A function is traced, not the module: torch numbers the classes of traced modules through the whole process, and
+        the same network would give other bytes each time.
+        """
+        if len(outputs) > 1:
+            raise ExportError("torchscript files have one output; compare layer by layer in another format")
+        forward = _forward(graph)
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
+            warnings.filterwarnings("ignore", message=".*torch.jit", category=FutureWarning)
+            script = torch.jit.trace(  # type: ignore[no-untyped-call]
+                forward,
+                torch.zeros(graph.input.shape),
+                check_trace=False,
+                _compilation_unit=torch._C.CompilationUnit(),
+            )
+        return _without_debug_records(script.save_to_buffer())
 
 
 def _forward(graph: Graph) -> Callable[[Tensor], Tensor]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from fbagents.agent.pieces import Content, Write
 from fbagents.agent.protocol import PROTOCOL, Delegate
-from fbagents.benchmark.binary import NAME, Benchmark, benchmark_of, check_machine
+from fbagents.benchmark.binary import NAME, RUNTIME, Benchmark, benchmark_of, check_machine
 from fbagents.benchmark.facts import FACTS, STATE, Facts, parse_cores, parse_facts, parse_state
 from fbagents.benchmark.output import BenchmarkRun, parse_output
 from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError, DeviceError
@@ -154,7 +154,7 @@ class BenchmarkChannel:
             "event": "hello",
             "protocol": PROTOCOL,
             "agent": self._benchmark.agent,
-            "runtimes": {"litert": self._benchmark.version},
+            "runtimes": {RUNTIME: self._benchmark.version},
             "threads": self._threads,
             "cores": self._cores,
             "clusters": facts.clusters_told,
@@ -166,8 +166,8 @@ class BenchmarkChannel:
     def _load(self, request: dict[str, Any]) -> Iterator[dict[str, object]]:
         """Run the model once as a visit does: that it can be run, and by what, is known before it is measured."""
         model = request["model"]
-        if request["runtime"] != "litert":
-            raise AgentReplyError(f"{NAME} runs models of litert, not of {request['runtime']}")
+        if request["runtime"] != RUNTIME:
+            raise AgentReplyError(f"{NAME} runs models of {RUNTIME}, not of {request['runtime']}")
         run = self._process(request["path"])
         self._paths[model] = request["path"]
         self._delegates[model] = run.delegates

@@ -11,6 +11,8 @@ from fbagents.errors import DeviceError, ProfileError
 from fbagents.profile import Profile
 
 NAME = "benchmark_model"
+RUNTIME = "litert"
+"""The runtime that it has within it."""
 DEFAULTS = {"warmup_runs": "2", "warmup_min_secs": "0.1", "num_runs": "10", "min_secs": "0.1"}
 """Arguments unless others are given. The program's own (half a second of warm-up, then a second) are for one model;
 a table takes thousands of processes."""

@@ -1,5 +1,6 @@
 """Builds the native agent for a target, with the compiler at hand, and keeps what is built in a cache."""
 
+import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -9,11 +10,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import fbagents
 from fbagents.errors import DeviceError
 from fbbase import __version__
+from fbexport.runtimes import native_libraries
 
 FLAGS = ("-std=c11", "-O2", "-Wall", "-Wextra", "-Wpedantic")
 ZIG_TARGETS = {
@@ -22,7 +25,6 @@ ZIG_TARGETS = {
     "aarch64-macos": "aarch64-macos",
 }
 CROSS_COMPILERS = {"x86_64-linux": "x86_64-linux-gnu-gcc", "aarch64-linux": "aarch64-linux-gnu-gcc"}
-LIBRARIES = (("ai-edge-litert", "ai_edge_litert"), ("onnxruntime", "onnxruntime/capi"))
 BUILD_TIMEOUT_S = 300
 
 
@@ -81,16 +83,19 @@ def cache_folder() -> Path:
 
 def runtime_options() -> list[str]:
     """Return the agent's options that name this machine's runtimes: the libraries inside the installed wheels."""
-    options, folders = [], []
-    for distribution, folder in LIBRARIES:
-        try:
-            installed = importlib.metadata.distribution(distribution)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        folders.append(str(installed.locate_file(folder)))
-        if distribution == "ai-edge-litert":  # its library has no function that tells the version
-            options += ["--litert-version", installed.version]
-    return [*options, "--library-path", ":".join(folders)]
+    folders, versions = [], {}
+    for name, (package, library) in native_libraries().items():
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            installed = importlib.metadata.distribution(package)
+            folders.append(str(Path(str(installed.locate_file(library.place))).parent))
+            versions[name] = installed.version
+    return library_options(":".join(folders), versions)
+
+
+def library_options(path: str, versions: Mapping[str, str]) -> list[str]:
+    """Return the agent's options that say where libraries are, and their versions: not every library tells its own."""
+    told = [text for name, version in versions.items() for text in ("--runtime-version", f"{name}={version}")]
+    return ["--library-path", path, *told]
 
 
 def _compile(command: list[str], sources: list[Path], program: Path, target: str) -> None:

@@ -17,6 +17,7 @@ from fbagents.errors import DeviceError
 from fbagents.native import build as native
 from fbagents.native import libraries as _libraries
 from fbbase import __version__
+from fbexport.runtimes import native_libraries
 
 FORMAT = 1
 AGENT = "agent"
@@ -28,18 +29,21 @@ FileName = Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+-]{
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A bundle on this machine; `files` are names with their SHA-256, `digest` that of all names and contents."""
+    """A bundle on this machine; `files` are names with their SHA-256, `digest` that of all names and contents.
+
+    `versions` are those of its runtimes, by name.
+    """
 
     folder: Path
     target: str
-    litert_version: str
+    versions: Mapping[str, str]
     files: Mapping[str, str]
     digest: str
 
     def command(self, folder: str) -> list[str]:
         """Return the argv that starts the agent where the bundle lies at `folder` on a device."""
         loader = f"{folder}/{_libraries.LOADERS[self.target]}"
-        options = ["--library-path", folder, "--litert-version", self.litert_version]
+        options = native.library_options(folder, self.versions)
         return [loader, "--library-path", folder, f"{folder}/{AGENT}", *options]
 
 
@@ -127,7 +131,8 @@ def as_bundle(manifest: Manifest, folder: Path) -> Bundle:
     """Return a manifest's bundle in `folder`."""
     files = {name: entry.sha256 for name, entry in sorted(manifest.files.items())}
     digest = hashlib.sha256(json.dumps(files).encode()).hexdigest()
-    return Bundle(folder, manifest.target, manifest.made_of["ai-edge-litert"], files, digest)
+    versions = {name: manifest.made_of[package] for name, (package, _) in native_libraries().items()}
+    return Bundle(folder, manifest.target, versions, files, digest)
 
 
 @contextlib.contextmanager

@@ -14,13 +14,9 @@ from fbagents.errors import DeviceError
 from fbagents.native import build as native
 from fbagents.native import debian
 from fbagents.native.elf import read_elf
+from fbexport.runtimes import native_libraries
 
 LOADERS = {"aarch64-linux": "ld-linux-aarch64.so.1", "x86_64-linux": "ld-linux-x86-64.so.2"}
-# name in a bundle -> its package, and its place in there
-RUNTIMES = {
-    "libLiteRt.so": ("ai-edge-litert", "ai_edge_litert/libLiteRt.so"),
-    "libonnxruntime.so.1": ("onnxruntime", "onnxruntime/capi/libonnxruntime.so.*"),
-}
 DEBIAN_ARCHITECTURES = {"aarch64-linux": "arm64", "x86_64-linux": "amd64"}
 DEBIAN_SUITE = "bookworm"
 DEBIAN_PACKAGES = ("libc6", "libgcc-s1", "libstdc++6")
@@ -30,9 +26,9 @@ PIP_TIMEOUT_S = 600
 
 
 def runtime_versions() -> dict[str, str]:
-    """Return the runtimes' versions on this machine: a device gets the same. Raises DeviceError."""
+    """Return the versions of the runtimes' packages on this machine: a device gets the same. Raises DeviceError."""
     versions = {}
-    for package, _ in RUNTIMES.values():
+    for package, _ in native_libraries().values():
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
@@ -41,21 +37,21 @@ def runtime_versions() -> dict[str, str]:
 
 
 def add_runtimes(target: str, folder: Path) -> dict[str, str]:
-    """Copy both runtimes' libraries into `folder`; return where each came from. Raises DeviceError."""
+    """Copy the runtimes' libraries into `folder`; return where each came from. Raises DeviceError."""
     if target == native.host_target():
         return _installed_runtimes(folder)
     origins = {}
     with tempfile.TemporaryDirectory(prefix=".wheels-", dir=folder.parent) as work:
         _download(target, Path(work))
         wheels = {path.name.partition("-")[0].replace("_", "-"): path for path in Path(work).glob("*.whl")}
-        for name, (package, pattern) in RUNTIMES.items():
+        for package, library in native_libraries().values():
             with zipfile.ZipFile(wheels[package]) as wheel:
-                found = [member for member in sorted(wheel.namelist()) if fnmatch(member, pattern)]
+                found = [member for member in sorted(wheel.namelist()) if fnmatch(member, library.place)]
                 if not found:
-                    raise DeviceError(f"{wheels[package].name} holds no {pattern}: another version of it may")
-                with wheel.open(found[0]) as source, (folder / name).open("wb") as copy:
+                    raise DeviceError(f"{wheels[package].name} holds no {library.place}: another version of it may")
+                with wheel.open(found[0]) as source, (folder / library.name).open("wb") as copy:
                     shutil.copyfileobj(source, copy)
-            origins[name] = wheels[package].name
+            origins[library.name] = wheels[package].name
     return origins
 
 
@@ -146,13 +142,15 @@ def _from_debian(target: str, work: Path) -> tuple[Callable[[str], Path | None],
 
 def _installed_runtimes(folder: Path) -> dict[str, str]:
     origins = {}
-    for name, (package, pattern) in RUNTIMES.items():
+    for package, library in native_libraries().values():
         distribution = importlib.metadata.distribution(package)
-        found = sorted(Path(str(distribution.locate_file(""))).glob(pattern))
+        found = sorted(Path(str(distribution.locate_file(""))).glob(library.place))
         if not found:
-            raise DeviceError(f"the installed {package} {distribution.version} holds no {pattern}: install it again")
-        shutil.copyfile(found[0], folder / name)
-        origins[name] = f"{package} {distribution.version}, as installed"
+            raise DeviceError(
+                f"the installed {package} {distribution.version} holds no {library.place}: install it again"
+            )
+        shutil.copyfile(found[0], folder / library.name)
+        origins[library.name] = f"{package} {distribution.version}, as installed"
     return origins
 
 

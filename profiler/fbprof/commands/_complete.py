@@ -32,9 +32,9 @@ def _spaces() -> list[str]:
 
 
 def _runtimes() -> list[str]:
-    from fbexport.formats import runtimes
+    from fbexport.runtimes import RUNTIMES
 
-    return runtimes()
+    return RUNTIMES.names()
 
 
 def _tables() -> list[str]:

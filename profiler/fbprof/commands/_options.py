@@ -54,10 +54,14 @@ def with_binary(profile: "Profile", agent: str | None, binary: Path | None, bina
 
 def check_benchmark(profiles: "Sequence[Profile]", runtime: str) -> None:
     """Raise click.UsageError where benchmark_model cannot do what is asked for."""
+    from fbagents.benchmark import binary as benchmark_binary
+
     if not any(profile.agent == "benchmark_model" for profile in profiles):
         return
-    if runtime != "litert":
-        raise click.UsageError(f"benchmark_model runs models of litert, not of {runtime}: leave out --runtime")
+    if runtime != benchmark_binary.RUNTIME:
+        raise click.UsageError(
+            f"benchmark_model runs models of {benchmark_binary.RUNTIME}, not of {runtime}: leave out --runtime"
+        )
     context = click.get_current_context()
     given = [
         f"--{name}" for name in ("runs", "drop") if context.get_parameter_source(name) == ParameterSource.COMMANDLINE

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import click
 
+from fbexport.formats import FORMATS
+
 CALIBRATION_BATCH = 64
 REPORTED_IMAGES = 8
 
 
 @click.command(short_help="Write a network as a model file (TFLite, ONNX, TorchScript).")
 @click.argument("arch")
-@click.option("--format", "format_name", required=True, metavar="NAME", help="tflite, onnx or torchscript.")
+@click.option("--format", "format_name", required=True, metavar="NAME", help=f"{FORMATS.listed()}.")
 @click.option("--weights", type=click.Path(path_type=Path), help="Trained weights; random ones without it.")
 @click.option("--precision", default="float32", show_default=True, help="Precision of the numbers in the model.")
 @click.option("--ranges", type=click.Path(path_type=Path), help="Of int8: the file of fbsearch train or eval --ranges.")
@@ -63,9 +65,9 @@ def command(
     from fbbase.files import write_bytes
     from fbexport.export import export_network
     from fbexport.formats import load_format
+    from fbexport.noise import layer_noise
     from fbexport.quantization.calibration import calibrate
     from fbexport.quantization.images_file import read_images
-    from fbexport.quantization.noise import layer_noise
     from fbexport.quantization.ranges_file import read_ranges
     from fbexport.trace import trace
     from fbspace.architecture import load_architecture
@@ -78,7 +80,7 @@ def command(
         raise click.UsageError("give --ranges or --calibration, not both")
     if ranges and weights is None:
         raise click.UsageError("--ranges are those of trained weights: name these with --weights")
-    suffix = load_format(format_name).SUFFIX
+    suffix = load_format(format_name).suffix
     architecture = load_architecture(arch)
     space = architecture.load_space()
     network = load_network(architecture, weights, space, seed)

@@ -26,9 +26,9 @@ def command(device: str | None, space: str | None, runtime: str | None, force: b
     """
     from fbagents.discovery import attached, known
     from fbagents.profile import load_profile
-    from fbbase.errors import FbError, UnknownNameError
+    from fbbase.errors import FbError
     from fbbase.files import write_text
-    from fbexport.formats import runtimes
+    from fbexport.runtimes import DEFAULT, RUNTIMES
     from fbspace.architecture import load_space_of
     from fbspace.space import SPACES
 
@@ -48,9 +48,8 @@ def command(device: str | None, space: str | None, runtime: str | None, force: b
         space = click.prompt(f"Which space? ({', '.join(SPACES.names())}, a network, or a file)", default="fbnet-tiny")
     load_space_of(str(space))
     if runtime is None:
-        runtime = click.prompt(f"Which runtime? ({', '.join(runtimes())})", default="litert")
-    if runtime not in runtimes():
-        raise UnknownNameError("runtime", str(runtime), runtimes())
+        runtime = click.prompt(f"Which runtime? ({', '.join(RUNTIMES.names())})", default=DEFAULT)
+    RUNTIMES.find(str(runtime))
     write_text(FILE, _content(str(device), str(space), str(runtime)))
     table = f"{Path(str(device)).stem.replace(':', '-')}.csv"
     click.echo(f"{FILE}: written; fbprof config shows what is set\nnext: fbprof measure -o {table}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fbexport.runtimes import DEFAULT, RUNTIMES
 from fbprof.commands import _complete as complete
 from fbprof.commands import _options
 
@@ -40,10 +41,10 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--runtime",
-    default="litert",
+    default=DEFAULT,
     show_default=True,
     shell_complete=complete.runtimes,
-    help="litert, onnxruntime or torch.",
+    help=f"{RUNTIMES.listed()}.",
 )
 @_options.agent
 @_options.binary

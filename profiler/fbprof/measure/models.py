@@ -18,7 +18,7 @@ from fbagents.transports import Transport
 from fbbase.files import write_bytes
 from fbexport.errors import ExportError
 from fbexport.formats import format_of, load_format
-from fbexport.kernels import fallbacks
+from fbexport.runtimes import fallbacks
 from fbprof.plan.plan import Plan
 from fbprof.plan.subject import Subject, is_network_key
 
@@ -46,7 +46,7 @@ class ModelFiles:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._format = format_of(plan.runtime)
-        self._suffix = load_format(self._format).SUFFIX
+        self._suffix = load_format(self._format).suffix
         self._lock = threading.Lock()
         self._written: dict[str, Future[Content]] = {}
         self._in_use: Counter[str] = Counter()

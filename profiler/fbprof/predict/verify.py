@@ -75,7 +75,7 @@ def verify(architecture: Architecture, lut: Lut, profile: Profile, rounds: int, 
     metadata = lut.metadata
     check_agent(metadata, profile)
     format_name = format_of(metadata.runtime)
-    suffix = load_format(format_name).SUFFIX
+    suffix = load_format(format_name).suffix
     models = {NETWORK: export_network(architecture, format_name, metadata.precision, seed=seed)}
     models |= {spec.key(): export_spec(spec, format_name, metadata.precision, seed) for spec in specs}
     shapes = {NETWORK: space.input_shape} | {spec.key(): spec.input_shape for spec in specs}

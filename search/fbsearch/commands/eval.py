@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from fbexport.runtimes import RUNTIMES
+
 RUNTIME_BATCH = 32
 """Images at a time in a runtime, which keeps memory for all values at once."""
 
@@ -26,7 +28,7 @@ RUNTIME_BATCH = 32
 @click.option(
     "--amp", type=click.Choice(["none", "bf16", "fp16"]), default="none", show_default=True, help="Mixed precision."
 )
-@click.option("--runtime", help="Evaluate the model file in this runtime: litert, onnxruntime or torch.")
+@click.option("--runtime", help=f"Evaluate the model file in this runtime: {RUNTIMES.listed()}.")
 @click.option(
     "--precision", default="float32", show_default=True, help="Of the model file: float32, float16, int8; in a runtime."
 )
@@ -96,7 +98,7 @@ def command(
     from fbspace.weights import load_network
 
     if precision != "float32" and runtime is None:
-        raise SearchError(f"--precision {precision} is a runtime's: name one with --runtime (litert, onnxruntime)")
+        raise SearchError(f"--precision {precision} is a runtime's: name one with --runtime ({RUNTIMES.listed()})")
     if runtime is not None and amp != "none":
         raise SearchError("--amp is torch's own mixed precision; a runtime has --precision")
     compute = Compute.choose("cpu" if runtime else device, amp)

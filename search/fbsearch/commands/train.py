@@ -147,10 +147,12 @@ def _as_dict(architecture: "Architecture", trained: "Trained", output: Path) -> 
 
 
 def _print(architecture: "Architecture", trained: "Trained", output: Path, data: str, precision: str) -> None:
+    from fbexport.runtimes import DEFAULT
+
     validation, record = trained.validation, architecture.provenance["training"]
     table = architecture.predicted.lut if architecture.predicted else "TABLE"
     file, weights = output / "arch.json", output / "weights.pt"
-    runtime = "" if precision == "float32" else f" --precision {precision} --runtime litert"
+    runtime = "" if precision == "float32" else f" --precision {precision} --runtime {DEFAULT}"
     waited_percent = 100 * trained.waited_s / trained.seconds if trained.seconds else 0.0
     click.echo(
         f"training accuracy    {trained.train_accuracy_percent:.1f} % in the last of {record['recipe']['epochs']} "

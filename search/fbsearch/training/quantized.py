@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from fbexport.formats import format_for, load_format
-from fbexport.host import load_model
 from fbexport.quantization.calibration import Ranges, calibrate
 from fbexport.quantization.fake import FakeQuantized, fold_into
 from fbexport.quantization.quantized import quantize
 from fbexport.quantization.ranges_file import RANGES, read_ranges, write_ranges
+from fbexport.runtimes import load_model
 from fbexport.trace import trace
 from fbsearch.errors import DataError
 from fbsearch.images.data import Data, batch_count
@@ -27,13 +27,13 @@ class RuntimeNetwork(nn.Module):
     def __init__(self, content: bytes, runtime: str, batch: int, threads: int = 1) -> None:
         """Load a model that was written for so many images at a time. Raises ExportError."""
         super().__init__()
-        self._model, self._batch = load_model(content, runtime, threads), batch
+        self._run, self._batch = load_model(content, runtime, threads), batch
 
     def forward(self, x: Tensor) -> Tensor:
         """Map N, C, H, W to N, classes; N is at most the batch, which zeros fill up."""
         images = x.new_zeros((self._batch, *x.shape[1:]))
         images[: len(x)] = x
-        return torch.from_numpy(self._model.run(images.contiguous().numpy())[0][: len(x)])
+        return torch.from_numpy(self._run(images.contiguous().numpy())[0][: len(x)])
 
 
 def calibrated(network: nn.Module, data: Data, images: int, method: str, seed: int) -> Ranges:

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from fbexport.formats import load_format
 from fbexport.graph import Array
-from fbexport.host import load_model
 from fbexport.quantization.calibration import Ranges
 from fbexport.quantization.float_run import run_float
 from fbexport.quantization.quantized import HSIGMOID_ENDS, gated
+from fbexport.runtimes import load_model, runtime_of
 from fbexport.trace import trace
 
 
@@ -35,9 +35,8 @@ def layer_noise(
     It adds up on the way: every layer gets what the layers before it made. Raises ExportError.
     """
     shape = tuple(images.shape)
-    model_format = load_format(format_name)
-    content = model_format.write(network, shape, precision, ranges, every_value=True)  # type: ignore[arg-type]
-    results = load_model(content, model_format.RUNTIMES[0]).run(images.numpy())
+    content = load_format(format_name).write(network, shape, precision, ranges, every_value=True)  # type: ignore[arg-type]
+    results = load_model(content, runtime_of(format_name))(images.numpy())
     graph = trace(network, shape)  # type: ignore[arg-type]
     clipped = gated(graph) if precision == "int8" else set()
     exact = [(node, x.numpy()) for node, _, x in run_float(graph, images) if node is not None]

@@ -1,6 +1,7 @@
 /* ONNX models (NCHW) by ONNX Runtime, found in libonnxruntime at run time.
  * OrtApi is a table of function pointers to which releases only append, so an index is as good as the header.        */
-#include "agent.h"
+#include "failure.h"
+#include "runtimes.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -180,4 +181,4 @@ static Model *load_ort(const char *path, int threads) {
   return NULL;
 }
 
-const Runtime onnxruntime = {"onnxruntime", "libonnxruntime.", open_ort, version_ort, load_ort};
+RUNTIME(.name = "onnxruntime", .library = "libonnxruntime.", .open = open_ort, .version = version_ort, .load = load_ort);

@@ -1,0 +1,128 @@
+"""Runtimes: what runs model files, on this machine and on devices; one class in one file each.
+
+docs/extend/runtime.md shows how one is added. Nothing else lists runtimes: their names are those of the files here and
+of the entry points of this group.
+"""
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
+
+from fbbase.errors import FbError
+from fbbase.plugins import Plugins
+from fbexport.errors import ExportError
+
+if TYPE_CHECKING:
+    from fbexport.graph import Array
+
+Run: TypeAlias = "Callable[[Array], list[Array]]"
+"""Maps images N, C, H, W, as many as the model was written for, to every output: N, C, H, W or N, C."""
+DEFAULT = "litert"
+"""The runtime that is measured where none is named."""
+
+
+@dataclass(frozen=True, slots=True)
+class NativeLibrary:
+    """The library by which the native agent runs a runtime's models (on-device/NAME.c opens it).
+
+    `name` is that of its file in a bundle. `place` is where the runtime's package holds it, a pattern.
+    """
+
+    name: str
+    place: str
+
+
+class Runtime(ABC):
+    """Runs the model files of one format. What a runtime does not say has the default below."""
+
+    package: ClassVar[str]
+    """What is to be installed to run it, as pip names it."""
+    format: ClassVar[str]
+    """The format of the files that it runs, e.g. `onnx`."""
+    precisions: ClassVar[tuple[str, ...]] = ()
+    """Those it can run, if not all that its format is written in."""
+    native: ClassVar[NativeLibrary | None] = None
+    """Its library, if the native agent can run it, too; otherwise only the Python agent can."""
+    agent_source: ClassVar[Path | None] = None
+    """The file with its class for the Python agent, unless that is in agent.py; it is sent along."""
+
+    @abstractmethod
+    def load(self, content: bytes, threads: int) -> Run:
+        """Return a function that runs a model file here; what is int8 in it is converted on the way in and out.
+
+        Import the runtime's package in here, not in the head of the file. Whatever it raises is told as an ExportError.
+        """
+
+    def fallbacks(self, content: bytes, precision: str) -> Iterable[str]:
+        """Yield what of a model file does not run in the kernels that its precision promises, e.g. `Max in float`.
+
+        None where that is not known.
+        """
+        return ()
+
+
+RUNTIMES = Plugins("runtime", "fbexport.runtimes", base=Runtime)
+
+
+def load_model(content: bytes, runtime: str, threads: int = 1) -> Run:
+    """Return a function that runs a model file in a runtime of this machine.
+
+    Raises UnknownNameError for a runtime that is not known, ExportError where it is not installed or refuses the file.
+    """
+    found = RUNTIMES.load(runtime)
+    with _told(runtime, found.package):
+        return found.load(content, threads)
+
+
+def fallbacks(content: bytes, runtime: str, precision: str) -> list[str]:
+    """Return what runs otherwise than a model's precision promises, each kind of operator once, in order.
+
+    Other devices may place operators otherwise. Raises as `load_model` does.
+    """
+    found = RUNTIMES.load(runtime)
+    with _told(runtime, found.package):
+        return list(dict.fromkeys(found.fallbacks(content, precision)))
+
+
+@contextlib.contextmanager
+def _told(name: str, package: str) -> Iterator[None]:
+    """Tell in words that a runtime is not installed here, or does not take a model."""
+    try:
+        yield
+    except FbError:
+        raise
+    except ModuleNotFoundError as error:
+        raise ExportError(f"runtime {name} is not installed here: pip install {package}") from error
+    except Exception as error:  # a runtime's errors have no base class of their own
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ExportError(f"runtime {name} refuses the model: {reason}") from error
+
+
+def loadable() -> dict[str, type[Runtime]]:
+    """Return the runtimes by name, but for those of a package that is broken: who asks for such a one is told."""
+    found = {}
+    for name in RUNTIMES.names():
+        with contextlib.suppress(Exception):
+            found[name] = RUNTIMES.find(name)
+    return found
+
+
+def native_libraries() -> dict[str, tuple[str, NativeLibrary]]:
+    """Return the runtimes of the native agent by name, each with its package and its library in there."""
+    return {name: (each.package, each.native) for name, each in loadable().items() if each.native is not None}
+
+
+def agent_sources() -> list[Path]:
+    """Return the files that the Python agent needs beside its own."""
+    return [each.agent_source for each in loadable().values() if each.agent_source is not None]
+
+
+def runtime_of(format_name: str) -> str:
+    """Return the runtime that runs files of a format, the first by name. Raises ExportError where none does."""
+    for name, each in loadable().items():
+        if each.format == format_name:
+            return name
+    raise ExportError(f"no runtime that is known here runs files of format {format_name!r}")

@@ -1,0 +1,55 @@
+/* Runtimes: what each file that runs models provides, and what all of them use. */
+#ifndef RUNTIMES_H
+#define RUNTIMES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* What the tensors that go in and come out may hold. */
+typedef enum { FLOAT32, INT8, UINT8 } Element;
+
+typedef struct {
+  int64_t count;
+  double sum, abs_sum;
+} Outputs;
+
+/* A loaded model; each runtime's own structure begins with it. */
+typedef struct Model Model;
+struct Model {
+  char *name;
+  size_t name_bytes;
+  bool (*run)(Model *model); /* false after fail() */
+  bool (*outputs)(Model *model, Outputs *total);
+  void (*destroy)(Model *model);
+};
+
+typedef struct Runtime Runtime;
+struct Runtime {
+  const char *name;                              /* as requests name it */
+  const char *library;                           /* how the library's file name begins */
+  bool (*open)(void *library);                   /* looks its functions up */
+  const char *(*version)(void);                  /* NULL where no function tells it */
+  Model *(*load)(const char *path, int threads); /* NULL after fail() */
+
+  char found[128]; /* its version; empty: that runtime is not there */
+  Runtime *next;
+};
+
+/* Makes a runtime known before main begins. A file that runs models ends with RUNTIME(.name = "…", …); */
+#define RUNTIME(...)                                                                    \
+  static Runtime this_runtime;                                                          \
+  __attribute__((constructor)) static void make_known(void) { add_runtime(&this_runtime); } \
+  static Runtime this_runtime = {__VA_ARGS__}
+
+void add_runtime(Runtime *runtime);
+const Runtime *next_runtime(const Runtime *previous); /* previous NULL: the first by name; NULL at the end */
+void open_runtimes(const char *own_path);             /* from --library-path, or from the folder the agent lies in */
+
+bool find_function(void *library, const char *name, void *function, size_t bytes);
+bool test_input_fits(int64_t *count, int64_t side); /* multiplies; false after fail() when a tensor grows too large */
+bool known_element(const char *const *names, int code, Element *element); /* false after fail(); NULL ends names */
+void fill_test_input(void *values, size_t count, Element element);
+void add_outputs(Outputs *total, const void *values, size_t count, Element element);
+
+#endif
