@@ -3,13 +3,14 @@
 One file that needs only Python, numpy and a runtime, so that it can be copied to a board and run there. It times what
 it is told to time and decides nothing. It ends on `bye`, when its input ends, or at its deadline.
 
-usage: agent.py [--threads N] [--cores big] [--deadline-s S] [--memory-bytes N] [--sys DIR]
+usage: agent.py [--threads N] [--cores big] [--deadline-s S] [--memory-bytes N] [--sys DIR] [--runtime FILE ...]
 """
 
 import argparse
 import ctypes
 import hashlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -30,9 +31,28 @@ MAX_CORES = 1024
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 
-class LiteRt:
+RUNTIMES = {}
+
+
+class Runtime:
+    """A loaded model. A class that derives from this one is the runtime of its `name` in requests.
+
+    `packages` are those that it can do with, the best first. It is made with a model's path, the number of threads and
+    the input's shape N, C, H, W; `run()` runs the model once on `test_input`, and `outputs()` are the last run's, numpy
+    arrays.
+    """
+
+    name = None
+    packages = ()
+
+    def __init_subclass__(cls):
+        RUNTIMES[cls.name] = cls
+
+
+class LiteRt(Runtime):
     """TensorFlow Lite models, NHWC."""
 
+    name = "litert"
     packages = ("ai-edge-litert", "tflite-runtime")
 
     def __init__(self, path, threads, input_shape):
@@ -51,9 +71,10 @@ class LiteRt:
         return [self.interpreter.get_tensor(tensor["index"]) for tensor in self.interpreter.get_output_details()]
 
 
-class OnnxRuntime:
+class OnnxRuntime(Runtime):
     """ONNX models, NCHW, with inputs and outputs bound once so that no copy is timed."""
 
+    name = "onnxruntime"
     packages = ("onnxruntime",)
 
     def __init__(self, path, threads, input_shape):
@@ -81,12 +102,13 @@ class OnnxRuntime:
         return self.binding.copy_outputs_to_cpu()
 
 
-class Torch:
+class Torch(Runtime):
     """TorchScript models, NCHW, optimised after loading (an optimised file would not load).
 
     The only format that does not know its input's shape: the host tells it.
     """
 
+    name = "torch"
     packages = ("torch",)
 
     def __init__(self, path, threads, input_shape):
@@ -110,9 +132,6 @@ class Torch:
     def outputs(self):
         """Return the outputs of the last run as numpy arrays."""
         return [self.result.numpy()]
-
-
-RUNTIMES = {"litert": LiteRt, "onnxruntime": OnnxRuntime, "torch": Torch}
 
 
 def check_element(element):
@@ -155,11 +174,12 @@ def test_input(shape, element):
 class Agent:
     """Answers one request after the other; `read` takes the bytes that follow one."""
 
-    def __init__(self, threads, cores, memory_bytes, sys_folder, reply, read):
+    def __init__(self, threads, cores, memory_bytes, sys_folder, files, reply, read):
         self.threads = threads
         self.cores = cores
         self.memory_bytes = memory_bytes
         self.sys_folder = sys_folder
+        self.files = files
         self.reply = reply
         self.read = read
         self.following = 0
@@ -172,7 +192,7 @@ class Agent:
         self.reply(
             event="hello",
             protocol=PROTOCOL,
-            agent=f"python {platform.python_version()}, agent.py sha256:{own_hash()}",
+            agent=f"python {platform.python_version()}, agent.py sha256:{hash_of(self.files)}",
             runtimes={name: version for name, version in versions.items() if version},
             threads=self.threads,
             cores=allowed_cores(),
@@ -389,10 +409,19 @@ def installed_version(packages):
     return None
 
 
-def own_hash():
-    """Return the beginning of this file's SHA-256, so that a table tells which agent timed it."""
-    with open(__file__, "rb") as file:
-        return hashlib.sha256(file.read()).hexdigest()[:12]
+def load_runtime(path):
+    """Import a file that holds the class of a runtime."""
+    spec = importlib.util.spec_from_file_location(f"runtime_{len(RUNTIMES)}", path)
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+
+def hash_of(paths):
+    """Return the beginning of the SHA-256 of the agent's files, so that a table tells which agent timed it."""
+    content = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as file:
+            content.update(file.read())
+    return content.hexdigest()[:12]
 
 
 def processor_name():
@@ -589,6 +618,7 @@ def main():
     parser.add_argument("--deadline-s", type=float, help="end by itself after so many seconds")
     parser.add_argument("--memory-bytes", type=int, help="load no model beyond this size of the process")
     parser.add_argument("--sys", default="/sys", help="the folder of the system's files")
+    parser.add_argument("--runtime", action="append", default=[], help="a file with one more runtime's class")
     options = parser.parse_args()
 
     # Replies get a stdout of their own: whatever a runtime prints goes to stderr and cannot garble the protocol.
@@ -608,7 +638,10 @@ def main():
     except ValueError as error:
         reply(event="error", message=str(error))
         return 3
-    agent = Agent(options.threads, cores, options.memory_bytes, options.sys, reply, sys.stdin.buffer.read)
+    for path in options.runtime:
+        load_runtime(path)
+    files = [__file__, *options.runtime]
+    agent = Agent(options.threads, cores, options.memory_bytes, options.sys, files, reply, sys.stdin.buffer.read)
     agent.hello()
     for line in read_lines(sys.stdin.buffer):
         try:

@@ -14,7 +14,7 @@ from fbagents.native import bundle
 from fbagents.native.bundle import Bundle
 from fbagents.profile import Profile
 from fbagents.transports import Channel, Finished
-from fbagents.transports.local import agent_script
+from fbagents.transports.local import python_agent
 
 COMMAND_TIMEOUT_S = 30.0
 SLOWEST_BYTES_PER_S = 100_000
@@ -220,7 +220,7 @@ class RemoteTransport:
         if self._profile.program is not None:
             return [self._profile.program]
         if self._profile.agent == "python":
-            return [self._profile.python or "python3", self.push(agent_script())]
+            return [self._profile.python or "python3", *python_agent(self.push)]
         target = BUNDLES.get(self._system)
         if target is None:
             raise DeviceError(

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import fbagents
@@ -18,6 +18,7 @@ from fbagents.errors import AgentLostError, AgentTimeoutError, DeviceError
 from fbagents.native import build as native
 from fbagents.profile import Profile
 from fbagents.transports import Finished
+from fbexport.runtimes import agent_sources
 
 LAST_WORDS_BYTES = 4000
 STDOUT_BYTES = 1 << 16
@@ -51,7 +52,7 @@ class LocalTransport:
         elif self._profile.agent == "native":
             agent = [str(native.build(native.host_target())), *native.runtime_options()]
         else:
-            agent = [self._profile.python or sys.executable, str(agent_script())]
+            agent = [self._profile.python or sys.executable, *python_agent(self.push)]
         return ProcessChannel([*agent, *options], os.environ | self._profile.environment)
 
     def install(self, program: Path) -> str:
@@ -95,6 +96,11 @@ def agent_script() -> Path:
         if (folder / "agent.py").is_file():
             return folder / "agent.py"
     raise DeviceError(f"the agent's file on-device/agent.py is missing beside {package}: install the package again")
+
+
+def python_agent(push: Callable[[Path], str]) -> list[str]:
+    """Return the Python agent and the runtimes of packages outside, each by the path that `push` gives its file."""
+    return [push(agent_script()), *(word for path in agent_sources() for word in ("--runtime", push(path)))]
 
 
 class ProcessChannel:
