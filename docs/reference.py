@@ -65,6 +65,21 @@ PUBLIC = {
         "fbsearch.fbnet.settings.Settings",
         "fbsearch.training.recipe.Recipe",
     ),
+    "Plug-ins": (
+        "fbbase.plugins.Plugins",
+        "fbbase.options.option",
+        "fbspace.blocks.Block",
+        "fbsearch.costs.Cost",
+        "fbsearch.losses.Loss",
+        "fbsearch.strategies.Strategy",
+        "fbsearch.sources.Opener",
+        "fbsearch.fbnetv2.blocks.MaskedBlock",
+        "fbexport.formats.Format",
+        "fbexport.runtimes.Runtime",
+        "fbprof.imports.Importer",
+        "fbprof.charts.Charts",
+        "fblut.views.View",
+    ),
     "Errors": ("fbbase.errors.FbError",),
 }
 
@@ -110,6 +125,7 @@ def api() -> str:
 def _entry(name: str) -> str:
     found = public(name)
     lines = [f"{name.rpartition('.')[2]}{_signature(found)}"]
+    lines += [f"    .{member}{default}" for member, default in capabilities(found).items()]
     lines += [f"    .{member}{_signature(value)}" for member, value in members(found).items()]
     summary = (inspect.getdoc(found) or "").split("\n\n")[0].replace("\n", " ")
     code = "\n".join(lines)
@@ -128,6 +144,16 @@ def members(found: Any) -> dict[str, Any]:
     own = vars(found).items() if inspect.isclass(found) else ()
     return {
         name: value for name, value in own if name[0] != "_" and (inspect.isfunction(value) or isinstance(value, kinds))
+    }
+
+
+def capabilities(found: Any) -> dict[str, str]:
+    """Return what a plug-in's base class says of a class, by name, with ` = DEFAULT` where there is a default."""
+    types = vars(found).get("__annotations__", {}) if inspect.isclass(found) else {}
+    return {
+        name: f" = {vars(found)[name]!r}" if name in vars(found) else ""
+        for name, type_ in types.items()
+        if name[0] != "_" and "ClassVar" in str(type_)
     }
 
 

@@ -78,6 +78,7 @@ def test_what_programs_rely_on_has_not_changed_unseen(reference: dict[str, Any])
     for name in (name for names in reference["PUBLIC"].values() for name in names):
         value = reference["public"](name)
         found.append(f"{name}({parameters(value)})")
+        found += [f"    .{member}{default}" for member, default in reference["capabilities"](value).items()]
         found += [f"    .{member}({parameters(each)})" for member, each in reference["members"](value).items()]
     pinned = PUBLIC_API.read_text(encoding="utf-8").splitlines()
     difference = "\n".join(difflib.unified_diff(pinned, found, lineterm="", n=0))
