@@ -16,7 +16,7 @@ from pathlib import Path
 
 from _report import Figure, report
 
-from fbprof.measure.run import journal_path
+from fbprof.journal.journal import journal_path
 
 
 def inference_s(journal: Path) -> float:

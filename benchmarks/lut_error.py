@@ -19,8 +19,9 @@ from fblut.compare import spearman
 from fbprof.estimate.samples import Samples, usable_samples
 from fbprof.estimate.table import estimate, latency_of, network_latencies_us
 from fbprof.measure.run import collect
-from fbprof.plan.plan import DEFAULT_DROPPED, DEFAULT_NETWORKS, DEFAULT_RUNS, Plan, calibration_networks, zoo_choices
+from fbprof.plan.plan import Plan, calibration_networks, zoo_choices
 from fbprof.plan.subject import Subject, network
+from fbprof.plan.timing import CALIBRATION_NETWORKS
 from fbspace.architecture import ZOO, load_architecture
 from fbspace.draw import draw_networks
 from fbspace.space import Space, load_space
@@ -32,7 +33,7 @@ GOALS = {
 }
 """Largest mean absolute error in percent and smallest rank correlation, of the default number of networks."""
 RUNTIMES = ("litert", "onnxruntime")
-CALIBRATION = (0, 10, 25, DEFAULT_NETWORKS, 75)
+CALIBRATION = (0, 10, 25, CALIBRATION_NETWORKS, 75)
 
 
 def unseen_networks(space: Space, count: int) -> list[Subject]:
@@ -65,11 +66,6 @@ def measure_errors(runtime: str, precision: str, quick: bool, folder: Path) -> l
         device="local",
         runtime=runtime,
         precision=precision,
-        threads=1,
-        cores=None,
-        runs=DEFAULT_RUNS,
-        dropped=DEFAULT_DROPPED,
-        seed=0,
         operators=tuple(space.operators()),
         networks=(*calibration, *unseen),
         rounds=6 if quick else 60,
@@ -85,7 +81,7 @@ def measure_errors(runtime: str, precision: str, quick: bool, folder: Path) -> l
         predicted = np.array([prediction.latency_us for prediction in predictions])
         inside = [(p.ci_low_us or 0) <= us <= (p.ci_high_us or 0) for p, us in zip(predictions, actual, strict=True)]
         error = predicted / actual - 1
-        is_default = count == DEFAULT_NETWORKS
+        is_default = count == CALIBRATION_NETWORKS
         mape, rho = GOALS.get((runtime, precision), (None, None)) if is_default else (None, None)
         name = f"{runtime}_{count}_networks" if count else f"{runtime}_uncalibrated"
         figures += [

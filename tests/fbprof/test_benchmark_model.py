@@ -24,7 +24,8 @@ from fblut.reading import read_lut
 from fbprof.cli import fbprof
 from fbprof.journal.delegates import describe_delegates, without_delegate
 from fbprof.journal.journal import JournalContent, ModelLoaded, Start, read_journal
-from fbprof.plan.plan import Plan, check_agent, with_agent
+from fbprof.plan.plan import Plan, with_agent
+from fbprof.predict.conditions import check_agent
 from fbspace.architecture import Architecture
 from fbspace.space import load_space
 
@@ -231,7 +232,7 @@ def test_agents_are_compared_both_ways(table: Path, benchmark_model: Path, tmp_p
 
 
 def test_a_plan_counts_processes(benchmark_model: Path) -> None:
-    plan = Plan("s", "d", "litert", "float32", 1, None, 3, 1, 0, tuple(load_space("fbnet-tiny").operators()))
+    plan = Plan(space="s", device="d", operators=tuple(load_space("fbnet-tiny").operators()))
     profile = with_binary(load_profile("local"), benchmark_model, "--min_secs=2 --warmup_min_secs=1")
     ours = with_agent(plan, profile)
     assert with_agent(plan, load_profile("local")) == plan

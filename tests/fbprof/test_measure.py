@@ -19,9 +19,8 @@ from fblut.table import Lut
 from fbprof.cli import fbprof
 from fbprof.errors import JournalError, MeasurementError
 from fbprof.estimate.table import estimate
-from fbprof.journal.journal import Placed, read_journal
-from fbprof.measure.run import collect, journal_path
-from fbprof.measure.run import measure as measure_plan
+from fbprof.journal.journal import Placed, journal_path, read_journal
+from fbprof.measure.run import collect
 from fbprof.plan.plan import Plan, calibration_networks
 from fbprof.plan.subject import is_network_key, network_specs
 from fbspace.space import load_space
@@ -67,7 +66,7 @@ def plan_of(space: str, **changes: object) -> Plan:
 
 
 def measure(plan: Plan, profile: Profile, journal: Path) -> Lut:
-    return measure_plan(plan, load_space(plan.space), profile, journal)
+    return estimate(collect(plan, profile, journal), load_space(plan.space))
 
 
 @pytest.mark.parametrize("runtime", ["litert", "onnxruntime", "torch"])

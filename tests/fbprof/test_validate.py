@@ -26,9 +26,8 @@ from fblut.table import Lut, Metadata, Prediction, Row
 from fblut.writing import write_lut
 from fbprof.cli import fbprof
 from fbprof.errors import MeasurementError
-from fbprof.journal.journal import JournalContent, Session, Start, read_journal
+from fbprof.journal.journal import JournalContent, Session, Start, journal_path, read_journal
 from fbprof.journal.visits import Visited
-from fbprof.measure.run import journal_path
 from fbprof.plan.grid import grid_operators
 from fbprof.plan.networks_file import read_networks
 from fbprof.plan.plan import calibration_networks, zoo_choices

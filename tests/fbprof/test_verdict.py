@@ -20,8 +20,7 @@ from fbprof.cli import fbprof
 from fbprof.estimate import verdict
 from fbprof.estimate.table import estimate
 from fbprof.estimate.verdict import is_bimodal
-from fbprof.journal.journal import Failed, JournalContent, Session, Start, StateRead, Visited
-from fbprof.measure.run import journal_path
+from fbprof.journal.journal import Failed, JournalContent, Session, Start, StateRead, Visited, journal_path
 from fbprof.plan.subject import Subject, network, operator
 from fbspace.opspec import OpSpec
 from fbspace.space import Layer, Space, load_space

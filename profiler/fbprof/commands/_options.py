@@ -1,38 +1,67 @@
-"""Options that several commands have: of a table that predicts, of the device it is held against, and what measures."""
+"""Options that several commands have: what is timed and how, by which program, and the table it is held against."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
+from fbbase.commandline import Command, option_of
+from fbbase.options import options_of
 from fbprof.commands import _complete as complete
+from fbprof.plan.timing import Timing
 
 if TYPE_CHECKING:
     from fbagents.profile import Profile
 
-lut = click.option(
-    "--lut",
-    type=click.Path(path_type=Path),
-    shell_complete=complete.tables,
-    required=True,
-    help="The latency table that predicts.",
-)
-device = click.option(
-    "--device", default="local", show_default=True, shell_complete=complete.devices, help="As for fbprof measure."
-)
-agent = click.option(
-    "--agent",
-    type=click.Choice(["benchmark_model"]),
-    help="What measures: Google's own program, with --binary.  [default: fbprof's agent, as the profile says]",
-)
-binary = click.option(
-    "--binary",
-    type=click.Path(path_type=Path),
-    help="The benchmark_model for the device, a file of this machine.",
-)
-binary_args = click.option("--binary-args", help='Its arguments, such as "--use_gpu=true --num_runs=20".')
+TIMING = {each.name: each for each in options_of(Timing)}
+
+
+def timing(name: str, *flags: str, **changes: Any) -> Callable[[Command], Command]:
+    """Return the option of a field of `Timing`; `flags` and `changes` as `option_of` takes them."""
+    return option_of(TIMING[name], *flags, **changes)
+
+
+def program(command: Command) -> Command:
+    """Add the options that say which program measures."""
+    options = (
+        click.option(
+            "--agent",
+            type=click.Choice(["benchmark_model"]),
+            help="What measures: Google's own program, with --binary.  [default: fbprof's agent, as the profile says]",
+        ),
+        click.option(
+            "--binary",
+            type=click.Path(path_type=Path),
+            help="The benchmark_model for the device, a file of this machine.",
+        ),
+        click.option("--binary-args", help='Its arguments, such as "--use_gpu=true --num_runs=20".'),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def table_and_device(command: Command) -> Command:
+    """Add the options of a table that predicts, and of the device it is held against."""
+    lut = click.option(
+        "--lut",
+        type=click.Path(path_type=Path),
+        shell_complete=complete.tables,
+        required=True,
+        help="The latency table that predicts.",
+    )
+    device = click.option(
+        "--device", default="local", show_default=True, shell_complete=complete.devices, help="As for fbprof measure."
+    )
+    return lut(device(program(command)))
+
+
+max_time = timing("max_time_min", "--max-time")
+seed = timing("seed")
+fresh = click.option("--fresh", is_flag=True, help="Start over; earlier samples are set aside (.old).")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
 def with_binary(profile: "Profile", agent: str | None, binary: Path | None, binary_args: str | None) -> "Profile":
@@ -63,9 +92,8 @@ def check_benchmark(profiles: "Sequence[Profile]", runtime: str) -> None:
             f"benchmark_model runs models of {benchmark_binary.RUNTIME}, not of {runtime}: leave out --runtime"
         )
     context = click.get_current_context()
-    given = [
-        f"--{name}" for name in ("runs", "drop") if context.get_parameter_source(name) == ParameterSource.COMMANDLINE
-    ]
+    flags = {"runs": "--runs", "dropped": "--drop"}
+    given = [f for name, f in flags.items() if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]
     if given:
         raise click.UsageError(
             f"{' and '.join(given)} cannot be had of benchmark_model, which tells no single runs: say how many it "

@@ -44,8 +44,7 @@ def command(
     from fblut.compare import compare
     from fblut.reading import read_lut
     from fbprof.charts import Reported, every_chart
-    from fbprof.journal.journal import read_journal
-    from fbprof.measure.run import journal_path
+    from fbprof.journal.journal import journal_path, read_journal
     from fbprof.report.page import page
 
     lut = read_lut(table)

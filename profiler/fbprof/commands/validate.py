@@ -17,11 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("validate")
-@_options.lut
-@_options.device
-@_options.agent
-@_options.binary
-@_options.binary_args
+@_options.table_and_device
 @click.option(
     "--networks", type=click.IntRange(1), default=100, show_default=True, help="Random networks beside published ones."
 )
@@ -32,24 +28,17 @@ if TYPE_CHECKING:
     show_default=True,
     help="Random operators between the points of a table that is a grid.",
 )
-@click.option("--rounds", type=click.IntRange(1), default=20, show_default=True, help="Visits to everything.")
-@click.option(
-    "--max-time",
-    "max_time_min",
-    type=click.FloatRange(min=0, min_open=True),
-    default=30.0,
-    show_default=True,
-    help="Minutes after which measuring stops.",
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the networks, the order and the weights.")
+@_options.timing("rounds", default=20, help="Visits to everything.")
+@_options.max_time
+@_options.seed
 @click.option(
     "--exclude",
     type=click.Path(path_type=Path),
     help="Measured networks that are not to be drawn: those that fbprof fit made the table of.",
 )
-@click.option("--fresh", is_flag=True, help="Start over; earlier samples are set aside (.old).")
+@_options.fresh
 @click.option("--within", type=click.FloatRange(min=0), help="Exit 1 if the mean error is more percent.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@_options.as_json
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw predicted against measured: a .png or .svg file.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="The networks as CSV.  [default: TABLE.validation.csv]"
@@ -87,7 +76,8 @@ def command(
     from fbagents.profile import load_profile
     from fbbase.errors import CheckError, FbError
     from fblut.reading import read_lut
-    from fbprof.measure.run import collect, journal_path, keeping
+    from fbprof.journal.journal import journal_path
+    from fbprof.measure.run import collect, keeping
     from fbprof.plan.networks_file import read_networks
     from fbprof.predict.validate import draw_between, draw_candidates, evaluate, validation_plan, write_validation
     from fbprof.report.plot import check_plot_path, plot_results
@@ -112,7 +102,7 @@ def command(
     if random_networks < networks:
         click.echo(f"space {space.name} has only {random_networks} more networks, not {networks}", err=True)
     between = draw_between(table, space, operators, seed)
-    plan = validation_plan(table, space, profile, candidates, rounds, 60 * max_time_min, seed, between)
+    plan = validation_plan(table, space, profile, candidates, rounds, max_time_min, seed, between)
     with keeping(journal_path(output)):
         content = collect(plan, profile, journal_path(output), fresh)
     _warn_of_differences(table, content)

@@ -16,17 +16,13 @@ if TYPE_CHECKING:
 
 @click.command("verify")
 @click.argument("architecture")
-@_options.lut
-@_options.device
-@_options.agent
-@_options.binary
-@_options.binary_args
-@click.option("--rounds", type=click.IntRange(2), default=30, show_default=True, help="Visits to the network.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@_options.table_and_device
+@_options.timing("rounds", type=click.IntRange(2), default=30, help="Visits to the network.")
+@_options.seed
 @click.option(
     "--within", type=click.FloatRange(min=0), help="Exit 1 if prediction and measurement differ by more percent."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@_options.as_json
 def command(
     architecture: str,
     lut: Path,

@@ -130,6 +130,11 @@ class JournalContent:
                 pass
 
 
+def journal_path(table: Path) -> Path:
+    """Return where the raw samples of a table lie."""
+    return table.with_suffix(".journal.jsonl")
+
+
 def read_journal(path: Path) -> JournalContent | None:
     """Read a journal; None where there is none yet. A torn last line is left out.
 

@@ -1,71 +1,21 @@
 """Farm: measure on several devices side by side, each in a thread of its own, with its own journal and table."""
 
-import json
 import queue
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import click
 from threadpoolctl import threadpool_limits
 
-from fbagents.profile import Profile
 from fbbase.errors import FbError, PartialError
 from fbbase.interrupt import interrupt_between_steps
 from fbbase.progress import shared_screen
-from fblut.table import Lut
-from fblut.writing import write_lut
 from fbprof.errors import MeasurementError
-from fbprof.estimate.table import estimate
+from fbprof.measure.jobs import Job, Outcome, carry_out
 from fbprof.measure.models import ModelFiles
-from fbprof.measure.run import collect, journal_path, keeping
-from fbprof.plan.plan import Plan, references
+from fbprof.plan.plan import references
 from fbspace.space import Space
-
-_ESTIMATING = threading.Lock()
-"""One table at a time: it takes as much memory as all samples, and several would only wait for one another."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What one device has to do: its plan, and the table to write."""
-
-    profile: Profile
-    plan: Plan
-    table: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a job ended: with a table, which is written, or with an error."""
-
-    job: Job
-    seconds: float
-    lut: Lut | None = None
-    error: BaseException | None = None
-
-
-def check_devices(profiles: Sequence[Profile]) -> None:
-    """Raise FbError where two of the devices share a name, which names their files, or are one and the same."""
-    name, count = Counter(profile.name for profile in profiles).most_common(1)[0]
-    if count > 1:
-        raise FbError(
-            f"two devices are called {name}, and would write the same table and journal: "
-            "name each once, or set another name in one of the profiles"
-        )
-    places: dict[str, str] = {}
-    for profile in profiles:
-        if profile.transport == "local" or profile.address:
-            place = json.dumps([profile.transport, profile.address], sort_keys=True)
-            if place in places:
-                raise FbError(
-                    f"{places[place]} and {profile.name} are the same device (transport {profile.transport}, the same "
-                    "address) and would disturb each other: measure one after the other"
-                )
-            places[place] = profile.name
 
 
 def measure_all(jobs: Sequence[Job], space: Space, fresh: bool = False) -> list[Outcome]:
@@ -110,18 +60,11 @@ def _work(
 ) -> None:
     """Carry out one job; whatever happens is its outcome, and nothing of it reaches the other threads."""
     start = time.monotonic()
-    lut: Lut | None = None
-    error: BaseException | None = None
     try:
-        journal = journal_path(job.table)
-        with keeping(journal):
-            content = collect(job.plan, job.profile, journal, fresh, files, check)
-        with _ESTIMATING:
-            lut = estimate(content, space)
-        write_lut(lut, job.table)
-    except BaseException as caught:  # KeyboardInterrupt, and bugs: told by the main thread
-        lut, error = None, caught
-    ended.put(Outcome(job, time.monotonic() - start, lut, error))
+        outcome = carry_out(job, space, fresh, files, check)
+    except BaseException as error:  # KeyboardInterrupt, and bugs: told by the main thread
+        outcome = Outcome(job, time.monotonic() - start, error=error)
+    ended.put(outcome)
 
 
 def raise_failures(outcomes: Sequence[Outcome]) -> None:

@@ -12,16 +12,15 @@ import click
 
 from fbagents.agent.client import AgentClient, Planned
 from fbagents.agent.protocol import Visit
-from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError, ConnectionLostError, DeviceError
+from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError, DeviceError
 from fbagents.profile import Profile, with_agent_for
 from fbagents.transports import Transport, connect
 from fbbase import __version__
-from fbbase.errors import FbError, PartialError, StorageError
+from fbbase.errors import PartialError, StorageError
 from fbbase.progress import Advance, progress
 from fbexport.errors import ExportError
-from fblut.table import Lut
 from fbprof.errors import MeasurementError
-from fbprof.estimate.table import estimate, half_widths_percent
+from fbprof.estimate.table import half_widths_percent
 from fbprof.journal.journal import (
     Failed,
     JournalContent,
@@ -36,38 +35,22 @@ from fbprof.journal.journal import (
     open_journal,
 )
 from fbprof.journal.visits import Visited
+from fbprof.measure.crashes import Crashes
 from fbprof.measure.models import LoadedModels, ModelFiles
 from fbprof.measure.schedule import Schedule, fitting_first
 from fbprof.plan.plan import Plan, references
-from fbprof.plan.subject import is_network_key
-from fbspace.space import Space
 
 STEADY_PERCENT = 3.0
 """A model is warm once a visit is not faster than the one before by more."""
 WARM_UP_VISITS = 10
-RELOAD_VISITS = 14
-"""Visits after which an operator is loaded anew: where a model lies in memory makes it faster or slower."""
 PROCESSES_PER_BLOCK = 16
 """Visits of a program of others in one block: they take seconds each on a GPU."""
 FILES_AHEAD = 10
 """Model files that are written before the agent asks for them; more would fill the disk with networks."""
-CRASHES_PER_SUBJECT = 2
-"""A subject during which the agent is lost so often is the cause; once may be chance."""
-CRASHES_PER_RUN = 8
 
 
-def _go_on() -> None:
-    pass
-
-
-def journal_path(table: Path) -> Path:
-    """Return where the raw samples of a table lie."""
-    return table.with_suffix(".journal.jsonl")
-
-
-def measure(plan: Plan, space: Space, profile: Profile, journal: Path, fresh: bool = False) -> Lut:
-    """Carry out a plan, or what is left of it, and return the table. Raises as `collect` does."""
-    return estimate(collect(plan, profile, journal, fresh), space)
+def go_on() -> None:
+    """No-op check between steps."""
 
 
 def collect(
@@ -76,7 +59,7 @@ def collect(
     journal: Path,
     fresh: bool = False,
     files: ModelFiles | None = None,
-    check: Callable[[], None] = _go_on,
+    check: Callable[[], None] = go_on,
 ) -> JournalContent:
     """Carry out a plan, or what is left of it, and return every sample.
 
@@ -126,8 +109,7 @@ class _Run:
         self._visit_s: dict[str, float] = {}
         self._blocks = len(self._content.states)
         self._since_load: Counter[str] = Counter()
-        self._crashes: Counter[str | None] = Counter()  # None: the connection's fault
-        self._suspect: str | None = None  # what the agent works on: to blame if it is lost
+        self._crashes = Crashes()
 
     def carry_out(self, shared: ModelFiles | None) -> None:
         """Start the agent, and again when it is lost, until nothing is left or the time is up."""
@@ -151,14 +133,16 @@ class _Run:
         """Run one agent; return whether all is done or the time is up, False where the agent was lost."""
         try:
             with AgentClient(transport, self._plan.threads, self._plan.cores) as agent:
-                check_runtime(agent, self._plan.runtime, self._profile)
+                _check_runtime(agent, self._plan.runtime, self._profile)
                 check_same_device(self._journal, self._content, agent.hello)
                 self._writer.append(Session(hello=agent.hello))
                 models = LoadedModels(agent, transport, self._plan, files)
                 while self._wanted() and not self._is_late():
                     self._phase(agent, models, files)
         except (AgentLostError, AgentTimeoutError, AgentReplyError) as error:
-            self._blame(error)
+            culprit = self._crashes.blame(error)
+            if culprit is not None:
+                self._fail(culprit, f"the agent is lost when it runs: {error}")
             return False
         return True
 
@@ -171,7 +155,7 @@ class _Run:
         with progress(title, done + sum(wanted.values()), done) as advance:
             while wanted and not self._is_late():
                 new = self._load(models, files, wanted)
-                self._warm_up(agent, [*new, *self._reload(models, wanted)])
+                self._warm_up(agent, [*new, *self._reload(models, files, wanted)])
                 present = {key: left for key, left in wanted.items() if key in models.keys}
                 if present:
                     order = self._schedule.block(present, self._visit_s, self._blocks)
@@ -201,20 +185,24 @@ class _Run:
                 advance()
         return new
 
-    def _reload(self, models: LoadedModels, wanted: Mapping[str, int]) -> list[str]:
-        """Load operators anew that have been where they are for RELOAD_VISITS, and return them.
+    def _reload(self, models: LoadedModels, files: ModelFiles, wanted: Mapping[str, int]) -> list[str]:
+        """Load models anew that have been where they are for the plan's `reload_visits`, and return them.
 
         Another program than ours loads a model for every visit.
         """
         if self._plan.agent is not None:
             return []
-        due = [k for k in wanted if self._since_load[k] >= RELOAD_VISITS and k in models.keys and not is_network_key(k)]
-        return [key for due_key in due for key in self._load_one(models, due_key)]
+        due = [key for key in wanted if self._since_load[key] >= self._plan.reload_visits and key in models.keys]
+        new: list[str] = []
+        for number, key in enumerate(due):
+            files.prepare(self._subjects[ahead] for ahead in due[number : number + FILES_AHEAD])
+            new += self._load_one(models, key)
+        return new
 
     def _load_one(self, models: LoadedModels, key: str) -> list[str]:
         """Load one model; return its key, or nothing where that fails, which is recorded."""
         self._check()
-        self._suspect = key
+        self._crashes.suspect = key
         try:
             self._writer.append(ModelLoaded(key=key, loaded=models.load(self._subjects[key])))
             if key in models.fallbacks and key not in self._content.fallbacks:
@@ -225,7 +213,7 @@ class _Run:
             self._fail(key, f"cannot be loaded: {error}")
         else:
             self._since_load[key] = 0
-        self._suspect = None
+        self._crashes.suspect = None
         return [] if key in self._content.failed else [key]
 
     def _warm_up(self, agent: AgentClient, keys: Sequence[str]) -> None:
@@ -276,39 +264,18 @@ class _Run:
         visits = agent.run([Planned(key, self._plan.runs) for key in order])
         for key in order:
             self._check()
-            self._suspect = key
+            self._crashes.suspect = key
             visit = next(visits)
             self._writer.append(Visited(key=key, warm_up=warm_up, visit=visit))
             yield key, visit
-        self._suspect = None
+        self._crashes.suspect = None
         next(visits, None)  # the agent's closing line, without which the schedule would not count
-
-    def _blame(self, error: FbError) -> None:
-        """Decide what the loss of the agent means: a chance, a subject that cannot be measured, or the end.
-
-        A connection that broke is nobody's fault.
-        """
-        if isinstance(error, ConnectionLostError):
-            key = None
-        elif self._suspect is None:
-            raise error
-        else:
-            key = self._suspect
-        self._suspect = None
-        self._crashes[key] += 1
-        if self._crashes.total() >= CRASHES_PER_RUN:
-            raise PartialError(
-                f"the agent was lost {CRASHES_PER_RUN} times, the last time {f'in {key}' if key else 'on the way'}: "
-                f"{error}. All samples are in the journal; the same command continues"
-            ) from error
-        if key is not None and self._crashes[key] >= CRASHES_PER_SUBJECT:
-            self._fail(key, f"the agent is lost when it runs: {error}")
 
     def _fail(self, key: str, reason: str) -> None:
         self._writer.append(Failed(key=key, reason=reason))
 
 
-def check_runtime(agent: AgentClient, runtime: str, profile: Profile) -> None:
+def _check_runtime(agent: AgentClient, runtime: str, profile: Profile) -> None:
     """Raise DeviceError where the device lacks the runtime."""
     if runtime not in agent.hello.runtimes:
         has = ", ".join(agent.hello.runtimes) or "none"

@@ -60,7 +60,9 @@ class Schedule:
         """
         known = all(key in visit_s for key in wanted)
         round_s = sum(visit_s[key] for key in wanted) if known else BLOCK_S
-        rounds = min(STAY_ROUNDS, max(1, int(BLOCK_S / max(round_s, 1e-6))))
+        stay = self._plan.reload_visits  # in blocks of one length, so that every load has as many visits
+        stay = math.ceil(stay / math.ceil(stay / STAY_ROUNDS))
+        rounds = min(stay, max(1, int(BLOCK_S / max(round_s, 1e-6))))
         rounds = min(rounds, max(wanted.values()))
         if self._plan.before == "itself":
             keys = shuffled(list(wanted), self._plan.seed, number * STAY_ROUNDS)

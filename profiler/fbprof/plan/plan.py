@@ -5,32 +5,25 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from typing import TypeVar
 
-from fbagents.benchmark.binary import benchmark_of, program_of
+from fbagents.benchmark.binary import benchmark_of
 from fbagents.profile import Profile
-from fbbase.errors import FbError
-from fblut.table import Metadata
 from fbprof.plan.grid import most_points, planned_operators
 from fbprof.plan.subject import Subject, network, operator
+from fbprof.plan.timing import Timing
 from fbspace.architecture import ZOO, load_architecture
 from fbspace.draw import draw_networks
+from fbspace.network import count_spec
 from fbspace.opspec import OpSpec
 from fbspace.space import Space
 
 _T = TypeVar("_T")
-Before = Literal["others", "itself"]
 
-DEFAULT_RUNS = 3
-DEFAULT_DROPPED = 1
-DEFAULT_ROUNDS = 400
 MIN_ROUNDS = 80
 """Visits to everything before the first look at the intervals: fewer tell little of how the device changes."""
-QUICK_ROUNDS = 10
-DEFAULT_CI_PERCENT = 1.0
-DEFAULT_MAX_TIME_MIN = 30.0
-DEFAULT_NETWORKS = 50
-"""Networks that calibrate a table; with more the error hardly falls (docs/measuring/method.md)."""
+RELOAD_VISITS = 14
+"""Visits after which a model is loaded anew: where it lies in memory makes it faster or slower."""
 REFERENCES = 4
 
 ASSUMED_MACS_PER_S = 10e9
@@ -38,37 +31,23 @@ ASSUMED_MACS_PER_S = 10e9
 ASSUMED_OVERHEAD_S = 20e-6
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan(Timing):
     """A measurement: visit every subject in random rounds, and run it `runs` times in a row at each visit.
 
-    The first `dropped` runs of a visit meet caches that the subject before left; they are recorded and not counted.
-    `before` says what ran before a visit: `others`, another subject, as in random rounds, or `itself`, where a block's
-    visits to one subject follow each other.
-
     Everything is visited MIN_ROUNDS times, then what is not yet known within ±`ci_percent` again, at most `rounds`
-    times and for `max_time_s` seconds. `memory_bytes` bounds what is loaded at once; None is half of what is free.
-    `cores` is a text that `check_cores` returned: numbers, or a word that the device resolves. `grid_points` says that
-    the operators are a grid (`fbprof.plan.grid`). `agent` names a program of others that measures (`with_agent`), which
-    takes `visit_min_s` seconds or more for a visit; None is an agent of ours.
+    times and for `max_time_s` seconds. A model is loaded anew after `reload_visits` visits. `memory_bytes` bounds what
+    is loaded at once; None is half of what is free. `grid_points` says that the operators are a grid
+    (`fbprof.plan.grid`). `agent` names a program of others that measures (`with_agent`), which takes `visit_min_s`
+    seconds or more for a visit; None is an agent of ours.
     """
 
     space: str
     device: str
-    runtime: str
-    precision: str
-    threads: int
-    cores: str | None
-    runs: int
-    dropped: int
-    seed: int
-    operators: tuple[OpSpec, ...]
+    operators: tuple[OpSpec, ...] = ()
     networks: tuple[Subject, ...] = ()
-    rounds: int = DEFAULT_ROUNDS
-    ci_percent: float = DEFAULT_CI_PERCENT
-    max_time_s: float = 60 * DEFAULT_MAX_TIME_MIN
+    reload_visits: int = RELOAD_VISITS
     memory_bytes: int | None = None
-    before: Before = "others"
     grid_points: int | None = None
     agent: str | None = None
     visit_min_s: float = 0.0
@@ -111,16 +90,9 @@ class Plan:
 
     def estimated_s(self) -> float:
         """Return a rough guess of the run's length in seconds, before anything is known of the device."""
-        from fbspace.network import count_spec
-
         timed = Counter(spec for subject in self.subjects for spec in subject.specs)
         once = sum(times * (count_spec(s).macs / ASSUMED_MACS_PER_S + ASSUMED_OVERHEAD_S) for s, times in timed.items())
         return (self.min_rounds + 1) * (self.runs * once + self.visit_min_s * len(self.subjects))
-
-
-def timing_of(metadata: Metadata) -> tuple[int, int]:
-    """Return the runs per visit of a table and how many of them were dropped; the defaults where it does not say."""
-    return metadata.runs or DEFAULT_RUNS, DEFAULT_DROPPED if metadata.dropped is None else metadata.dropped
 
 
 def with_agent(plan: Plan, profile: Profile) -> Plan:
@@ -134,26 +106,8 @@ def with_agent(plan: Plan, profile: Profile) -> Plan:
     return replace(plan, runs=1, dropped=0, agent=benchmark.agent, visit_min_s=benchmark.visit_min_s)
 
 
-def check_agent(metadata: Metadata, profile: Profile) -> None:
-    """Raise FbError where a table was measured with benchmark_model and a profile does not do the same, or vice versa.
-
-    One average of many inferences in a process of its own is another context than a few runs after other models.
-    """
-    benchmark = benchmark_of(profile)
-    ours = benchmark.agent if benchmark else None
-    theirs = program_of(metadata.agent)
-    if ours != theirs:
-        raise FbError(
-            f"the table was measured with {theirs or 'an agent of fbprof'}, and this device would be with "
-            f"{ours or 'an agent of fbprof'}: their times differ, so give the same program and arguments (--agent, "
-            "--binary, --binary-args), or measure the table again"
-        )
-
-
 def references(operators: Sequence[OpSpec], count: int = REFERENCES) -> list[OpSpec]:
     """Return so many of the operators, from light to heavy, that recur throughout a run and tell the device's speed."""
-    from fbspace.network import count_spec
-
     by_size = sorted(operators, key=lambda spec: (count_spec(spec).macs, spec.key()))
     count = min(count, len(by_size))
     return [by_size[(2 * i + 1) * len(by_size) // (2 * count)] for i in range(count)]
@@ -193,12 +147,3 @@ def shuffled(items: Sequence[_T], seed: int, part: int) -> list[_T]:
     order = list(items)
     random.Random(f"{seed}/{part}").shuffle(order)
     return order
-
-
-def describe(specs: Sequence[OpSpec]) -> str:
-    """Return a table of operators with their multiply-accumulates."""
-    from fbspace.network import count_spec
-
-    lines = [f"{'operator':58} {'MMACs':>8}"]
-    lines += [f"{spec.key():58} {count_spec(spec).macs / 1e6:8.2f}" for spec in specs]
-    return "\n".join(lines)

@@ -10,13 +10,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from fbagents.agent.cores import check_cores
 from fbagents.profile import Profile
 from fbbase.errors import FbError
-from fbexport.formats import format_for
-from fblut.errors import LutError
 from fblut.table import Lut, Prediction
 from fbprof.errors import MeasurementError
 from fbprof.estimate.samples import Samples, usable_samples
@@ -24,16 +19,9 @@ from fbprof.estimate.table import latency_of
 from fbprof.journal.journal import JournalContent
 from fbprof.plan.grid import planned_operators
 from fbprof.plan.networks_file import MeasuredNetwork, write_networks
-from fbprof.plan.plan import (
-    Plan,
-    calibration_networks,
-    check_agent,
-    references,
-    timing_of,
-    with_agent,
-    zoo_choices,
-)
+from fbprof.plan.plan import RELOAD_VISITS, Plan, calibration_networks, references, zoo_choices
 from fbprof.plan.subject import network
+from fbprof.predict.conditions import plan_like, speed_now
 from fbprof.predict.error import Candidate, Figures, OperatorResult, Result, figures_of, judge
 from fbspace.architecture import ZOO, load_architecture
 from fbspace.draw import ENUMERABLE, draw_networks
@@ -130,41 +118,25 @@ def validation_plan(
     profile: Profile,
     candidates: Sequence[Candidate],
     rounds: int,
-    max_time_s: float,
+    max_time_min: float,
     seed: int,
     between: Sequence[OpSpec] = (),
 ) -> Plan:
     """Return the plan that measures networks under the table's own conditions, operators in between.
 
-    These are the reference operators, which tell the device's speed, and those that the table interpolates.
-
-    Raises LutError, ExportError where the table is of a runtime or a precision that cannot be measured here.
+    These are the reference operators, which tell the device's speed, and those that the table interpolates. Every model
+    is loaded twice or more, so that measuring twice is loading twice. Raises as `plan_like` does.
     """
-    metadata = lut.metadata
-    if metadata.runtime == "unknown":
-        raise LutError(
-            'the table does not say which runtime it is of: name it in the header (# runtime: "litert"), '
-            "or make the table again with fbprof fit --runtime"
-        )
-    format_for(metadata.runtime, metadata.precision)
-    check_agent(metadata, profile)
-    runs, dropped = timing_of(metadata)
-    plan = Plan(
-        space=metadata.space,
-        device=profile.name,
-        runtime=metadata.runtime,
-        precision=metadata.precision,
-        threads=metadata.threads,
-        cores=None if metadata.cores == "any" else check_cores(metadata.cores),
-        runs=runs,
-        dropped=dropped,
-        seed=seed,
+    return plan_like(
+        lut.metadata,
+        profile,
         operators=(*references(_known_operators(lut, space), REFERENCES), *between),
         networks=tuple(candidate.subject for candidate in candidates),
         rounds=rounds,
-        max_time_s=max_time_s,
+        max_time_min=max_time_min,
+        seed=seed,
+        reload_visits=min(RELOAD_VISITS, max(rounds // 2, 1)),
     )
-    return with_agent(plan, profile)
 
 
 def evaluate(
@@ -177,8 +149,8 @@ def evaluate(
     if not measured:
         reason = next(iter(failed.values()), "the time was up, or other work preempted every sample; give it more time")
         raise MeasurementError(f"none of {len(candidates)} networks could be measured: {reason}")
-    speed, operators = _speed(samples, lut)
-    results = [_result(c, samples.medians_us(c.subject.key), lut, speed or 1.0) for c in measured]
+    speed, operators = speed_now(samples, lut)
+    results = [_result(c, samples.medians_by_load_us(c.subject.key), lut, speed or 1.0) for c in measured]
     figures = figures_of(results)
     is_additive, verdict = judge(figures, len(results), lut)
     timed = [spec for spec in between if spec.key() in samples.visits_us]
@@ -223,23 +195,6 @@ def _known_operators(lut: Lut, space: Space) -> list[OpSpec]:
     return timed or [spec for spec in rows if not lut.missing([spec])]
 
 
-def _speed(samples: Samples, lut: Lut) -> tuple[float | None, int]:
-    """Return the latency of operators now over that in the table, None where none was timed alone, and their number.
-
-    The median by time spent: half of the operators' time is in those with a larger ratio. The lightest operators tell
-    less of the speed than of the caches, and what ran before them is not what ran before them for the table.
-    """
-    ratios = sorted(
-        (latency_of(samples.medians_by_load_us(key))[0] / row.isolated_us, row.isolated_us)
-        for key, row in lut.rows.items()
-        if row.isolated_us is not None and key in samples.visits_us
-    )
-    if not ratios:
-        return None, 0
-    below = np.cumsum([isolated_us for _, isolated_us in ratios])
-    return ratios[int(np.searchsorted(below, below[-1] / 2))][0], len(ratios)
-
-
 def _between(spec: OpSpec, samples: Samples, lut: Lut, speed: float) -> OperatorResult:
     row = lut.row(spec)
     assert row is not None  # draw_between returned it
@@ -247,18 +202,22 @@ def _between(spec: OpSpec, samples: Samples, lut: Lut, speed: float) -> Operator
     return OperatorResult(spec, row.isolated_us * speed, latency_of(samples.medians_by_load_us(spec.key()))[0])
 
 
-def _result(candidate: Candidate, medians_us: Sequence[float], lut: Lut, speed: float) -> Result:
+def _result(candidate: Candidate, loads_us: Sequence[Sequence[float]], lut: Lut, speed: float) -> Result:
     table = lut.predict(candidate.subject.specs)
     ends = (table.ci_low_us, table.ci_high_us)
     low, high = (None if end is None else end * speed for end in ends)
-    half = len(medians_us) // 2
-    first, second = medians_us[:half], medians_us[half:]
-    measured_us, ci_us = latency_of([medians_us])
+    parts = loads_us if len(loads_us) > 1 else [[us] for us in loads_us[0]]  # benchmark_model loads for every visit
+    half = len(parts) // 2
+    measured_us, ci_us = latency_of(loads_us)
     return Result(
         candidate=candidate,
         table_us=table.latency_us,
         predicted=Prediction(table.latency_us * speed, low, high),
         measured_us=measured_us,
         ci_us=ci_us,
-        halves_us=(latency_of([first])[0], latency_of([second])[0]) if half else None,
+        halves_us=(_median_us(parts[:half]), _median_us(parts[half:])) if half else None,
     )
+
+
+def _median_us(loads_us: Sequence[Sequence[float]]) -> float:
+    return latency_of([[us for load in loads_us for us in load]])[0]

@@ -1,29 +1,23 @@
 """Verify: a table's prediction for a whole network against the measured network."""
 
-import contextlib
-import statistics
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from fbagents.agent.client import AgentClient, Planned
-from fbagents.agent.cores import check_cores
-from fbagents.agent.pieces import Content
-from fbagents.profile import Profile, with_agent_for
-from fbagents.transports import connect
-from fbbase.files import write_bytes
-from fbbase.progress import progress
-from fbexport.export import export_network, export_spec
-from fbexport.formats import format_of, load_format
+from fbagents.profile import Profile
+from fbbase.errors import PartialError
 from fblut.table import Lut, Prediction
 from fbprof.errors import MeasurementError
-from fbprof.estimate.samples import usable_samples_us
-from fbprof.estimate.table import median_interval
-from fbprof.measure.run import check_runtime
-from fbprof.plan.plan import check_agent, shuffled, timing_of
+from fbprof.estimate.samples import usable_samples
+from fbprof.estimate.table import latency_of
+from fbprof.measure.run import collect
+from fbprof.plan.plan import RELOAD_VISITS
+from fbprof.plan.subject import network
+from fbprof.predict.conditions import plan_like, speed_now
 from fbspace.architecture import Architecture
 
-NETWORK = "network"
+LOADS = 6
+"""The visits are spread over so many loads, at least (`fbprof.estimate.table.latency_of`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,54 +58,34 @@ class Verification:
 
 
 def verify(architecture: Architecture, lut: Lut, profile: Profile, rounds: int, seed: int = 0) -> Verification:
-    """Measure a network under the table's own conditions (runtime, precision, threads, cores, timing) and compare.
+    """Measure a network and its operators as a plan of one network, under the table's own conditions, and compare.
 
-    The network and its operators take turns in random rounds, as the operators did when the table was made. Raises
-    LutError where the table lacks one of the operators, DeviceError, MeasurementError.
+    The samples are not kept. Raises LutError where the table lacks one of the operators, DeviceError, MeasurementError,
+    and as `plan_like` does.
     """
-    space = architecture.load_space()
-    specs = architecture.specs(space)
-    lut.require(specs, f"network {architecture.name}")
-    metadata = lut.metadata
-    check_agent(metadata, profile)
-    format_name = format_of(metadata.runtime)
-    suffix = load_format(format_name).suffix
-    models = {NETWORK: export_network(architecture, format_name, metadata.precision, seed=seed)}
-    models |= {spec.key(): export_spec(spec, format_name, metadata.precision, seed) for spec in specs}
-    shapes = {NETWORK: space.input_shape} | {spec.key(): spec.input_shape for spec in specs}
-    cores = None if metadata.cores == "any" else check_cores(metadata.cores)
-    transport = connect(with_agent_for(profile, metadata.runtime))
-    with (
-        tempfile.TemporaryDirectory(prefix="fbprof-") as folder,
-        contextlib.closing(transport),
-        AgentClient(transport, metadata.threads, cores) as agent,
-    ):
-        check_runtime(agent, metadata.runtime, profile)
-        for number, (key, model) in enumerate(models.items()):
-            path = Path(folder) / f"{number:04d}{suffix}"
-            write_bytes(path, model)
-            agent.load(key, transport.send(Content(path), agent.write), metadata.runtime, shapes[key])
-        medians = _visit_medians(agent, list(models), rounds, *timing_of(metadata), seed)
-        soc = agent.hello.soc
-    now = {key: statistics.median(values) for key, values in medians.items()}
-    rows = {spec.key(): lut.rows.get(spec.key()) for spec in specs}  # an interpolated one has not been timed
-    isolated = [(key, row.isolated_us) for key, row in rows.items() if row and row.isolated_us is not None]
-    speed = sum(now[key] for key, _ in isolated) / sum(us for _, us in isolated) if isolated else None
-    return Verification(lut.predict(specs), now[NETWORK], median_interval(medians[NETWORK]), speed, rounds, soc)
-
-
-def _visit_medians(
-    agent: AgentClient, keys: list[str], rounds: int, runs: int, dropped: int, seed: int
-) -> dict[str, list[float]]:
-    """Visit every model once a round, in random order, and return the visits' medians in microseconds."""
-    medians: dict[str, list[float]] = {key: [] for key in keys}
-    with progress("verifying", rounds) as advance:
-        for round_number in range(-1, rounds):  # round -1 warms up
-            for visit in agent.run([Planned(key, runs) for key in shuffled(keys, seed, round_number)]):
-                kept, _ = usable_samples_us(visit, dropped)
-                if round_number >= 0 and kept:
-                    medians[visit.model].append(statistics.median(kept))
-            advance(int(round_number >= 0))
-    if not all(medians.values()):
+    subject = network(architecture.load_space(), architecture.choices, architecture.head_channels)
+    lut.require(subject.specs, f"network {architecture.name}")
+    plan = plan_like(
+        lut.metadata,
+        profile,
+        operators=tuple(dict.fromkeys(subject.specs)),
+        networks=(subject,),
+        rounds=rounds,
+        seed=seed,
+        reload_visits=min(RELOAD_VISITS, max(rounds // LOADS, 1)),
+    )
+    with tempfile.TemporaryDirectory(prefix="fbprof-") as folder:
+        try:
+            content = collect(plan, profile, Path(folder) / "verify.journal.jsonl")
+        except PartialError as error:
+            raise MeasurementError(f"network {architecture.name} cannot be measured: {error.__cause__}") from error
+    if content.failed:
+        key, reason = next(iter(content.failed.items()))
+        raise MeasurementError(f"{key} cannot be measured: {reason}")
+    samples = usable_samples(content)
+    if any(one.key not in samples.visits_us for one in plan.subjects):
         raise MeasurementError("every sample of a model was preempted by other work: close other programs, try again")
-    return medians
+    measured_us, interval = latency_of(samples.medians_by_load_us(subject.key))
+    speed, _ = speed_now(samples, lut)
+    visits, soc = content.counts[subject.key], content.sessions[0].hello.soc
+    return Verification(lut.predict(subject.specs), measured_us, interval, speed, visits, soc)

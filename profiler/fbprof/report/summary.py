@@ -1,16 +1,25 @@
 """Summary: what fbprof measure prints of a plan and of a table, for people and as JSON."""
 
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from fblut.check import half_width_percent
 from fblut.table import Lut
-from fbprof.journal.journal import read_journal
-from fbprof.measure.run import journal_path
+from fbprof.journal.journal import journal_path, read_journal
 from fbprof.plan.plan import Plan
 from fbspace.architecture import is_network
+from fbspace.network import count_spec
+from fbspace.opspec import OpSpec
+
+
+def describe(specs: Sequence[OpSpec]) -> str:
+    """Return a table of operators with their multiply-accumulates."""
+    lines = [f"{'operator':58} {'MMACs':>8}"]
+    lines += [f"{spec.key():58} {count_spec(spec).macs / 1e6:8.2f}" for spec in specs]
+    return "\n".join(lines)
 
 
 def plan_summary(plan: Plan, table: Path) -> dict[str, object]:
@@ -38,7 +47,7 @@ def print_plan(plan: Plan, table: Path) -> None:
         f"{len(plan.operators)} operators of space {plan.space}{of} and {len(plan.networks)} random networks on "
         f"{plan.device}, {plan.runtime}, {plan.precision}, {plan.threads} thread{'s' * (plan.threads != 1)}"
         f"\n{plan.min_rounds} rounds, then up to {plan.rounds} visits until within ±{plan.ci_percent:g} %, for at most "
-        f"{plan.max_time_s / 60:g} min; {plan.timing}; {summary['visits_done']} visits are already in the journal"
+        f"{plan.max_time_min:g} min; {plan.timing}; {summary['visits_done']} visits are already in the journal"
         f"\nestimated time: {summary['estimated_s']} s or more (a guess from the operators' sizes)"
         f"\nfiles: {table} (table), {journal_path(table)} (raw samples)"
     )
