@@ -50,6 +50,15 @@ def test_files_of_the_project_that_a_page_names_are_there(page: Path) -> None:
     assert [name for name in in_packages if "NAME" not in name and not any(ROOT.glob(f"*/{name}"))] == []
 
 
+def test_pages_that_the_code_names_are_there() -> None:
+    """A message or comment that sends its reader to a page names one that there is."""
+    folders = ("core", "luts", "device_agents", "profiler", "search", "tests", "benchmarks")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".toml", ".c")]
+    named = {(path, page) for path in files for page in re.findall(r"\bdocs/[\w/-]+\.md\b", path.read_text("utf-8"))}
+    assert len(named) > 20
+    assert [f"{path.relative_to(ROOT)}: {page}" for path, page in named if not (ROOT / page).exists()] == []
+
+
 def test_every_fault_names_tests_that_exist() -> None:
     page = (ROOT / "docs" / "project" / "faults.md").read_text(encoding="utf-8")
     code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
