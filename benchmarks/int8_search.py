@@ -28,7 +28,7 @@ from fbexport.formats import format_of
 from fblut.compare import spearman
 from fblut.reading import read_lut
 from fblut.table import Lut
-from fbsearch.fbnet.derive import judge
+from fbsearch.fbnet.derive import evaluate_inherited
 from fbsearch.images.data import load_data
 from fbsearch.machine.checkpoint import RunFolder
 from fbsearch.machine.compute import Compute
@@ -64,7 +64,7 @@ def judged(bench: Bench, count: int) -> dict[str, Any]:
         drawn[tuple(int(torch.randint(n, (), generator=generator)) for n in layers)] = None
     found = []
     for choices in drawn:
-        candidate = judge(search, search.objectives[0], choices, bench.data.validation)
+        candidate = evaluate_inherited(search, search.objectives[0], choices, bench.data.validation)
         found.append({"choices": candidate.choices, "accuracy_percent": candidate.accuracy_percent})
     return {"networks": found}
 

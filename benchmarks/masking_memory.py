@@ -70,7 +70,7 @@ def measure(name: str, steps: int) -> dict[str, Any]:
     idle_mb = peak_mb()
     settings = Settings(space=space.name, data="digits", strategy="single-path", cost="macs", limit=200)
     cost = load_cost("macs").build(space, None)  # type: ignore[arg-type]  # it looks at no table
-    objective = Objective.of("macs", cost, None, LOSSES.load("paper"), space.skips, settings)
+    objective = Objective("macs", cost, None, LOSSES.load("paper"), space.skips, settings)
     net = (MaskedNet if space.is_masked else SuperNet).of(space, 10, 0)
     search = Search(net, [objective], space, data, settings)
     generator = torch.Generator().manual_seed(0)

@@ -83,7 +83,7 @@ class MaskingBench(Bench):
         )
         cost = load_cost("macs").build(self.space, self.lut)
         chosen = [one_hot(d.options.index(c), len(d.options)) for d, c in zip(decisions, self.uniform, strict=True)]
-        objective = Objective.of("macs", cost, float(cost(chosen)), LOSSES.load("target"), self.space.skips, settings)
+        objective = Objective("macs", cost, float(cost(chosen)), LOSSES.load("target"), self.space.skips, settings)
         net = MaskedNet.of(self.space, len(self.data.classes), seed)
         return Search(net, [objective], self.space, self.data, settings, self.compute)
 

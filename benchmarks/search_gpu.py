@@ -62,7 +62,7 @@ def open_search(strategy: str, space: Space, data: Data, batch: int, compute: Co
     )
     settings = Settings(space=space.name, data="noise", strategy=strategy, batch=batch, augment="crop-flip")
     skips = space.skips
-    objective = Objective.of("made-up", load_cost("lut").build(space, lut), None, LOSSES.load("paper"), skips, settings)
+    objective = Objective("made-up", load_cost("lut").build(space, lut), None, LOSSES.load("paper"), skips, settings)
     return Search(SuperNet.of(space, len(data.classes), 0), [objective], space, data, settings, compute)
 
 

@@ -170,7 +170,7 @@ def build(space: Space, task: Task, data: Data, settings: Settings) -> Search:
     net = SuperNet(Stem(-float(task.value.mean(1).sum())), layers, Head())
     cost = AdditiveCost(space, lambda _: 0.0, "µs")
     cost.layers = [torch.tensor(of_layer, dtype=torch.float64) for of_layer in task.latency_us.tolist()]
-    objective = Objective.of(
+    objective = Objective(
         "task", cost, float(task.target_us), LOSSES.load(settings.loss), skips_of(space).tolist(), settings
     )
     return Search(net, [objective], space, data, settings)
@@ -204,7 +204,7 @@ def run_one(strategy: str, seed: int, chosen: dict[str, Any]) -> dict[str, float
     found = task.value_of([of_layer.index(name) for of_layer, name in zip(names, best.choices, strict=True)])
     optimum = task.optimum()
     networks = Networks(search, objective, generator_of(seed, "random networks"))
-    drawn: list[Choices | None] = [networks.draw([torch.zeros_like(t) for t in objective.theta]) for _ in range(20)]
+    drawn: list[Choices | None] = [networks.sample([torch.zeros_like(t) for t in objective.theta]) for _ in range(20)]
     average = statistics.mean(task.value_of(choices) for choices in drawn if choices is not None)
     return {
         "value_share": found / optimum,

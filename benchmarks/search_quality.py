@@ -132,7 +132,7 @@ class Bench:
             seed=seed,
         )
         skips = self.space.skips
-        objective = Objective.of("table", self.cost, self.target_us, LOSSES.load("target"), skips, settings)
+        objective = Objective("table", self.cost, self.target_us, LOSSES.load("target"), skips, settings)
         net = SuperNet.of(self.space, len(self.data.classes), seed)
         return Search(net, [objective], self.space, self.data, settings, self.compute)
 
@@ -154,7 +154,7 @@ class Bench:
         uniform = [torch.zeros(len(layer.candidates)) for layer in self.space.layers]
         drawn: dict[tuple[int, ...], None] = {}
         while len(drawn) < RANDOM_PER_SEED:
-            choices = networks.draw(uniform)
+            choices = networks.sample(uniform)
             assert choices is not None  # the target lies in the middle of what is reachable
             drawn[choices] = None
         names = [list(layer.candidates) for layer in self.space.layers]

@@ -135,7 +135,7 @@ def build_search(name: str, space: Space, data: Data) -> Search:
     make = PlainSearch if name == "plain" else Search
     skips = space.skips
     cost = load_cost("lut").build(space, made_up_table(space))
-    objective = Objective.of("made-up", cost, None, LOSSES.load(settings.loss), skips, settings)
+    objective = Objective("made-up", cost, None, LOSSES.load(settings.loss), skips, settings)
     return make(SuperNet.of(space, len(data.classes), settings.seed), [objective], space, data, settings)
 
 

@@ -123,7 +123,7 @@ def objective(space: Space, lut: Lut, settings: Settings, target: float | None) 
     """The objective of a table and a target in µs."""
     cost = load_cost(settings.cost).build(space, lut)
     loss = LOSSES.load(settings.loss, **LOSSES.own_of(settings.loss, settings.as_dict()))
-    return Objective.of("made-up", cost, target, loss, space.skips, settings)
+    return Objective("made-up", cost, target, loss, space.skips, settings)
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch) -> StopAt:
             yield check
 
         with monkeypatch.context() as patched:
-            patched.setattr("fbsearch.fbnet.search.interrupt_between_steps", interrupt)
+            patched.setattr("fbsearch.machine.loop.interrupt_between_steps", interrupt)
             yield steps
 
     return stopping

@@ -225,6 +225,6 @@ def test_a_rank_with_another_command_is_refused_and_said_once(
 def test_ranks_that_diverge_say_so_once(inputs: list[str], started: Started, tmp_path: Path) -> None:
     ranks = started.ranks(*[[*inputs, "--lr", "1e30", "-o", str(tmp_path / "run")]] * 2)
     assert started.wait(*ranks) == [1, 1]
-    assert "in epoch 1, phase w, step 2 at learning rate 1e+30" in started.text(ranks[0])
+    assert "in epoch 1, phase w, step 2 of 4 at learning rate 1e+30" in started.text(ranks[0])
     assert "nothing was saved yet" in started.text(ranks[0])
     assert started.text(ranks[1]) == ""

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from fbsearch.machine.seeds import step_rng
-from fbsearch.training.mixup import Labels, cutout, mix, mixup
+from fbsearch.training.mixup import MixedLabels, cut_and_mix, cutout, mixup
 from fbsearch.training.recipe import Recipe
 
 
@@ -50,12 +50,12 @@ def test_the_loss_is_cross_entropy_against_the_mixed_and_smoothed_distribution(s
     soft = share * F.one_hot(first, 4).double() + (1 - share) * F.one_hot(second, 4).double()
     soft = (1 - smoothing) * soft + smoothing / 4
     expected = -(soft * logits.log_softmax(1)).sum(1).mean()
-    assert Labels(first, second, share).loss(logits, smoothing).item() == pytest.approx(expected.item())
+    assert MixedLabels(first, second, share).loss(logits, smoothing).item() == pytest.approx(expected.item())
 
 
 def test_without_either_a_batch_is_left_as_it_is() -> None:
     x, y = torch.rand(2, 3, 4, 4), torch.tensor([1, 0])
-    mixed, labels = mix(x, y, Recipe(), step_rng(0, 0, 0))
+    mixed, labels = cut_and_mix(x, y, Recipe(), step_rng(0, 0, 0))
     assert mixed is x
     assert (labels.first is y, labels.share) == (True, 1.0)
 

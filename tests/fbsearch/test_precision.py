@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fblut.table import Lut
 from fbsearch.errors import DivergedError, SearchError
@@ -13,7 +13,7 @@ from fbsearch.fbnet.search import Search
 from fbsearch.fbnet.settings import Settings
 from fbsearch.jobs.search_job import open_search
 from fbsearch.machine.compute import Compute
-from fbsearch.machine.descent import GROWTH_STEPS, LossScale, descend
+from fbsearch.machine.descent import GROWTH_STEPS, LossScale
 from fbsearch.machine.ranks import Ranks
 
 
@@ -50,7 +50,7 @@ def test_half_precision_trains_as_float32_does_up_to_its_rounding(
     exact, half = make(strategy), make(strategy, amp)
     seen: set[torch.dtype] = set()
     half.net.stem.register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))
-    expected, values = exact._epoch(nothing, nothing), half._epoch(nothing, nothing)
+    expected, values = exact.epoch(nothing, nothing), half.epoch(nothing, nothing)
     assert seen == {dtype}
     assert {p.dtype for p in half.w} == {torch.float32}
     assert values["w_loss"] == pytest.approx(expected["w_loss"], rel=1e-2)
@@ -64,14 +64,21 @@ def test_the_scale_is_taken_out_again_and_an_overflow_costs_one_step_and_half_th
     weight = nn.Parameter(torch.tensor([1.0, -2.0]))
     optimizer = torch.optim.SGD([weight], 0.5)
     scale = LossScale.of("fp16")
-    descend((weight**2).sum(), optimizer, scale, nothing)
+
+    def descend(loss: Tensor) -> None:
+        optimizer.zero_grad()
+        scale.backward(loss)
+        scale.unscale([weight])
+        optimizer.step()
+
+    descend((weight**2).sum())
     assert weight.tolist() == [0.0, 0.0]  # w − 0.5 · 2w
     weight.data.fill_(1.0)
-    descend((weight * 1e38).sum(), optimizer, scale, nothing)
+    descend((weight * 1e38).sum())
     assert weight.tolist() == [1.0, 1.0]
     assert (scale.value, scale.good_steps) == (2.0**15, 0)
     scale.good_steps = GROWTH_STEPS - 1
-    descend(weight.sum(), optimizer, scale, nothing)
+    descend(weight.sum())
     assert weight.tolist() == [0.5, 0.5]
     assert (scale.value, scale.good_steps) == (2.0**16, 0)
 
@@ -98,7 +105,7 @@ def test_a_compiled_mixture_is_called_in_the_supernets_place(make: Any, monkeypa
     monkeypatch.setattr(torch, "compile", lambda module: compile(module, backend="eager"))
     compiled, plain = make("mixture", compile=True), make("mixture")
     assert compiled.forward is not compiled.net
-    values, expected = (search._epoch(nothing, nothing) for search in (compiled, plain))
+    values, expected = (search.epoch(nothing, nothing) for search in (compiled, plain))
     assert values["w_loss"] == expected["w_loss"]
     assert values["objectives"]["micro"]["theta"] == expected["objectives"]["micro"]["theta"]
 
@@ -108,5 +115,5 @@ def test_a_loss_that_is_not_finite_is_found_later_on_a_gpu_and_still_names_its_s
     for step, loss in enumerate([1.0, float("nan"), float("inf")]):
         search.position.step = step
         search.losses.unchecked.append((torch.tensor(loss), search.where, 0.1, "--lr"))
-    with pytest.raises(DivergedError, match=r"nan in epoch 1, phase w, step 2 at learning rate 0\.1"):
+    with pytest.raises(DivergedError, match=r"nan in epoch 1, phase w, step 2 of 2 at learning rate 0\.1"):
         search.losses.look()

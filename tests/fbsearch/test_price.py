@@ -20,7 +20,7 @@ def make(loss: str, target: float | None, space: Space, **settings: Any) -> Obje
     cost = AdditiveCost(space, lambda _: 0.0, "µs")
     cost.layers = list(COST.double())
     chosen = Settings(space="fbnet-tiny", data="digits", loss=loss, **settings)
-    return Objective.of("x", cost, target, LOSSES.load(loss), [[False] * 3] * 4, chosen)
+    return Objective("x", cost, target, LOSSES.load(loss), [[False] * 3] * 4, chosen)
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +66,9 @@ def test_theta_ends_at_the_best_network_within_the_target(tiny: Space) -> None:
         loss = -sum((p_l * v).sum() for p_l, v in zip(p, VALUE, strict=True))
         objective.optimizer.zero_grad()
         loss.backward()  # type: ignore[union-attr]
+        objective.charge()
         objective.optimizer.step()
-        objective.control((step + 1) / 300)
+        objective.tilt((step + 1) / 300)
     assert tuple(int(theta_l.argmax()) for theta_l in objective.theta) == best
 
 

@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from fblut.table import Lut
 from fbsearch.costs import AdditiveCost, load_cost
 from fbsearch.errors import DivergedError, SearchError
-from fbsearch.fbnet.derive import derive, judge
+from fbsearch.fbnet.derive import derive, evaluate_inherited
 from fbsearch.fbnet.objective import Objective
 from fbsearch.fbnet.search import Search
 from fbsearch.fbnet.settings import Settings
@@ -153,7 +153,7 @@ def test_a_damaged_checkpoint_is_named(folder: RunFolder) -> None:
 def test_a_diverging_search_names_step_learning_rate_and_last_good_checkpoint(make: Make, folder: RunFolder) -> None:
     with pytest.raises(
         DivergedError,
-        match=r"became (nan|inf) in epoch 1, phase w, step \d+ at learning rate 1e\+30;.*nothing was saved yet",
+        match=r"became (nan|inf) in epoch 1, phase w, step \d+ of 4 at learning rate 1e\+30;.*nothing was saved yet",
     ):
         make(replace(SETTINGS, lr=1e30)).run(folder)
     good = make(SETTINGS)
@@ -164,7 +164,9 @@ def test_a_diverging_search_names_step_learning_rate_and_last_good_checkpoint(ma
     folder.save(SEARCH, longer.state())
     diverging = make(SETTINGS)
     diverging.objectives[0].cost.fixed = float("nan")  # type: ignore[attr-defined]
-    with pytest.raises(DivergedError, match=rf"epoch 3, phase θ of made-up, step 1 .*last good state is in .*{SEARCH}"):
+    with pytest.raises(
+        DivergedError, match=rf"epoch 3, phase θ of made-up, step 1 of 1 .*last good state is in .*{SEARCH}"
+    ):
         diverging.run(folder)
 
 
@@ -186,7 +188,7 @@ def test_several_objectives_share_the_weights_and_learn_their_own_theta(
     k5 = {spec.key() for layer in micro.layers for name, spec in layer.candidates.items() if name == "k5_e3"}
     rows = {key: replace(row, latency_us=0.01 if key in k5 else 500.0) for key, row in micro_lut.rows.items()}
     cost = load_cost("lut").build(micro, Lut(micro_lut.metadata, rows))
-    other = Objective.of("other", cost, None, first.loss, [s.tolist() for s in first.skips], search.settings)
+    other = Objective("other", cost, None, first.loss, [s.tolist() for s in first.skips], search.settings)
     search.objectives.append(other)
     turns: list[int] = []
     forward = search.net.forward
@@ -230,7 +232,7 @@ def test_a_certain_theta_gives_one_network(make: Make) -> None:
 def test_networks_are_judged_on_validation_images_with_statistics_of_w_images(make: Make, digits: Data) -> None:
     """Against the copy of the network evaluated by hand."""
     search = make(SETTINGS)
-    found = judge(search, search.objectives[0], (1, 0), digits.validation)
+    found = evaluate_inherited(search, search.objectives[0], (1, 0), digits.validation)
     order = generator_of(0, "batch normalisation")
     batches = [x for x, _ in digits.batches(digits.w, 40, order, 8)]
     network = search.net.network((1, 0), batches)

@@ -1,55 +1,58 @@
 """What keeps skip from taking over: a start at which candidates agree, P(skip) that is held, and the warning."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from fblut.table import Lut
 from fbsearch.beyond.alike import agree
 from fbsearch.commands.run import _warn
-from fbsearch.costs import load_cost
 from fbsearch.errors import SearchError
-from fbsearch.fbnet.objective import Objective
+from fbsearch.fbnet.search import Search
 from fbsearch.fbnet.settings import Settings
 from fbsearch.fbnet.supernet import SuperNet
 from fbsearch.jobs.search_job import Found
-from fbsearch.losses import LOSSES
 from fbspace.architecture import Architecture
 from fbspace.blocks import build_block
 from fbspace.space import Space, load_space
 
-
-def objective_of(space: Space, lut: Lut) -> Objective:
-    skips = [[spec.kind == "skip" for spec in layer.candidates.values()] for layer in space.layers]
-    settings = Settings(space=space.name, data="digits", theta_lr=0.3)
-    return Objective.of("x", load_cost("lut").build(space, lut), None, LOSSES.load("paper"), skips, settings)
+MakeSearch = Callable[..., Search]
 
 
-def test_holding_skip_keeps_its_probability_and_moves_the_others(micro: Space, micro_lut: Lut) -> None:
-    objective, generator = objective_of(micro, micro_lut), torch.Generator().manual_seed(0)
+def step_of_theta(search: Search, gradients: list[Tensor]) -> None:
+    """Do what a search does to θ once its gradient is there."""
+    objective = search.objectives[0]
+    for theta_l, gradient in zip(objective.theta, gradients, strict=True):
+        theta_l.grad = gradient
+    for change in search.changes(objective):
+        change()
+
+
+def settings(skip_delay: float) -> Settings:
+    return Settings(space="micro", data="digits", limit=200, warmup=0, theta_lr=0.3, skip_delay=skip_delay)
+
+
+def test_holding_skip_keeps_its_probability_and_moves_the_others(make: MakeSearch) -> None:
+    search, generator = make(settings(skip_delay=1)), torch.Generator().manual_seed(0)
+    objective = search.objectives[0]
     with torch.no_grad():
         for theta_l in objective.theta:
             theta_l.copy_(torch.randn(3, generator=generator))
     before = objective.probabilities()
-    for _ in range(20):
-        for theta_l in objective.theta:
-            theta_l.grad = torch.randn(3, generator=generator) + torch.tensor([1.0, 0.0, -3.0])  # skip should gain
-        with objective.holding_skip(True):
-            objective.optimizer.step()
+    for _ in range(20):  # skip should gain
+        gradients = [torch.randn(3, generator=generator) + torch.tensor([1.0, 0.0, -3.0]) for _ in range(2)]
+        step_of_theta(search, gradients)
     for old, new in zip(before, objective.probabilities(), strict=True):
         assert new[2].item() == pytest.approx(old[2].item(), rel=1e-4)
         assert (new[:2] - old[:2]).abs().min() > 0.05
 
 
-def test_skip_moves_once_it_is_not_held(micro: Space, micro_lut: Lut) -> None:
-    objective = objective_of(micro, micro_lut)
-    for theta_l in objective.theta:
-        theta_l.grad = torch.tensor([0.0, 0.0, -1.0])
-    with objective.holding_skip(False):
-        objective.optimizer.step()
-    for p in objective.probabilities():
+def test_skip_moves_once_it_is_not_held(make: MakeSearch) -> None:
+    search = make(settings(skip_delay=0))
+    step_of_theta(search, [torch.tensor([0.0, 0.0, -1.0])] * 2)
+    for p in search.objectives[0].probabilities():
         # Adam's first step is the rate, 0.3, whatever the gradient's size.
         assert p[2].item() == pytest.approx(torch.softmax(torch.tensor([0.0, 0.0, 0.3]), 0)[2].item(), rel=1e-3)
 

@@ -1,4 +1,4 @@
-"""The controller on λ: the Lagrange multiplier with which the expected cost under softmax(θ) is the target.
+"""A target for the expected cost, held by a Lagrange multiplier: a price in the gradient, and a tilt of P_θ.
 
 Of all distributions with E[cost] = target, the one nearest to P_θ (least Kullback-Leibler divergence) is P_θ tilted:
 
@@ -21,6 +21,38 @@ from fbsearch.theta import in_rows, softmax
 MAX_TILT = 1e3
 """λ times the target at most: beyond, θ decides on the cheapest (or dearest) candidate everywhere."""
 TOLERANCE = 1e-6
+APPROACH = 0.5
+"""Share of the steps of θ in which the expected cost goes from that of uniform P_θ to the target, geometrically."""
+PRICE_RATE = 0.05
+"""Share of a step's estimate in the average of the price."""
+SMALLEST = 1e-30
+"""Keeps the estimate finite where P_θ is one network and no gradient is left."""
+
+
+def charge(theta: Sequence[Tensor], cost: ExpectedCost, target: float, price: float) -> float:
+    """Make the gradient at θ that of the Lagrangian, L + λ · E[cost] / target, and return the new price λ.
+
+    λ is the least-squares estimate of the multiplier, that which leaves least of the gradient along the constraint
+    (Nocedal and Wright, Numerical Optimization, equation 18.21), averaged over steps. Adam scales each element of the
+    gradient by itself: were loss and latency weighed after it, as the tilt does alone, what a layer is worth would be
+    lost and only its latency count. Without a gradient nothing changes.
+    """
+    gradients = [theta_l.grad for theta_l in theta if theta_l.grad is not None]
+    if not gradients:
+        return price
+    slopes = torch.autograd.grad(cost(softmax(theta)) / target, list(theta))
+    all_slopes = torch.cat(slopes)
+    along, length = float(torch.cat(gradients) @ all_slopes), float(all_slopes @ all_slopes)
+    price += PRICE_RATE * (-along / max(length, SMALLEST) - price)
+    for g, c in zip(gradients, slopes, strict=True):
+        g += price * c
+    return price
+
+
+def approached(start: float, target: float, progress: float) -> float:
+    """Return the cost at which θ is put when the share `progress` of its steps is done."""
+    done = min(progress / APPROACH, 1.0)
+    return float(start ** (1 - done) * target**done)
 
 
 def tilt(theta: Sequence[Tensor], cost: ExpectedCost, target: float) -> float:

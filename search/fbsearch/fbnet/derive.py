@@ -10,17 +10,18 @@ from torch import Tensor
 from fbsearch.beyond.exact import most_probable
 from fbsearch.costs import StepCost
 from fbsearch.fbnet.objective import Objective
-from fbsearch.fbnet.search import Mean, Search
+from fbsearch.fbnet.search import Search
 from fbsearch.fbnet.settings import TARGET_SHARE
-from fbsearch.fbnet.supernet import channels_last
 from fbsearch.images.split import Split
+from fbsearch.machine.compute import channels_last
+from fbsearch.machine.means import Mean
 from fbsearch.machine.seeds import generator_of
 from fbsearch.strategies import Choices
 from fbsearch.theta import gumbel, one_hot
 
-MAX_DRAWS = 1000
+MAX_SAMPLES = 1000
 NORM_BATCHES = 8
-"""Batches of the w split on which a network's batch normalisation is estimated before it is judged."""
+"""Batches of the w split on which a network's batch normalisation is estimated before it is evaluated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +37,9 @@ class Candidate:
 def derive(search: Search, objective: Objective, count: int, seed_name: str = "derive") -> list[Candidate]:
     """Return `count` distinct networks for an objective, best first; fewer where there are no more.
 
-    The most probable one and draws from P_θ, with the one that loses least by the estimate where a strategy compares
+    The most probable one and samples of P_θ, with the one that loses least by the estimate where a strategy compares
     networks; or what a strategy without θ finds on the θ split. With a target, only networks of 97 to 100 % of it, or
-    below it where there are none. The paper trains every draw from scratch; here the supernet's weights rank them by
+    below it where there are none. The paper trains every sample from scratch; here the supernet's weights rank them by
     the loss of the search.
     """
     networks = Networks(search, objective, generator_of(search.settings.seed, f"{seed_name}/{objective.name}"))
@@ -46,15 +47,16 @@ def derive(search: Search, objective: Objective, count: int, seed_name: str = "d
         settings, layers = search.settings, [len(theta_l) for theta_l in objective.theta]
 
         def loss(choices: Choices) -> float:
-            return judge(search, objective, choices, search.data.theta).loss
+            return evaluate_inherited(search, objective, choices, search.data.theta).loss
 
-        found = search.strategy.find(networks.draw, loss, layers, settings.evaluations, settings.seed)[:count]
+        found = search.strategy.find(networks.sample, loss, layers, settings.evaluations, settings.seed)[:count]
     else:
         estimate = objective.estimate
         estimated = [] if estimate is None else networks.likely([-v_l for v_l in estimate.per_layer()], 1)
         found = list(dict.fromkeys([*estimated, *networks.likely(list(objective.theta), count)]))[:count]
-    judged = [judge(search, objective, choices, search.data.validation) for choices in _distinct(found, search)]
-    return sorted(judged, key=lambda candidate: candidate.loss)
+    split = search.data.validation
+    candidates = [evaluate_inherited(search, objective, choices, split) for choices in _distinct(found, search)]
+    return sorted(candidates, key=lambda candidate: candidate.loss)
 
 
 def _distinct(found: Sequence[Choices], search: Search) -> list[Choices]:
@@ -64,7 +66,7 @@ def _distinct(found: Sequence[Choices], search: Search) -> list[Choices]:
 
 
 class Networks:
-    """The networks that an objective may end in: all, or with a target those that cost 97 to 100 % of it."""
+    """Candidate networks of an objective. With a target, only those that cost 97 to 100 % of it."""
 
     def __init__(self, search: Search, objective: Objective, generator: torch.Generator) -> None:
         self.cost, self.high, self.generator = objective.cost, objective.target, generator
@@ -73,32 +75,32 @@ class Networks:
             self.low = 0.0
 
     def likely(self, theta: Sequence[Tensor], count: int) -> list[Choices]:
-        """Return the most probable network, and distinct draws from P_θ."""
+        """Return the most probable network, and distinct samples of P_θ."""
         likely = dict.fromkeys(self._most_probable(theta))
-        for _ in range(MAX_DRAWS):
+        for _ in range(MAX_SAMPLES):
             if len(likely) >= count:
                 break
-            drawn = self.draw(theta)
-            if drawn is not None:
-                likely[drawn] = None
+            sample = self.sample(theta)
+            if sample is not None:
+                likely[sample] = None
         return list(likely)
 
-    def draw(self, theta: Sequence[Tensor]) -> Choices | None:
-        """Draw a network: the most probable one of θ plus Gumbel noise, which without a target is a ~ P_θ exactly."""
+    def sample(self, theta: Sequence[Tensor]) -> Choices | None:
+        """Sample a network: the most probable one of θ plus Gumbel noise, which without a target is a ~ P_θ exactly."""
         found = self._most_probable([theta_l.detach() + gumbel(theta_l, self.generator) for theta_l in theta])
         return found[0] if found else None
 
     def _most_probable(self, theta: Sequence[Tensor]) -> list[Choices]:
         if self.high is None:
             return [tuple(int(theta_l.argmax()) for theta_l in theta)]
-        assert isinstance(self.cost, StepCost)  # the pipeline has refused a target for any other cost
+        assert isinstance(self.cost, StepCost)  # the job has refused a target for any other cost
         log_p = [torch.log_softmax(theta_l.detach().double(), dim=-1).tolist() for theta_l in theta]
         return most_probable(log_p, self.cost, self.low, self.high)
 
 
 @torch.no_grad()
-def judge(search: Search, objective: Objective, choices: Choices, split: Split) -> Candidate:
-    """Judge a network by the supernet's weights on a split, with batch normalisation estimated on the w split."""
+def evaluate_inherited(search: Search, objective: Objective, choices: Choices, split: Split) -> Candidate:
+    """Evaluate a network with the supernet's weights on a split, its batch normalisation estimated on the w split."""
     settings, data = search.settings, search.data
     order = generator_of(settings.seed, "batch normalisation")
     network = search.net.network(choices, (x for x, _ in data.batches(data.w, settings.batch, order, NORM_BATCHES)))
@@ -107,5 +109,7 @@ def judge(search: Search, objective: Objective, choices: Choices, split: Split) 
     for x, y in data.batches(split, settings.batch, limit=settings.steps):
         logits = network(channels_last(x))
         cross_entropy = F.cross_entropy(logits, y)
-        mean.add(objective.loss_of(cross_entropy, cost), cross_entropy, logits, y)
-    return Candidate(search.space.names(choices), float(cost), mean.values()["loss"], mean.values()["accuracy_percent"])
+        right = (logits.argmax(1) == y).sum()
+        mean.add(len(y), (objective.loss_of(cross_entropy, cost), cross_entropy), (right,))
+    loss, _, accuracy = mean.values()
+    return Candidate(search.space.names(choices), float(cost), loss, 100 * accuracy)

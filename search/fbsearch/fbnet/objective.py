@@ -1,84 +1,49 @@
 """Objective: what one θ is learned for, a cost (of one device) and perhaps a target; weights w are shared by all."""
 
-import contextlib
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fbsearch.beyond.score import Estimate
-from fbsearch.beyond.target import tilt
+from fbsearch.beyond.target import approached, charge, tilt
 from fbsearch.costs import ExpectedCost
 from fbsearch.fbnet.settings import Settings
 from fbsearch.losses import Loss
 from fbsearch.strategies import STRATEGIES
-from fbsearch.theta import in_rows, softmax
-
-APPROACH = 0.5
-"""Share of the steps of θ in which the expected cost goes from that of uniform P_θ to the target, geometrically."""
+from fbsearch.theta import softmax
 
 
-PRICE_RATE = 0.05
-"""Share of a step's estimate in the average of the multiplier."""
-SMALLEST = 1e-30
-"""Keeps the estimate finite where P_θ is one network and no gradient is left."""
-
-
-@dataclass(slots=True)
 class Objective:
-    """The architecture parameters θ of one cost and target, with their optimiser.
+    """The architecture parameters θ of one cost and target, with their optimizer.
 
     θ holds one vector of logits per layer, zero at first (uniform P_θ); P_θ = softmax(θ). `skips` marks each layer's
-    candidates that are skip. `multiplier` is the controller's last λ · target, `price` the λ that θ's gradient holds.
-    `estimate` is there where a strategy compares networks.
+    candidates that are skip.
     """
 
-    name: str
-    cost: ExpectedCost
-    target: float | None
-    loss: Loss
-    theta: nn.ParameterList
-    optimizer: torch.optim.Adam
-    skips: list[Tensor]
-    settings: Settings
-    start: float
-    multiplier: float = 0.0
-    price: float = 0.0
-    estimate: Estimate | None = None
-
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         name: str,
         cost: ExpectedCost,
         target: float | None,
         loss: Loss,
-        skips: list[list[bool]],
+        skips: Sequence[Sequence[bool]],
         settings: Settings,
-    ) -> "Objective":
-        """Make the objective of a space whose layers have the candidates that `skips` marks."""
-        theta = nn.ParameterList(torch.zeros(len(layer)) for layer in skips)
-        adam = torch.optim.Adam(theta, settings.theta_lr, weight_decay=settings.theta_weight_decay)
-        start = float(cost(softmax([theta_l.detach() for theta_l in theta])))
+    ) -> None:
+        """Begin with uniform P_θ. `target` has the unit of the cost."""
+        self.name, self.cost, self.target, self.loss = name, cost, target, loss
+        self.theta = nn.ParameterList(torch.zeros(len(layer)) for layer in skips)
+        self.optimizer = torch.optim.Adam(self.theta, settings.theta_lr, weight_decay=settings.theta_weight_decay)
+        self.skips = [torch.tensor(layer) for layer in skips]
+        self.start = float(cost(self.probabilities()))
+        self.multiplier = 0.0
+        """λ · target of the last tilt."""
+        self.price = 0.0
+        """λ in θ's gradient."""
         compares = STRATEGIES.find(settings.strategy).compares > 0
-        estimate = Estimate([len(layer) for layer in skips]) if compares else None
-        objective = cls(
-            name,
-            cost,
-            target,
-            loss,
-            theta,
-            adam,
-            [torch.tensor(layer) for layer in skips],
-            settings,
-            start,
-            estimate=estimate,
-        )
-        adam.register_step_pre_hook(lambda *_: objective.charge())
-        return objective
+        self.estimate = Estimate([len(layer) for layer in skips]) if compares else None
 
     def weigh(self, cross_entropy: Tensor, m: list[Tensor]) -> Tensor:
         """Return the loss of a step: of the sample m, or of the expected cost under softmax(θ) where it asks for it."""
@@ -86,23 +51,15 @@ class Objective:
         return self.loss_of(cross_entropy, self.cost(priced))
 
     def charge(self) -> None:
-        """Make the gradient that of the Lagrangian, L + λ · E[cost] / target, where the cost is held at the target.
+        """Charge the cost in θ's gradient, where the loss holds a target."""
+        if self.target is not None and self.loss.controlled:
+            self.price = charge(list(self.theta), self.cost, self.target, self.price)
 
-        λ is the least-squares estimate of the multiplier, that which leaves least of the gradient along the
-        constraint (Nocedal and Wright, Numerical Optimization, equation 18.21), averaged over steps. Adam scales each
-        element of the gradient by itself: were loss and latency weighed after it, as the controller does alone, what
-        a layer is worth would be lost and only its latency count.
-        """
-        if self.target is None or not self.loss.controlled:
-            return
-        theta = list(self.theta)
-        slopes = torch.autograd.grad(self.cost(softmax(theta)) / self.target, theta)
-        gradients = [theta_l.grad for theta_l in theta if theta_l.grad is not None]
-        all_slopes = torch.cat(slopes)
-        along, length = float(torch.cat(gradients) @ all_slopes), float(all_slopes @ all_slopes)
-        self.price += PRICE_RATE * (-along / max(length, SMALLEST) - self.price)
-        for g, c in zip(gradients, slopes, strict=True):
-            g += self.price * c
+    def tilt(self, progress: float) -> None:
+        """Put θ where E[cost] is the target, where the loss holds one; `progress` 0 … 1 is how much is done."""
+        if self.target is not None and self.loss.controlled:
+            goal = approached(self.start, self.target, progress)
+            self.multiplier = tilt(list(self.theta), self.cost, goal)
 
     def loss_of(self, cross_entropy: Tensor, cost: Tensor) -> Tensor:
         """Return the loss of a network with this cost."""
@@ -111,27 +68,6 @@ class Objective:
     def probabilities(self) -> list[Tensor]:
         """Return P_θ per layer, softmax(θ_l), without gradient."""
         return softmax([theta_l.detach() for theta_l in self.theta])
-
-    @contextlib.contextmanager
-    def holding_skip(self, hold: bool) -> Iterator[None]:
-        """Take a step of θ that, with `hold`, leaves P_θ(skip) as it is and moves the other candidates alone."""
-        before = self._odds() if hold else None
-        yield
-        if before is not None:
-            with torch.no_grad():
-                for theta_l, skip, shift in zip(self.theta, self.skips, (self._odds() - before).unbind(), strict=True):
-                    theta_l[skip] += shift
-
-    def _odds(self) -> Tensor:
-        """Return log (P(others) / P(skip)) of every layer; what is not finite where a layer has only one of the two."""
-        rows, skips = in_rows([theta_l.detach() for theta_l in self.theta]), in_rows(self.skips, fill=False)
-        return torch.where(skips, -math.inf, rows).logsumexp(1) - torch.where(skips, rows, -math.inf).logsumexp(1)
-
-    def control(self, progress: float) -> None:
-        """Put θ where E[cost] is the target, where the loss asks for that; `progress` 0 … 1 is how much is done."""
-        if self.target is not None and self.loss.controlled:
-            done = min(progress / APPROACH, 1.0)
-            self.multiplier = tilt(list(self.theta), self.cost, self.start ** (1 - done) * self.target**done)
 
     def state(self) -> dict[str, Any]:
         """Return everything the next step depends on."""

@@ -8,10 +8,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from fbsearch.fbnet.supernet import SuperNet, adapt, channels_last
+from fbsearch.fbnet.supernet import SuperNet
 from fbsearch.fbnetv2.blocks import Choice, MaskedBlock, Widths, build_masked, inherit, run_first_filters
 from fbsearch.fbnetv2.masks import at_sides, subsample
-from fbsearch.machine.compute import keep_few_kernels
+from fbsearch.machine.compute import channels_last, keep_few_kernels
+from fbsearch.machine.norm import use_batch_statistics
 from fbsearch.strategies import Strategy
 from fbspace.blocks import build_block
 from fbspace.opspec import OpSpec
@@ -87,7 +88,7 @@ class MaskedNet(SuperNet):
         parts = self._parts(choices)
         resize = [Resize(parts[0][0].height)] if self.space.sizes else []
         network = nn.Sequential(*resize, *(inherit(spec, source) for spec, source in parts))
-        adapt(network)
+        use_batch_statistics(network)
         return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
     def _one_network(self, x: Tensor, choices: Sequence[int]) -> Tensor:

@@ -26,6 +26,7 @@ from fbsearch.losses import LOSSES
 from fbsearch.machine.checkpoint import FILES, SEARCH, TRAIN, RunFolder, hash_text
 from fbsearch.machine.compute import Compute
 from fbsearch.machine.ranks import Ranks
+from fbsearch.strategies import STRATEGIES
 from fbsearch.training.evaluate import evaluate
 from fbsearch.training.recipe import Recipe
 from fbsearch.training.record import TrainingRecord
@@ -118,7 +119,13 @@ def open_search(
     for name, (table, value) in zip(objective_names(settings), settings.objectives, strict=True):
         cost = load_cost(settings.cost, own).build(space, luts[table])
         target = None if value is None else check_target(value, cost, table)
-        objectives.append(Objective.of(name, cost, target, loss, space.skips, settings))
+        objectives.append(Objective(name, cost, target, loss, space.skips, settings))
+    if compute.compile and (STRATEGIES.find(settings.strategy).one_path or ranks.world > 1):
+        why = "many processes" if ranks.world > 1 else f"--strategy {settings.strategy}"
+        raise SearchError(
+            f"--compile does not go with {why}: it compiles a supernet that runs all candidates in every step, in one "
+            "process; leave it away"
+        )
     data = data_of(settings, space, compute)
     make = MaskedNet if space.is_masked else SuperNet
     net = make.of(space, len(data.classes), settings.seed, settings.w_start == "alike")

@@ -75,10 +75,6 @@ class Compute:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, AMP[self.amp])
 
-    def scaler(self) -> torch.amp.GradScaler:
-        """Return what keeps small gradients of float16 from becoming zero; it does nothing in other precisions."""
-        return torch.amp.GradScaler(self.device.type, enabled=self.amp == "fp16")
-
     def place(self, module: M) -> M:
         """Move a module to the device, in the memory layout and form that convolutions are fast in."""
         if self.device.type == "cpu":
@@ -92,6 +88,11 @@ class Compute:
     def compiled(self, module: nn.Module) -> Callable[[Tensor], Tensor]:
         """Return what to call in the module's place: itself, or a compiled form that has the same weights."""
         return torch.compile(module) if self.compile else module
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """Return images laid out as the supernet's convolutions are."""
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 def map_large_blocks() -> None:

@@ -1,7 +1,7 @@
-"""One step of gradient descent of the search, the look at its loss, and the scale that float16 needs."""
+"""What a step of gradient descent needs around it: the look at its loss, and the scale of float16."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -11,7 +11,6 @@ from fbsearch.errors import DivergedError
 
 GROWTH_STEPS = 2000
 START = 2.0**16
-
 
 UNCHECKED_STEPS = 16
 """Steps on a GPU between two looks at the losses; a look at every one would keep it waiting."""
@@ -60,10 +59,21 @@ class LossScale:
         """Return the scale for a precision."""
         return cls(START, adapts=True) if amp == "fp16" else cls()
 
-    def divide(self, gradients: list[Tensor]) -> bool:
-        """Take the scale out of gradients, and return whether they are finite."""
+    def load(self, value: float, good_steps: int) -> None:
+        """Continue with a scale that was saved; in another precision it stays one."""
+        if self.adapts:
+            self.value, self.good_steps = value, good_steps
+
+    def backward(self, loss: Tensor) -> None:
+        """Compute the gradients of the scaled loss."""
+        (loss * self.value if self.adapts else loss).backward()  # type: ignore[no-untyped-call]
+
+    def unscale(self, parameters: Iterable[Tensor]) -> None:
+        """Divide the gradients by the scale; drop all of them on overflow, so that the optimizer step is a no-op."""
         if not self.adapts:
-            return True
+            return
+        learned = [p for p in parameters if p.grad is not None]
+        gradients = [p.grad for p in learned if p.grad is not None]
         norms = torch.stack([norm.float() for norm in torch._foreach_norm(gradients, float("inf"))])
         finite = bool(norms.isfinite().all())
         for gradient in gradients:
@@ -71,20 +81,7 @@ class LossScale:
         self.good_steps = self.good_steps + 1 if finite else 0
         if not finite:
             self.value /= 2
+            for parameter in learned:
+                parameter.grad = None
         elif self.good_steps == GROWTH_STEPS:
             self.value, self.good_steps = 2 * self.value, 0
-        return finite
-
-
-def descend(loss: Tensor, optimizer: torch.optim.Optimizer, scale: LossScale, prepare: Callable[[], None]) -> None:
-    """Take one step and leave no gradients behind.
-
-    `prepare` is called when the gradients are there, and may change them, or raise: then no step is taken.
-    """
-    optimizer.zero_grad(set_to_none=True)
-    (loss * scale.value if scale.adapts else loss).backward()  # type: ignore[no-untyped-call]
-    prepare()
-    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    if scale.divide(gradients):
-        optimizer.step()
-    optimizer.zero_grad(set_to_none=True)

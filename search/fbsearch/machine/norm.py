@@ -1,12 +1,47 @@
-"""SharedBatchNorm: batch normalisation by the statistics of all ranks' images, as if one process had the batch."""
+"""Batch normalisation of a supernet: by the statistics of the batch, of all ranks' images, of one network's images."""
 
+import itertools
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fbsearch.machine.compute import channels_last
 from fbsearch.machine.ranks import Ranks
+
+
+def use_batch_statistics(net: nn.Module) -> None:
+    """Let batch normalisation keep no statistics and always use those of the batch.
+
+    A ReLU after it overwrites its input, which no gradient needs: less memory and time.
+    """
+    for sequence in net.modules():
+        if isinstance(sequence, nn.Sequential):
+            for before, activation in itertools.pairwise(sequence):
+                if isinstance(before, nn.BatchNorm2d) and isinstance(activation, nn.ReLU):
+                    activation.inplace = True
+    for norm in _norms(net):
+        norm.track_running_stats = False
+        norm.running_mean = norm.running_var = norm.num_batches_tracked = None
+
+
+def estimate_norms(network: nn.Sequential, images: Iterable[Tensor]) -> nn.Sequential:
+    """Return the network in eval mode, its batch normalisation estimated on batches of images."""
+    for norm in _norms(network):
+        norm.momentum, norm.track_running_stats = None, True  # None: the plain mean over the batches
+        for name, value in (("running_mean", torch.zeros_like), ("running_var", torch.ones_like)):
+            setattr(norm, name, value(norm.weight))
+        norm.num_batches_tracked = torch.zeros((), dtype=torch.long, device=norm.weight.device)
+    network.train()
+    for x in images:
+        network(channels_last(x))
+    return network.eval()
+
+
+def _norms(module: nn.Module) -> list[nn.BatchNorm2d]:
+    return [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
 
 
 class SharedBatchNorm(nn.BatchNorm2d):

@@ -11,7 +11,7 @@ from fbsearch.training.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)
-class Labels:
+class MixedLabels:
     """Labels of a batch (N each): `share` of the first and the rest of the second; the first are never the lesser."""
 
     first: Tensor
@@ -28,13 +28,13 @@ class Labels:
         )
 
 
-def mix(x: Tensor, y: Tensor, recipe: Recipe, rng: np.random.Generator) -> tuple[Tensor, Labels]:
+def cut_and_mix(x: Tensor, y: Tensor, recipe: Recipe, rng: np.random.Generator) -> tuple[Tensor, MixedLabels]:
     """Cut out and mix a normalised batch (N, C, H, W and N labels), as far as the recipe wants either."""
     if recipe.cutout:
         x = cutout(x, recipe.cutout, rng)
     if recipe.mixup:
         return mixup(x, y, recipe.mixup, rng)
-    return x, Labels(y, y)
+    return x, MixedLabels(y, y)
 
 
 def cutout(x: Tensor, share: float, rng: np.random.Generator) -> Tensor:
@@ -53,7 +53,7 @@ def cutout(x: Tensor, share: float, rng: np.random.Generator) -> Tensor:
     return x.masked_fill(square.to(x.device), 0)
 
 
-def mixup(x: Tensor, y: Tensor, alpha: float, rng: np.random.Generator) -> tuple[Tensor, Labels]:
+def mixup(x: Tensor, y: Tensor, alpha: float, rng: np.random.Generator) -> tuple[Tensor, MixedLabels]:
     """Return λ · x + (1 − λ) · x' and both labels, with x' the batch in another order (Zhang et al., 2018).
 
     λ ~ Beta(α, α) is one number for the batch. It is taken as max(λ, 1 − λ), which gives the same mixtures and makes
@@ -62,4 +62,4 @@ def mixup(x: Tensor, y: Tensor, alpha: float, rng: np.random.Generator) -> tuple
     drawn = float(rng.beta(alpha, alpha))
     share = max(drawn, 1 - drawn)
     order = torch.from_numpy(rng.permutation(len(x))).to(x.device)
-    return share * x + (1 - share) * x[order], Labels(y, y[order], share)
+    return share * x + (1 - share) * x[order], MixedLabels(y, y[order], share)

@@ -1,35 +1,27 @@
 """Training a network from scratch, or from given weights, on all training images; no test image is looked at."""
 
 import dataclasses
-import math
-import time
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fbbase.interrupt import Terminated, interrupt_between_steps
-from fbbase.progress import Advance, progress
 from fbsearch.errors import DivergedError
 from fbsearch.images.data import Data, batch_count
 from fbsearch.machine.checkpoint import TRAIN, RunFolder
 from fbsearch.machine.compute import Compute
-from fbsearch.machine.metrics import Metrics
+from fbsearch.machine.loop import Loop, Measured, Phase, Position
+from fbsearch.machine.means import Mean
 from fbsearch.machine.seeds import generator_of, step_rng
 from fbsearch.training.ema import Ema
-from fbsearch.training.evaluate import Evaluation, Tally, evaluate
-from fbsearch.training.mixup import mix
+from fbsearch.training.evaluate import Evaluation, evaluate, right
+from fbsearch.training.mixup import cut_and_mix
 from fbsearch.training.recipe import Recipe
 from fbspace.architecture import Architecture
 from fbspace.network import build_network
 from fbspace.space import Space
-
-CHECKPOINT_S = 300.0
-"""A kill costs no more than so many seconds of work, however long an epoch takes."""
-UNCHECKED_STEPS = 16
-"""Steps on a GPU between two looks at the losses; a look at every one would keep it waiting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,172 +62,105 @@ def train(
             network = build_network(architecture, space, classes=len(data.classes))
         if initial is not None:
             network.load_state_dict(initial, strict=False)
-    training = Training(network, data, recipe, folder, compute or Compute(), lr_option)
-    state = folder.load(TRAIN)
-    if state is not None:
-        training.load_state(state)
-    return training.run()
+    training = Training(network, data, recipe, compute or Compute(), lr_option)
+    training.run(folder)
+    assert training.validation is not None  # a recipe has at least one epoch
+    trained = training.train_accuracy_percent, training.validation, training.seconds, training.waited_s
+    return Trained(training.evaluated.eval(), *trained)
 
 
-class Training:
-    """One training: network, optimiser, average, and the epoch and step at which it goes on.
+class Training(Loop):
+    """One training: network, optimizer, average.
 
     An epoch's order of images is drawn from a generator of its own, and so is what a step mixes and cuts out: a
     training that goes on draws the numbers that an uninterrupted one would have drawn.
     """
 
-    def __init__(
-        self, network: nn.Module, data: Data, recipe: Recipe, folder: RunFolder, compute: Compute, lr_option: str
-    ) -> None:
-        self.data, self.recipe, self.folder, self.compute, self.lr_option = data, recipe, folder, compute, lr_option
-        self.network = compute.place(network)
+    name, file = "train", TRAIN
+
+    def __init__(self, network: nn.Module, data: Data, recipe: Recipe, compute: Compute, lr_option: str) -> None:
+        self.data, self.recipe, self.compute, self.lr_option = data, recipe, compute, lr_option
+        self.network = compute.place(network).train()
+        super().__init__(self.network.parameters(), recipe.epochs, compute.amp, data.wait_s)
         self.forward = compute.compiled(self.network)
         self.optimizer = build_optimizer(self.network, recipe)
-        self.scaler = compute.scaler()
         self.ema = Ema(self.network, recipe.ema) if recipe.ema else None
-        self.split = data.training
-        count = batch_count(self.split, recipe.batch)
+        count = batch_count(data.training, recipe.batch)
         self.steps = min(count, recipe.steps or count)
-        self.epoch = self.step = 0
-        self.tally = Tally(compute.device)
         self.train_accuracy_percent = self.seconds = self.waited_s = 0.0
         self.validation: Evaluation | None = None
-        self.unchecked: list[tuple[int, float, Tensor]] = []
-        """Step, learning rate and loss of steps not yet looked at."""
 
     @property
     def evaluated(self) -> nn.Module:
         """The network that counts: the averaged one, if the recipe averages."""
         return self.network if self.ema is None else self.ema.network
 
-    def run(self) -> Trained:
-        """Train until the last epoch."""
-        total = self.recipe.epochs * self.steps
-        with (
-            Metrics(self.folder.path, "train", self.epoch) as metrics,
-            progress("train", total, self.epoch * self.steps + self.step) as advance,
-            interrupt_between_steps(terminate=True) as check_interrupt,
-        ):
-            while self.epoch < self.recipe.epochs:
-                self._epoch(metrics, advance, check_interrupt)
-        assert self.validation is not None  # a recipe has at least one epoch
-        network = self.evaluated.eval()
-        return Trained(network, self.train_accuracy_percent, self.validation, self.seconds, self.waited_s)
-
-    def _epoch(self, metrics: Metrics, advance: Advance, check_interrupt: Callable[[], None]) -> None:
+    def phases(self, epoch: int) -> list[Phase]:
+        """Return the one phase of an epoch."""
         recipe = self.recipe
-        generator = generator_of(recipe.seed, f"train/{self.epoch}")
-        started, saved = time.monotonic(), time.monotonic()
-        self.data.wait_s()  # not this epoch's
-        self.network.train()
-        batches = self.data.batches(
-            self.split, recipe.batch, generator, recipe.steps, start=self.step, augment=recipe.augment
-        )
-        for x, y in batches:
-            self._step(x, y, self._lr_at(self.step))
-            self.step += 1
-            advance(note=f"epoch {self.epoch + 1}/{recipe.epochs}")
-            try:
-                check_interrupt()
-            except (KeyboardInterrupt, Terminated):
-                self._clock(started)
-                self._save()
-                raise
-            if time.monotonic() - saved > CHECKPOINT_S:
-                started = self._clock(started)
-                self._save()
-                saved = time.monotonic()
-        self._check_losses()
-        lr = self._lr_at(self.steps - 1)
-        trained, validation = self.tally.result(len(self.data.classes)), self._validate(lr)
-        self._clock(started)
-        metrics.write(
-            self.epoch,
-            {
-                "lr": lr,
-                "cross_entropy": trained.cross_entropy,
-                "accuracy_percent": trained.top1_percent,
-                "validation_cross_entropy": validation.cross_entropy,
-                "validation_accuracy_percent": validation.top1_percent,
-                "seconds": self.seconds,
-                "waited_s": self.waited_s,
-            },
-        )
-        self.train_accuracy_percent, self.validation = trained.top1_percent, validation
-        self.epoch, self.step, self.tally = self.epoch + 1, 0, Tally(self.compute.device)
-        self._save()
 
-    def _lr_at(self, step: int) -> float:
-        """Return the learning rate of a step of this epoch."""
-        return self.recipe.lr_at(self.epoch + step / self.steps)
+        def batches(start: int) -> Iterable[tuple[Tensor, Tensor]]:
+            order, augment = generator_of(recipe.seed, f"train/{epoch}"), recipe.augment
+            return self.data.batches(
+                self.data.training, recipe.batch, order, recipe.steps, start=start, augment=augment
+            )
 
-    def _step(self, x: Tensor, y: Tensor, lr: float) -> None:
+        return [Phase("", self.steps, batches, self.step)]
+
+    def step(self, x: Tensor, y: Tensor) -> Measured:
         """Take one step on a batch."""
-        rng = step_rng(self.recipe.seed, self.epoch, self.step)
-        x, labels = mix(self.compute.batch(x), y.to(self.compute.device), self.recipe, rng)
+        at, recipe = self.position, self.recipe
+        rng = step_rng(recipe.seed, at.epoch, at.step)
+        x, labels = cut_and_mix(self.compute.batch(x), y.to(self.compute.device), recipe, rng)
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = self._lr_at(at.step)
         with self.compute.autocast():
             logits = self.forward(x)
         logits = logits.float()
-        loss = labels.loss(logits, self.recipe.label_smoothing)
-        self.unchecked.append((self.step, lr, loss.detach()))
-        if self.compute.device.type == "cpu" or len(self.unchecked) == UNCHECKED_STEPS:
-            self._check_losses()
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
+        loss = labels.loss(logits, recipe.label_smoothing)
+        self.backward(loss, self.optimizer, self.lr_option, len(y))
+        self.optimizer.step()
+        self.optimizer.zero_grad()
         if self.ema is not None:
             self.ema.update()
-        self.tally.add(logits.detach(), labels.first, loss.detach())
+        return (loss.detach(),), right(logits.detach(), labels.first)
 
-    def _validate(self, lr: float) -> Evaluation:
+    def metrics(self, means: list[list[float]]) -> dict[str, Any]:
+        """Validate, and return the metrics of the epoch."""
+        lr, (cross_entropy, top1, _) = self._lr_at(self.steps - 1), means[0]
         try:
-            return evaluate(self.evaluated, self.data, self.data.validation, self.recipe.batch, self.compute)
+            valid = evaluate(self.evaluated, self.data, self.data.validation, self.recipe.batch, self.compute)
         except DivergedError as error:
-            raise self._diverged(str(error), self.steps, lr) from None
-
-    def _check_losses(self) -> None:
-        """Raise DivergedError for the first loss that is not finite, of those not looked at so far."""
-        if not self.unchecked:
-            return
-        losses = torch.stack([loss for _, _, loss in self.unchecked]).tolist()
-        for (step, lr, _), loss in zip(self.unchecked, losses, strict=True):
-            if not math.isfinite(loss):
-                raise self._diverged(f"the loss became {loss}", step + 1, lr)
-        self.unchecked.clear()
-
-    def _diverged(self, what: str, step: int, lr: float) -> DivergedError:
-        kept = self.folder.path / TRAIN
-        last = f"the last good state is {kept}" if kept.exists() else "no checkpoint was written before"
-        return DivergedError(
-            f"{what} (epoch {self.epoch + 1}, step {step} of {self.steps}, learning rate {lr:.3g} of the training); "
-            f"{last}. Start over with a lower {self.lr_option} and --fresh"
-        )
-
-    def _clock(self, started: float) -> float:
-        """Add the time since `started` to what the training took, and return now."""
-        now = time.monotonic()
-        self.seconds += now - started
-        self.waited_s += self.data.wait_s()
-        return now
-
-    def _save(self) -> None:
-        self._check_losses()
-        if all(bool(weight.isfinite().all()) for weight in self.network.parameters()):  # the next step will say it
-            self.folder.save(TRAIN, self.state())
+            raise DivergedError(
+                f"{error} after epoch {self.position.epoch + 1}, at learning rate {lr:.3g}; "
+                f"start over with a lower {self.lr_option} and --fresh"
+            ) from None
+        self.network.train()
+        self._count_time()
+        self.train_accuracy_percent, self.validation = 100 * top1, valid
+        return {
+            "lr": lr,
+            "cross_entropy": cross_entropy,
+            "accuracy_percent": self.train_accuracy_percent,
+            "validation_cross_entropy": valid.cross_entropy,
+            "validation_accuracy_percent": valid.top1_percent,
+            "seconds": self.seconds,
+            "waited_s": self.waited_s,
+        }
 
     def state(self) -> dict[str, Any]:
         """Return everything the next step depends on, and what was counted so far."""
+        self._count_time()
+        at, scale = self.position, self.scale
+        images, *sums = at.means[0].sums.tolist() if at.means else [0] * 4
         return {
-            "epoch": self.epoch,
-            "step": self.step,
+            "epoch": at.epoch,
+            "step": at.step,
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
+            "scaler": {"scale": scale.value, "_growth_tracker": scale.good_steps} if scale.adapts else {},
             "ema": None if self.ema is None else self.ema.state(),
-            "tally": self.tally.state(),
+            "tally": {"images": int(images), "sums": sums},
             "train_accuracy_percent": self.train_accuracy_percent,
             "validation": None if self.validation is None else dataclasses.asdict(self.validation),
             "seconds": self.seconds,
@@ -244,21 +169,29 @@ class Training:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from what `state` returned."""
-        self.epoch, self.step = state["epoch"], state["step"]
+        sums = torch.tensor([state["tally"]["images"], *state["tally"]["sums"]], dtype=torch.float64)
+        self.position = Position(state["epoch"], 0, state["step"], [Mean(sums)])
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
-        if state["scaler"] and self.scaler.is_enabled():
-            self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:
+            self.scale.load(state["scaler"]["scale"], state["scaler"]["_growth_tracker"])
         if self.ema is not None:
             self.ema.load_state(state["ema"])
-        self.tally.load_state(state["tally"])
         self.train_accuracy_percent = state["train_accuracy_percent"]
         self.validation = Evaluation(**state["validation"]) if state["validation"] else None
         self.seconds, self.waited_s = state["seconds"], state["waited_s"]
 
+    def _lr_at(self, step: int) -> float:
+        """Return the learning rate of a step of this epoch."""
+        return self.recipe.lr_at(self.position.epoch + step / self.steps)
+
+    def _count_time(self) -> None:
+        seconds, waited_s = self.lap()
+        self.seconds, self.waited_s = self.seconds + seconds, self.waited_s + waited_s
+
 
 def build_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Return the recipe's optimiser of all parameters."""
+    """Return the recipe's optimizer of all parameters."""
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(network.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
     return torch.optim.SGD(

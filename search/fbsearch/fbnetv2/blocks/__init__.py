@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from fbbase.plugins import Plugins
-from fbsearch.fbnet.supernet import adapt
 from fbsearch.machine.convolutions import use_own_convolutions
+from fbsearch.machine.norm import use_batch_statistics
 from fbspace.blocks import build_block
 from fbspace.opspec import OpSpec
 
@@ -99,7 +99,7 @@ class _Template:
 @functools.lru_cache(maxsize=256)
 def _template(structure: OpSpec) -> _Template:
     block = _without_memory(structure)
-    adapt(block)
+    use_batch_statistics(block)
     use_own_convolutions(block)
     convolutions = {f"{name}.weight": c for name, c in block.named_modules() if isinstance(c, nn.Conv2d)}
     return _Template(block, {name: c for name, c in convolutions.items() if c.groups > 1})
