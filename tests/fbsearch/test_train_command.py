@@ -201,7 +201,7 @@ def test_a_training_that_diverges_ends_with_exit_code_1(
 ) -> None:
     assert run(fbsearch, [*arguments, "--lr", "1e30"]) == 1
     err = capsys.readouterr().err
-    assert "(epoch 1, step 2 of 5, learning rate" in err
+    assert "in epoch 1, step 2 of 5 at learning rate" in err
     assert "lower --lr and --fresh" in err
     assert not (tmp_path / "out" / "arch.json").exists()
 
