@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from fbagents.agent.cores import check_cores
-from fbagents.agent.protocol import Hello, Loaded, State, Visit
+from fbagents.agent.protocol import Loaded, State
 from fbprof.estimate.calibrate import MIN_NETWORKS, calibrate
 from fbprof.estimate.samples import usable_samples_us
 from fbprof.estimate.table import (
@@ -23,61 +23,21 @@ from fbprof.estimate.table import (
     median_interval,
     without_outliers,
 )
-from fbprof.journal.journal import Failed, JournalContent, ModelLoaded, Session, Start, StateRead
+from fbprof.journal.journal import Failed, JournalContent, ModelLoaded, Session, StateRead
 from fbprof.journal.visits import Visited
 from fbprof.plan.plan import calibration_networks
 from fbspace.opspec import OpSpec
 from fbspace.space import Space, load_space
+from journals import HELLO, journal, start, visit
 
 SPEC = OpSpec("conv", 3, 8, 32, 32)
 OTHER = OpSpec("conv", 8, 16, 32, 32)
 SPACE = Space("two", "", 3, 32, 2, (SPEC, OTHER), (), {0: ()})
-HELLO = Hello(
-    event="hello",
-    protocol=1,
-    agent="python",
-    runtimes={"litert": "2.3.0"},
-    threads=1,
-    cores=None,
-    clocks=("wall",),
-    soc="chip",
-    system="Linux",
-)
-IDENTITY = {
-    "space": "fbnet",
-    "device": "local",
-    "runtime": "litert",
-    "precision": "float32",
-    "threads": 1,
-    "cores": None,
-    "runs": 3,
-    "dropped": 1,
-    "seed": 0,
-}
-
-
-def visit(key: str, wall_us: list[float], cpu_us: list[float] | None = None, warm_up: bool = False) -> Visited:
-    raw = Visit(
-        event="visit",
-        index=0,
-        model=key,
-        start_ns=0,
-        wall_ns=tuple(int(us * 1000) for us in wall_us),
-        cpu_ns=tuple(int(us * 1000) for us in cpu_us) if cpu_us else None,
-    )
-    return Visited(key=key, warm_up=warm_up, visit=raw)
 
 
 def load(key: str) -> ModelLoaded:
     reply = Loaded(event="loaded", model=key, load_ns=1, outputs=1, output_sum=0, output_abs_sum=0)
     return ModelLoaded(key=key, loaded=reply)
-
-
-def journal(*records: Visited | Failed | ModelLoaded) -> JournalContent:
-    content = JournalContent(Start(identity=IDENTITY, timing="t", started_at="2026-01-01", tool_version="0"))
-    for record in (Session(hello=HELLO), *records):
-        content.add(record)
-    return content
 
 
 def test_a_row_is_the_median_of_the_visits_without_warm_up_and_dropped_runs() -> None:
@@ -106,9 +66,7 @@ def test_a_row_is_the_median_of_the_visits_without_warm_up_and_dropped_runs() ->
 def test_a_table_tells_the_cores_that_were_bound_and_the_word_that_was_asked_for(
     asked: str | None, bound: tuple[int, ...], cores: str, words: str
 ) -> None:
-    start = Start(identity=IDENTITY | {"cores": asked}, timing="t", started_at="2026-01-01", tool_version="0")
-    content = JournalContent(start)
-    content.add(Session(hello=HELLO.model_copy(update={"cores": bound})))
+    content = journal(first=start(cores=asked), hello=HELLO.model_copy(update={"cores": bound}))
     content.add(StateRead(state=State(event="state", affinity=bound)))
     content.add(visit(SPEC.key(), [5, 10, 11]))
     metadata = estimate(content, SPACE).metadata

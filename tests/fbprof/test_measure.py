@@ -4,10 +4,11 @@ import itertools
 import json
 import os
 import signal
-import stat
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -85,7 +86,8 @@ def test_a_table_has_every_operator_and_says_how_it_was_made(space: str, tmp_pat
     assert content is not None
     assert len(content.counts) == OPERATORS + NETWORKS
     assert min(content.counts.values()) == 8
-    assert content.warm_up_visits >= 2 * len(content.counts)  # a visit, and one that is not faster any more
+    warm_ups = journal_path(table).read_text().count('"warm_up":true')
+    assert warm_ups >= 2 * len(content.counts)  # a visit, and one that is not faster any more
     for row in lut.rows.values():
         assert row.latency_us is not None
         assert row.ci_low_us is not None
@@ -196,23 +198,15 @@ def test_a_killed_run_continues_where_it_was(
     assert "2 sessions" in read_lut(table).metadata.conditions
 
 
-def agent_that(tmp_path: Path, body: str) -> Profile:
-    """A profile whose Python runs the real agent, changed by `body` before it starts."""
-    changed = tmp_path / "changed.py"
-    changed.write_text(
-        "import os, runpy, sys\n"
-        "sys.argv = sys.argv[1:]\n"
-        "space = runpy.run_path(sys.argv[0], run_name='agent')\n"
-        f"Agent, RUNTIMES = space['Agent'], space['RUNTIMES']\n{body}\n"
-        "os._exit(space['main']())\n"
-    )
-    python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{changed}" "$@"\n')
-    python.chmod(python.stat().st_mode | stat.S_IXUSR)
-    return load_profile("local").model_copy(update={"python": str(python)})
+@pytest.fixture
+def agent_that(python_that: Callable[[str], str]) -> Callable[[str], Profile]:
+    """Return a function that gives a profile whose agent is changed by a body."""
+    return lambda body: load_profile("local").model_copy(update={"python": python_that(body)})
 
 
-def test_an_operator_that_kills_the_agent_is_recorded_and_the_others_go_on(space: str, tmp_path: Path) -> None:
+def test_an_operator_that_kills_the_agent_is_recorded_and_the_others_go_on(
+    space: str, tmp_path: Path, agent_that: Callable[[str], Profile]
+) -> None:
     body = """
 load = Agent.load
 def deadly(self, number, request):
@@ -222,7 +216,7 @@ def deadly(self, number, request):
     load(self, number, request)
 Agent.load = deadly
 """
-    lut = measure(plan_of(space), agent_that(tmp_path, body), tmp_path / "j.jsonl")
+    lut = measure(plan_of(space), agent_that(body), tmp_path / "j.jsonl")
     failed = {key: row.notes for key, row in lut.rows.items() if row.status == "failed"}
     assert list(failed) == ["ir_in8x8x8_out8_k3_s1_e2_g1_relu"]
     (reason,) = failed.values()
@@ -231,7 +225,9 @@ Agent.load = deadly
     assert len(lut.missing(plan_of(space).operators)) == 1
 
 
-def test_an_operator_that_does_not_load_is_recorded_and_the_others_go_on(space: str, tmp_path: Path) -> None:
+def test_an_operator_that_does_not_load_is_recorded_and_the_others_go_on(
+    space: str, tmp_path: Path, agent_that: Callable[[str], Profile]
+) -> None:
     body = """
 load = Agent.load
 def refuse(self, number, request):
@@ -240,13 +236,15 @@ def refuse(self, number, request):
     load(self, number, request)
 Agent.load = refuse
 """
-    lut = measure(plan_of(space), agent_that(tmp_path, body), tmp_path / "j.jsonl")
+    lut = measure(plan_of(space), agent_that(body), tmp_path / "j.jsonl")
     assert [row.notes for row in lut.rows.values() if row.latency_us is None] == [
         "cannot be loaded: ValueError: no such kernel"
     ]
 
 
-def test_an_agent_lost_once_by_chance_costs_nothing(space: str, tmp_path: Path) -> None:
+def test_an_agent_lost_once_by_chance_costs_nothing(
+    space: str, tmp_path: Path, agent_that: Callable[[str], Profile]
+) -> None:
     once = tmp_path / "once"
     body = f"""
 run = Agent.run
@@ -257,12 +255,14 @@ def unlucky(self, number, request):
     run(self, number, request)
 Agent.run = unlucky
 """
-    lut = measure(plan_of(space), agent_that(tmp_path, body), tmp_path / "j.jsonl")
+    lut = measure(plan_of(space), agent_that(body), tmp_path / "j.jsonl")
     assert lut.missing(plan_of(space).operators) == []
     assert "2 sessions" in lut.metadata.conditions
 
 
-def test_models_stay_within_the_memory_bound_and_take_turns(space: str, tmp_path: Path) -> None:
+def test_models_stay_within_the_memory_bound_and_take_turns(
+    space: str, tmp_path: Path, agent_that: Callable[[str], Profile]
+) -> None:
     """A bound of one byte holds one model at a time beside the references, which are all four operators here."""
     networks = calibration_networks(load_space(space), 4, seed=0)
     plan = plan_of(space, networks=networks, rounds=14, memory_bytes=1)
@@ -278,13 +278,24 @@ def counting_unload(self, number, request):
     loaded.remove(request["model"])
 Agent.load, Agent.unload = counting_load, counting_unload
 """
-    content = collect(plan, agent_that(tmp_path, body), tmp_path / "j.jsonl")
+    content = collect(plan, agent_that(body), tmp_path / "j.jsonl")
     assert max(map(int, (tmp_path / "most").read_text().split())) == 1
     assert len(content.counts) == OPERATORS + 4
     assert min(content.counts.values()) == 14
     order = [record.key for record in content.visits if is_network_key(record.key)]
     turns = 1 + sum(a != b for a, b in itertools.pairwise(order))
     assert turns > 4  # nothing is measured in one go
+
+
+def test_operators_and_networks_are_loaded_anew_after_as_many_visits(space: str, tmp_path: Path) -> None:
+    networks = calibration_networks(load_space(space), 2, seed=3)
+    plan = plan_of(space, networks=networks, rounds=10, reload_visits=5)
+    content = collect(plan, load_profile("local"), tmp_path / "j.jsonl")
+    visits = Counter(zip((record.key for record in content.visits), content.load_numbers, strict=True))
+    assert {(key, load): visits[key, load] for key, load in visits if is_network_key(key)} == {
+        (network.key, load): 5 for network in networks for load in (1, 2)
+    }
+    assert all(content.loads[spec.key()] >= 2 for spec in plan.operators)  # references are visited more often
 
 
 def test_a_network_is_measured_with_its_operators(space: str, tmp_path: Path) -> None:
@@ -297,12 +308,14 @@ def test_a_network_is_measured_with_its_operators(space: str, tmp_path: Path) ->
     ]
 
 
-def test_a_journal_of_another_device_is_refused(space: str, tmp_path: Path) -> None:
+def test_a_journal_of_another_device_is_refused(
+    space: str, tmp_path: Path, agent_that: Callable[[str], Profile]
+) -> None:
     """The profile's name is the same, the processor that answers is not."""
     collect(plan_of(space), load_profile("local"), tmp_path / "j.jsonl")
     body = "space['main'].__globals__['processor_name'] = lambda: 'Snapdragon 835'"
     with pytest.raises(JournalError, match=r"Snapdragon 835. on this device"):
-        collect(plan_of(space, rounds=9), agent_that(tmp_path, body), tmp_path / "j.jsonl")
+        collect(plan_of(space, rounds=9), agent_that(body), tmp_path / "j.jsonl")
 
 
 def test_the_time_limit_ends_the_run_with_what_there_is(space: str, tmp_path: Path) -> None:
@@ -313,7 +326,9 @@ def test_the_time_limit_ends_the_run_with_what_there_is(space: str, tmp_path: Pa
     assert len(read_lut(table).rows) == OPERATORS
 
 
-def test_nothing_measured_is_an_error_with_the_reason(space: str, tmp_path: Path) -> None:
+def test_nothing_measured_is_an_error_with_the_reason(
+    space: str, tmp_path: Path, agent_that: Callable[[str], Profile]
+) -> None:
     body = """
 def refuse(self, number, request):
     raise MemoryError("none left")
@@ -322,15 +337,15 @@ Agent.load = refuse
     with pytest.raises(
         MeasurementError, match="no operator could be measured: cannot be loaded: MemoryError: none left"
     ):
-        measure(plan_of(space), agent_that(tmp_path, body), tmp_path / "j.jsonl")
+        measure(plan_of(space), agent_that(body), tmp_path / "j.jsonl")
 
 
 def test_a_runtime_that_the_device_lacks_is_told(
-    space: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    space: str, tmp_path: Path, python_that: Callable[[str], str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    agent_that(tmp_path, "del RUNTIMES['litert']")
+    python = python_that("del RUNTIMES['litert']")
     profile = tmp_path / "board.toml"
-    profile.write_text(f'description = "x"\ntransport = "local"\npython = "{tmp_path}/python"\n')
+    profile.write_text(f'description = "x"\ntransport = "local"\npython = "{python}"\n')
     code = run(fbprof, ["measure", "--device", str(profile), "--space", space, "-o", str(tmp_path / "t.csv")])
     assert code == 3
     assert "runtime litert is not installed on board; there is: onnxruntime, torch" in capsys.readouterr().err

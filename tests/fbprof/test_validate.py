@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fbagents.agent.protocol import Hello, Visit
 from fbagents.profile import load_profile
 from fbbase.commandline import run
 from fbbase.errors import FbError
@@ -26,8 +25,7 @@ from fblut.table import Lut, Metadata, Prediction, Row
 from fblut.writing import write_lut
 from fbprof.cli import fbprof
 from fbprof.errors import MeasurementError
-from fbprof.journal.journal import JournalContent, Session, Start, journal_path, read_journal
-from fbprof.journal.visits import Visited
+from fbprof.journal.journal import JournalContent, journal_path, read_journal
 from fbprof.plan.grid import grid_operators
 from fbprof.plan.networks_file import read_networks
 from fbprof.plan.plan import calibration_networks, zoo_choices
@@ -38,6 +36,7 @@ from fbprof.report.plot import plot_results
 from fbspace.network import count_spec
 from fbspace.opspec import OpSpec
 from fbspace.space import Space, load_space
+from journals import journal, visit
 
 SPACE = """
 description = "four layers of the same shape"
@@ -77,16 +76,11 @@ def synthetic_table(space: Space, **changes: object) -> Lut:
 
 
 def synthetic_journal(latencies_us: dict[str, float], visits: int = 8, noise: float = 0.0) -> JournalContent:
-    identity = {"runtime": "litert", "dropped": 1}
-    content = JournalContent(Start(identity=identity, timing="t", started_at="2026-01-01", tool_version="0"))
-    versions = {"event": "hello", "protocol": 1, "agent": "a", "runtimes": {"litert": "2"}, "threads": 1}
-    content.add(Session(hello=Hello.model_validate({**versions, "cores": None, "clocks": (), "soc": "", "system": ""})))
+    content = journal()
     generator = random.Random(0)
     for _ in range(visits):
         for key, us in latencies_us.items():
-            walls = [int(1000 * us * generator.gauss(1, noise)) for _ in range(3)]
-            fields = {"event": "visit", "index": 0, "model": key, "start_ns": 0, "wall_ns": walls, "cpu_ns": None}
-            content.add(Visited(key=key, visit=Visit.model_validate(fields)))
+            content.add(visit(key, [us * generator.gauss(1, noise) for _ in range(3)]))
     return content
 
 

@@ -1,9 +1,12 @@
 """fbprof verify and compare at the command line, on real measurements of a small network."""
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from scipy import stats
 
 from fbbase.commandline import run
 from fblut.reading import read_lut
@@ -47,6 +50,45 @@ def test_prediction_is_the_sum_of_rows_and_the_measurement_is_of_its_size(
     # on a machine that others use, too: only that both are latencies of the same network
     assert 0.3 < result["predicted_us"] / result["measured_us"] < 3
     assert result["difference_percent"] == pytest.approx(100 * (result["predicted_us"] / result["measured_us"] - 1))
+
+
+LOAD_BY_LOAD = """
+loads = {}
+load = Agent.load
+def counting(self, number, request):
+    loads[request["model"]] = loads.get(request["model"], 0) + 1
+    load(self, number, request)
+Agent.load = counting
+"""
+
+
+def test_the_interval_is_that_of_several_loads_and_operators_tell_the_drift(
+    table: Path,
+    arch_file: str,
+    tmp_path: Path,
+    python_that_takes: Callable[..., str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The network takes 4 µs more with every load, operators 100 µs; the table says that they took 80."""
+    taken_ns = "100_000 + model.startswith('network:') * 4_000 * loads[model]"
+    python = python_that_takes(taken_ns, taken_ns, before=LOAD_BY_LOAD)
+    (tmp_path / "board.toml").write_text(f'description = "x"\ntransport = "local"\npython = "{python}"\n')
+    lut = read_lut(table)
+    rows = {
+        key: replace(row, isolated_us=80.0, isolated_low_us=None, isolated_high_us=None)
+        for key, row in lut.rows.items()
+    }
+    write_lut(Lut(lut.metadata, rows), tmp_path / "t.csv")
+    device = ["--lut", str(tmp_path / "t.csv"), "--device", str(tmp_path / "board.toml")]
+    assert run(fbprof, ["verify", arch_file, *device, "--rounds", "12", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    loads_us = [104, 108, 112, 116, 120, 124]
+    interval = stats.t.interval(0.95, 5, loc=114, scale=stats.sem(loads_us))
+    assert result["measured_us"] == pytest.approx(114)
+    assert result["measured_ci_us"] == pytest.approx(interval)
+    assert result["rounds"] == 12
+    assert result["drift_percent"] == pytest.approx(25)
+    assert result["predicted_now_us"] == pytest.approx(1.25 * result["predicted_us"])
 
 
 def test_the_report_shows_every_layer_and_the_accuracy(

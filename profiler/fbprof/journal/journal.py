@@ -103,7 +103,6 @@ class JournalContent:
     fallbacks: dict[str, tuple[str, ...]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     delegates: dict[str, dict[tuple[Delegate, ...], None]] = field(default_factory=dict)
-    warm_up_visits: int = 0
     good_bytes: int = 0
 
     def add(self, record: Record) -> None:
@@ -114,7 +113,7 @@ class JournalContent:
             case StateRead():
                 self.states.append(record.state)
             case Visited(warm_up=True):
-                self.warm_up_visits += 1
+                pass
             case Visited():
                 self.visits.append(record)
                 self.load_numbers.append(self.loads[record.key])

@@ -5,7 +5,7 @@ import datetime
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -37,7 +37,7 @@ from fbprof.journal.journal import (
 from fbprof.journal.visits import Visited
 from fbprof.measure.crashes import Crashes
 from fbprof.measure.models import LoadedModels, ModelFiles
-from fbprof.measure.schedule import Schedule, fitting_first
+from fbprof.measure.schedule import STAY_ROUNDS, Schedule, fitting_first
 from fbprof.plan.plan import Plan, references
 
 STEADY_PERCENT = 3.0
@@ -158,7 +158,7 @@ class _Run:
                 self._warm_up(agent, [*new, *self._reload(models, files, wanted)])
                 present = {key: left for key, left in wanted.items() if key in models.keys}
                 if present:
-                    order = self._schedule.block(present, self._visit_s, self._blocks)
+                    order = self._schedule.block(present, self._visit_s, self._blocks, self._until_reload(present))
                     self._blocks_of(agent, [key for key in order if key in models.keys], present, advance)
                 wanted = self._schedule.missing(counts, failed)
 
@@ -186,18 +186,21 @@ class _Run:
         return new
 
     def _reload(self, models: LoadedModels, files: ModelFiles, wanted: Mapping[str, int]) -> list[str]:
-        """Load models anew that have been where they are for the plan's `reload_visits`, and return them.
-
-        Another program than ours loads a model for every visit.
-        """
-        if self._plan.agent is not None:
-            return []
-        due = [key for key in wanted if self._since_load[key] >= self._plan.reload_visits and key in models.keys]
+        """Load models anew that have been where they are for the plan's `reload_visits`, and return them."""
+        due = [key for key in wanted if self._visits_left(key) <= 0 and key in models.keys]
         new: list[str] = []
         for number, key in enumerate(due):
             files.prepare(self._subjects[ahead] for ahead in due[number : number + FILES_AHEAD])
             new += self._load_one(models, key)
         return new
+
+    def _visits_left(self, key: str) -> int:
+        """Return how many visits to a model are left until it is to be loaded anew."""
+        return self._plan.reload_visits - self._since_load[key] if self._plan.reload_visits else STAY_ROUNDS
+
+    def _until_reload(self, keys: Iterable[str]) -> int:
+        """Return the rounds until the first of the models, but for references, is to be loaded anew."""
+        return max(min((self._visits_left(key) for key in keys if key not in self._references), default=STAY_ROUNDS), 1)
 
     def _load_one(self, models: LoadedModels, key: str) -> list[str]:
         """Load one model; return its key, or nothing where that fails, which is recorded."""

@@ -52,17 +52,18 @@ class Schedule:
                 growth = min(GROWTH, max(1.1, (half_width / self._plan.ci_percent) ** 2))
                 self._targets[key] = min(self._plan.rounds, math.ceil(counts[key] * growth) + 1)
 
-    def block(self, wanted: Mapping[str, int], visit_s: Mapping[str, float], number: int) -> list[str]:
+    def block(
+        self, wanted: Mapping[str, int], visit_s: Mapping[str, float], number: int, most: int = STAY_ROUNDS
+    ) -> list[str]:
         """Return the order of one block, about BLOCK_S long: rounds in random order, references recurring in between.
 
         Where the plan wants a subject to run after itself, its visits follow each other, and nothing comes between.
-        `visit_s` says how long a visit takes, as far as that is known; before, a block is a single round.
+        `visit_s` says how long a visit takes, as far as that is known; before, a block is a single round. It has at
+        `most` so many.
         """
         known = all(key in visit_s for key in wanted)
         round_s = sum(visit_s[key] for key in wanted) if known else BLOCK_S
-        stay = self._plan.reload_visits  # in blocks of one length, so that every load has as many visits
-        stay = math.ceil(stay / math.ceil(stay / STAY_ROUNDS))
-        rounds = min(stay, max(1, int(BLOCK_S / max(round_s, 1e-6))))
+        rounds = min(STAY_ROUNDS, most, max(1, int(BLOCK_S / max(round_s, 1e-6))))
         rounds = min(rounds, max(wanted.values()))
         if self._plan.before == "itself":
             keys = shuffled(list(wanted), self._plan.seed, number * STAY_ROUNDS)

@@ -36,17 +36,17 @@ class Plan(Timing):
     """A measurement: visit every subject in random rounds, and run it `runs` times in a row at each visit.
 
     Everything is visited MIN_ROUNDS times, then what is not yet known within ±`ci_percent` again, at most `rounds`
-    times and for `max_time_s` seconds. A model is loaded anew after `reload_visits` visits. `memory_bytes` bounds what
-    is loaded at once; None is half of what is free. `grid_points` says that the operators are a grid
-    (`fbprof.plan.grid`). `agent` names a program of others that measures (`with_agent`), which takes `visit_min_s`
-    seconds or more for a visit; None is an agent of ours.
+    times and for `max_time_s` seconds. A model is loaded anew after `reload_visits` visits, with None never.
+    `memory_bytes` bounds what is loaded at once; None is half of what is free. `grid_points` says that the operators
+    are a grid (`fbprof.plan.grid`). `agent` names a program of others that measures (`with_agent`), which takes
+    `visit_min_s` seconds or more for a visit; None is an agent of ours.
     """
 
     space: str
     device: str
     operators: tuple[OpSpec, ...] = ()
     networks: tuple[Subject, ...] = ()
-    reload_visits: int = RELOAD_VISITS
+    reload_visits: int | None = RELOAD_VISITS
     memory_bytes: int | None = None
     grid_points: int | None = None
     agent: str | None = None
@@ -96,14 +96,17 @@ class Plan(Timing):
 
 
 def with_agent(plan: Plan, profile: Profile) -> Plan:
-    """Return a plan as the agent of a profile carries it out: `benchmark_model` gives a visit one sample, the average.
+    """Return a plan as the agent of a profile carries it out.
 
-    Raises ProfileError where its binary cannot be read.
+    `benchmark_model` loads a model for every visit, and gives it one sample, the average. Raises ProfileError where its
+    binary cannot be read.
     """
     benchmark = benchmark_of(profile)
     if benchmark is None:
         return plan
-    return replace(plan, runs=1, dropped=0, agent=benchmark.agent, visit_min_s=benchmark.visit_min_s)
+    return replace(
+        plan, runs=1, dropped=0, reload_visits=None, agent=benchmark.agent, visit_min_s=benchmark.visit_min_s
+    )
 
 
 def references(operators: Sequence[OpSpec], count: int = REFERENCES) -> list[OpSpec]:
