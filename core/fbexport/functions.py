@@ -1,13 +1,13 @@
-"""Functions: the operators of a graph as torch computes them, in float32."""
+"""Functions: a graph and its operators as torch computes them, in float32."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from fbexport.errors import ExportError, module_name
-from fbexport.graph import Activation, Array, Binary, Conv, Linear, Mean, Node, Shuffle
+from fbexport.graph import Activation, Array, Binary, Conv, Graph, Linear, Mean, Node, Shuffle, Value
 
 _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "none": lambda x: x,
@@ -49,6 +49,23 @@ def function_of(node: Node, parameters: tuple[Tensor, Tensor] | None = None) -> 
                 f"operator {type(node).__name__} of {module_name(node.source)} has no function; "
                 "add it to fbexport/functions.py"
             )
+
+
+@torch.no_grad()
+def run_float(graph: Graph, x: Tensor) -> Iterator[tuple[Node | None, Value, Tensor]]:
+    """Yield every value of a graph for an input of N, C, H, W, with the operator it comes of; first the input itself.
+
+    N may differ from the graph's. Raises ExportError where the input has another shape.
+    """
+    if x.ndim != 4 or tuple(x.shape[1:]) != graph.input.shape[1:]:
+        expected = ", ".join(map(str, graph.input.shape[1:]))
+        raise ExportError(f"the network takes images of shape N, {expected}, not {', '.join(map(str, x.shape))}")
+    values = {graph.input.name: x}
+    yield None, graph.input, x
+    for node in graph.nodes:
+        made = function_of(node)(*(values[value.name] for value in node.inputs))
+        values[node.output.name] = made
+        yield node, node.output, made
 
 
 def _tensor(array: Array) -> Tensor:

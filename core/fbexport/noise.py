@@ -7,9 +7,9 @@ import numpy as np
 from torch import Tensor, nn
 
 from fbexport.formats import load_format
+from fbexport.functions import run_float
 from fbexport.graph import Array
 from fbexport.quantization.calibration import Ranges
-from fbexport.quantization.float_run import run_float
 from fbexport.quantization.quantized import HSIGMOID_ENDS, gated
 from fbexport.runtimes import load_model, runtime_of
 from fbexport.trace import trace

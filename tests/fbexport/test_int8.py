@@ -14,10 +14,9 @@ from onnx import TensorProto, numpy_helper
 from torch import nn
 
 from fbexport.formats import load_format
-from fbexport.functions import function_of
+from fbexport.functions import function_of, run_float
 from fbexport.graph import Conv, Linear
 from fbexport.quantization.calibration import calibrate
-from fbexport.quantization.float_run import run_float
 from fbexport.quantization.quantized import quantize
 from fbexport.trace import trace
 from fbspace.architecture import ZOO, load_architecture

@@ -11,8 +11,8 @@ from torch import nn
 
 from fbbase.errors import UnknownNameError
 from fbexport.errors import ExportError
+from fbexport.functions import run_float
 from fbexport.quantization.calibration import METHODS, PERCENTILE, calibrate, plausible_ranges
-from fbexport.quantization.float_run import run_float
 from fbexport.quantization.quantized import quantize
 from fbexport.quantization.scheme import BIAS_MAX, SIGMOID, UNIT, Quantization, of_bias, of_range, of_weights
 from fbexport.trace import trace

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from fbbase.errors import UnknownNameError
 from fbexport.errors import ExportError, module_name
+from fbexport.functions import run_float
 from fbexport.graph import Graph, Node
-from fbexport.quantization.float_run import run_float
 from fbexport.quantization.scheme import of_range
 
 Range = tuple[float, float]

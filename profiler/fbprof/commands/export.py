@@ -67,8 +67,7 @@ def command(
     from fbexport.formats import load_format
     from fbexport.noise import layer_noise
     from fbexport.quantization.calibration import calibrate
-    from fbexport.quantization.images_file import read_images
-    from fbexport.quantization.ranges_file import read_ranges
+    from fbexport.quantization.files import read_images, read_ranges
     from fbexport.trace import trace
     from fbspace.architecture import load_architecture
     from fbspace.network import count

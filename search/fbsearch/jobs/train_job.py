@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from fbexport.quantization.fake import FakeQuantized
-from fbexport.quantization.ranges_file import RANGES, write_ranges
+from fbexport.quantization.files import RANGES, write_ranges
 from fbsearch.errors import Interrupted, SearchError
 from fbsearch.images.data import load_data
 from fbsearch.machine.checkpoint import SEARCH, TRAIN, RunFolder, hash_bytes, hash_text

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from fbexport.formats import format_for, load_format
 from fbexport.quantization.calibration import Ranges, calibrate
 from fbexport.quantization.fake import FakeQuantized, fold_into
+from fbexport.quantization.files import RANGES, read_ranges, write_ranges
 from fbexport.quantization.quantized import quantize
-from fbexport.quantization.ranges_file import RANGES, read_ranges, write_ranges
 from fbexport.runtimes import load_model
 from fbexport.trace import trace
 from fbsearch.errors import DataError

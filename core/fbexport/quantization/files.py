@@ -1,11 +1,15 @@
-"""Ranges as a file: what int8 models of a trained network are made with, and of which weights that holds."""
+"""Files of int8: images to calibrate by (.npy), and ranges of a network with the weights that they hold for (JSON)."""
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import pydantic
+import torch
+from torch import Tensor
 
 from fbbase.files import read_text, write_text
 from fbexport.errors import ExportError
@@ -49,3 +53,24 @@ def read_ranges(path: Path, weights: Path) -> Ranges:
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def read_images(path: Path, input_shape: Sequence[int]) -> Tensor:
+    """Read images of N, C, H, W, float32, as the network gets them: normalised, and of its size.
+
+    Raises ExportError for what is no such file, for another shape, and for none at all.
+    """
+    if not path.is_file():
+        raise ExportError(f"images to calibrate by not found: {path}")
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise ExportError(f"{path} is not an .npy file of images: {error}") from None
+    expected = ", ".join(map(str, input_shape[1:]))
+    if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or array.ndim != 4:
+        raise ExportError(f"{path} does not hold images as real numbers of shape N, {expected}")
+    if array.shape[1:] != tuple(input_shape[1:]):
+        raise ExportError(f"{path} holds images of shape N, {', '.join(map(str, array.shape[1:]))}, not N, {expected}")
+    if not len(array):
+        raise ExportError(f"{path} holds no images to calibrate by: a hundred do")
+    return torch.from_numpy(np.ascontiguousarray(array, np.float32))
