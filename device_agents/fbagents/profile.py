@@ -12,7 +12,7 @@ from fbagents.agent.cores import check_cores
 from fbagents.errors import DeviceError, ProfileError
 from fbbase.files import read_text
 from fbbase.plugins import PluginFolder
-from fbexport.runtimes import RUNTIMES
+from fbexport.runtimes import RUNTIMES, process_variables
 
 _Address = TypeVar("_Address", bound=pydantic.BaseModel)
 PROFILES = PluginFolder("device", "fbagents.profiles", suffix=".toml")
@@ -21,13 +21,11 @@ ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": "1073741824",
     "MALLOC_TOP_PAD_": "67108864",
     "OMP_WAIT_POLICY": "PASSIVE",
-    "ORT_DISABLE_TELEMETRY": "1",
-    "TF_CPP_MIN_LOG_LEVEL": "2",
 }
-"""Variables of every agent's process, to which a profile's own are added.
+"""Variables of every agent's process, to which those of runtimes and a profile's own are added.
 
 The allocator's thresholds are fixed: glibc otherwise hands large activations back to the kernel on every run, and
-TorchScript's timing is bimodal (docs/measuring/method.md). The rest keeps threads from spinning, and runtimes quiet.
+TorchScript's timing is bimodal (docs/measuring/method.md). The last keeps threads from spinning.
 """
 
 
@@ -80,7 +78,7 @@ class Profile(pydantic.BaseModel):
     @pydantic.field_validator("environment")
     @classmethod
     def _added(cls, environment: dict[str, str]) -> dict[str, str]:
-        return ENVIRONMENT | environment
+        return default_environment() | environment
 
     @pydantic.field_validator("phone")
     @classmethod
@@ -107,6 +105,11 @@ def load_profile(name: str) -> Profile:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         raise ProfileError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def default_environment() -> dict[str, str]:
+    """Return the variables of every agent's process."""
+    return ENVIRONMENT | process_variables()
 
 
 def with_agent_for(profile: Profile, runtime: str) -> Profile:

@@ -14,7 +14,6 @@
 #include "runtimes.h"
 
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -52,7 +51,6 @@ int main(int count, char **arguments) {
     reply_error(NULL);
     _exit(3);
   }
-  setenv("ORT_DISABLE_TELEMETRY", "1", 1); /* before the library is opened */
   const char *own_path = strchr(arguments[0], '/') ? arguments[0] : "/proc/self/exe"; /* a loader's is not ours */
   open_runtimes(own_path);
   hello(own_path);

@@ -27,9 +27,6 @@ MAX_PIECES = 10_000
 BLOCK_BYTES = 1 << 20
 MAX_CORES = 1024
 
-# Must be set before the library is loaded: ONNX Runtime >= 1.29 otherwise writes telemetry outside our folders.
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-
 
 RUNTIMES = {}
 
@@ -78,6 +75,7 @@ class OnnxRuntime(Runtime):
     packages = ("onnxruntime",)
 
     def __init__(self, path, threads, input_shape):
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # otherwise releases from 1.29 write outside of our folders
         import onnxruntime
 
         options = onnxruntime.SessionOptions()

@@ -181,4 +181,5 @@ static Model *load_ort(const char *path, int threads) {
   return NULL;
 }
 
-RUNTIME(.name = "onnxruntime", .library = "libonnxruntime.", .open = open_ort, .version = version_ort, .load = load_ort);
+RUNTIME(.name = "onnxruntime", .library = "libonnxruntime.", .environment = "ORT_DISABLE_TELEMETRY=1",
+        .open = open_ort, .version = version_ort, .load = load_ort);

@@ -89,6 +89,7 @@ static void open_from(const char *folder, Runtime *runtime) {
   for (int i = 0; i < count; i++) {
     if (!ready && strncmp(entries[i]->d_name, runtime->library, strlen(runtime->library)) == 0 &&
         snprintf(path, sizeof path, "%s/%s", folder, entries[i]->d_name) < (int)sizeof path) {
+      if (runtime->environment) putenv((char *)runtime->environment);
       void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
       ready = library && runtime->open(library);
       if (!ready) fprintf(stderr, "agent: %s: %s\n", path, library ? failure() : dlerror());

@@ -28,6 +28,7 @@ typedef struct Runtime Runtime;
 struct Runtime {
   const char *name;                              /* as requests name it */
   const char *library;                           /* how the library's file name begins */
+  const char *environment;                       /* NAME=VALUE, set before the library is opened; NULL for none */
   bool (*open)(void *library);                   /* looks its functions up */
   const char *(*version)(void);                  /* NULL where no function tells it */
   Model *(*load)(const char *path, int threads); /* NULL after fail() */

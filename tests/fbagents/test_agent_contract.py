@@ -24,6 +24,7 @@ from fbagents.transports import Transport, connect
 from fbagents.transports.local import ProcessChannel
 from fbexport.export import export_spec
 from fbexport.formats import format_of, load_format
+from fbexport.runtimes import RUNTIMES, native_libraries
 from fbspace.blocks import build_block
 from fbspace.opspec import OpSpec
 from fbspace.weights import randomize
@@ -55,8 +56,8 @@ def test_hello_says_what_the_device_can_do(local: Transport) -> None:
 @pytest.mark.parametrize(
     ("local", "runtime"),
     [
-        *(("local", runtime) for runtime in ("litert", "onnxruntime", "torch")),
-        *(("local-native", runtime) for runtime in ("litert", "onnxruntime")),
+        *(("local", runtime) for runtime in RUNTIMES.names()),
+        *(("local-native", runtime) for runtime in native_libraries()),
     ],
     indirect=["local"],
 )
@@ -64,7 +65,7 @@ def test_a_model_gives_torchs_outputs_and_raw_samples(local: Transport, models: 
     with AgentClient(local) as agent:
         loaded = agent.load("m", local.push(models[runtime]), runtime, SPEC.input_shape)
         visits = list(agent.run([Planned("m", 5), Planned("m", 2)]))
-    expected = torch_output(channels_last=runtime == "litert")
+    expected = torch_output(channels_last=format_of(runtime) == "tflite")
     assert loaded.outputs == expected.size
     assert loaded.output_sum == pytest.approx(expected.sum(), abs=1e-4 * abs(expected).sum())
     assert loaded.output_abs_sum == pytest.approx(abs(expected).sum(), rel=1e-4)

@@ -18,7 +18,7 @@ from fbagents.adb import address as _adb_address
 from fbagents.adb.phones import Attached
 from fbagents.errors import DeviceError, ProfileError
 from fbagents.posix import openssh as _openssh
-from fbagents.profile import ENVIRONMENT, PROFILES, Profile, check_address, load_profile
+from fbagents.profile import PROFILES, Profile, check_address, load_profile
 from fbagents.transports import connect
 from fbbase.commandline import run
 from fbprof.cli import fbprof
@@ -137,8 +137,16 @@ def test_devices_without_a_file_are_named_by_how_they_are_reached() -> None:
 
 def test_a_profiles_environment_is_added_to_the_one_of_all() -> None:
     given = Profile(name="x", description="x", transport="local", environment={"A": "1", "OMP_WAIT_POLICY": "ACTIVE"})
-    assert given.environment == ENVIRONMENT | {"A": "1", "OMP_WAIT_POLICY": "ACTIVE"}
-    assert load_profile("local").environment == ENVIRONMENT
+    usual = load_profile("local").environment
+    assert given.environment == usual | {"A": "1", "OMP_WAIT_POLICY": "ACTIVE"}
+    assert usual == {
+        "MALLOC_MMAP_THRESHOLD_": "268435456",
+        "MALLOC_TRIM_THRESHOLD_": "1073741824",
+        "MALLOC_TOP_PAD_": "67108864",
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "ORT_DISABLE_TELEMETRY": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }
 
 
 def test_the_template_is_a_profile_as_it_is_and_with_every_field(

@@ -129,27 +129,13 @@ def test_a_runtime_of_a_package_outside(tmp_path):
     (package / "reference.py").write_text(host)
     (package / "on_device.py").write_text(f"from __main__ import Runtime, test_input\n\n\n{on_device}")
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my_package\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(re.search(r"```toml\n(.*?)```", page("runtime"), re.DOTALL)[1])
-    entry = (info / "entry_points.txt").read_text()
-    (info / "entry_points.txt").write_text(
-        entry.replace('[project.entry-points."fbexport.runtimes"]', "[fbexport.runtimes]").replace('"', "")
-    )
+    group, line = re.search(r'```toml\n\[project.entry-points."(.*?)"\]\n(.*?)```', page("runtime"), re.DOTALL).groups()
+    (info / "entry_points.txt").write_text(f"[{group}]\n{line}".replace('"', ""))
     sources = [tmp_path, *(ROOT / name for name in FOLDERS)]
     python(tmp_path, sources, "-c", RUN_HERE)
     python(tmp_path, sources, "-m", "fbprof", *shown("runtime"), "--rounds", "2")
     agent = check_table(tmp_path / "reference.csv")
-    plain = python(
-        tmp_path,
-        sources[1:],
-        "-m",
-        "fbprof",
-        "measure",
-        "--space",
-        "fbnet-tiny",
-        "--quick",
-        "--rounds",
-        "1",
-        "-o",
-        "t.csv",
-    )
-    assert agent != read_lut(tmp_path / "t.csv").metadata.agent, plain  # the file that was sent along counts
+    (tmp_path / "elsewhere").mkdir()
+    plain = ["-m", "fbprof", "measure", "--space", "fbnet-tiny", "--quick", "--rounds", "1", "-o", "t.csv"]
+    python(tmp_path / "elsewhere", sources[1:], *plain)
+    assert agent != read_lut(tmp_path / "elsewhere/t.csv").metadata.agent  # the hash is of what was sent along, too

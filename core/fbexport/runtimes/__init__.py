@@ -5,6 +5,7 @@ of the entry points of this group.
 """
 
 import contextlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -44,6 +45,8 @@ class Runtime(ABC):
     """The format of the files that it runs, e.g. `onnx`."""
     precisions: ClassVar[tuple[str, ...]] = ()
     """Those it can run, if not all that its format is written in."""
+    environment: ClassVar[tuple[str, ...]] = ()
+    """Variables that its process should have before its package is imported, each `NAME=VALUE`."""
     native: ClassVar[NativeLibrary | None] = None
     """Its library, if the native agent can run it, too; otherwise only the Python agent can."""
     agent_source: ClassVar[Path | None] = None
@@ -108,6 +111,16 @@ def loadable() -> dict[str, type[Runtime]]:
         with contextlib.suppress(Exception):
             found[name] = RUNTIMES.find(name)
     return found
+
+
+def process_variables() -> dict[str, str]:
+    """Return the variables that runtimes ask for of a process in which they run."""
+    return dict(text.split("=", 1) for each in loadable().values() for text in each.environment)
+
+
+def prepare_process() -> None:
+    """Set these variables here, where they are not set: for a program, a library leaves its process alone."""
+    os.environ.update(process_variables() | os.environ)
 
 
 def native_libraries() -> dict[str, tuple[str, NativeLibrary]]:

@@ -1,6 +1,5 @@
 """litert: TFLite files in LiteRT, whose kernels for phones are XNNPACK's."""
 
-import os
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ class LiteRt(Runtime):
 
     package = "ai-edge-litert"
     format = "tflite"
+    environment = ("TF_CPP_MIN_LOG_LEVEL=2",)
     native = NativeLibrary("libLiteRt.so", "ai_edge_litert/libLiteRt.so")
 
     def load(self, content: bytes, threads: int) -> Run:
@@ -43,7 +43,6 @@ class LiteRt(Runtime):
 
 
 def _interpreter(content: bytes, threads: int) -> Any:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=content, num_threads=threads)

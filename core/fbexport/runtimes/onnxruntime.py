@@ -1,6 +1,5 @@
 """onnxruntime: ONNX files in ONNX Runtime, on its CPU provider."""
 
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ class OnnxRuntime(Runtime):
 
     package = "onnxruntime"
     format = "onnx"
+    environment = ("ORT_DISABLE_TELEMETRY=1",)  # otherwise releases from 1.29 write outside of our folders
     native = NativeLibrary("libonnxruntime.so.1", "onnxruntime/capi/libonnxruntime.so.*")
 
     def load(self, content: bytes, threads: int) -> Run:
@@ -72,7 +72,6 @@ class OnnxRuntime(Runtime):
 
 
 def _options(threads: int) -> Any:
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -22,7 +22,7 @@ from fbagents.benchmark.output import BenchmarkRun, parse_output
 from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError, DeviceError
 from fbagents.native.build import cache_folder
 from fbagents.posix.remote import how_it_ended, last_words
-from fbagents.profile import ENVIRONMENT, Profile
+from fbagents.profile import Profile, default_environment
 from fbagents.transports import RunsPrograms, Transport
 from fbbase.errors import StorageError
 from fbbase.files import storage_errors, write_text
@@ -246,7 +246,7 @@ class BenchmarkChannel:
     def _script(self, program: str, *arguments: str, timeout_s: float) -> str:
         """Run a program under RUN and return what it printed. Raises DeviceError and its children."""
         mask = "" if self._cores is None else f"{sum(1 << core for core in self._cores):x}"
-        own = [f"{k}={v}" for k, v in self._profile.environment.items() if ENVIRONMENT.get(k) != v]
+        own = [f"{k}={v}" for k, v in sorted(self._profile.environment.items() - default_environment().items())]
         pid = f"{self._program}.pid" if self._profile.transport != "local" else ""
         limit = str(math.ceil(timeout_s))
         start = time.monotonic()

@@ -68,6 +68,7 @@ def command(
     from fbexport.noise import layer_noise
     from fbexport.quantization.calibration import calibrate
     from fbexport.quantization.files import read_images, read_ranges
+    from fbexport.runtimes import prepare_process
     from fbexport.trace import trace
     from fbspace.architecture import load_architecture
     from fbspace.network import count
@@ -79,6 +80,7 @@ def command(
         raise click.UsageError("give --ranges or --calibration, not both")
     if ranges and weights is None:
         raise click.UsageError("--ranges are those of trained weights: name these with --weights")
+    prepare_process()
     suffix = load_format(format_name).suffix
     architecture = load_architecture(arch)
     space = architecture.load_space()

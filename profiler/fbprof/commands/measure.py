@@ -118,6 +118,7 @@ def command(
     from fbagents.profile import load_profile
     from fbbase.errors import CheckError
     from fbexport.formats import format_for
+    from fbexport.runtimes import prepare_process
     from fbprof.measure.farm import measure_all, raise_failures
     from fbprof.measure.jobs import carry_out, jobs_of
     from fbprof.plan.plan import Plan
@@ -133,6 +134,7 @@ def command(
         profiles = [profile.model_copy(update={"keep": True}) for profile in profiles]
     profiles = [_options.with_binary(profile, agent, binary, binary_args) for profile in profiles]
     _options.check_benchmark(profiles, timing["runtime"])
+    prepare_process()
     format_for(timing["runtime"], timing["precision"])  # what cannot be written is told before anything is done
     if timing["rounds"] is None:
         timing["rounds"] = QUICK_ROUNDS if quick else _options.TIMING["rounds"].default

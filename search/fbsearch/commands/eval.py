@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from fbexport.runtimes import RUNTIMES
+from fbexport.runtimes import RUNTIMES, prepare_process
 
 RUNTIME_BATCH = 32
 """Images at a time in a runtime, which keeps memory for all values at once."""
@@ -101,6 +101,7 @@ def command(
         raise SearchError(f"--precision {precision} is a runtime's: name one with --runtime ({RUNTIMES.listed()})")
     if runtime is not None and amp != "none":
         raise SearchError("--amp is torch's own mixed precision; a runtime has --precision")
+    prepare_process()
     compute = Compute.choose("cpu" if runtime else device, amp)
     if threads is not None:
         torch.set_num_threads(threads)
