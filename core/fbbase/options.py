@@ -107,16 +107,18 @@ def declared_options(source: Path) -> list[Option]:
     return found
 
 
-def check_options(what: str, known: Sequence[Option], given: Mapping[str, Any]) -> None:
-    """Raise FbError for an option that is not known, or a value that it does not take."""
+def check_options(what: str, known: Sequence[Option], given: Mapping[str, Any], as_flags: bool = True) -> None:
+    """Raise FbError for an option that is not known, or a value that it does not take; `as_flags` it is called so."""
     by_name = {each.name: each for each in known}
     for name, value in given.items():
         if name not in by_name:
-            flags = [each.flag for each in known]
-            flag = f"--{name.replace('_', '-')}"
-            has = f"it has {', '.join(flags)}" if flags else "it has none"
-            raise FbError(f"{what} has no option {flag}; {has}.{suggestion(flag, flags)}")
-        by_name[name].check(value)
+            names = [each.flag if as_flags else each.name for each in known]
+            called = f"--{name.replace('_', '-')}" if as_flags else name
+            has = f"it has {', '.join(names)}" if names else "it has none"
+            raise FbError(
+                f"{what} has no {'option' if as_flags else 'parameter'} {called}; {has}.{suggestion(called, names)}"
+            )
+        by_name[name].check(value, None if as_flags else name)
 
 
 def _is_declaration(node: ast.stmt) -> bool:

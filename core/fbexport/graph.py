@@ -44,12 +44,6 @@ class Conv(Node):
     dilation: tuple[int, int] = (1, 1)
 
     @property
-    def extent(self) -> tuple[int, int]:
-        """Height and width of what one output pixel sees: the kernel, spread by the dilation."""
-        (height, width), (dh, dw) = self.weight.shape[2:], self.dilation
-        return dh * (height - 1) + 1, dw * (width - 1) + 1
-
-    @property
     def is_depthwise(self) -> bool:
         """Whether every input channel is filtered by itself."""
         return self.groups > 1 and self.weight.shape[1] == 1

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal, Self
 
 import pydantic
 
-from fbbase.errors import UnknownNameError
+from fbbase.errors import FbError
 from fbbase.files import read_text, write_text
 from fbbase.plugins import PluginFolder
-from fbspace.errors import ArchitectureError, SpaceError, SpecError
+from fbspace.errors import ArchitectureError
 from fbspace.listing import Listing, scale
 from fbspace.opspec import OpSpec
 from fbspace.space import SPACES, Space, load_space
@@ -102,8 +102,9 @@ def load_architecture(name: str) -> Architecture:
     """
     is_file = name.endswith(".json") or "/" in name or Path(name).exists()
     path = Path(name) if is_file else ZOO.path(name)
+    text = read_text(path, "architecture file")
     try:
-        architecture = Architecture.model_validate(json.loads(read_text(path, "architecture file")))
+        architecture = Architecture.model_validate(json.loads(text))
         architecture.specs()
     except json.JSONDecodeError as error:
         raise ArchitectureError(f"{path}: line {error.lineno}, column {error.colno}: {error.msg}") from None
@@ -111,7 +112,7 @@ def load_architecture(name: str) -> Architecture:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "file"
         raise ArchitectureError(f"{path}: {where}: {first['msg']}") from None
-    except (ArchitectureError, SpaceError, SpecError, UnknownNameError) as error:
+    except FbError as error:
         raise ArchitectureError(f"{path}: {error}") from None
     return architecture
 

@@ -96,28 +96,13 @@ class InvertedResidual(nn.Module):
         return x + y if self.residual else y
 
 
-class PooledConv(nn.Module):
-    """Global average pool → 1x1 convolution with bias → activation: N, C_in, H, W → N, C_out, 1, 1."""
+class Mean(nn.Module):
+    """Global average pool: N, C, H, W → N, C, 1, 1 if dimensions are kept, else N, C."""
 
-    def __init__(self, in_channels: int, out_channels: int, activation: str) -> None:
+    def __init__(self, keeps_dimensions: bool) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, 1)
-        self.activation = ACTIVATION_LAYERS[activation]()
+        self.keeps_dimensions = keeps_dimensions
 
     def forward(self, x: Tensor) -> Tensor:
-        """Average over the pixels, then apply convolution and activation."""
-        y: Tensor = self.activation(self.conv(x.mean((2, 3), keepdim=True)))
-        return y
-
-
-class PooledLinear(nn.Module):
-    """Global average pool → fully connected: N, C, H, W → N, classes."""
-
-    def __init__(self, channels: int, classes: int) -> None:
-        super().__init__()
-        self.fc = nn.Linear(channels, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Average over the pixels, then apply the fully connected layer."""
-        logits: Tensor = self.fc(x.mean((2, 3)))
-        return logits
+        """Average over the pixels."""
+        return x.mean((2, 3), keepdim=self.keeps_dimensions)

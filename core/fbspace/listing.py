@@ -32,7 +32,7 @@ class Listing(Strict):
         """Return the space of this network alone. Raises SpaceError without a classifier, SpecError."""
         if self.head[-1].kind != "classifier":
             raise SpaceError(f"network {name} ends in {self.head[-1].kind!r}; the last operator is a 'classifier'")
-        cursor = Cursor(self.input.channels, self.input.size)
+        cursor = Cursor(self.input.channels, self.input.size, self.input.size)
         stem = tuple(cursor.place(operator) for operator in self.stem)
         layers = tuple(self._layers(cursor))
         head = tuple(cursor.place(operator) for operator in self.head)

@@ -1,13 +1,13 @@
 """Operators as files tell them, without the shapes that reach them, and the cursor that gives them these."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Self
 
 import pydantic
 from pydantic_core import PydanticCustomError
 
-from fbspace.blocks import BLOCKS, block_of, own_parameters
-from fbspace.errors import SpecError
+from fbbase.errors import FbError
+from fbspace.blocks import block_class, block_of, own_parameters
 from fbspace.opspec import OpSpec, Value
 
 Count = Annotated[int, pydantic.Field(ge=1)]
@@ -26,12 +26,21 @@ class Input(Strict):
     size: Count
 
 
+def _known(kind: str) -> str:
+    """Refuse a kind of block that there is not."""
+    try:
+        block_class(kind)
+    except FbError as error:
+        raise PydanticCustomError("block", "{reason}", {"reason": str(error)}) from None
+    return kind
+
+
 class Operator(Strict):
     """An operator apart from its width and stride, e.g. a candidate; the block's own parameters stand beside these."""
 
     model_config = pydantic.ConfigDict(extra="allow")
 
-    kind: str
+    kind: Annotated[str, pydantic.AfterValidator(_known)]
     kernel: Count = 1
     expansion: Annotated[float, pydantic.Field(gt=0)] = 1
     groups: Count = 1
@@ -45,12 +54,10 @@ class Operator(Strict):
 
     @pydantic.model_validator(mode="after")
     def _check_parameters(self) -> Self:
-        if self.parameters and self.kind in BLOCKS:
-            try:
-                own = dict(own_parameters(self.kind, self.parameters))
-            except SpecError as error:
-                raise PydanticCustomError("parameter", "{reason}", {"reason": str(error)}) from None
-            object.__setattr__(self, "__pydantic_extra__", own)
+        try:
+            object.__setattr__(self, "__pydantic_extra__", dict(own_parameters(self.kind, self.parameters)))
+        except FbError as error:
+            raise PydanticCustomError("parameter", "{reason}", {"reason": str(error)}) from None
         return self
 
 
@@ -67,11 +74,13 @@ class PlacedOperator(Operator):
         return cls(channels=spec.out_channels, **fields | dict(spec.parameters))
 
 
+@dataclass
 class Cursor:
     """Walks through a network and gives each operator the shape that reaches it."""
 
-    def __init__(self, channels: int, size: int) -> None:
-        self.channels, self.height, self.width = channels, size, size
+    channels: int
+    height: int
+    width: int
 
     def spec(self, operator: Operator, channels: int, stride: int) -> OpSpec:
         """Return an operator here. Raises SpecError where it cannot be."""
@@ -85,17 +94,9 @@ class Cursor:
             stride=stride,
         )
 
-    def __eq__(self, other: object) -> bool:
-        """Whether the other one is at the same place."""
-        return isinstance(other, Cursor) and vars(self) == vars(other)
-
-    __hash__ = None  # type: ignore[assignment]  # it moves
-
     def copy(self, channels: int | None = None) -> "Cursor":
         """Return another one at the same place, with other channels if these are given."""
-        other = Cursor(self.channels if channels is None else channels, 0)
-        other.height, other.width = self.height, self.width
-        return other
+        return replace(self, channels=self.channels if channels is None else channels)
 
     def at(self, spec: OpSpec, **changes: Any) -> OpSpec:
         """Return an operator with the input shape that is here, and other changes."""

@@ -1,5 +1,6 @@
 """OpSpec: one operator at one shape, and its canonical key, the primary key of every latency table."""
 
+import json
 import re
 from dataclasses import dataclass, fields
 
@@ -11,10 +12,11 @@ ACTIVATIONS = ("none", "relu", "relu6", "hswish")
 Value = bool | int | float | str
 """What a block's own parameter may be."""
 
+_COUNTS = ("in_channels", "out_channels", "height", "width", "kernel", "stride", "groups")
 _KEY = re.compile(
-    r"(?P<kind>[a-z][a-z0-9]*)_in(?P<cin>\d+)x(?P<h>\d+)x(?P<w>\d+)_out(?P<cout>\d+)"
-    r"_k(?P<k>\d+)_s(?P<s>\d+)_e(?P<e>\d+(?:\.\d+)?)_g(?P<g>\d+)_(?P<act>[a-z]+\d?)(?P<se>_se)?"
-    r"(?P<own>(_[a-z][a-z0-9_]*=[A-Za-z0-9.+-]+)*)"
+    r"(?P<kind>[a-z][a-z0-9]*)_in(?P<in_channels>\d+)x(?P<height>\d+)x(?P<width>\d+)_out(?P<out_channels>\d+)"
+    r"_k(?P<kernel>\d+)_s(?P<stride>\d+)_e(?P<expansion>\d+(?:\.\d+)?)_g(?P<groups>\d+)_(?P<activation>[a-z]+\d?)"
+    r"(?P<squeeze_excite>_se)?(?P<own>(_[a-z][a-z0-9_]*=[A-Za-z0-9.+-]+)*)"
 )
 _PARAMETER = re.compile(r"_([a-z][a-z0-9_]*)=([A-Za-z0-9.+-]+)")
 
@@ -42,18 +44,9 @@ class OpSpec:
     parameters: tuple[tuple[str, Value], ...] = ()
 
     def __post_init__(self) -> None:
-        counts = {
-            "in_channels": self.in_channels,
-            "out_channels": self.out_channels,
-            "height": self.height,
-            "width": self.width,
-            "kernel": self.kernel,
-            "stride": self.stride,
-            "groups": self.groups,
-        }
-        for name, value in counts.items():
-            if value < 1:
-                raise SpecError(f"{name} must be at least 1, not {value}, in a {self.kind!r} operator")
+        for name in _COUNTS:
+            if getattr(self, name) < 1:
+                raise SpecError(f"{name} must be at least 1, not {getattr(self, name)}, in a {self.kind!r} operator")
         if not self.expansion > 0 or float(_decimal(self.expansion)) != self.expansion:
             raise SpecError(f"expansion must be positive with at most 4 decimals, not {self.expansion}")
         if self.kernel % 2 == 0:
@@ -64,7 +57,7 @@ class OpSpec:
             )
         if self.activation not in ACTIVATIONS:
             raise SpecError(f"activation must be one of {', '.join(ACTIVATIONS)}, not {self.activation!r}")
-        if self.parameters and repr(_parsed(self._ending)) != repr(self.parameters):
+        if self.parameters and repr(_parsed("".join(f"_{each}" for each in self.own))) != repr(self.parameters):
             raise SpecError(
                 f"parameters {self.parameters} cannot stand in a key: they are sorted by name, and a word has letters, "
                 "digits, dots and dashes and is no number"
@@ -78,12 +71,7 @@ class OpSpec:
     @property
     def own(self) -> tuple[str, ...]:
         """The parameters as text, e.g. `dilation=2`."""
-        return tuple(f"{name}={_text(value)}" for name, value in self.parameters)
-
-    @property
-    def _ending(self) -> str:
-        """The parameters as the key ends with them."""
-        return "".join(f"_{each}" for each in self.own)
+        return tuple(f"{name}={v if isinstance(v, str) else json.dumps(v)}" for name, v in self.parameters)
 
     def key(self) -> str:
         """Return the canonical key, e.g. `ir_in24x56x56_out32_k5_s2_e6_g1_relu`; `from_key` parses it back."""
@@ -91,7 +79,7 @@ class OpSpec:
             f"{self.kind}_in{self.in_channels}x{self.height}x{self.width}_out{self.out_channels}"
             f"_k{self.kernel}_s{self.stride}_e{_decimal(self.expansion)}_g{self.groups}_{self.activation}"
             + ("_se" if self.squeeze_excite else "")
-            + self._ending
+            + "".join(f"_{each}" for each in self.own)
         )
 
     @classmethod
@@ -102,17 +90,11 @@ class OpSpec:
             raise SpecError(f"not an operator key: {key!r} (expected e.g. ir_in24x56x56_out32_k5_s2_e6_g1_relu)")
         spec = cls(
             kind=m["kind"],
-            in_channels=int(m["cin"]),
-            out_channels=int(m["cout"]),
-            height=int(m["h"]),
-            width=int(m["w"]),
-            kernel=int(m["k"]),
-            stride=int(m["s"]),
-            expansion=float(m["e"]),
-            groups=int(m["g"]),
-            activation=m["act"],
-            squeeze_excite=m["se"] is not None,
-            parameters=_parsed(m["own"]) if m["own"] else (),
+            **{name: int(m[name]) for name in _COUNTS},
+            expansion=float(m["expansion"]),
+            activation=m["activation"],
+            squeeze_excite=m["squeeze_excite"] is not None,
+            parameters=_parsed(m["own"]),
         )
         if spec.key() != key:
             raise SpecError(f"not a canonical operator key: {key!r} (canonical: {spec.key()!r})")
@@ -129,21 +111,14 @@ def _decimal(value: float) -> str:
     return f"{value:.4f}".rstrip("0").rstrip(".")
 
 
-def _text(value: Value) -> str:
-    """Return a parameter as keys have it; a whole number of the type float keeps its point, so that it parses back."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def _parsed(own: str) -> tuple[tuple[str, Value], ...]:
-    return tuple(sorted((name, _value(text)) for name, text in _PARAMETER.findall(own)))
+    """Return the parameters at the end of a key: words, and what JSON reads as a number, true or false."""
+    return tuple(sorted((name, _value(text)) for name, text in _PARAMETER.findall(own))) if own else ()
 
 
 def _value(text: str) -> Value:
-    if text in ("true", "false"):
-        return text == "true"
-    for number in (int, float):
-        try:
-            return number(text)
-        except ValueError:
-            continue
-    return text
+    try:
+        value: Value = json.loads(text)
+        return value
+    except ValueError:
+        return text

@@ -9,13 +9,13 @@ from typing import Any, get_args
 
 import pydantic
 
+from fbbase.errors import FbError
 from fbbase.files import read_text
 from fbbase.plugins import PluginFolder
 from fblut.errors import LutError
 from fblut.table import Lut, Metadata, Origin, Row, Status
 from fblut.writing import COLUMNS, MAGIC, WITH_PARAMETERS, cells
 from fbspace.blocks import BLOCKS, block_of
-from fbspace.errors import SpecError
 from fbspace.opspec import OpSpec
 
 _STATUSES: tuple[Status, ...] = get_args(Status)
@@ -102,7 +102,7 @@ class _RowParser:
             spec = OpSpec.from_key(self.cell("key"))
             if spec.parameters and spec.kind in BLOCKS:
                 block_of(spec)
-        except SpecError as error:
+        except FbError as error:
             raise self.error("key", str(error)) from None
         status = self.cell("status")
         known = next((known for known in _STATUSES if known == status), None)

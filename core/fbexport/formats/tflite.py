@@ -302,6 +302,7 @@ class _AlignedBuffer(schema.BufferT):  # type: ignore[misc]  # the schema classe
 def _pads_alike(node: Conv, axis: int) -> bool:
     """Whether SAME would pad one axis (0 height, 1 width) as torch does: equally, by as much, to the same size."""
     size, output = node.inputs[0].shape[2 + axis], node.output.shape[2 + axis]
-    kernel, stride, padding = node.extent[axis], node.stride[axis], node.padding[axis]
-    total = max((output - 1) * stride + kernel - size, 0)
+    reach = node.dilation[axis] * (node.weight.shape[2 + axis] - 1)
+    stride, padding = node.stride[axis], node.padding[axis]
+    total = max((output - 1) * stride + reach + 1 - size, 0)
     return output == -(-size // stride) and total == 2 * padding

@@ -1,6 +1,7 @@
 """One file per kind of block: a class that builds an operator's module, and says of it what tables and searches ask.
 
-What a space is made of is known without torch, which takes seconds to import: blocks import it where they build.
+What a space is made of is known without torch, which takes seconds to import: blocks import it where they build, and
+call its modules `Module` in types.
 """
 
 import functools
@@ -9,15 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar
 
-from fbbase.errors import FbError
-from fbbase.options import options_of
+from fbbase.options import check_options, options_of
 from fbbase.plugins import Plugins
 from fbspace.errors import SpecError
 from fbspace.opspec import OpSpec, Value
 from fbspace.widths import round_channels
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch.nn import Module as Module
+else:
+    Module = object
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +30,8 @@ class Start:
     channels. `project` is a 1x1 convolution → BN; its output is the block's, plus the input where it `adds_input`.
     """
 
-    path: "tuple[nn.Module, ...]"
-    project: "nn.Module"
+    path: tuple[Module, ...]
+    project: Module
     adds_input: bool = False
 
 
@@ -44,7 +46,7 @@ class Block(ABC):
     """Whether it stands for leaving the layer out, as skip does: the identity, which never runs, if shapes are kept."""
 
     @abstractmethod
-    def build(self, spec: OpSpec) -> "nn.Module":
+    def build(self, spec: OpSpec) -> Module:
         """Return the module: N, in_channels, height, width → N, out_channels, *output_size.
 
         Raises SpecError for an operator that it cannot be.
@@ -62,7 +64,7 @@ class Block(ABC):
         """Return the width in the middle, an axis of interpolation; None where it has none but those of its ends."""
         return round_channels(spec.in_channels * spec.expansion) if self.expands and spec.expansion != 1 else None
 
-    def start(self, module: "nn.Module") -> Start | None:
+    def start(self, module: Module) -> Start | None:
         """Return what of a module that was built a search sets to begin alike (`--w-start alike`); None: nothing."""
         return None
 
@@ -81,7 +83,7 @@ def block_class(kind: str) -> type[Block]:
 
 
 def block_of(spec: OpSpec) -> Block:
-    """Return an operator's block, made with its parameters. Raises UnknownNameError, SpecError for wrong parameters."""
+    """Return an operator's block, made with its parameters. Raises UnknownNameError, FbError for wrong parameters."""
     return _block(spec.kind, spec.parameters)
 
 
@@ -95,23 +97,13 @@ def _block(kind: str, parameters: tuple[tuple[str, Value], ...]) -> Block:
 def own_parameters(kind: str, given: Mapping[str, Value]) -> tuple[tuple[str, Value], ...]:
     """Return a block's own parameters as an operator has them: sorted, without those at their default.
 
-    Raises UnknownNameError for the kind, SpecError for a parameter it does not have, or a value it does not take.
+    Raises UnknownNameError for the kind, FbError for a parameter it does not have, or a value it does not take.
     """
-    known = {option.name: option for option in options_of(block_class(kind))}
-    found = {}
-    for name, value in given.items():
-        option = known.get(name)
-        if option is None:
-            has = f"it has {', '.join(known)}" if known else "it has none of its own"
-            raise SpecError(f"block {kind!r} has no parameter {name!r}; {has}")
-        try:
-            option.check(value, name)
-        except FbError as error:
-            raise SpecError(str(error)) from None
-        value = option.type(value)
-        if value != option.default:
-            found[name] = value
-    return tuple(sorted(found.items()))
+    known = options_of(block_class(kind))
+    check_options(f"block {kind!r}", known, given, as_flags=False)
+    defaults = {each.name: each.default for each in known}
+    own = {each.name: each.type(given[each.name]) for each in known if each.name in given}
+    return tuple(sorted((name, value) for name, value in own.items() if value != defaults[name]))
 
 
 def parameters_of(spec: OpSpec) -> dict[str, Value]:
@@ -120,7 +112,7 @@ def parameters_of(spec: OpSpec) -> dict[str, Value]:
     return {option.name: getattr(block, option.name) for option in options_of(type(block))}
 
 
-def build_block(spec: OpSpec) -> "nn.Module":
+def build_block(spec: OpSpec) -> Module:
     """Return the module of an operator: N, in_channels, height, width → N, out_channels, *output_size."""
     return block_of(spec).build(spec)
 

@@ -1,12 +1,9 @@
 """classifier: global average pool → fully connected, the end of every network."""
 
-from typing import TYPE_CHECKING
+from collections import OrderedDict
 
-from fbspace.blocks import Block
+from fbspace.blocks import Block, Module
 from fbspace.opspec import OpSpec
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 class Classifier(Block):
@@ -14,11 +11,13 @@ class Classifier(Block):
 
     has_kernel = False
 
-    def build(self, spec: OpSpec) -> "nn.Module":
+    def build(self, spec: OpSpec) -> Module:
         """Build a classifier."""
-        from fbspace.layers import PooledLinear
+        from torch import nn
 
-        return PooledLinear(spec.in_channels, spec.out_channels)
+        from fbspace.layers import Mean
+
+        return nn.Sequential(OrderedDict(mean=Mean(False), fc=nn.Linear(spec.in_channels, spec.out_channels)))
 
     def output_size(self, spec: OpSpec) -> tuple[int, int]:
         """Pooling ends in 1x1."""

@@ -1,12 +1,7 @@
 """ir: the inverted residual that every FBNet candidate is made of (FBNet, CVPR'19, figure 3)."""
 
-from typing import TYPE_CHECKING
-
-from fbspace.blocks import Block, Start
+from fbspace.blocks import Block, Module, Start
 from fbspace.opspec import OpSpec
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 class Ir(Block):
@@ -14,7 +9,7 @@ class Ir(Block):
 
     expands = True
 
-    def build(self, spec: OpSpec) -> "nn.Module":
+    def build(self, spec: OpSpec) -> Module:
         """Build an inverted residual."""
         from fbspace.layers import InvertedResidual
 
@@ -24,7 +19,7 @@ class Ir(Block):
         """Return in_channels · expansion, to the nearest whole number."""
         return round(spec.in_channels * spec.expansion) if spec.expansion != 1 else None
 
-    def start(self, module: "nn.Module") -> Start:
+    def start(self, module: Module) -> Start:
         """A start passes the input on to the projection."""
         from fbspace.layers import InvertedResidual
 

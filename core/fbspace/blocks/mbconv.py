@@ -1,21 +1,18 @@
 """mbconv: the inverted residual of MobileNetV2 and V3 and of FBNetV2, whose first 1x1 is dropped at expansion 1."""
 
 import math
-from typing import TYPE_CHECKING
 
+from fbspace.blocks import Module
 from fbspace.blocks.ir import Ir
 from fbspace.errors import SpecError
 from fbspace.opspec import OpSpec
 from fbspace.widths import round_channels, squeezed_channels
 
-if TYPE_CHECKING:
-    from torch import nn
-
 
 class MbConv(Ir):
     """Inverted residual; the width in the middle is rounded to a multiple of 8."""
 
-    def build(self, spec: OpSpec) -> "nn.Module":
+    def build(self, spec: OpSpec) -> Module:
         """Build an inverted residual. Raises SpecError for groups, which it does not have."""
         from fbspace.layers import InvertedResidual
 

@@ -1,12 +1,9 @@
 """pool: global average pool → 1x1 convolution with bias → activation, before the classifier of MobileNetV3."""
 
-from typing import TYPE_CHECKING
+from collections import OrderedDict
 
-from fbspace.blocks import Block
+from fbspace.blocks import Block, Module
 from fbspace.opspec import OpSpec
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 class Pool(Block):
@@ -14,11 +11,14 @@ class Pool(Block):
 
     has_kernel = False
 
-    def build(self, spec: OpSpec) -> "nn.Module":
+    def build(self, spec: OpSpec) -> Module:
         """Build a pool."""
-        from fbspace.layers import PooledConv
+        from torch import nn
 
-        return PooledConv(spec.in_channels, spec.out_channels, spec.activation)
+        from fbspace.layers import ACTIVATION_LAYERS, Mean
+
+        conv, activation = nn.Conv2d(spec.in_channels, spec.out_channels, 1), ACTIVATION_LAYERS[spec.activation]()
+        return nn.Sequential(OrderedDict(mean=Mean(True), conv=conv, activation=activation))
 
     def output_size(self, spec: OpSpec) -> tuple[int, int]:
         """Pooling ends in 1x1."""

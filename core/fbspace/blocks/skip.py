@@ -1,12 +1,7 @@
 """skip: leave the layer out; where the shape changes, a strided 1x1 conv → BN → activation takes its place."""
 
-from typing import TYPE_CHECKING
-
-from fbspace.blocks import Block, Start, is_identity
+from fbspace.blocks import Block, Module, Start, is_identity
 from fbspace.opspec import OpSpec
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 class Skip(Block):
@@ -15,7 +10,7 @@ class Skip(Block):
     has_kernel = False
     leaves_out = True
 
-    def build(self, spec: OpSpec) -> "nn.Module":
+    def build(self, spec: OpSpec) -> Module:
         """Build an identity or a convolution."""
         from torch import nn
 
@@ -25,6 +20,6 @@ class Skip(Block):
             return nn.Identity()
         return conv_bn(spec.in_channels, spec.out_channels, 1, spec.stride, activation=spec.activation)
 
-    def start(self, module: "nn.Module") -> Start:
+    def start(self, module: Module) -> Start:
         """The convolution, where it is one, is what other blocks begin near."""
         return Start((), module)

@@ -1,7 +1,6 @@
-"""Search spaces: what a space is (`space`), what is decided in it (`decisions`), and how its file is read (`file`)."""
+"""Search spaces: what a space is (`space`), and how its file is read (`file`)."""
 
-from fbspace.space.decisions import Decision, Layer
 from fbspace.space.file import SPACES, load_space
-from fbspace.space.space import Space
+from fbspace.space.space import Decision, Layer, Space
 
 __all__ = ["SPACES", "Decision", "Layer", "Space", "load_space"]

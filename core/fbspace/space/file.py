@@ -2,21 +2,20 @@
 
 import contextlib
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import pydantic
 
-from fbbase.errors import FbError, UnknownNameError
+from fbbase.errors import FbError
 from fbbase.files import read_text
 from fbbase.plugins import PluginFolder
-from fbspace.blocks import BLOCKS, block_class, build_block
+from fbspace.blocks import block_class, build_block
 from fbspace.errors import SpaceError
 from fbspace.operators import Count, Cursor, Operator, PlacedOperator, Strict
 from fbspace.opspec import OpSpec
-from fbspace.space.decisions import Layer
-from fbspace.space.space import Space
+from fbspace.space.space import Layer, Space
 from fbspace.space.toml_lines import line_of
 
 SPACES = PluginFolder("space", "fbspace.spaces", suffix=".toml")
@@ -80,7 +79,7 @@ def load_space(name: str, build: bool = False) -> Space:
     text = read_text(path, "search space")
     try:
         content = _SpaceFile.model_validate(tomllib.loads(text))
-        return _build(path.stem if name.endswith(".toml") else name, content, _try_block if build else _accept)
+        return _build(path.stem if name.endswith(".toml") else name, content, build)
     except tomllib.TOMLDecodeError as error:
         raise SpaceError(f"{path}: {error}") from None
     except pydantic.ValidationError as error:
@@ -108,31 +107,24 @@ def _at(*where: str | int) -> Iterator[None]:
         raise _MisplacedError(where, str(error)) from None
 
 
-def _try_block(spec: OpSpec) -> None:
-    """Build a block without memory for its weights. Raises SpecError."""
-    import torch
+def _tried(spec: OpSpec, build: bool) -> OpSpec:
+    """Return an operator; with `build` its block is built, without memory for its weights. Raises SpecError."""
+    if build:
+        import torch
 
-    with torch.device("meta"):
-        build_block(spec)
-
-
-def _accept(spec: OpSpec) -> None:
-    """Build nothing."""
+        with torch.device("meta"):
+            build_block(spec)
+    return spec
 
 
-def _build(name: str, content: _SpaceFile, try_block: Callable[[OpSpec], None]) -> Space:
-    for where, operator in _operators(content):
-        with _at(*where, "kind"):
-            if operator.kind not in BLOCKS:
-                raise UnknownNameError(BLOCKS.kind, operator.kind, BLOCKS.names())
+def _build(name: str, content: _SpaceFile, build: bool) -> Space:
     sizes = tuple(content.input.size)
-    cursor = Cursor(content.input.channels, sizes[-1])
+    cursor = Cursor(content.input.channels, sizes[-1], sizes[-1])
     stem = []
     for number, placed in enumerate(content.stem):
         with _at("stem", number):
-            stem.append(cursor.place(placed))
-            try_block(stem[-1])
-    layers = tuple(_layers(content, cursor, try_block))
+            stem.append(_tried(cursor.place(placed), build))
+    layers = tuple(_layers(content, cursor, build))
     return Space(
         name=name,
         description=content.description,
@@ -164,14 +156,7 @@ def _heads(content: _SpaceFile, cursor: Cursor) -> dict[int, tuple[OpSpec, ...]]
     return heads
 
 
-def _operators(content: _SpaceFile) -> Iterator[tuple[tuple[str | int, ...], Operator]]:
-    """Yield every operator that the file tells, with its place."""
-    yield from ((("stem", number), operator) for number, operator in enumerate(content.stem))
-    yield from ((("head", number), operator) for number, operator in enumerate(content.head or []))
-    yield from ((("candidates", name), operator) for name, operator in content.candidates.items())
-
-
-def _layers(content: _SpaceFile, cursor: Cursor, try_block: Callable[[OpSpec], None]) -> Iterator[Layer]:
+def _layers(content: _SpaceFile, cursor: Cursor, build: bool) -> Iterator[Layer]:
     index, ins = 0, [cursor.channels]
     listed = content.expansions is not None or any(stage.expansions for stage in content.stages)
     masked = listed or any(len(stage.channels) > 1 for stage in content.stages)
@@ -184,8 +169,7 @@ def _layers(content: _SpaceFile, cursor: Cursor, try_block: Callable[[OpSpec], N
             for name, operator in content.candidates.items():
                 with _at("candidates", name):
                     largest = _expanded(operator, expansions, listed)
-                    candidates[name] = cursor.spec(largest, stage.channels[-1], stride)
-                    try_block(candidates[name])
+                    candidates[name] = _tried(cursor.spec(largest, stage.channels[-1], stride), build)
             if masked:
                 keeps = stage.one_width and repeat > 0
                 outs = tuple(stage.channels)

@@ -3,12 +3,51 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from fbspace.blocks import block_of, is_identity
 from fbspace.errors import ArchitectureError, SpaceError
 from fbspace.operators import Cursor
 from fbspace.opspec import OpSpec
-from fbspace.space.decisions import Decision, Layer
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer to be searched: the candidates by name, all of the same input and output shape.
+
+    A layer may have several output `widths`, and so may the one before it (`ins`), and several `expansions`, of which
+    all candidates that expand take one. Candidates are then told at the largest; empty is what they tell. A layer that
+    `keeps_width` decides on none: it has that of the layer before it.
+    """
+
+    index: int
+    stage: int
+    candidates: dict[str, OpSpec]
+    ins: tuple[int, ...] = ()
+    expansions: tuple[float, ...] = ()
+    widths: tuple[int, ...] = ()
+    keeps_width: bool = False
+
+    def expansions_of(self, spec: OpSpec) -> tuple[float, ...]:
+        """Return the expansions that a candidate may have."""
+        return self.expansions if self.expansions and block_of(spec).expands else (spec.expansion,)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One of the decisions that make a network of a space, with its options by name; layer 0 is the whole network."""
+
+    layer: int
+    what: Literal["size", "block", "expansion", "width"]
+    options: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Its name in logs: size, layer_03 (which block), layer_03_expansion, layer_03_width."""
+        if self.what == "size":
+            return self.what
+        return f"layer_{self.layer:02d}" + (f"_{self.what}" if self.what != "block" else "")
+
 
 Thin = Callable[[Sequence[int]], Sequence[int]]
 Options = Callable[[Layer, Cursor], Iterator[OpSpec]]
@@ -108,7 +147,8 @@ class Space:
         return self._specs(chosen, head)
 
     def _specs(self, chosen: dict[tuple[int, str], str], head: int) -> list[OpSpec]:
-        cursor = Cursor(self.input_channels, int(chosen.get((0, "size"), self.input_size)))
+        size = int(chosen.get((0, "size"), self.input_size))
+        cursor = Cursor(self.input_channels, size, size)
         specs = [cursor.follow(spec) for spec in self.stem]
         for layer in self.layers:
             spec = layer.candidates[chosen[layer.index, "block"]]
@@ -123,7 +163,7 @@ class Space:
         """Return, for every size, a cursor in front of the stem, of every layer, and of the head."""
         found = {}
         for size in self.sizes or (self.input_size,):
-            cursor = Cursor(self.input_channels, size)
+            cursor = Cursor(self.input_channels, size, size)
             at = [cursor.copy()]
             for spec in self.stem:
                 cursor.follow(spec)

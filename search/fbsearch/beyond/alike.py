@@ -29,16 +29,15 @@ def agree(specs: Sequence[OpSpec], candidates: Sequence[nn.Module]) -> None:
     al., 2017). Where it changes, skip is a 1x1 convolution, of which only the weights are kept that a grouped block can
     have too; and a block passes its input on, with random weights around that, and projects it with skip's weights.
     """
-    starts = [(spec, block_of(spec).start(module)) for spec, module in zip(specs, candidates, strict=True)]
-    found = [(spec, start) for spec, start in starts if start is not None and not is_identity(spec)]
-    blocks = [start for spec, start in found if not block_of(spec).leaves_out]
-    skip = next((start.project for spec, start in found if block_of(spec).leaves_out), None)
+    found = [(block_of(s), block_of(s).start(m)) for s, m in zip(specs, candidates, strict=True) if not is_identity(s)]
+    blocks = [start for block, start in found if start is not None and not block.leaves_out]
+    skip = next((start.project for block, start in found if start is not None and block.leaves_out), None)
     for block in blocks:
         if block.adds_input:
             nn.init.zeros_(_norm(block.project).weight)
     if skip is not None:
         nn.init.constant_(_norm(skip).bias, OPEN)
-        sources = [_pass_on(block) for block in blocks]
+        sources = [_pass_on(block, specs[0].in_channels) for block in blocks]
         weight = _convolution(skip).weight[:, :, 0, 0]
         for seen in sources:
             weight *= _reached(seen, weight)
@@ -53,11 +52,9 @@ def kinds_apart(space: Space) -> list[str]:
     return [kind for kind, block in blocks.items() if type(block).start is Block.start]
 
 
-def _pass_on(block: Start) -> Tensor:
+def _pass_on(block: Start, in_channels: int) -> Tensor:
     """Let a block pass its input on up to the projection; return the input channels that each of its groups sees."""
-    project = _convolution(block.project)
-    first = next((m for part in block.path for m in part.modules() if isinstance(m, nn.Conv2d)), project)
-    seen = torch.arange(first.in_channels)
+    seen = torch.arange(in_channels)
     for part in block.path:
         if next(part.parameters(), None) is not None:
             _convolution(part).weight *= NOISE
@@ -65,7 +62,7 @@ def _pass_on(block: Start) -> Tensor:
             seen = seen[_open(_convolution(part))]
         else:
             seen = part(seen[None, :, None, None]).flatten()
-    return seen.view(project.groups, -1)
+    return seen.view(_convolution(block.project).groups, -1)
 
 
 def _open(convolution: nn.Conv2d) -> Tensor:

@@ -181,11 +181,8 @@ def command(
                 settings = Settings(space=space, data=data, objectives=objectives, **options)
                 apart = kinds_apart(load_space(space)) if settings.w_start == "alike" else []
             if apart and ranks.is_first:
-                click.echo(
-                    f"note: candidates of kind {', '.join(apart)} start at random, the others alike: their blocks have "
-                    "no start (docs/extend/block.md)",
-                    err=True,
-                )
+                note = "begin at random, not alike: their blocks have no start (docs/extend/block.md)"
+                click.echo(f"note: candidates of kind {', '.join(apart)} {note}", err=True)
             output = output or Path("runs") / "-".join(luts)
             found = run_search(luts, settings, output, fresh, compute, ranks, combine_precisions)
     except EndedElsewhere as ended:
