@@ -1,0 +1,159 @@
+"""docs/extend/block.md, followed literally: as one file in a copy of the sources, and in an installed package."""
+
+import filecmp
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCES = ("core", "search", "profiler", "device_agents", "luts")
+PAGE = (ROOT / "docs" / "extend" / "block.md").read_text(encoding="utf-8")
+
+FOLLOW = """
+import io, json, sys
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import fbspace
+from fbbase.commandline import run
+from fblut.reading import read_lut
+from fbexport.export import export_network
+from fbprof.cli import fbprof
+from fbsearch.cli import fbsearch
+from fbspace.architecture import load_architecture
+from fbspace.weights import load_network
+
+TOOLS = {"fbprof": fbprof, "fbsearch": fbsearch}
+SHORTER = {
+    "fbprof measure": ["--rounds", "2", "--calibrate", "8"],
+    "fbsearch run": ["--epochs", "2", "--batch", "16", "--limit", "200", "--train-epochs", "0", "--threads", "1"],
+    "fbsearch train": ["--epochs", "1", "--limit", "200", "--threads", "1"],
+}
+codes = {}
+for line in json.loads(sys.argv[1]):
+    tool, *words = line.split()
+    codes[line] = run(TOOLS[tool], [*words, *SHORTER.get(f"{tool} {words[0]}", [])])
+Path("other.csv").write_text(Path("dilated.csv").read_text().replace("cores", "board"))
+compared = io.StringIO()
+with redirect_stdout(compared):
+    codes["compare"] = run(fbprof, ["compare", "dilated.csv", "other.csv", "--json"])
+
+import onnxruntime
+from ai_edge_litert.interpreter import Interpreter
+
+arch = load_architecture("runs/dilated/arch.json")
+arch = arch.model_copy(update={"choices": ("far", "near", "far")})
+network = load_network(arch, seed=1)
+x = np.random.default_rng(0).normal(size=(1, 3, 32, 32)).astype(np.float32)
+wanted = network(torch.from_numpy(x)).detach().numpy()
+onnx = onnxruntime.InferenceSession(export_network(arch, "onnx", seed=1)).run(None, {"input": x})[0]
+litert = Interpreter(model_content=export_network(arch, "tflite", seed=1))
+litert.allocate_tensors()
+litert.set_tensor(litert.get_input_details()[0]["index"], x.transpose(0, 2, 3, 1))
+litert.invoke()
+both = onnx, litert.get_tensor(litert.get_output_details()[0]["index"])
+groups = json.loads(compared.getvalue())["comparisons"][0]["groups"]
+errors = [np.abs(y - wanted).max() / np.abs(wanted).max() for y in both]
+lut = read_lut(Path("dilated.csv"))
+print(json.dumps({
+    "home": fbspace.__file__,
+    "codes": codes,
+    "rows": {key: row.latency_us for key, row in lut.rows.items()},
+    "calibrated_by": lut.metadata.calibration_networks,
+    "groups": [[g["what"], g["value"], g["operators"]] for g in groups],
+    "errors": [float(error) for error in errors],
+}))
+"""
+
+
+def shown(language: str, number: int = 0) -> str:
+    """Return one of the page's blocks in a language."""
+    return str(re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)[number])
+
+
+def copied(folder: Path) -> Path:
+    """Copy the sources."""
+    for source in SOURCES:
+        shutil.copytree(ROOT / source, folder / source, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def install(site: Path) -> None:
+    """Leave a package with the block, and what it says of its entry points, as an installer does."""
+    (site / "mypackage").mkdir(parents=True)
+    (site / "mypackage" / "__init__.py").touch()
+    (site / "mypackage" / "dilated.py").write_text(shown("python"), encoding="utf-8")
+    info = site / "mypackage-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mypackage\nVersion: 1.0\n")
+    groups = tomllib.loads(shown("toml", 1))["project"]["entry-points"]
+    lines = [f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in points.items()) for group, points in groups.items()]
+    (info / "entry_points.txt").write_text("".join(lines))
+
+
+def touched(before: filecmp.dircmp[str]) -> list[str]:
+    """Return the files that are only on the right, or differ."""
+    below = [f"{name}/{path}" for name, sub in before.subdirs.items() for path in touched(sub)]
+    return sorted([*before.right_only, *before.left_only, *before.diff_files, *below])
+
+
+@pytest.mark.parametrize("way", ["file", "package"])
+def test_a_block_with_a_parameter_of_its_own_is_one_file(way: str, tmp_path: Path) -> None:
+    sources, work, site = copied(tmp_path / "checkout"), tmp_path / "work", tmp_path / "site"
+    work.mkdir()
+    if way == "file":
+        place = re.search(r"This is `(core/fbspace/blocks/\w+\.py)`", PAGE)
+        assert place is not None
+        (sources / place[1]).write_text(shown("python"), encoding="utf-8")
+    else:
+        install(site)
+    (work / "dilated.toml").write_text(shown("toml"), encoding="utf-8")
+    commands = shown("sh").splitlines()
+    known = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [*(sources / name for name in SOURCES), site]))}
+    result = subprocess.run(
+        [sys.executable, "-c", FOLLOW, json.dumps(commands)],
+        cwd=work,
+        env=known,
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert result.returncode == 0, result.stderr
+    told = json.loads(result.stdout.splitlines()[-1])
+    assert told["home"].startswith(str(sources))
+    assert told["codes"] == dict.fromkeys([*commands, "compare"], 0), result.stderr
+    # where the shape is kept and where it changes, each with and without dilation; the skip that changes the shape
+    assert {key: us is not None for key, us in told["rows"].items()} == dict.fromkeys(
+        [
+            "conv_in3x32x32_out8_k3_s2_e1_g1_relu",
+            "dilated_in8x16x16_out8_k3_s1_e1_g1_relu",
+            "dilated_in8x16x16_out8_k3_s1_e1_g1_relu_dilation=2",
+            "dilated_in8x16x16_out16_k3_s2_e1_g1_relu",
+            "dilated_in8x16x16_out16_k3_s2_e1_g1_relu_dilation=2",
+            "skip_in8x16x16_out16_k1_s2_e1_g1_relu",
+            "dilated_in16x8x8_out16_k3_s1_e1_g1_relu",
+            "dilated_in16x8x8_out16_k3_s1_e1_g1_relu_dilation=2",
+            "conv_in16x8x8_out64_k1_s1_e1_g1_relu",
+            "classifier_in64x8x8_out10_k1_s1_e1_g1_none",
+        ],
+        True,
+    )
+    assert told["calibrated_by"] == 8
+    assert [group for group in told["groups"] if group[0] == "dilation"] == [["dilation", "1", 3], ["dilation", "2", 3]]
+    assert max(told["errors"]) < 1e-4
+    assert "candidates of kind" not in result.stderr  # it says how it starts, so none is left at random
+    assert touched(filecmp.dircmp(ROOT / "core", sources / "core", ignore=["__pycache__"])) == (
+        ["fbspace/blocks/dilated.py"] if way == "file" else []
+    )
+    for source in SOURCES[1:]:
+        assert touched(filecmp.dircmp(ROOT / source, sources / source, ignore=["__pycache__"])) == []
