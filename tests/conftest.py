@@ -80,3 +80,39 @@ def benchmark_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     program.write_text(f"#!{sys.executable}\n{source.read_text()}")
     program.chmod(0o755)
     return program
+
+
+OWN_BLOCK = '''
+from dataclasses import dataclass
+
+from torch import nn
+
+from fbbase.options import option
+from fbspace.blocks import Block
+from fbspace.layers import conv_bn
+
+
+@dataclass(frozen=True)
+class Own(Block):
+    """A convolution, with a parameter of every type; it does not say how it starts."""
+
+    dilation: int = option(1, "pixels between taps", least=1, most=4)
+    ratio: float = option(1, "share of the channels", above=0)
+    is_wide: bool = option(False, "whether it is wide")
+    mode: str = option("mean", "how it pools", choices=("mean", "max"))
+
+    def build(self, spec):
+        return nn.Sequential(*conv_bn(spec.in_channels, spec.out_channels, 1, spec.stride))
+'''
+
+
+@pytest.fixture
+def own_block(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a kind of block with parameters of its own, which an installed package adds."""
+    site = tmp_path_factory.mktemp("site")
+    (site / "own_block.py").write_text(OWN_BLOCK)
+    (site / "own-1.0.dist-info").mkdir()
+    (site / "own-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: own\nVersion: 1.0\n")
+    (site / "own-1.0.dist-info" / "entry_points.txt").write_text("[fbspace.blocks]\nown = own_block\n")
+    monkeypatch.syspath_prepend(site)
+    return "own"

@@ -44,6 +44,23 @@ def test_the_most_different_are_farthest_from_the_geometric_mean(make_lut: MakeL
     assert [o.key for o in compare(first, second).most_different(1)] == [D.key()]
 
 
+def test_operators_are_grouped_by_the_parameters_of_their_blocks(make_lut: MakeLut, own_block: str) -> None:
+    """Two kinds: `own` is known here, with values at their default; of `other` only what keys say is."""
+    specs = [replace(A, kind="own", parameters=own) for own in ((), (("dilation", 2),), (("dilation", 3),))]
+    specs += [replace(A, kind="other", parameters=(("window", 7),)), A]
+    result = compare(make_lut(dict.fromkeys(specs, 100.0)), make_lut(dict.fromkeys(specs, 110.0)))
+    groups = [(g.what, g.value, g.relative.operators) for g in result.groups if g.what not in ("kernel", "size")]
+    assert groups == [
+        ("dilation", "1", 1),
+        ("dilation", "2", 1),
+        ("dilation", "3", 1),
+        ("is_wide", "False", 3),
+        ("mode", "mean", 3),
+        ("ratio", "1", 3),
+        ("window", "7", 1),
+    ]
+
+
 def test_tables_of_two_spaces_are_refused(make_lut: MakeLut) -> None:
     with pytest.raises(LutError, match="different spaces, 'fbnet' and 'fbnet-tiny'"):
         compare(make_lut({A: 1.0}), make_lut({A: 1.0}, space="fbnet-tiny"))

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -70,6 +71,26 @@ def test_more_of_anything_is_never_faster_where_no_measured_row_is(
     more = list(at)
     more[axis] = min(largest, at[axis] + 8)
     assert lut.latency_us(block(*more)) >= lut.latency_us(block(*at)) * (1 - 1e-12)
+
+
+def test_other_parameters_of_a_block_are_another_family(own_block: str) -> None:
+    def own(channels: int, dilation: int) -> OpSpec:
+        return OpSpec("own", channels, 8, 8, 8, parameters=(("dilation", dilation),) if dilation > 1 else ())
+
+    rows = [Row(own(8, 1), 10.0), Row(own(24, 1), 30.0), Row(own(8, 2), 100.0), Row(own(24, 2), 300.0)]
+    rows.append(Row(replace(own(16, 1), kind="other"), 1.0))  # of a block that is not known here
+    lut = Lut(METADATA.model_copy(update={"grid_points": 2}), {row.spec.key(): row for row in rows})
+    assert [lut.latency_us(own(16, dilation)) for dilation in (1, 2)] == [20.0, 200.0]
+    assert lut.missing([own(16, 3)]) == [own(16, 3)]
+
+
+def test_a_block_says_how_wide_it_is_in_the_middle() -> None:
+    """Expansion 2.5 of 12 channels: 30 in an ir, which does not round, and 32 in an mbconv."""
+    for kind, expected in (("ir", 30.0), ("mbconv", 32.0)):
+        ends = [OpSpec(kind, 12, 8, 8, 8, expansion=expansion) for expansion in (2, 4)]  # 24 and 48 in the middle
+        rows = [Row(ends[0], 24.0), Row(ends[1], 48.0)]
+        lut = Lut(METADATA.model_copy(update={"grid_points": 2}), {row.spec.key(): row for row in rows})
+        assert lut.latency_us(OpSpec(kind, 12, 8, 8, 8, expansion=2.5)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("at", [(4, 48, 24, 8), (16, 104, 24, 8), (16, 48, 48, 8), (16, 48, 24, 12), (16, 48, 24, 3)])

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -82,6 +83,40 @@ def test_pandas_reads_the_file_without_help(make_lut: MakeLut, tmp_path: Path) -
     assert frame["latency_us"][0] == 100.25
     assert math.isnan(frame["latency_us"][1])
     assert frame["notes"][1] == "it crashed, twice # really"
+
+
+FAR, WIDE = (
+    replace(BLOCK, kind="own", parameters=parameters)
+    for parameters in ((("dilation", 2),), (("dilation", 3), ("mode", "max"), ("ratio", 2.0)))
+)
+
+
+def test_blocks_with_parameters_of_their_own_have_a_row_for_each_and_one_column_more(
+    make_lut: MakeLut, tmp_path: Path
+) -> None:
+    """The kind is known nowhere here: a table may come from a machine with other blocks."""
+    plain = replace(BLOCK, kind="own")
+    lut = make_lut({STEM: 100.25, plain: 10.0, FAR: 20.0, WIDE: 30.0})
+    write_lut(lut, tmp_path / "a.csv")
+    assert read_lut(tmp_path / "a.csv") == lut
+    frame = pd.read_csv(tmp_path / "a.csv", comment="#")
+    assert tuple(frame.columns) == (*COLUMNS[:12], "parameters", *COLUMNS[12:])
+    assert frame["parameters"].fillna("").tolist() == ["", "", "dilation=2", "dilation=3 mode=max ratio=2.0"]
+    assert frame["latency_us"].tolist() == [100.25, 10.0, 20.0, 30.0]
+    assert [lut.latency_us(spec) for spec in (plain, FAR, WIDE)] == [10.0, 20.0, 30.0]
+    assert lut.missing([replace(FAR, parameters=(("dilation", 4),))])
+    text = format_lut(lut)
+    with pytest.raises(LutError, match=r"column 13 \(parameters\): 'dilation=4' contradicts the key, .* 'dilation=2'"):
+        parse_lut(text.replace(",dilation=2,", ",dilation=4,"), "x")
+    assert format_lut(make_lut({STEM: 1.0})).count("parameters") == 0
+
+
+def test_a_parameter_that_a_known_block_does_not_take_is_refused(make_lut: MakeLut, own_block: str) -> None:
+    text = format_lut(make_lut({STEM: 100.25, FAR: 2.0}))
+    assert parse_lut(text, "x").rows[FAR.key()].spec == FAR
+    for wrong, words in (("9", "dilation must be between 1 and 4, not 9"), ("1", "without those at their default")):
+        with pytest.raises(LutError, match=rf"column 1 \(key\): .*{words}"):
+            parse_lut(text.replace("dilation=2", f"dilation={wrong}"), "x")
 
 
 @pytest.mark.parametrize("origin", ["fitted", "imported"])

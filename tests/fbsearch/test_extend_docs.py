@@ -12,7 +12,7 @@ from torch import nn
 
 from fblut.table import Lut
 from fbsearch.theta import one_hot
-from fbspace.space import Space, load_space
+from fbspace.space import Space
 
 DOCS = Path(__file__).parents[2] / "docs" / "extend"
 
@@ -50,12 +50,6 @@ def test_loss() -> None:
     loss = module("loss").Sum(alpha=0.5)
     value = loss.weigh(torch.tensor(2.0), torch.tensor(3000.0, dtype=torch.float64), math.nan)
     assert value.item() == pytest.approx(2 + 0.5 * 3)
-
-
-def test_space(tmp_path: Path) -> None:
-    (tmp_path / "mine.toml").write_text(block("space", "toml"), encoding="utf-8")
-    space = load_space(str(tmp_path / "mine.toml"))
-    assert (len(space.layers), list(space.layers[0].candidates)) == (5, ["k3_e3", "k5_e6_se", "skip"])
 
 
 def test_source(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fbsearch.beyond.alike import agree
+from fbsearch.beyond.alike import agree, kinds_apart
 from fbsearch.commands.run import _warn
 from fbsearch.errors import SearchError
 from fbsearch.fbnet.search import Search
@@ -16,6 +16,7 @@ from fbsearch.fbnet.supernet import SuperNet
 from fbsearch.jobs.search_job import Found
 from fbspace.architecture import Architecture
 from fbspace.blocks import build_block
+from fbspace.opspec import OpSpec
 from fbspace.space import Space, load_space
 
 MakeSearch = Callable[..., Search]
@@ -96,6 +97,32 @@ def test_gradients_reach_every_weight_of_a_block_that_starts_at_zero_in_two_step
         ((block(x) - target) ** 2).mean().backward()
         optimizer.step()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in block.parameters())
+
+
+def test_mbconv_and_a_block_that_says_how_start_alike_too_and_others_are_named(own_block: str, tmp_path: Path) -> None:
+    specs = [
+        OpSpec("own", 8, 12, 6, 6, stride=2),
+        *(OpSpec("mbconv", 8, 12, 6, 6, 3, 2, e) for e in (1, 4)),
+        OpSpec("ir", 8, 12, 6, 6, 5, 2, 3),
+        OpSpec("skip", 8, 12, 6, 6, stride=2),
+    ]
+    torch.manual_seed(0)
+    candidates = [build_block(spec) for spec in specs]
+    before = [p.clone() for p in candidates[0].parameters()]
+    agree(specs, candidates)
+    x = torch.randn(8, 8, 6, 6)
+    outputs = torch.stack([candidate(x) for candidate in candidates[1:]])
+    outputs = outputs - outputs.mean((1, 3, 4), keepdim=True)
+    assert torch.corrcoef(outputs.flatten(1).detach()).min() > 0.65
+    assert all(torch.equal(p, q) for p, q in zip(before, candidates[0].parameters(), strict=True))
+    lines = [
+        'description = "x"\ninput = { channels = 3, size = 8 }\nclasses = 2\nhead_channels = [8]',
+        'stem = [{ kind = "conv", channels = 8 }]\nstages = [{ channels = 8, repeats = 1, stride = 1 }]\n[candidates]',
+        'a = { kind = "own" }\nb = { kind = "ir" }\nc = { kind = "own", dilation = 2 }\nd = { kind = "skip" }',
+    ]
+    (tmp_path / "mine.toml").write_text("\n".join(lines))
+    assert kinds_apart(load_space(str(tmp_path / "mine.toml"))) == ["own"]
+    assert kinds_apart(load_space("fbnet-tiny")) == []
 
 
 def test_a_random_start_leaves_the_blocks_as_torch_draws_them(micro: Space) -> None:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -88,19 +89,6 @@ def copied(folder: Path) -> Path:
     return folder
 
 
-def install(site: Path) -> None:
-    """Leave a package with the block, and what it says of its entry points, as an installer does."""
-    (site / "mypackage").mkdir(parents=True)
-    (site / "mypackage" / "__init__.py").touch()
-    (site / "mypackage" / "dilated.py").write_text(shown("python"), encoding="utf-8")
-    info = site / "mypackage-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mypackage\nVersion: 1.0\n")
-    groups = tomllib.loads(shown("toml", 1))["project"]["entry-points"]
-    lines = [f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in points.items()) for group, points in groups.items()]
-    (info / "entry_points.txt").write_text("".join(lines))
-
-
 def touched(before: filecmp.dircmp[str]) -> list[str]:
     """Return the files that are only on the right, or differ."""
     below = [f"{name}/{path}" for name, sub in before.subdirs.items() for path in touched(sub)]
@@ -108,7 +96,9 @@ def touched(before: filecmp.dircmp[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("way", ["file", "package"])
-def test_a_block_with_a_parameter_of_its_own_is_one_file(way: str, tmp_path: Path) -> None:
+def test_a_block_with_a_parameter_of_its_own_is_one_file(
+    way: str, tmp_path: Path, install_package: Callable[..., None]
+) -> None:
     sources, work, site = copied(tmp_path / "checkout"), tmp_path / "work", tmp_path / "site"
     work.mkdir()
     if way == "file":
@@ -116,7 +106,7 @@ def test_a_block_with_a_parameter_of_its_own_is_one_file(way: str, tmp_path: Pat
         assert place is not None
         (sources / place[1]).write_text(shown("python"), encoding="utf-8")
     else:
-        install(site)
+        install_package(site, tomllib.loads(shown("toml", 1)), {"dilated.py": shown("python")})
     (work / "dilated.toml").write_text(shown("toml"), encoding="utf-8")
     commands = shown("sh").splitlines()
     known = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [*(sources / name for name in SOURCES), site]))}

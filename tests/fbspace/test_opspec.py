@@ -1,5 +1,7 @@
 """OpSpec keys: every spec survives the round trip, and nothing else parses."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,16 @@ from fbspace.errors import SpecError
 from fbspace.opspec import ACTIVATIONS, OpSpec
 
 SIZES = st.integers(1, 512)
+PARAMETERS = st.fixed_dictionaries(
+    {},
+    optional={
+        "dilation": st.integers(-9, 10**20),
+        "is_wide": st.booleans(),
+        "mode": st.from_regex(r"[a-z][a-z0-9.-]{0,8}", fullmatch=True).filter(lambda word: word not in NOT_WORDS),
+        "split_ratio": st.floats(1e-30, 1e30),
+    },
+)
+NOT_WORDS = ("true", "false", "null")
 
 
 @st.composite
@@ -26,6 +38,7 @@ def specs(draw: st.DrawFn) -> OpSpec:
         groups=groups,
         activation=draw(st.sampled_from(ACTIVATIONS)),
         squeeze_excite=draw(st.booleans()),
+        parameters=tuple(sorted(draw(PARAMETERS).items())),
     )
 
 
@@ -44,6 +57,19 @@ def test_a_key_reads_like_its_spec() -> None:
     assert spec.key() == "ir_in24x56x56_out32_k5_s2_e6_g1_relu"
     assert block_of(spec).output_size(spec) == (28, 28)
     assert spec.input_shape == (1, 24, 56, 56)
+    own = replace(spec, squeeze_excite=True, parameters=(("is_wide", True), ("mode", "max"), ("split_ratio", 2.0)))
+    assert own.key() == "ir_in24x56x56_out32_k5_s2_e6_g1_relu_se_is_wide=true_mode=max_split_ratio=2.0"
+
+
+def test_runs_are_known_by_the_text_of_their_operators() -> None:
+    """A folder of a search or training is continued if the hash of this is the same: it holds for older ones."""
+    spec = OpSpec("ir", 24, 32, 56, 56, kernel=5, stride=2, expansion=6)
+    text = (
+        "OpSpec(kind='ir', in_channels=24, out_channels=32, height=56, width=56, kernel=5, stride=2, expansion=6, "
+        "groups=1, activation='relu', squeeze_excite=False)"
+    )
+    assert repr(spec) == text
+    assert repr(replace(spec, parameters=(("dilation", 2),))) == text[:-1] + ", parameters=(('dilation', 2),))"
 
 
 @pytest.mark.parametrize(
@@ -60,6 +86,11 @@ def test_a_key_reads_like_its_spec() -> None:
         "ir_in24x56x56_out32_k5_s0_e6_g1_relu",
         "ir_in25x56x56_out32_k5_s2_e6_g2_relu",
         " ir_in24x56x56_out32_k5_s2_e6_g1_relu\n",
+        "ir_in24x56x56_out32_k5_s2_e6_g1_relu_ratio=0.50",  # not canonical
+        "ir_in24x56x56_out32_k5_s2_e6_g1_relu_ratio=1_dilation=2",  # not sorted
+        "ir_in24x56x56_out32_k5_s2_e6_g1_relu_dilation=",
+        "ir_in24x56x56_out32_k5_s2_e6_g1_relu_mode=a,b",
+        "ir_in24x56x56_out32_k5_s2_e6_g1_relu_dilation=2_se",
     ],
 )
 def test_a_bad_key_is_refused(key: str) -> None:
@@ -76,6 +107,10 @@ def test_a_bad_key_is_refused(key: str) -> None:
         ({"activation": "gelu"}, "one of none, relu, relu6, hswish"),
         ({"expansion": 1.23456}, "at most 4 decimals"),
         ({"expansion": 0}, "expansion must be positive"),
+        ({"parameters": (("mode", "a b"),)}, "cannot stand in a key"),
+        ({"parameters": (("mode", "12"),)}, "cannot stand in a key"),
+        ({"parameters": (("mode", "a_se"),)}, "cannot stand in a key"),
+        ({"parameters": (("b", 1), ("a", 1))}, "sorted by name"),
     ],
 )
 def test_numbers_that_describe_no_operator_are_refused(change: dict[str, object], message: str) -> None:

@@ -84,13 +84,15 @@ def block_class(kind: str) -> type[Block]:
 
 def block_of(spec: OpSpec) -> Block:
     """Return an operator's block, made with its parameters. Raises UnknownNameError, FbError for wrong parameters."""
-    return _block(spec.kind, spec.parameters)
+    return _block(spec.kind, spec.parameters, spec.own)
 
 
 @functools.cache
-def _block(kind: str, parameters: tuple[tuple[str, Value], ...]) -> Block:
-    if own_parameters(kind, dict(parameters)) != parameters:
-        raise SpecError(f"block {kind!r}: a parameter at its default is left away, but {parameters} names one")
+def _block(kind: str, parameters: tuple[tuple[str, Value], ...], own: tuple[str, ...]) -> Block:
+    """Make a block; by `own` the cache tells 2 from 2.0, as keys do."""
+    wanted = own_parameters(kind, dict(parameters))
+    if repr(wanted) != repr(parameters):
+        raise SpecError(f"block {kind!r} has the parameters {wanted}, without those at their default, not {parameters}")
     return block_class(kind)(**dict(parameters))
 
 

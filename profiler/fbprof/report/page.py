@@ -74,8 +74,8 @@ def _table(lut: Lut, comparisons: dict[str, Comparison]) -> dict[str, Any]:
     ratios = [{o.key: o.ratio for o in result.operators} for result in comparisons.values()]
     rows = []
     for key, row in lut.rows.items():
-        spec = row.spec
-        cells = [key, spec.kind, spec.kernel, spec.expansion, f"{spec.in_channels}x{spec.height}x{spec.width}"]
+        spec, kind = row.spec, " ".join([row.spec.kind, *row.spec.own])
+        cells = [key, kind, spec.kernel, spec.expansion, f"{spec.in_channels}x{spec.height}x{spec.width}"]
         cells += [count_spec(spec).macs / 1e6, row.latency_us, row.ci_low_us, row.ci_high_us]
         rows.append([*cells, row.status + (f": {row.notes}" if row.notes else ""), *(r.get(key) for r in ratios)])
     return {"columns": [*COLUMNS, *(f"ratio of {name}" for name in comparisons)], "rows": rows}
