@@ -22,6 +22,7 @@ from fbexport.quantization.calibration import METHODS
 from fbsearch.images.data import Data
 from fbsearch.jobs.train_job import train_network
 from fbsearch.machine.compute import Compute
+from fbsearch.machine.process import before_torch
 from fbsearch.training.evaluate import evaluate
 from fbsearch.training.quantized import calibrated, in_runtime, ranges_for
 from fbsearch.training.recipe import make_recipe
@@ -98,6 +99,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="CIFAR-10 as an .npz file")
     parser.add_argument("--out", type=Path, help="folder of trainings; runs/int8_accuracy unless given")
     options = parser.parse_args()
+    before_torch()
     if not has_images("int8_accuracy", options.data):
         return
     out = options.out or Path("runs") / ("int8_accuracy" + ("-quick" if options.quick else ""))

@@ -32,6 +32,7 @@ from fbsearch.fbnet.derive import evaluate_inherited
 from fbsearch.images.data import load_data
 from fbsearch.machine.checkpoint import RunFolder
 from fbsearch.machine.compute import Compute
+from fbsearch.machine.process import before_torch
 from fbsearch.machine.seeds import generator_of
 from fbspace.opspec import OpSpec
 from fbspace.space import load_space
@@ -105,6 +106,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="CIFAR-10 as an .npz file")
     parser.add_argument("--out", type=Path, help="folder of finished parts; runs/int8_search unless given")
     options = parser.parse_args()
+    before_torch()
     if not has_images("int8_search", options.data):
         return
     preset, space = PRESETS["quick" if options.quick else "cpu"], load_space(SPACE)

@@ -28,6 +28,7 @@ from fbsearch.fbnet.supernet import SuperNet
 from fbsearch.fbnetv2.supernet import MaskedNet
 from fbsearch.images.data import load_data
 from fbsearch.losses import LOSSES
+from fbsearch.machine.process import before_search, before_torch
 from fbspace.space import Space, load_space
 
 WIDTHS, EXPANSIONS = 8, (0.75, 1.5, 2, 2.5, 3, 3.75, 4.5, 5.25, 6)
@@ -63,10 +64,12 @@ def load(name: str) -> Space:
 
 def measure(name: str, steps: int) -> dict[str, Any]:
     """Return the peak memory over that of the idle process, in MB."""
+    before_torch()
     torch.set_num_threads(2)
     torch.optim.SGD([torch.zeros(1)])  # imports as much as torch itself
     space = load(name)
     data = load_data("digits", space.input_shape, seed=0, limit=200)
+    before_search(one_path=True, masked=space.is_masked)
     idle_mb = peak_mb()
     settings = Settings(space=space.name, data="digits", strategy="single-path", cost="macs", limit=200)
     cost = load_cost("macs").build(space, None)  # type: ignore[arg-type]  # it looks at no table

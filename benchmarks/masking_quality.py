@@ -26,6 +26,8 @@ from fbsearch.fbnetv2.supernet import MaskedNet
 from fbsearch.images.data import load_data
 from fbsearch.losses import LOSSES
 from fbsearch.machine.compute import Compute
+from fbsearch.machine.process import before_search, before_torch
+from fbsearch.strategies import STRATEGIES
 from fbsearch.theta import one_hot
 from fbspace.space import load_space
 
@@ -85,6 +87,7 @@ class MaskingBench(Bench):
         chosen = [one_hot(d.options.index(c), len(d.options)) for d, c in zip(decisions, self.uniform, strict=True)]
         objective = Objective("macs", cost, float(cost(chosen)), LOSSES.load("target"), self.space.skips, settings)
         net = MaskedNet.of(self.space, len(self.data.classes), seed)
+        before_search(self.compute.device.type == "cpu" and STRATEGIES.find(strategy).one_path, masked=True)
         return Search(net, [objective], self.space, self.data, settings, self.compute)
 
 
@@ -94,6 +97,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="CIFAR-10 as an .npz file")
     parser.add_argument("--out", type=Path, help="folder of finished parts; runs/masking_quality unless given")
     arguments = parser.parse_args()
+    before_torch()
     name = "quick" if arguments.quick else "cpu"
     if not has_images("masking_quality", arguments.data, preset=name):
         return

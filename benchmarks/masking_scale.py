@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from fbsearch.fbnetv2.blocks import Choice, Widths
 from fbsearch.fbnetv2.blocks.mbconv import MaskedMBConv
 from fbsearch.fbnetv2.masks import at_sides
+from fbsearch.machine.process import before_torch
 from fbspace.blocks import build_block
 from fbspace.opspec import OpSpec
 
@@ -107,6 +108,7 @@ class Explicit(nn.Module):
 
 def measure(kind: str, options: int, resolutions: int, steps: int) -> dict[str, Any]:
     """Return the seconds of every step and the peak memory over that of the idle process, in MB."""
+    before_torch()
     torch.set_num_threads(2)
     torch.manual_seed(0)
     idle_mb = peak_mb()

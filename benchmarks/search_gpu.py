@@ -31,6 +31,7 @@ from fbsearch.images.data import Data, load_data
 from fbsearch.images.split import Split
 from fbsearch.losses import LOSSES
 from fbsearch.machine.compute import AMP, Compute
+from fbsearch.machine.process import before_torch
 from fbsearch.machine.seeds import generator_of
 from fbspace.network import count_spec
 from fbspace.space import Space, load_space
@@ -119,6 +120,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1, or cpu to see that the program runs")
     parser.add_argument("--amp", default="bf16", choices=list(AMP))
     arguments = parser.parse_args()
+    before_torch()
     if arguments.device != "cpu" and not torch.cuda.is_available():
         print("skipped: torch finds no GPU here", file=sys.stderr)
         report("search_gpu", [], missing="an NVIDIA GPU")

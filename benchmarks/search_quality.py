@@ -37,7 +37,9 @@ from fbsearch.images.data import Data, load_data
 from fbsearch.losses import LOSSES
 from fbsearch.machine.checkpoint import RunFolder
 from fbsearch.machine.compute import Compute
+from fbsearch.machine.process import before_search, before_torch
 from fbsearch.machine.seeds import generator_of
+from fbsearch.strategies import STRATEGIES
 from fbsearch.training.evaluate import evaluate
 from fbsearch.training.recipe import Recipe
 from fbsearch.training.train import train
@@ -134,6 +136,7 @@ class Bench:
         skips = self.space.skips
         objective = Objective("table", self.cost, self.target_us, LOSSES.load("target"), skips, settings)
         net = SuperNet.of(self.space, len(self.data.classes), seed)
+        before_search(self.compute.device.type == "cpu" and STRATEGIES.find(strategy).one_path, masked=False)
         return Search(net, [objective], self.space, self.data, settings, self.compute)
 
     def search(self, strategy: str, seed: int) -> dict[str, Any]:
@@ -242,6 +245,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, help="folder of finished parts; runs/search_quality-PRESET unless given")
     arguments = parser.parse_args()
+    before_torch()
     name = "quick" if arguments.quick else arguments.preset
     if not has_images("search_quality", arguments.data, preset=name):
         return

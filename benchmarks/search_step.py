@@ -35,6 +35,7 @@ from fbsearch.fbnet.supernet import SuperNet
 from fbsearch.images.data import Data, load_data
 from fbsearch.losses import LOSSES
 from fbsearch.machine.convolutions import DepthwiseConv2d
+from fbsearch.machine.process import before_search
 from fbsearch.theta import gumbel_softmax
 from fbspace.network import count_spec
 from fbspace.space import Space, load_space
@@ -133,6 +134,7 @@ def build_search(name: str, space: Space, data: Data) -> Search:
     """Return the search of a strategy, or the plain way's."""
     settings = Settings(space=space.name, data="digits", strategy="mixture" if name == "plain" else name, limit=200)
     make = PlainSearch if name == "plain" else Search
+    before_search(one_path=name == "single-path", masked=False)
     skips = space.skips
     cost = load_cost("lut").build(space, made_up_table(space))
     objective = Objective("made-up", cost, None, LOSSES.load(settings.loss), skips, settings)

@@ -28,6 +28,7 @@ from fbsearch.beyond.exact import reachable
 from fbsearch.costs import AdditiveCost, load_cost
 from fbsearch.fbnet.settings import PRESETS, Settings
 from fbsearch.jobs.search_job import run_search
+from fbsearch.machine.process import before_search, before_torch
 from fbspace.network import count_spec
 from fbspace.space import Space, load_space
 
@@ -49,6 +50,7 @@ def main() -> None:
     parser.add_argument("--cifar", type=Path, default=Path("../shared/data/cifar10_jpegs.npz"), help="CIFAR-10, .npz")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
+    before_torch()
     torch.set_num_threads(arguments.threads)
     space = load_space(SPACE)
     table = made_up_table(space)
@@ -60,6 +62,7 @@ def main() -> None:
         runs: list[dict[str, Any]] = []
         strategies, remedies = arguments.strategy or STRATEGIES, arguments.remedies or REMEDIES
         for settings, row in plan(chosen, strategies, remedies, middle_ms(space, table), arguments.quick):
+            before_search(one_path=settings.strategy not in ALL_RUN, masked=False)
             runs.append(row | search(settings, table, Path(folder) / str(len(runs))))
             print(json.dumps(runs[-1]), file=sys.stderr, flush=True)
     report("skip_collapse", figures(runs), quick=arguments.quick, data=list(chosen), runs=runs)

@@ -16,6 +16,7 @@ from _report import Figure, report
 from torch import Tensor, nn
 
 from fbsearch.machine.convolutions import use_own_convolutions
+from fbsearch.machine.process import before_torch
 
 BATCH, CHANNELS, KERNEL = 128, 1104, 5
 
@@ -23,6 +24,7 @@ BATCH, CHANNELS, KERNEL = 128, 1104, 5
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer runs")
+    before_torch()
     runs = 3 if parser.parse_args().quick else 20
     torch.set_num_threads(1)
     x = torch.randn(BATCH, CHANNELS, 1, 1).to(memory_format=torch.channels_last).requires_grad_()

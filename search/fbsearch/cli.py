@@ -6,6 +6,7 @@ import click
 
 from fbbase import __version__
 from fbbase.commandline import CommandFolder, run
+from fbsearch.machine.process import before_torch
 
 
 @click.group(cls=CommandFolder, package="fbsearch.commands", context_settings={"help_option_names": ["-h", "--help"]})
@@ -22,4 +23,5 @@ def fbsearch() -> None:
 
 def main() -> None:
     """Entry point of the console script."""
+    before_torch()
     sys.exit(run(fbsearch))

@@ -6,6 +6,7 @@ from torch import nn
 
 from fbsearch.errors import SearchError
 from fbsearch.machine.compute import Compute
+from fbsearch.machine.descent import LossScale
 
 
 @pytest.mark.parametrize(
@@ -43,4 +44,4 @@ def test_products_have_the_precision_asked_for_and_weights_stay_float32(amp: str
     assert y.dtype == dtype
     assert y.is_contiguous(memory_format=torch.channels_last)
     assert conv.weight.dtype == torch.float32
-    assert not compute.scaler().is_enabled()
+    assert not LossScale.of(amp).adapts

@@ -1,7 +1,6 @@
 """fbsearch run: search the best network under latency tables, and write it down."""
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -148,15 +147,15 @@ def command(
       fbsearch run --lut s8.csv --lut iphonex.csv --target-ms 20 --target-ms 15 --data imagenet100/ -o runs/both
       fbsearch run --lut s8.csv --data cifar10.npz --limit 500 --steps 2 --epochs 2 -o runs/trial
     """
-    # Threads that spin while they wait make two busy programs on one machine 20 times slower; read when torch loads.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
 
     from fblut.reading import read_lut
     from fbsearch.beyond.alike import kinds_apart
     from fbsearch.jobs.search_job import cross_table, run_search
     from fbsearch.machine.compute import Compute
+    from fbsearch.machine.process import before_search
     from fbsearch.machine.ranks import EndedElsewhere, Ranks, local_rank
+    from fbsearch.strategies import STRATEGIES
     from fbspace.space import load_space
 
     if threads is not None:
@@ -179,7 +178,10 @@ def command(
                 options["loss"] = options["loss"] or ("target" if with_target else "paper")
                 space = space or next(iter(luts.values())).metadata.space
                 settings = Settings(space=space, data=data, objectives=objectives, **options)
-                apart = kinds_apart(load_space(space)) if settings.w_start == "alike" else []
+                loaded = load_space(space)
+                apart = kinds_apart(loaded) if settings.w_start == "alike" else []
+                alone = compute.device.type == "cpu" and ranks.world == 1
+                before_search(alone and STRATEGIES.find(settings.strategy).one_path, loaded.is_masked)
             if apart and ranks.is_first:
                 note = "begin at random, not alike: their blocks have no start (docs/extend/block.md)"
                 click.echo(f"note: candidates of kind {', '.join(apart)} {note}", err=True)

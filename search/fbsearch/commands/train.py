@@ -103,10 +103,6 @@ def command(
       fbsearch train arch.json --data cifar10.npz --precision int8 --preset int8 --init weights.pt -o runs/int8
       fbsearch train arch.json --data cifar10.npz --limit 500 --steps 2 --epochs 2 -o runs/trial
     """
-    import os
-
-    # Threads that spin while they wait make two busy programs on one machine 20 times slower; read when torch loads.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
 
     from fbsearch.errors import SearchError

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fbsearch.fbnet.supernet import SuperNet
 from fbsearch.fbnetv2.blocks import Choice, MaskedBlock, Widths, build_masked, inherit, run_first_filters
 from fbsearch.fbnetv2.masks import at_sides, subsample
-from fbsearch.machine.compute import channels_last, keep_few_kernels
+from fbsearch.machine.compute import channels_last
 from fbsearch.machine.norm import use_batch_statistics
 from fbsearch.strategies import Strategy
 from fbspace.blocks import build_block
@@ -45,7 +45,6 @@ class MaskedNet(SuperNet):
     @classmethod
     def of(cls, space: Space, classes: int, seed: int, alike: bool = True) -> "MaskedNet":
         """Build the supernet of a space; its candidates start at random (`alike` is for blocks without masks)."""
-        keep_few_kernels()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return cls(space, classes)

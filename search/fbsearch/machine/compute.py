@@ -1,11 +1,9 @@
 """Compute: where and in what precision a network is trained: device, mixed precision, compilation."""
 
 import contextlib
-import ctypes
 import os
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -19,10 +17,6 @@ from fbsearch.machine.convolutions import use_own_convolutions
 AMP = {"none": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 M = TypeVar("M", bound=nn.Module)
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
-"""glibc's names (malloc.h): free bytes above which a heap shrinks, bytes from which a block is mapped, most heaps."""
-KEPT_BYTES, MAPPED_BYTES = 64 << 20, 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,26 +87,3 @@ class Compute:
 def channels_last(x: Tensor) -> Tensor:
     """Return images laid out as the supernet's convolutions are."""
     return x.contiguous(memory_format=torch.channels_last)
-
-
-def map_large_blocks() -> None:
-    """Let this process map large tensors one by one, and take all others from one heap (glibc; nothing elsewhere).
-
-    Networks that differ from step to step leave gaps of all sizes in the heap, into which no aligned block of the same
-    size fits again, and the thread of the backward pass has a heap of its own: an eighth of a search's memory, and a
-    fifth of its time.
-    """
-    if sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-        if mallopt is not None:
-            mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
-            mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES)
-            mallopt(M_ARENA_MAX, 1)
-
-
-def keep_few_kernels() -> None:
-    """Let oneDNN keep 256 kernels, for networks of which hardly two have the same shapes throughout.
-
-    Its 1024 take 50 MB more, and no less time. It reads the variable at a process's first convolution.
-    """
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
