@@ -1,8 +1,8 @@
 """What adb costs: pushing a file, a command's round trip, and its share of a run, against the real adbd on loopback.
 
-usage: python benchmarks/adb_link.py [--quick] [--space NAME]
+usage: PYTHONPATH=tests python benchmarks/adb_link.py [--quick] [--space NAME]
 
-The adbd is the tests' own (tests/fbagents/peers/adbd.py), which takes root on Debian x86-64; elsewhere there are no
+The adbd is the tests' own (tests/peers/adbd.py), which takes root on Debian x86-64; elsewhere there are no
 figures, and `missing` says why. A push is all of `Transport.push`: hash here, send, write, hash there, rename.
 Models of a run go by `Transport.send` instead, which leaves out what the device has; both count as its pushes.
 
@@ -34,20 +34,23 @@ from typing import Any, TypeVar
 from _report import Figure, report
 
 import fbprof.measure.run
+from fbagents.adb.address import Address
+from fbagents.adb.connection import AdbConnection
 from fbagents.adb.keys import signer
+from fbagents.agent.channel import Channel
 from fbagents.agent.client import AgentClient, Planned
 from fbagents.agent.pieces import Content, Write
-from fbagents.posix.remote import HASH
-from fbagents.profile import Profile, load_profile
-from fbagents.transports import Channel, Transport, connect
+from fbagents.connect import connect, load_profile
+from fbagents.posix.connection import Connection
+from fbagents.posix.scripts import HASH
+from fbagents.profile import Profile, check_address
+from fbagents.transport import Transport
 from fbbase.commandline import run
 from fbexport.export import export_spec
 from fbprof.cli import fbprof as command
 from fbspace.opspec import OpSpec
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "fbagents" / "peers"))
-import adbd as peer
-from common import write_profile
+from peers import adbd as peer
+from peers.runs import write_profile
 
 PUSH_BYTES = 36_000_000
 
@@ -153,12 +156,12 @@ def push_seconds(transport: Transport, folder: Path, repeats: int) -> list[float
     return seconds
 
 
-def command_seconds(transport: Any, script: str, argument: str, repeats: int) -> list[float]:
+def command_seconds(connection: Connection, script: str, argument: str, repeats: int) -> list[float]:
     """Return how long each run of a script took."""
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()
-        done = transport._connection.run(script, argument, timeout_s=30)
+        done = connection.run(script, argument, timeout_s=30)
         seconds.append(time.perf_counter() - start)
         assert done.code == 0, done
     return seconds
@@ -206,11 +209,12 @@ def phone(folder: Path) -> Iterator[Profile]:
 def measured(folder: Path, quick: bool, space: str) -> tuple[list[Figure], dict[str, Any]]:
     """Return the figures, and what they were made of. Raises UnavailableError."""
     with phone(folder) as profile:
-        transport = connect(profile)
-        pushes = push_seconds(transport, folder, 3 if quick else 15)
-        hashes = command_seconds(transport, HASH + 'hash <"$1" >/dev/null', str(folder / "pushed.bin"), 3)
-        commands = command_seconds(transport, "exit 0", "", 30 if quick else 300)
-        transport.close()
+        with contextlib.closing(connect(profile)) as transport:
+            pushes = push_seconds(transport, folder, 3 if quick else 15)
+        with contextlib.closing(AdbConnection(check_address(profile, Address))) as connection:
+            connection.ensure()
+            hashes = command_seconds(connection, HASH + 'hash <"$1" >/dev/null', str(folder / "pushed.bin"), 3)
+            commands = command_seconds(connection, "exit 0", "", 30 if quick else 300)
         starts = start_seconds(profile, folder, 1 if quick else 5)
         arguments = ["--space", space, *(["--quick"] if quick else [])]
         device = write_profile(folder / "adbd.toml", profile)

@@ -17,8 +17,7 @@ from _report import Figure, report
 from torch import nn
 
 from fbagents.agent.client import AgentClient, Planned
-from fbagents.profile import load_profile
-from fbagents.transports import connect
+from fbagents.connect import connect, load_profile
 from fbexport.formats import format_of, load_format
 
 AGENTS = {"native": "local-native", "python": "local"}

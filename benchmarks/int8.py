@@ -26,8 +26,7 @@ from torch import nn
 
 from fbagents.agent.client import AgentClient, Planned
 from fbagents.agent.pieces import Content
-from fbagents.profile import load_profile
-from fbagents.transports import connect
+from fbagents.connect import connect, load_profile
 from fbexport.export import export_network
 from fbexport.formats import format_of, load_format
 from fbexport.quantization.calibration import Ranges, plausible_ranges

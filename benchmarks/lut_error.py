@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from _report import Figure, report
 
-from fbagents.profile import load_profile
+from fbagents.connect import load_profile
 from fblut.compare import spearman
 from fbprof.estimate.samples import Samples, usable_samples
 from fbprof.estimate.table import estimate, latency_of, network_latencies_us

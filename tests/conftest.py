@@ -75,7 +75,7 @@ def assert_equals_torch(
 @pytest.fixture(scope="session")
 def benchmark_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A program that times models for real and prints as Google's benchmark_model does, which is not available here."""
-    source = Path(__file__).parent / "fbagents" / "peers" / "benchmark_stand_in.py"
+    source = Path(__file__).parent / "peers" / "benchmark_stand_in.py"
     program = tmp_path_factory.mktemp("binary") / "benchmark_model"
     program.write_text(f"#!{sys.executable}\n{source.read_text()}")
     program.chmod(0o755)

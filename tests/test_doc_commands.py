@@ -10,15 +10,12 @@ the names of files (`ALIKE`) the first runs. `ELSEWHERE` lists what does not run
 import io
 import os
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 import doc_commands
+import pytest
 from doc_commands import ROOT, Shown, all_shown
 
 from fbbase.commandline import run

@@ -1,32 +1,37 @@
-"""Discovery: which phones are attached, which profiles are known, and whether a device can be reached now."""
+"""Discovery: which devices are attached, which profiles are known, and whether a device can be reached now."""
 
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from fbagents.profile import PROFILES, Profile, attached_profile, load_profile
+from fbagents.connect import PROFILES, load_profile
+from fbagents.profile import Profile
+from fbagents.transport import Attached
 from fbagents.transports import TRANSPORTS
 from fbbase.errors import FbError
-
-if TYPE_CHECKING:
-    from fbagents.adb.phones import Attached
 
 CHECK_TIMEOUT_S = 3.0
 
 
-def attached() -> "list[Attached]":
-    """Return the phones of the adb server that answers here, or else those on USB; nothing is started.
+def attached() -> list[Attached]:
+    """Return the devices that are plugged in, such as phones; nothing is started.
 
-    Raises DeviceError where neither can be asked, and FbError where the extra `adb` is not installed.
+    Raises DeviceError where none is seen and some cannot be asked for, FbError where the extra `adb` is not installed.
     """
-    adb = TRANSPORTS.module("adb")
-    phones: list[Attached] = adb.attached()
-    return phones
+    found: list[Attached] = []
+    trouble: FbError | None = None
+    for name in TRANSPORTS.names():
+        try:
+            found += TRANSPORTS.find(name).attached()
+        except FbError as error:
+            trouble = trouble or error
+    if trouble is not None and not found:
+        raise trouble
+    return found
 
 
 def attached_profiles() -> list[Profile]:
-    """Return a profile of every attached phone that can be used, as --device adb:SERIAL has. Raises as `attached`."""
-    return [attached_profile(phone.serial, phone.model) for phone in attached() if phone.is_usable]
+    """Return a profile of every attached device that can be used, as --device adb:SERIAL has. Raises as `attached`."""
+    return [load_profile(it.device) for it in attached() if it.is_usable]
 
 
 def known() -> list[Profile]:
@@ -35,16 +40,9 @@ def known() -> list[Profile]:
 
 
 def reachable(profile: Profile) -> str | None:
-    """Return None where a device answers now, and else why it does not; takes a few seconds at most.
-
-    Nothing runs on the device. A transport that has no `check(profile, timeout_s)` is only asked whether it would try.
-    """
+    """Return None where a device answers now, and else why it does not; takes a few seconds at most."""
     try:
-        transport = TRANSPORTS.module(profile.transport)
-        if hasattr(transport, "check"):
-            transport.check(profile, CHECK_TIMEOUT_S)
-        else:
-            transport.connect(profile).close()
+        TRANSPORTS.find(profile.transport).check(profile, CHECK_TIMEOUT_S)
     except FbError as error:
         return str(error)
     return None

@@ -1,21 +1,14 @@
-"""Device profiles: how to reach a device and how to measure on it, as TOML files a person can read."""
+"""Profile: how to reach a device and how to measure on it, as a TOML file says it that a person can read."""
 
-import re
-import tomllib
-from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 import pydantic
-from pydantic_core import PydanticCustomError
 
 from fbagents.agent.cores import check_cores
 from fbagents.errors import DeviceError, ProfileError
-from fbbase.files import read_text
-from fbbase.plugins import PluginFolder
 from fbexport.runtimes import RUNTIMES, process_variables
 
 _Address = TypeVar("_Address", bound=pydantic.BaseModel)
-PROFILES = PluginFolder("device", "fbagents.profiles", suffix=".toml")
 ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": "268435456",
     "MALLOC_TRIM_THRESHOLD_": "1073741824",
@@ -80,32 +73,6 @@ class Profile(pydantic.BaseModel):
     def _added(cls, environment: dict[str, str]) -> dict[str, str]:
         return default_environment() | environment
 
-    @pydantic.field_validator("phone")
-    @classmethod
-    def _phones_only(cls, phone: PhoneConditions | None, info: pydantic.ValidationInfo) -> PhoneConditions | None:
-        transport = info.data.get("transport", "adb")
-        if phone is not None and transport != "adb":
-            raise PydanticCustomError("phones_only", f"is for phones over adb, and the transport here is {transport!r}")
-        return phone
-
-
-def load_profile(name: str) -> Profile:
-    """Return a profile by name, from a file if `name` ends in .toml, or of what adb:SERIAL or ssh:[USER@]HOST reaches.
-
-    Raises ProfileError, UnknownNameError.
-    """
-    kind, colon, where = name.partition(":")
-    if colon and kind in ("adb", "ssh") and not name.endswith(".toml"):
-        return attached_profile(where) if kind == "adb" else _host_profile(where)
-    path = Path(name) if name.endswith(".toml") else PROFILES.path(name)
-    try:
-        return Profile.model_validate({"name": path.stem} | tomllib.loads(read_text(path, "device profile")))
-    except tomllib.TOMLDecodeError as error:
-        raise ProfileError(f"{path}: {error}") from None
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        raise ProfileError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-
 
 def default_environment() -> dict[str, str]:
     """Return the variables of every agent's process."""
@@ -117,29 +84,6 @@ def with_agent_for(profile: Profile, runtime: str) -> Profile:
     if profile.agent != "native" or profile.program is not None or RUNTIMES.find(runtime).native is not None:
         return profile
     return profile.model_copy(update={"agent": "python"})
-
-
-def attached_profile(serial: str, model: str = "") -> Profile:
-    """Return the profile of an attached phone that has none: the native agent on its big cores. Raises ProfileError."""
-    what = model.replace("_", " ") if model else "phone"
-    return _without_file("adb", serial, f"the attached {what} {serial}", {"serial": serial}, cores="big")
-
-
-def _host_profile(where: str) -> Profile:
-    user, _, host = where.rpartition("@")
-    address: dict[str, str | int | float | bool] = {"host": host}
-    return _without_file("ssh", where, f"{where} over ssh", address | ({"user": user} if user else {}))
-
-
-def _without_file(
-    transport: str, where: str, description: str, address: dict[str, str | int | float | bool], cores: str | None = None
-) -> Profile:
-    if not where or not where.isprintable():
-        raise ProfileError(f"--device {transport}:{where!r} names no device; fbprof devices shows what is there")
-    name = f"{transport}-{re.sub(r'[^A-Za-z0-9_.-]', '-', where)}"
-    return Profile(
-        name=name, description=description, transport=transport, address=address, agent="native", cores=cores
-    )
 
 
 def check_address(profile: Profile, model: type[_Address]) -> _Address:

@@ -13,12 +13,13 @@ from typing import Literal
 
 from fbagents.agent.client import AgentClient, Planned
 from fbagents.agent.protocol import Loaded
+from fbagents.connect import connect, load_profile
 from fbagents.discovery import attached
 from fbagents.errors import AgentReplyError, DeviceError
 from fbagents.native import build as native
 from fbagents.native import bundle
-from fbagents.profile import Profile, load_profile
-from fbagents.transports import Transport, connect
+from fbagents.profile import Profile
+from fbagents.transport import Transport
 from fbbase.errors import FbError
 from fbexport.export import export_spec
 from fbexport.formats import format_of, load_format

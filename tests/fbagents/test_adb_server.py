@@ -1,372 +1,173 @@
-"""Phones by a real adb server in front of Debian's real adbd: streams, choice, states, and whatever goes away."""
+"""What only a real adb server has: states, several phones, its own end, other programs at its port."""
 
 import os
-import resource
 import signal
 import socket
-import stat
-import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import adb_server as servers
-import adbd as peer
 import pytest
-from common import HOSTILE, SPACE, SPEC, wait_until, write_profile
-from unavailable import unavailable
 
-from fbagents.adb import open as _adb_open
-from fbagents.adb import server as _adb_server
 from fbagents.adb.address import Address
+from fbagents.adb.command import Command
 from fbagents.adb.connection import AdbConnection
-from fbagents.adb.link import LinkError, Shell
-from fbagents.adb.phones import Attached, choose, is_model
-from fbagents.adb.route import banner_model
-from fbagents.adb.server import ServerLink, server_at, usual_server
+from fbagents.adb.link import LinkError, Timeouts
+from fbagents.adb.server import Listed, server_at, usual_server
+from fbagents.adb.server_link import ServerLink
 from fbagents.agent.client import AgentClient, Planned
+from fbagents.connect import connect
 from fbagents.errors import ConnectionLostError, DeviceError, UnreachableError
-from fbagents.posix.remote import DAMAGED
-from fbagents.profile import Profile, check_address
-from fbagents.transports import Transport, connect
-from fbbase.commandline import run
-from fblut.reading import read_lut
-from fbprof.cli import fbprof
-from fbspace.space import load_space
+from peers.adb_phone import IMPATIENT, Phone
+from peers.adb_server import AdbServer
+from peers.given import SPEC
+from peers.runs import wait_until
 
 
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[servers.AdbServer]:
-    """A server, which is the usual one."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("ADB_SERVER_SOCKET", raising=False)
-    try:
-        with servers.adb_server(tmp_path) as server:
-            monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(server.port))
-            yield server
-    except peer.UnavailableError as error:
-        unavailable(f"no adb server: {error}")
-
-
-@pytest.fixture
-def phone(server: servers.AdbServer, tmp_path: Path) -> Iterator[peer.Adbd]:
-    """A phone that the server knows."""
-    try:
-        with servers.phones(tmp_path, server) as (phone,):
-            server.attach(phone)
-            yield phone
-    except peer.UnavailableError as error:
-        unavailable(f"no adbd: {error}")
-
-
-@pytest.fixture
-def two_phones(server: servers.AdbServer, tmp_path: Path) -> Iterator[list[str]]:
-    """The serials of two phones that the server knows."""
-    try:
-        with servers.phones(tmp_path, server, 2) as both:
-            yield [server.attach(phone) for phone in both]
-    except peer.UnavailableError as error:
-        unavailable(f"no adbd: {error}")
-
-
-@pytest.fixture
-def no_usb(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fbagents.adb.route.usb", list)
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Notice silence sooner."""
-    monkeypatch.setattr(_adb_server, "QUIET_S", 0.2)
-    monkeypatch.setattr(_adb_server, "ANSWER_TIMEOUT_S", 0.5)
-
-
-def profile(folder: Path, **address: object) -> Profile:
-    fields = {"name": "phone", "description": "adbd behind an adb server", "transport": "adb", "address": address}
-    return Profile.model_validate(fields | {"folder": str(folder / "device"), "python": sys.executable})
-
-
-def opened(**address: object) -> AdbConnection:
-    connection = AdbConnection(Address.model_validate(address))
+def opened(timeouts: Timeouts | None = None, **address: object) -> AdbConnection:
+    connection = AdbConnection(Address.model_validate(address), timeouts)
     connection.ensure()
     return connection
 
 
-def link_to(server: servers.AdbServer, phone: peer.Adbd) -> ServerLink:
-    return ServerLink(server_at(server.address), f"127.0.0.1:{phone.port}")
-
-
-def test_the_agents_contract_holds_and_outputs_are_as_on_this_machine(
-    phone: peer.Adbd, local: Transport, models: dict[str, Path], tmp_path: Path
-) -> None:
-    sums = []
-    for transport in (connect(profile(tmp_path)), local):
-        with AgentClient(transport, cores="0") as agent:
-            loaded = agent.load("m", transport.push(models["litert"]), "litert", SPEC.input_shape)
-            visits = list(agent.run([Planned("m", 5), Planned("m", 2)]))
-            assert [(len(visit.wall_ns), visit.core) for visit in visits] == [(5, 0), (2, 0)]
-        sums.append((loaded.outputs, loaded.output_sum, loaded.output_abs_sum))
-        transport.close()
-    assert sums[0] == sums[1]
-    assert list((tmp_path / "device").iterdir()) == []
-
-
-def test_measuring_goes_on_by_itself_after_the_phone_went_and_came(phone: peer.Adbd, tmp_path: Path) -> None:
-    (tmp_path / "two.toml").write_text(SPACE)
-    device, table = write_profile(tmp_path / "phone.toml", profile(tmp_path)), tmp_path / "t.csv"
-    journal = table.with_suffix(".journal.jsonl")
-
-    def restart() -> None:
-        wait_until(lambda: journal.exists() and journal.read_bytes().count(b'"warm_up":false') >= 60, 30, "measuring")
-        phone.stop()
-        phone.start()
-
-    restarter = threading.Thread(target=restart)
-    restarter.start()
-    command = ["measure", "--device", device, "--space", str(tmp_path / "two.toml"), "--ci", "0.0001"]
-    assert run(fbprof, [*command, "--rounds", "40", "-o", str(table)]) == 0
-    restarter.join()
-    assert read_lut(table).missing(load_space(str(tmp_path / "two.toml")).operators()) == []
-    assert all(row.status != "failed" for row in read_lut(table).rows.values())
-    assert list((tmp_path / "device").iterdir()) == []
-
-
-def test_a_command_has_an_exit_code_its_outputs_apart_and_exactly_its_arguments(phone: peer.Adbd) -> None:
-    connection = opened()
-    shell = connection.shell("cat; echo err >&2; exit 7")
-    shell.write(b"a\r\nb\xff")
-    shell.close_input()
-    while not shell.has_ended:
-        assert shell.pump(5)
-    assert (shell.exit_code, bytes(shell.stdout), bytes(shell.stderr)) == (7, b"a\r\nb\xff", b"err\n")
-    assert connection.run("kill -9 $$", timeout_s=5)[0] == 137
-    shell = connection.shell('for word; do printf "%s\\0" "$word"; done', *HOSTILE, "", "\udcff")
-    while not shell.has_ended:
-        assert shell.pump(5)
-    assert bytes(shell.stdout) == "".join(f"{word}\0" for word in [*HOSTILE, ""]).encode() + b"\xff\0"
-    connection.close()
-
-
-def test_a_command_too_long_for_the_server_is_told(phone: peer.Adbd) -> None:
-    connection = opened()
+def test_a_command_too_long_for_the_server_is_told(server_phone: Phone) -> None:
+    connection = server_phone.connection()
     with pytest.raises(DeviceError, match="more than an adb server takes: shorten environment"):
         connection.run("exit 3", "x" * 70_000, timeout_s=5)
     assert connection.run("exit 3", "x" * 60_000, timeout_s=5).code == 3
     connection.close()
 
 
-def test_a_command_that_floods_takes_no_memory_and_does_not_block_another(phone: peer.Adbd) -> None:
-    connection = opened()
-    shell = connection.shell("head -c 30000000 /dev/zero; exit 5")
-    assert connection.run("sleep 0.2; exit 4", timeout_s=10) == (4, "", "")
-    assert sum(map(len, shell._stream.received)) <= 1 << 20
-    arrived = 0
-    while not shell.has_ended:
-        assert shell.pump(5)
-        arrived += len(shell.stdout)
-        shell.stdout.clear()
-    assert (arrived, shell.exit_code) == (30_000_000, 5)
-    connection.close()
-
-
-def test_files_arrive_whole_and_private(phone: peer.Adbd, tmp_path: Path) -> None:
-    model = tmp_path / "m.tflite"
-    model.write_bytes(os.urandom(7_000_001))
-    transport = connect(profile(tmp_path))
-    remote = Path(transport.push(model))
-    assert remote.read_bytes() == model.read_bytes()
-    assert stat.S_IMODE(remote.stat().st_mode) == 0o600
-    transport.close()
-    assert list((tmp_path / "device").iterdir()) == []
-
-
-def test_a_command_that_ends_before_it_has_read_its_input_tells_its_exit_code(phone: peer.Adbd, tmp_path: Path) -> None:
-    resource.prlimit(phone.pid, resource.RLIMIT_FSIZE, (16384, 16384))
-    model = tmp_path / "m.tflite"
-    model.write_bytes(bytes(8_000_000))
-    transport = connect(profile(tmp_path))
-    with pytest.raises(DeviceError, match=r"m\.tflite cannot be written to"):
-        transport.push(model)
-    transport.close()
-    connection = opened()
-    with model.open("rb") as file:
-        done = connection.run(f"head -c 10 >/dev/null; exit {DAMAGED}", stdin=file, timeout_s=20)
-    assert done.code == DAMAGED
-    connection.close()
-
-
-def test_a_service_that_does_not_exist_is_a_closed_stream(server: servers.AdbServer, phone: peer.Adbd) -> None:
-    link = link_to(server, phone)
+def test_a_service_that_does_not_exist_is_a_closed_stream(adb_server: AdbServer, server_phone: Phone) -> None:
+    link = ServerLink(server_at(adb_server.address), server_phone.serial, Timeouts())
     assert link.open(b"no-such-service").closed
-    shell = Shell(link, b"exit 3")
-    while not shell.has_ended:
-        assert shell.pump(5)
-    assert shell.exit_code == 3
+    command = Command(link, b"exit 3")
+    while not command.has_ended:
+        assert command.pump(5)
+    assert command.exit_code == 3
     link.close()
     with pytest.raises(LinkError, match="is closed"):
         link.open(b"shell,v2,raw:true")
 
 
 def test_a_killed_server_is_noticed_at_once_and_the_next_one_used(
-    server: servers.AdbServer, phone: peer.Adbd, models: dict[str, Path], tmp_path: Path
+    adb_server: AdbServer, server_phone: Phone, models: dict[str, Path]
 ) -> None:
-    transport = connect(profile(tmp_path))
+    transport = connect(server_phone.profile())
     agent = AgentClient(transport)
     agent.load("m", transport.push(models["litert"]), "litert", SPEC.input_shape)
-    threading.Timer(0.3, server.stop).start()
+    threading.Timer(0.3, adb_server.stop).start()
     visits = agent.run([Planned("m", 100_000)])
     start = time.monotonic()
-    with pytest.raises(ConnectionLostError, match=r"connection to the phone 127\.0\.0\.1:\d+ .*adb server"):
+    with pytest.raises(ConnectionLostError, match=r"connection to the phone 127\.0\.0\.1:\d+ .*adb server"), agent:
         list(visits)
     assert time.monotonic() - start < 2
-    agent._channel.close()
-    server.start()
-    server.attach(phone)
+    adb_server.start()
+    adb_server.attach(server_phone.adbd)
     with AgentClient(transport) as agent:
         agent.load("m", transport.push(models["litert"]), "litert", SPEC.input_shape)
     transport.close()
 
 
-def test_a_phone_that_leaves_is_noticed_at_once(
-    server: servers.AdbServer, phone: peer.Adbd, models: dict[str, Path], tmp_path: Path
-) -> None:
-    transport = connect(profile(tmp_path))
-    agent = AgentClient(transport)
-    agent.load("m", transport.push(models["litert"]), "litert", SPEC.input_shape)
-    threading.Timer(0.3, phone.stop).start()
-    start = time.monotonic()
-    with pytest.raises(ConnectionLostError, match=r"was lost: the phone is (offline|no longer attached)"):
-        list(agent.run([Planned("m", 100_000)]))
-    assert time.monotonic() - start < 2
-    agent._channel.close()
-    transport.close()
-
-
 def test_a_phone_that_was_away_for_a_moment_while_nobody_spoke_is_noticed(
-    server: servers.AdbServer, phone: peer.Adbd
+    adb_server: AdbServer, server_phone: Phone
 ) -> None:
-    connection = opened()
+    connection = server_phone.connection()
     assert connection.ensure() == 1
-    phone.stop()
-    phone.start()
-    server.attach(phone)
+    server_phone.restart()
     assert connection.ensure() == 2
-    server.adb("disconnect")
+    adb_server.adb("disconnect")
     with pytest.raises(UnreachableError, match=r"no phone with serial 127\.0\.0\.1:\d+ is attached \(adb server"):
         connection.ensure(patient=False)
     connection.close()
 
 
-@pytest.mark.usefixtures("quick")
-def test_a_frozen_phone_is_noticed_within_seconds_and_a_busy_one_is_not_one(phone: peer.Adbd) -> None:
-    connection = opened()
-    assert connection.run("sleep 1; exit 6", timeout_s=10) == (6, "", "")  # asked meanwhile
-    shell = connection.shell("sleep 60")
-    phone.signal(signal.SIGSTOP)
-    start = time.monotonic()
-    with pytest.raises(LinkError, match="adbd has not answered"):
-        shell.pump(60)
-    assert time.monotonic() - start < 3
+def test_a_phone_that_is_frozen_opens_no_stream(server_phone: Phone) -> None:
+    server_phone.adbd.signal(signal.SIGSTOP)
+    connection = opened(IMPATIENT)
     with pytest.raises(ConnectionLostError, match="does not open a stream"):
-        opened().run("exit", timeout_s=5)
-    connection.close()
-
-
-def test_how_long_a_frozen_phone_may_be_silent() -> None:
-    assert _adb_server.QUIET_S + _adb_server.ANSWER_TIMEOUT_S <= 10
-
-
-@pytest.mark.usefixtures("quick")
-def test_a_phone_that_freezes_while_it_is_sent_something_is_noticed(phone: peer.Adbd, tmp_path: Path) -> None:
-    (tmp_path / "big").write_bytes(bytes(50_000_000))
-    connection = opened()
-    phone.signal(signal.SIGSTOP)
-    start = time.monotonic()
-    with (tmp_path / "big").open("rb") as file, pytest.raises(ConnectionLostError, match=r"not open|not answered"):
-        connection.run("cat >/dev/null", stdin=file, timeout_s=60)
-    assert time.monotonic() - start < 5
+        connection.run("exit", timeout_s=5)
     connection.close()
 
 
 def test_an_unauthorised_phone_gets_the_sentence_a_person_needs_and_time_to_accept(
-    server: servers.AdbServer, phone: peer.Adbd, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    adb_server: AdbServer, server_phone: Phone, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(_adb_open, "DIALOG_TIMEOUT_S", 0.5)
-    server.adb("disconnect")
-    known = phone._folder / "adb_keys"
-    keys = known.read_bytes()
-    known.unlink()
-    phone.stop()
-    phone.start()
-    serial = server.attach(phone, "unauthorized")
+    adb_server.adb("disconnect")
+    keys = server_phone.known_keys.read_bytes()
+    server_phone.known_keys.unlink()
+    server_phone.adbd.stop()
+    server_phone.adbd.start()
+    serial = adb_server.attach(server_phone.adbd, "unauthorized")
     with pytest.raises(DeviceError, match=r"has not authorised this computer's key .*accept the dialog on the phone"):
-        opened()
-    assert f"{serial} (adb server {server.address}) asks whether it may be used" in capsys.readouterr().err
-    monkeypatch.setattr(_adb_open, "DIALOG_TIMEOUT_S", 10)
+        opened(IMPATIENT)
+    assert f"{serial} (adb server {adb_server.address}) asks whether it may be used" in capsys.readouterr().err
 
     def accept() -> None:
-        known.write_bytes(keys)
-        server.adb("disconnect")
-        server.adb("connect", serial)
+        server_phone.known_keys.write_bytes(keys)
+        adb_server.adb("disconnect")
+        adb_server.adb("connect", serial)
 
     threading.Timer(0.3, accept).start()
-    connection = opened()
+    connection = opened(Timeouts(dialog_s=10))
     assert connection.run("exit 3", timeout_s=5).code == 3
     connection.close()
 
 
-def test_an_offline_phone_is_told(server: servers.AdbServer, phone: peer.Adbd) -> None:
-    serial = f"127.0.0.1:{phone.port}"
-    phone.stop()
-    wait_until(lambda: f"{serial}\toffline" in server.adb("devices"), 5, "offline")
+def test_an_offline_phone_is_told(adb_server: AdbServer, server_phone: Phone) -> None:
+    server_phone.adbd.stop()
+    wait_until(lambda: f"{server_phone.serial}\toffline" in adb_server.adb("devices"), 5, "offline")
     with pytest.raises(UnreachableError, match="is offline: unlock the phone, pull the cable"):
         opened()
 
 
-def test_several_phones_are_listed_and_chosen_by_serial_for_good(
-    two_phones: list[str], server: servers.AdbServer
-) -> None:
+@pytest.fixture
+def serials(two_phones: list[Phone], adb_server: AdbServer) -> list[str]:
+    """The serials of two phones that the server knows."""
+    return [adb_server.attach(phone.adbd) for phone in two_phones]
+
+
+def test_several_phones_are_listed_and_chosen_by_serial_for_good(serials: list[str], adb_server: AdbServer) -> None:
     with pytest.raises(DeviceError, match=r"2 phones are attached .*Choose one with --device adb:SERIAL") as told:
         opened()
-    assert all(f"{serial} (model not known, device)" in str(told.value) for serial in two_phones)
+    assert all(f"{serial} (model not known, device)" in str(told.value) for serial in serials)
     with pytest.raises(UnreachableError, match=r"no phone with serial R58 is attached .*only 127\.0\.0\.1"):
         opened(serial="R58")
     with pytest.raises(UnreachableError, match="no phone of model Pixel 3 is attached"):
         opened(model="Pixel 3")
-    for serial in two_phones:
+    for serial in serials:
         connection = opened(serial=serial)
-        assert str(connection) == f"the phone {serial} (adb server {server.address})"
+        assert str(connection) == f"the phone {serial} (adb server {adb_server.address})"
         connection.close()
-    server.adb("disconnect", two_phones[1])
+    adb_server.adb("disconnect", serials[1])
     connection = opened()
-    server.adb("connect", two_phones[1])
+    adb_server.adb("connect", serials[1])
     assert connection.ensure() == 1  # another phone's coming is no news
-    server.adb("disconnect", two_phones[0])
-    with pytest.raises(UnreachableError, match=f"no phone with serial {two_phones[0]}"):
+    adb_server.adb("disconnect", serials[0])
+    with pytest.raises(UnreachableError, match=f"no phone with serial {serials[0]}"):
         connection.ensure(patient=False)
     connection.close()
 
 
-def test_two_phones_side_by_side(two_phones: list[str]) -> None:
-    connections = [opened(serial=serial) for serial in two_phones]
-    shells = [connection.shell("cat") for connection in connections]
-    for text, shell in zip((b"one", b"two"), shells, strict=True):
-        shell.write(text)
-        shell.close_input()
-    for text, shell in zip((b"one", b"two"), shells, strict=True):
-        while not shell.has_ended:
-            assert shell.pump(5)
-        assert (shell.exit_code, bytes(shell.stdout)) == (0, text)
+def test_two_phones_side_by_side(serials: list[str]) -> None:
+    connections = [opened(serial=serial) for serial in serials]
+    commands = [connection.command("cat") for connection in connections]
+    for text, command in zip((b"one", b"two"), commands, strict=True):
+        command.write(text)
+        command.close_input()
+    for text, command in zip((b"one", b"two"), commands, strict=True):
+        while not command.has_ended:
+            assert command.pump(5)
+        assert (command.exit_code, bytes(command.stdout)) == (0, text)
     for connection in connections:
         connection.close()
 
 
-@pytest.mark.usefixtures("no_usb")
 def test_without_a_server_nothing_is_started_and_a_person_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("fbagents.adb.route.usb_phones", list)
     started = tmp_path / "started"
     (tmp_path / "adb").write_text(f"#!/bin/sh\ntouch {started}\n")
     (tmp_path / "adb").chmod(0o755)
@@ -385,7 +186,7 @@ def test_without_a_server_nothing_is_started_and_a_person_is_told(
     assert not started.exists()
 
 
-def test_another_program_on_the_servers_port_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_program_on_the_servers_port_is_told() -> None:
     for said in (b"SSH-2.0-OpenSSH_9.2\r\n", b"OKAYzzzz", b"OKAY", b"FAIL0003bad", b""):
         with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -413,9 +214,9 @@ def test_hostile_news_end_the_link(news: bytes) -> None:
             return ours
 
         def listed(self) -> list[Any]:
-            return [_adb_server.Listed("R58", "device", "", 1)]
+            return [Listed("R58", "device", "", 1)]
 
-    link = ServerLink(Hostile(), "R58")  # type: ignore[arg-type]
+    link = ServerLink(Hostile(), "R58", Timeouts())  # type: ignore[arg-type]
     assert link.is_open()
     theirs.settimeout(0.2)
     for _ in range(3):
@@ -456,43 +257,3 @@ def test_a_server_that_cannot_be_used_is_told(variable: str, value: str, monkeyp
     monkeypatch.setenv(variable, value)
     with pytest.raises(DeviceError, match=variable if "99" not in value else "port"):
         usual_server()
-
-
-@pytest.mark.parametrize(
-    ("model", "pattern", "same"),
-    [
-        ("SM_G950F", "SM-G950*", True),
-        ("SM-G950U1", "SM-G950*", True),
-        ("SM_G955F", "SM-G950*", False),
-        ("Pixel_3", "Pixel 3", True),
-        ("Pixel_3_XL", "Pixel 3", False),
-        ("", "Pixel 3", False),
-        ("Pixel_3", "[P]ixel_3", False),
-    ],
-)
-def test_models_match_as_adb_shows_them(model: str, pattern: str, same: bool) -> None:
-    assert is_model(model, pattern) is same
-
-
-def test_a_phone_is_chosen_by_model() -> None:
-    """Debian's adbd tells no model, so the server's list is made up here."""
-    phones = [Attached("a", "SM_G950F", "device", "server"), Attached("b", "Pixel_3", "device", "server")]
-    assert choose(phones, None, "SM-G950*", "here").serial == "a"
-    twins = [*phones, Attached("c", "SM_G950F", "unauthorized", "server")]
-    with pytest.raises(DeviceError, match=r"2 phones of model SM-G950\* are attached \(here\): a .* c .*adb:a"):
-        choose(twins, None, "SM-G950*", "here")
-    assert choose(twins, "c", None, "here").serial == "c"
-
-
-def test_the_model_that_a_phone_tells_in_its_banner() -> None:
-    banner = b"device::ro.product.name=dreamlte;ro.product.model=SM-G950F;ro.product.device=dreamlte;features=shell_v2"
-    assert banner_model(banner) == "SM-G950F"
-    assert banner_model(b"device::ro.product.model=\x1b[2J;") == "?[2J"
-    assert banner_model(b"device::features=shell_v2") == ""
-
-
-def test_a_servers_profile_is_checked_like_any_other(tmp_path: Path) -> None:
-    address = check_address(profile(tmp_path, server="lab:5037", model="Pixel 3"), Address)
-    assert str(address) == "the phone of model Pixel 3 (adb server lab:5037)"
-    assert str(Address()) == "the attached phone"
-    assert str(Address(serial="R58", tunnel="me@lab1")) == "the phone R58 (me@lab1)"

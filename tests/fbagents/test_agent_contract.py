@@ -4,30 +4,31 @@ import importlib.metadata
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from common import SPEC
 
 from fbagents.agent.client import AgentClient, Planned
 from fbagents.agent.protocol import PROTOCOL
+from fbagents.connect import connect, load_profile
 from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError, DeviceError
-from fbagents.profile import load_profile
-from fbagents.transports import Transport, connect
-from fbagents.transports.local import ProcessChannel
+from fbagents.posix.process import ProcessChannel
+from fbagents.transport import Transport
 from fbexport.export import export_spec
 from fbexport.formats import format_of, load_format
 from fbexport.runtimes import RUNTIMES, native_libraries
 from fbspace.blocks import build_block
 from fbspace.opspec import OpSpec
 from fbspace.weights import randomize
+from peers.given import SPEC
 
 
 @pytest.fixture(params=["local", "local-native"])
@@ -179,30 +180,41 @@ def test_a_model_takes_about_as_much_memory_as_its_weights(local: Transport, tmp
     assert first.memory_bytes >= 0.9 * weights_bytes
 
 
+class Watched:
+    """A transport to this machine whose agent's process is known."""
+
+    def __init__(self, local: Transport) -> None:
+        self.local = local
+
+    def start(self, options: Sequence[str]) -> ProcessChannel:
+        channel = self.local.start(options)
+        assert isinstance(channel, ProcessChannel)
+        self.channel = channel
+        return channel
+
+
 def test_the_loss_of_the_agent_is_noticed_at_once_with_its_last_words(
     local: Transport, models: dict[str, Path]
 ) -> None:
-    agent = AgentClient(local)
+    watched = Watched(local)
+    agent = AgentClient(watched)
     agent.load("m", local.push(models["litert"]), "litert", SPEC.input_shape)
     visits = agent.run([Planned("m", 1000)] * 1000)
     next(visits)
-    agent._channel._process.kill()  # type: ignore[attr-defined]
+    os.kill(watched.channel.pid, signal.SIGKILL)
     start = time.monotonic()
-    with pytest.raises(AgentLostError, match="killed by signal 9"):
+    with pytest.raises(AgentLostError, match="killed by signal 9"), agent:
         list(visits)
     assert time.monotonic() - start < 5
-    agent._channel.close()
 
 
 def test_a_silent_agent_is_a_time_out() -> None:
-    from fbagents.transports.local import ProcessChannel
-
     channel = ProcessChannel([sys.executable, "-c", "import time; time.sleep(60)"], dict(os.environ))
     try:
         with pytest.raises(AgentTimeoutError, match=r"within 0\.2 s"):
             channel.receive(0.2)
     finally:
-        channel._process.kill()
+        os.kill(channel.pid, signal.SIGKILL)
         channel.close()
 
 
@@ -243,8 +255,9 @@ class Saying:
     def __init__(self, line: dict[str, Any]) -> None:
         self.program = f"print({json.dumps(json.dumps(line))})"
 
-    def start(self, options: list[str]) -> ProcessChannel:
-        return ProcessChannel([sys.executable, "-c", self.program], dict(os.environ))
+    def start(self, options: Sequence[str]) -> ProcessChannel:
+        self.channel = ProcessChannel([sys.executable, "-c", self.program], dict(os.environ))
+        return self.channel
 
 
 @pytest.mark.parametrize(
@@ -258,7 +271,7 @@ class Saying:
 )
 def test_an_agent_older_than_the_host_is_told_to_be_and_what_to_do(hello: dict[str, Any], why: str) -> None:
     with pytest.raises(DeviceError) as caught:
-        AgentClient(Saying(hello))  # type: ignore[arg-type]
+        AgentClient(Saying(hello))
     assert "the agent on the device (native 0.0.1) is older than this host" in str(caught.value)
     assert why in str(caught.value)
     assert "put this host's agent there; fbprof agent build makes it" in str(caught.value)
@@ -267,12 +280,13 @@ def test_an_agent_older_than_the_host_is_told_to_be_and_what_to_do(hello: dict[s
 @pytest.mark.parametrize("more", [{}, {"clocks": {"wall": "ns"}, "cores": "0-7"}])
 def test_an_agent_newer_than_the_host_is_told_to_be_and_what_to_do(more: dict[str, Any]) -> None:
     with pytest.raises(DeviceError) as caught:
-        AgentClient(Saying(HELLO | more | {"protocol": 99}))  # type: ignore[arg-type]
+        AgentClient(Saying(HELLO | more | {"protocol": 99}))
     assert f"(native 0.0.1) is newer than this host (protocol 99 there, {PROTOCOL} here)" in str(caught.value)
     assert "update fbnet-lab on this host" in str(caught.value)
 
 
 def test_what_an_agent_of_this_version_does_not_tell_is_no_reason_to_refuse_it() -> None:
-    client = AgentClient(Saying(HELLO | {"novelty": 1}))  # type: ignore[arg-type]
+    saying = Saying(HELLO | {"novelty": 1})
+    client = AgentClient(saying)
     assert (client.hello.clusters, client.hello.overhead_ns) == (None, None)
-    client._channel.close()
+    saying.channel.close()

@@ -8,17 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from common import SPEC
 
 from fbagents.agent.client import AgentClient, Planned
 from fbagents.agent.pieces import Content
 from fbagents.agent.protocol import Delegate
-from fbagents.benchmark import agent as benchmark_agent
 from fbagents.benchmark.binary import with_binary
 from fbagents.benchmark.facts import FACTS, Facts, parse_facts, parse_state
+from fbagents.benchmark.process import RUN, keep
+from fbagents.connect import connect, load_profile
 from fbagents.errors import AgentReplyError, AgentTimeoutError, DeviceError
-from fbagents.profile import Profile, load_profile
-from fbagents.transports import RunsPrograms, Transport, connect
+from fbagents.profile import Profile
+from fbagents.transport import Transport
+from peers.given import SPEC
 
 QUICK = "--warmup_runs=1 --warmup_min_secs=0 --num_runs=7 --min_secs=0 "
 
@@ -209,7 +210,7 @@ def test_what_a_broken_connection_left_behind_is_ended(tmp_path: Path) -> None:
     program.write_bytes(Path("/bin/sleep").read_bytes())
     program.chmod(0o755)
     pid = Path(f"{program}.pid")
-    first = subprocess.Popen(["sh", "-c", benchmark_agent.RUN, "sh", "60", str(pid), "", "--", str(program), "50"])
+    first = subprocess.Popen(["sh", "-c", RUN, "sh", "60", str(pid), "", "--", str(program), "50"])
     deadline = time.monotonic() + 10
     while not (pid.exists() and pid.read_text().strip()):
         assert time.monotonic() < deadline
@@ -219,10 +220,7 @@ def test_what_a_broken_connection_left_behind_is_ended(tmp_path: Path) -> None:
     first.wait()
     assert str(program).encode() in read(Path(f"/proc/{left}/cmdline"))
     transport = connect(load_profile("local"))
-    assert isinstance(transport, RunsPrograms)
-    done = transport.shell(
-        benchmark_agent.RUN, "60", str(pid), "", "A=b c", "--", "sh", "-c", 'echo "$A"', timeout_s=10
-    )
+    done = transport.run(RUN, "60", str(pid), "", "A=b c", "--", "sh", "-c", 'echo "$A"', timeout_s=10)
     assert done[:2] == (0, "b c\n")
     assert str(program).encode() not in read(Path(f"/proc/{left}/cmdline"))
 
@@ -264,8 +262,7 @@ def test_a_transport_that_runs_no_programs_is_refused(benchmark_model: Path, tmp
 
 def test_facts_are_those_of_this_machine() -> None:
     transport = connect(load_profile("local"))
-    assert isinstance(transport, RunsPrograms)
-    facts = parse_facts(transport.shell(FACTS, timeout_s=10).stdout)
+    facts = parse_facts(transport.run(FACTS, timeout_s=10).stdout)
     assert facts.machine == os.uname().machine
     assert set(os.sched_getaffinity(0)) <= set(facts.online)
 
@@ -308,4 +305,4 @@ def test_a_state_is_read_as_the_agents_read_it() -> None:
 
 def test_what_cannot_be_kept_does_not_hide_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/none")
-    assert benchmark_agent.keep("text").startswith("What it printed could not be kept (cannot write /proc/none")
+    assert keep("text").startswith("What it printed could not be kept (cannot write /proc/none")

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from fbagents.benchmark.binary import Benchmark, benchmark_of, check_machine, parse_arguments, with_binary
+from fbagents.connect import load_profile
 from fbagents.errors import DeviceError, ProfileError
-from fbagents.profile import load_profile, with_agent_for
+from fbagents.profile import with_agent_for
 
 DEFAULTS = ("--warmup_runs=2", "--warmup_min_secs=0.1", "--num_runs=10", "--min_secs=0.1")
 

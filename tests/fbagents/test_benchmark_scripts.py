@@ -5,11 +5,11 @@ import subprocess
 import time
 from pathlib import Path
 
-import android_commands
 import pytest
 
-from fbagents.benchmark.agent import BOUND, RUN
 from fbagents.benchmark.facts import FACTS, STATE, parse_facts, parse_state
+from fbagents.benchmark.process import BOUND, RUN
+from peers import android_commands
 
 
 @pytest.fixture(params=["dash", "mksh", "busybox"])

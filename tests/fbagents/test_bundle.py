@@ -16,21 +16,20 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from common import SPEC
-from unavailable import unavailable
 
 from fbagents.agent.client import AgentClient
 from fbagents.errors import DeviceError
 from fbagents.native import archive as bundle_archive
 from fbagents.native import build as native
-from fbagents.native import bundle
-from fbagents.native import libraries as _libraries
+from fbagents.native import bundle, libraries
 from fbagents.native.bundle import Bundle
 from fbagents.native.elf import read_elf
-from fbagents.transports import Transport
-from fbagents.transports.local import ProcessChannel
+from fbagents.posix.process import ProcessChannel
+from fbagents.transport import Transport
 from fbbase.commandline import run
 from fbprof.cli import fbprof
+from peers.given import SPEC
+from peers.unavailable import unavailable
 
 HOST = native.host_target()
 BUILD = "import sys; from fbagents.native import bundle; print(bundle.build(sys.argv[1]).digest)"
@@ -48,7 +47,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def built(home: Path) -> Bundle:
     """This machine's own bundle; nothing is fetched for it."""
-    if HOST not in _libraries.LOADERS or shutil.which("cc") is None:
+    if HOST not in libraries.LOADERS or shutil.which("cc") is None:
         unavailable(f"needs Linux on x86-64 or aarch64 and a C compiler, not {HOST}")
     return bundle.build(HOST)
 
@@ -94,7 +93,7 @@ def test_it_runs_where_only_its_own_files_lie(
             assert ours.output_abs_sum > 0
             assert ours.output_sum == pytest.approx(theirs.output_sum, abs=1e-6 * theirs.output_abs_sum)
         assert f"sha256:{built.files['agent'][:12]}" in agent.hello.agent
-        maps = Path(f"/proc/{bundled.channel._process.pid}/maps").read_text()
+        maps = Path(f"/proc/{bundled.channel.pid}/maps").read_text()
     mapped = {line.split(maxsplit=5)[5] for line in maps.splitlines() if ".so" in line}
     assert len(mapped) >= 5
     assert {str(Path(path).parent) for path in mapped} == {str(folder)}
@@ -132,9 +131,9 @@ def test_what_a_library_needs_is_read_as_readelf_does(built: Bundle, name: str) 
 def test_a_library_that_is_needed_and_not_there_is_named(built: Bundle, tmp_path: Path, absent: str) -> None:
     for name in built.files.keys() - {absent}:
         shutil.copy(built.folder / name, tmp_path)
-    assert f"libLiteRt.so needs {absent}" in _libraries.missing(tmp_path)
+    assert f"libLiteRt.so needs {absent}" in libraries.missing(tmp_path)
     shutil.copy(built.folder / "libdl.so.2", tmp_path / absent)  # a library, but not with these versions
-    told = _libraries.missing(tmp_path)
+    told = libraries.missing(tmp_path)
     assert any(line.startswith("libLiteRt.so needs GLIBC") and line.endswith(f" of {absent}") for line in told)
 
 
@@ -310,7 +309,7 @@ def test_a_bundle_for_boards_and_phones_is_complete(home: Path, tmp_path: Path) 
     assert {read_elf(built.folder / name).machine for name in built.files} == {"aarch64"}
     for name in built.files:
         shutil.copy(built.folder / name, tmp_path)
-    assert _libraries.missing(tmp_path) == []
+    assert libraries.missing(tmp_path) == []
     assert {"agent", "ld-linux-aarch64.so.1", "libLiteRt.so", "libonnxruntime.so.1"} <= built.files.keys()
     assert sum((built.folder / name).stat().st_size for name in built.files) < 40e6
     assert built.command("/x")[:4] == ["/x/ld-linux-aarch64.so.1", "--library-path", "/x", "/x/agent"]
@@ -349,7 +348,7 @@ def test_errors_say_what_to_do(home: Path, tmp_path: Path, monkeypatch: pytest.M
     work = tmp_path / "cache" / "work"
     work.mkdir(parents=True)
     with pytest.raises(DeviceError, match=f"(?s)pip cannot fetch .* for {other}.*agent bundle {other} --from FILE"):
-        _libraries.add_runtimes(other, work)
+        libraries.add_runtimes(other, work)
 
 
 def test_without_a_c_library_every_source_is_told(
@@ -363,7 +362,7 @@ def test_without_a_c_library_every_source_is_told(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
     with pytest.raises(DeviceError, match=r"(?s)no ld-linux.* found\n- .*apt-get is missing.*--from FILE"):
-        _libraries.add_c_libraries(HOST, work)
+        libraries.add_c_libraries(HOST, work)
     assert {path.name for path in work.iterdir()} == {"agent", "libLiteRt.so"}
 
 

@@ -13,10 +13,10 @@ import pytest
 
 from fbagents.agent.cores import check_cores
 from fbagents.agent.protocol import Hello, parse_reply
+from fbagents.connect import load_profile
 from fbagents.errors import DeviceError, ProfileError
 from fbagents.native import build as native
-from fbagents.profile import load_profile
-from fbagents.transports.local import agent_script
+from fbagents.native.script import agent_script
 
 GALAXY_S8 = {core: 1690000 if core < 4 else 2314000 for core in range(8)}
 THREE_CLUSTERS = {core: 1785600 if core < 4 else 2419200 if core < 7 else 2841600 for core in range(8)}

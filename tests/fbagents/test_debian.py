@@ -5,11 +5,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from unavailable import unavailable
 
 from fbagents.errors import DeviceError
 from fbagents.native import debian
 from fbagents.native.elf import read_elf
+from peers.unavailable import unavailable
 
 
 def unpack_or_skip(packages: list[str], folder: Path, closure: bool = False) -> list[str]:

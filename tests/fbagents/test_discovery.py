@@ -4,40 +4,32 @@ import json
 import re
 import time
 import tomllib
-from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
-import adb_server as servers
-import adbd as peer
 import pytest
-from unavailable import unavailable
 
 from fbagents import discovery
-from fbagents.adb import address as _adb_address
-from fbagents.adb.phones import Attached
+from fbagents.adb.address import Address
+from fbagents.connect import PROFILES, connect, load_profile
 from fbagents.errors import DeviceError, ProfileError
-from fbagents.posix import openssh as _openssh
-from fbagents.profile import PROFILES, Profile, check_address, load_profile
-from fbagents.transports import connect
+from fbagents.posix import openssh
+from fbagents.profile import Profile, check_address
+from fbagents.transport import Attached
 from fbbase.commandline import run
 from fbprof.cli import fbprof
+from peers.adb_phone import Phone
+from peers.adb_server import AdbServer
 
 DOCS = Path(__file__).parents[2] / "docs" / "devices"
 
 
 @pytest.fixture
-def attached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[servers.AdbServer, list[str]]]:
-    """A server, which is the usual one, with a phone that is ready and one that does not know its key."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("ADB_SERVER_SOCKET", raising=False)
-    try:
-        with servers.adb_server(tmp_path) as server, servers.phones(tmp_path, server, 2) as (ready, new):
-            monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(server.port))
-            (tmp_path / "phone1" / "adb_keys").unlink()
-            yield server, [server.attach(ready), server.attach(new, "unauthorized")]
-    except peer.UnavailableError as error:
-        unavailable(f"no adb server with phones: {error}")
+def attached(adb_server: AdbServer, two_phones: list[Phone]) -> list[str]:
+    """The serials of a phone that is ready and of one that does not know the server's key."""
+    ready, new = two_phones
+    new.known_keys.unlink()
+    return [adb_server.attach(ready.adbd), adb_server.attach(new.adbd, "unauthorized")]
 
 
 @pytest.fixture
@@ -45,16 +37,15 @@ def nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """No adb server, nothing on USB."""
     monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", "1")
     monkeypatch.delenv("ADB_SERVER_SOCKET", raising=False)
-    for module in ("_adb_route", "adb"):
-        monkeypatch.setattr(f"fbagents.transports.{module}.usb", list)
+    monkeypatch.setattr("fbagents.adb.route.usb_phones", list)
 
 
 def test_attached_phones_are_listed_with_their_state(
-    attached: tuple[servers.AdbServer, list[str]], capsys: pytest.CaptureFixture[str]
+    adb_server: AdbServer, attached: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    server, (ready, new) = attached
+    ready, new = attached
     found = {phone.serial: phone for phone in discovery.attached()}
-    assert found[ready] == Attached(ready, "", "device", "server", server.address)
+    assert found[ready] == Attached(f"adb:{ready}", ready, "", "device", "server", adb_server.address)
     assert (found[new].state, found[new].is_usable) == ("unauthorized", False)
     assert "accept the dialog on the phone" in found[new].remedy
     assert [profile.address for profile in discovery.attached_profiles()] == [{"serial": ready}]
@@ -70,16 +61,18 @@ def test_attached_phones_are_listed_with_their_state(
     assert [profile["name"] for profile in listed["known"]] == PROFILES.names()
 
 
-def test_whether_an_attached_phone_is_reachable(attached: tuple[servers.AdbServer, list[str]]) -> None:
-    server, (ready, new) = attached
+def test_whether_an_attached_phone_is_reachable(adb_server: AdbServer, attached: list[str]) -> None:
+    ready, new = attached
     assert discovery.reachable(load_profile(f"adb:{ready}")) is None
     assert "is unauthorized: unlock the phone" in str(discovery.reachable(load_profile(f"adb:{new}")))
     host, _, port = ready.rpartition(":")
     tcp = Profile(name="x", description="x", transport="adb", address={"host": host, "port": int(port)})
     assert discovery.reachable(tcp) is None
-    elsewhere = Profile(name="x", description="x", transport="adb", address={"server": server.address, "serial": ready})
+    elsewhere = Profile(
+        name="x", description="x", transport="adb", address={"server": adb_server.address, "serial": ready}
+    )
     assert discovery.reachable(elsewhere) is None
-    server.stop()
+    adb_server.stop()
     assert "no adb server answers" in str(discovery.reachable(elsewhere))
 
 
@@ -100,7 +93,7 @@ def test_what_cannot_be_asked_is_told(monkeypatch: pytest.MonkeyPatch, capsys: p
     def refuse() -> None:
         raise DeviceError("USB cannot be used here")
 
-    monkeypatch.setattr("fbagents.transports.adb.usb", refuse)
+    monkeypatch.setattr("fbagents.adb.route.usb_phones", refuse)
     assert run(fbprof, ["devices"]) == 0
     assert "attached: not known: USB cannot be used here" in capsys.readouterr().out
 
@@ -163,12 +156,12 @@ def test_the_template_is_a_profile_as_it_is_and_with_every_field(
     ssh, _, more = rest.partition("[phone]")
     assert set(tomllib.loads(f"{general}[phone]{more}")) | {"address"} == set(Profile.model_fields)
     fields = tomllib.loads(f"{general}[phone]{more}")
-    for model, table in ((_adb_address.Address, attached), (_adb_address.Address, tcp), (_openssh.Address, ssh)):
+    for model, table in ((Address, attached), (Address, tcp), (openssh.Address, ssh)):
         address = tomllib.loads(table)
         check = Profile.model_validate(fields | {"address": address})
         if "serial" in address:
             assert "model" in address
         assert check_address(check, model).model_fields_set == set(address)
     keys = set(tomllib.loads(attached)) | set(tomllib.loads(tcp))
-    assert keys == set(_adb_address.Address.model_fields)
-    assert set(tomllib.loads(ssh)) == set(_openssh.Address.model_fields)
+    assert keys == set(Address.model_fields)
+    assert set(tomllib.loads(ssh)) == set(openssh.Address.model_fields)

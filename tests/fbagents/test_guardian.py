@@ -6,12 +6,12 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import android_commands
 import pytest
-from android_commands import Commands
-from common import wait_until
 
 from fbagents.android.guardian import GUARD, RESTORE
+from peers import android_commands
+from peers.android_commands import Commands
+from peers.runs import wait_until
 
 HOSTILE = ["1; touch pwned", "$(touch pwned)", "`touch pwned`", "-1", "123", "7 7", "*", "", "null; touch pwned"]
 

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
-from common import SPEC
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
-from qdq import SHAPE, qdq_outputs
 
 from fbagents.agent.client import AgentClient, Planned
 from fbagents.errors import AgentReplyError
-from fbagents.transports.local import ProcessChannel
+from fbagents.posix.process import ProcessChannel
+from peers.given import SPEC
+from peers.qdq import SHAPE, qdq_outputs
 
 
 @pytest.fixture

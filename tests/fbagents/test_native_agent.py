@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from fbagents.agent.client import AgentClient, Planned
 from fbagents.agent.protocol import MAX_LINE_BYTES, Hello, parse_reply
+from fbagents.connect import connect, load_profile
 from fbagents.errors import AgentReplyError, DeviceError
 from fbagents.native import build as native
-from fbagents.profile import load_profile
-from fbagents.transports import Transport, connect
-from fbagents.transports.local import ProcessChannel
+from fbagents.posix.process import ProcessChannel
+from fbagents.transport import Transport
 from fbbase.commandline import run
 from fbprof.cli import fbprof
 
@@ -54,7 +54,7 @@ def started(argv: list[str]) -> Iterator[ProcessChannel]:
         yield channel
     finally:
         channel.close()
-    assert channel._process.returncode == 0
+    assert channel.exit_code == 0
 
 
 def ask(channel: ProcessChannel, **request: Any) -> dict[str, Any]:
@@ -316,7 +316,7 @@ def test_an_agent_that_is_taken_off_its_cores_says_so(agent_argv: list[str], mod
         visit = {"op": "run", "schedule": [{"model": "m", "runs": 1}]}
         assert ask(channel, id=2, **visit)["event"] == "visit"
         assert json.loads(channel.receive(30))["event"] == "done"
-        os.sched_setaffinity(channel._process.pid, [second])
+        os.sched_setaffinity(channel.pid, [second])
         assert "took the agent off the cores" in ask(channel, id=3, **visit)["message"]
 
 

@@ -11,26 +11,27 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import adbd as peer
-import android_commands
 import pytest
-from android_commands import DRAGON, EMULATOR, PIXEL, SAMSUNG, XIAOMI, Commands
-from common import wait_until, write_profile
-from unavailable import unavailable
 
-from fbagents.adb.keys import signer
+from fbagents.agent.channel import Channel
 from fbagents.android import guardian, phone
 from fbagents.android.phone import Battery, parse_battery
+from fbagents.connect import connect, load_profile
 from fbagents.errors import AgentTimeoutError, DeviceError, ProfileError
-from fbagents.profile import PhoneConditions, Profile, load_profile
-from fbagents.transports import Channel, Transport, connect
+from fbagents.profile import PhoneConditions, Profile
+from fbagents.transport import Transport
+from peers import adbd as peer
+from peers import android_commands
+from peers.android_commands import DRAGON, EMULATOR, PIXEL, SAMSUNG, XIAOMI, Commands
+from peers.runs import wait_until, write_profile
+from peers.unavailable import unavailable
 
 HOT = SAMSUNG.replace("temperature: 309", "temperature: 435")
 LOW = DRAGON.replace("AC powered: true", "AC powered: false")
 MEASURE = [sys.executable, "-m", "fbprof", "measure", "--ci", "0.0001", "--rounds", "400"]
 
 
-class Phone(peer.Adbd):  # type: ignore[name-defined,misc]
+class Phone(peer.Adbd):
     """adbd on a machine that has Android's commands and its shell."""
 
     def __init__(self, root: Path, shell: str, folder: Path) -> None:
@@ -58,33 +59,20 @@ class Phone(peer.Adbd):  # type: ignore[name-defined,misc]
 
 
 @pytest.fixture(scope="session")
-def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    key = tmp_path_factory.mktemp("key") / "adbkey"
-    signer(key)
-    return key
-
-
-@pytest.fixture(scope="session")
-def root() -> Path:
-    try:
-        return peer.prepare()
-    except peer.UnavailableError as error:
-        unavailable(f"no adbd: {error}")
-
-
-@pytest.fixture(scope="session")
 def shell() -> str:
     """Android's shell."""
     return android_commands.shells()["mksh"][0]
 
 
 @pytest.fixture
-def galaxy(root: Path, shell: str, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Phone]:
+def galaxy(
+    adbd_root: Path, shell: str, adb_key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Phone]:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    shutil.copytree(key.parent, tmp_path / "home" / ".android")
-    shutil.copy(f"{key}.pub", tmp_path / "adb_keys")
+    shutil.copytree(adb_key.parent, tmp_path / "home" / ".android")
+    shutil.copy(f"{adb_key}.pub", tmp_path / "adb_keys")
     try:
-        galaxy = Phone(root, shell, tmp_path)
+        galaxy = Phone(adbd_root, shell, tmp_path)
     except peer.UnavailableError as error:
         unavailable(f"no adbd: {error}")
     galaxy.commands.stay_on = "0"

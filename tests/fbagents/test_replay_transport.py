@@ -13,9 +13,10 @@ import pytest
 
 from fbagents.agent.client import AgentClient, Planned
 from fbagents.agent.protocol import MAX_LINE_BYTES
+from fbagents.agent.recording import read_recording
+from fbagents.connect import connect
 from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError, ProfileError
 from fbagents.profile import Profile
-from fbagents.transports import _recording, connect
 
 JOURNAL = Path(__file__).parents[1] / "data" / "replay.journal.jsonl.xz"
 KEY = "ir_in16x24x24_out16_k3_s1_e3_g1_relu"
@@ -220,10 +221,9 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
         connect(replay_of(tmp_path))
 
 
-def test_a_few_bytes_that_unpack_to_too_many_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_recording, "MAX_BYTES", 50_000)
+def test_a_few_bytes_that_unpack_to_too_many_are_refused() -> None:
     with pytest.raises(ProfileError, match="more than 50000 bytes"):
-        connect(replay_of(JOURNAL))
+        read_recording(JOURNAL, max_bytes=50_000)
 
 
 def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import random
 import resource
 import stat
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fbagents.agent.pieces import MAX_PIECES, Piece, Places, cut
-from fbagents.transports.local import ProcessChannel
+from fbagents.posix.process import ProcessChannel
 from fbexport.export import export_chain, export_spec
 from fbexport.formats import FORMATS
 from fbspace.draw import draw_networks
@@ -130,7 +131,7 @@ def test_a_pipe_is_no_piece_and_no_target_and_nobody_waits_for_it(agent_argv: li
 def test_a_full_disk_is_an_answer(agent_argv: list[str], tmp_path: Path) -> None:
     """A limit of the kernel on the size of files stands in for the disk's end."""
     with started(agent_argv) as channel:
-        resource.prlimit(channel._process.pid, resource.RLIMIT_FSIZE, (16384, 16384))
+        resource.prlimit(channel.pid, resource.RLIMIT_FSIZE, (16384, 16384))
         data = bytes(3_000_000)
         full = ask(channel, data, path=str(tmp_path / "m"), sha256=sha256(data), pieces=[len(data)])
         assert "File too large" in full["message"]
@@ -139,12 +140,11 @@ def test_a_full_disk_is_an_answer(agent_argv: list[str], tmp_path: Path) -> None
 
 
 def test_input_that_ends_within_a_file_leaves_nothing(agent_argv: list[str], tmp_path: Path) -> None:
-    with started(agent_argv) as channel:
-        request = {"id": 1, "op": "write", "path": str(tmp_path / "m"), "sha256": "", "pieces": [10], "bytes": 10}
-        channel.send(json.dumps(request).encode(), b"123")
-        channel._process.stdin.close()  # type: ignore[union-attr]
-        assert json.loads(channel.receive(30))["event"] == "error"
-        assert channel._process.wait(10) == 0
+    request = {"id": 1, "op": "write", "path": str(tmp_path / "m"), "sha256": "", "pieces": [10], "bytes": 10}
+    cut = json.dumps(request).encode() + b"\n123"
+    done = subprocess.run(agent_argv, input=cut, capture_output=True, timeout=30)
+    assert [json.loads(line)["event"] for line in done.stdout.splitlines()] == ["hello", "error"]
+    assert done.returncode == 0
     assert list(tmp_path.iterdir()) == []
 
 

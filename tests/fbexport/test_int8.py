@@ -9,7 +9,6 @@ import onnxruntime
 import pytest
 import torch
 from ai_edge_litert.interpreter import Interpreter
-from integer_reference import run_onnx, run_tflite
 from onnx import TensorProto, numpy_helper
 from torch import nn
 
@@ -24,6 +23,7 @@ from fbspace.blocks import block_of, build_block, is_identity
 from fbspace.opspec import OpSpec
 from fbspace.space import load_space
 from fbspace.weights import randomize
+from peers.integer_reference import run_onnx, run_tflite
 
 FORMATS = ("tflite", "onnx")
 OFF_BY_MORE_THAN_ONE = 1e-3

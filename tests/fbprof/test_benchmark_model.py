@@ -12,12 +12,9 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "fbagents" / "peers"))
-from common import SPACE
-
 from fbagents.agent.protocol import Delegate, Loaded
 from fbagents.benchmark.binary import with_binary
-from fbagents.profile import load_profile
+from fbagents.connect import load_profile
 from fbbase.commandline import run
 from fbbase.errors import FbError
 from fblut.reading import read_lut
@@ -28,6 +25,7 @@ from fbprof.plan.plan import Plan, with_agent
 from fbprof.predict.conditions import check_agent
 from fbspace.architecture import Architecture
 from fbspace.space import load_space
+from peers.given import SPACE
 
 QUICK = "--warmup_runs=1 --warmup_min_secs=0 --num_runs=7 --min_secs=0 --stand_in_delegate=partially"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fbagents.native.script import agent_script
 from fbagents.profile import Profile
-from fbagents.transports.local import agent_script
 from fbbase.commandline import run
 from fbprof.cli import fbprof
 from fbprof.doctor import Check, check_device, check_host

@@ -12,9 +12,7 @@ import pytest
 
 from fblut.reading import read_lut
 from fbspace.space import load_space
-
-sys.path.insert(0, str(Path(__file__).parent))
-from test_report import opened
+from peers.browser import opened
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("core", "search", "profiler", "device_agents", "luts")

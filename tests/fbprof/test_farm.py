@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from fbagents import discovery
-from fbagents.adb.phones import Attached
 from fbagents.agent.pieces import Content
-from fbagents.profile import load_profile
+from fbagents.connect import load_profile
+from fbagents.transport import Attached
 from fbbase.commandline import run
 from fbexport.export import export_spec
 from fbprof.cli import fbprof
@@ -317,7 +317,7 @@ def test_a_bug_in_one_device_is_told_after_the_others_finished(here: Path, monke
             raise ZeroDivisionError
         return str(content.path)
 
-    monkeypatch.setattr(replay.ReplayTransport, "send", broken)
+    monkeypatch.setattr(replay.Replay, "send", broken)
     with pytest.raises(ZeroDivisionError):
         measure("a", "b", "c")
     assert (here / "a.csv").exists()
@@ -335,7 +335,7 @@ def test_all_means_the_attached_phones_and_names_those_left_out(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What is attached is asked of an adb server in tests/fbagents; here recordings stand in for phones."""
-    locked = Attached("4f2a", "Pixel_3", "unauthorized", "server", remedy="accept the dialog on the phone")
+    locked = Attached("adb:4f2a", "4f2a", "Pixel_3", "unauthorized", "server", remedy="accept the dialog on the phone")
     monkeypatch.setattr(discovery, "attached", lambda: [locked])
     monkeypatch.setattr(discovery, "attached_profiles", lambda: [load_profile(f"{name}.toml") for name in "ab"])
     assert run(fbprof, ["measure", "--all", *OPTIONS]) == 0

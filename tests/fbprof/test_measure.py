@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from fbagents.profile import Profile, load_profile
+from fbagents.connect import load_profile
+from fbagents.profile import Profile
 from fbbase.commandline import run
 from fblut.reading import read_lut
 from fblut.table import Lut

@@ -1,6 +1,6 @@
 """The emulated arm64 phone, recorded over adb, as a device of the fast tests.
 
-tests/data/emulated-phone.journal.jsonl.xz is the journal of a real run on the peer of tests/fbagents/peers/phone.py:
+tests/data/emulated-phone.journal.jsonl.xz is the journal of a real run on the peer of tests/peers/phone.py:
 
     fbprof measure --device emulated-phone.toml --space replay.toml --quick --rounds 12 --calibrate 4
 """

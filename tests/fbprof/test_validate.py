@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fbagents.profile import load_profile
+from fbagents.connect import load_profile
 from fbbase.commandline import run
 from fbbase.errors import FbError
 from fblut.errors import LutError

@@ -12,9 +12,7 @@ import torch
 
 from fbbase.commandline import run
 from fbsearch.cli import fbsearch
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "fbagents" / "peers"))
-from unavailable import unavailable
+from peers.unavailable import unavailable
 
 IP = shutil.which("ip", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 ADDRESSES = ("10.91.0.1", "10.91.0.2")

@@ -6,18 +6,18 @@ from pathlib import Path
 import click
 
 from fbagents.adb.keys import signer
-from fbagents.adb.link import Link, LinkError
-from fbagents.adb.wire import TcpWire, Wire
+from fbagents.adb.link import LinkError, Timeouts
+from fbagents.adb.packets import PacketLink
+from fbagents.adb.usb import open_usb
+from fbagents.adb.wire import TcpWire, Wire, connected
 from fbagents.errors import DeviceError, UnreachableError
 
-DIALOG_TIMEOUT_S = 30.0
 
-
-def open_tcp(host: str, port: int, key_file: str) -> Link:
+def tcp_link(host: str, port: int, key_file: str, timeouts: Timeouts) -> PacketLink:
     """Connect to a phone that listens on TCP, and authenticate. Raises DeviceError."""
     where = f"{host} port {port}"
     try:
-        wire = TcpWire(host, port)
+        wire = TcpWire(connected(host, port, timeouts.handshake_s))
     except socket.gaierror:
         raise UnreachableError(f"the name {host} is not known here: check address.host, or give an IP") from None
     except ConnectionRefusedError:
@@ -27,14 +27,12 @@ def open_tcp(host: str, port: int, key_file: str) -> Link:
         ) from None
     except OSError as error:
         raise _explain(error, where) from None
-    return _authenticated(wire, where, key_file)
+    return _authenticated(wire, where, key_file, timeouts)
 
 
-def open_usb(serial: str, key_file: str) -> Link:
+def usb_link(serial: str, key_file: str, timeouts: Timeouts) -> PacketLink:
     """Connect to a phone on USB, and authenticate. Raises DeviceError."""
-    from fbagents.adb.usb import open_usb as open_wire
-
-    return _authenticated(open_wire(serial), f"the phone {serial}", key_file)
+    return _authenticated(open_usb(serial), f"the phone {serial}", key_file, timeouts)
 
 
 def ask_for_the_dialog(where: str) -> None:
@@ -50,7 +48,7 @@ def refused(where: str, key: str) -> DeviceError:
     )
 
 
-def _authenticated(wire: Wire, where: str, key_file: str) -> Link:
+def _authenticated(wire: Wire, where: str, key_file: str, timeouts: Timeouts) -> PacketLink:
     key = Path(key_file).expanduser()
     asked = False
 
@@ -60,7 +58,7 @@ def _authenticated(wire: Wire, where: str, key_file: str) -> Link:
         ask_for_the_dialog(where)
 
     try:
-        return Link(wire, [signer(key)], DIALOG_TIMEOUT_S, ask)
+        return PacketLink(wire, [signer(key)], timeouts, ask)
     except (OSError, LinkError) as error:
         if asked and isinstance(error, TimeoutError | ConnectionError):
             raise refused(where, str(key)) from None

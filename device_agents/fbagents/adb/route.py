@@ -4,12 +4,25 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from fbagents.adb import open as _adb_open
-from fbagents.adb.address import DEFAULT_SERVER, Address
-from fbagents.adb.link import Link, LinkError, Streams
-from fbagents.adb.phones import ASKING, BLOCKED, ON_USB, READY, Attached, choose, is_model, missing, several
+from fbagents.adb.address import (
+    ASKING,
+    BLOCKED,
+    DEFAULT_SERVER,
+    READY,
+    Address,
+    choose,
+    is_model,
+    missing,
+    seen,
+    several,
+)
+from fbagents.adb.link import Link, LinkError, Timeouts
+from fbagents.adb.open import ask_for_the_dialog, refused, tcp_link, usb_link
+from fbagents.adb.packets import PacketLink
+from fbagents.adb.usb import usb_phones
 from fbagents.errors import DeviceError, UnreachableError
-from fbagents.posix import openssh as _openssh
+from fbagents.posix import openssh
+from fbagents.transport import Attached
 
 if TYPE_CHECKING:
     from fbagents.adb.server import Server
@@ -20,29 +33,36 @@ LOOK_INTERVAL_S = 0.5
 class Route:
     """The way to the phone of an address; once found, it stays the same phone. Prints as the phone's name."""
 
-    def __init__(self, address: Address, tunnel_timeout_s: float = _openssh.OPEN_TIMEOUT_S) -> None:
+    def __init__(
+        self, address: Address, timeouts: Timeouts | None = None, tunnel_timeout_s: float = openssh.OPEN_TIMEOUT_S
+    ) -> None:
         self._address = address
+        self._timeouts = timeouts or Timeouts()
         self._tunnel_timeout_s = tunnel_timeout_s
         self._serial = address.serial
         self._name = str(address)
-        self._tunnel: _openssh.OpenSsh | None = None
+        self._tunnel: openssh.OpenSsh | None = None
 
     def __str__(self) -> str:
         return self._name
 
-    def open(self) -> Streams:
+    def open(self) -> Link:
         """Connect and authenticate. Raises DeviceError in words that say what to do on the phone."""
         address = self._address
         if address.host is not None:
-            return _adb_open.open_tcp(address.host, address.port, address.key_file)
+            return tcp_link(address.host, address.port, address.key_file, self._timeouts)
         server = self.server()
         return self._open_usb() if server is None else self._open_server(server)
 
+    def phones(self) -> tuple[list[Attached], str]:
+        """Return the phones of the adb server, or else those on USB, and which it was. Raises DeviceError."""
+        server = self.server()
+        return (usb_phones(), "USB") if server is None else (server.phones(), f"adb server {server.name}")
+
     def find(self) -> Attached:
         """Return the phone as it is attached now, without opening it. Raises DeviceError."""
-        server = self.server()
-        phones, where = (server.phones(), f"adb server {server.name}") if server else (usb(), "USB")
-        if server is None and phones and self._address.model is not None and self._serial is None:
+        phones, where = self.phones()
+        if where == "USB" and phones and self._address.model is not None and self._serial is None:
             # over USB only the phone itself tells its model: any that could be asked may be the one
             return next((phone for phone in phones if phone.is_usable), phones[0])
         return choose(phones, self._serial, self._address.model, where)
@@ -58,8 +78,8 @@ class Route:
         if address.tunnel is not None:
             if self._tunnel is None:
                 user, _, host = address.tunnel.rpartition("@")
-                lab = _openssh.Address(host=host, user=user or None, config_file=address.config_file)
-                self._tunnel = _openssh.OpenSsh(lab, self._tunnel_timeout_s)
+                lab = openssh.Address(host=host, user=user or None, config_file=address.config_file)
+                self._tunnel = openssh.OpenSsh(lab, self._tunnel_timeout_s)
             self._tunnel.ensure(patient=False)
             there = address.server or DEFAULT_SERVER
             return server_behind(self._tunnel.forward(there), f"{there} on {address.tunnel}")
@@ -74,8 +94,8 @@ class Route:
             self._tunnel.close()
             self._tunnel = None
 
-    def _open_server(self, server: "Server") -> Streams:
-        from fbagents.adb.server import ServerLink
+    def _open_server(self, server: "Server") -> Link:
+        from fbagents.adb.server_link import ServerLink
 
         where = f"adb server {server.name}"
         phone = choose(server.phones(), self._serial, self._address.model, where)
@@ -85,35 +105,35 @@ class Route:
         if phone.state != READY:
             raise UnreachableError(f"{self} is {phone.state}: {phone.remedy}")
         try:
-            return ServerLink(server, phone.serial)
+            return ServerLink(server, phone.serial, self._timeouts)
         except LinkError as error:
             raise UnreachableError(f"cannot reach {self}: {error}") from None
 
     def _accepted(self, server: "Server", phone: Attached) -> Attached:
         """Wait until a person has accepted the dialog. Raises DeviceError."""
-        _adb_open.ask_for_the_dialog(str(self))
-        deadline = time.monotonic() + _adb_open.DIALOG_TIMEOUT_S
+        ask_for_the_dialog(str(self))
+        deadline = time.monotonic() + self._timeouts.dialog_s
         while phone.state in ASKING:
             if time.monotonic() >= deadline:
-                raise _adb_open.refused(str(self), f"(that of the adb server {server.name})")
+                raise refused(str(self), f"(that of the adb server {server.name})")
             time.sleep(LOOK_INTERVAL_S)
             # it may be away for a moment: people pull the cable and plug it in again
             phone = next((now for now in server.phones() if now.serial == phone.serial), phone)
         return phone
 
-    def _open_usb(self) -> Link:
-        phones, model, key = usb(), self._address.model, self._address.key_file
+    def _open_usb(self) -> PacketLink:
+        phones, model, key = usb_phones(), self._address.model, self._address.key_file
         if self._serial is None and model is not None:
             return self._open_model(phones, model, key)
         phone = choose(phones, self._serial, None, "USB")
         if phone.state == BLOCKED:
             raise DeviceError(phone.remedy)
         self._found(phone.serial, "USB")
-        return _adb_open.open_usb(phone.serial, key)
+        return usb_link(phone.serial, key, self._timeouts)
 
-    def _open_model(self, phones: list[Attached], model: str, key: str) -> Link:
+    def _open_model(self, phones: list[Attached], model: str, key: str) -> PacketLink:
         """Ask every phone on USB for its model, and keep the one that is meant."""
-        found: list[tuple[Attached, Link]] = []
+        found: list[tuple[Attached, PacketLink]] = []
         others: list[Attached] = []
         obstacles: list[DeviceError] = []
         for phone in phones:
@@ -121,11 +141,11 @@ class Route:
                 obstacles.append(DeviceError(phone.remedy))
                 continue
             try:
-                link = _adb_open.open_usb(phone.serial, key)
+                link = usb_link(phone.serial, key, self._timeouts)
             except DeviceError as error:
                 obstacles.append(error)
                 continue
-            told = Attached(phone.serial, banner_model(link.banner), READY, "usb")
+            told = seen(phone.serial, banner_model(link.banner), READY, "usb")
             if is_model(told.model, model):
                 found.append((told, link))
             else:
@@ -143,16 +163,6 @@ class Route:
     def _found(self, serial: str, where: str) -> None:
         self._serial = serial
         self._name = f"the phone {serial} ({where})"
-
-
-def usb() -> list[Attached]:
-    """Return the phones on USB. Raises DeviceError where USB cannot be used at all."""
-    from fbagents.adb.usb import usb_phones
-
-    return [
-        Attached(it.serial, it.product, BLOCKED if it.obstacle else ON_USB, "usb", remedy=it.obstacle)
-        for it in usb_phones()
-    ]
 
 
 def banner_model(banner: bytes) -> str:

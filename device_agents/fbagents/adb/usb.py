@@ -2,11 +2,12 @@
 
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from fbagents.adb.address import BLOCKED, ON_USB, UDEV_RULE, seen
 from fbagents.errors import DeviceError, UnreachableError
+from fbagents.transport import Attached
 
 SLICE_S = 0.5
 """libusb waits at most so long at once, so that Ctrl-C is heard."""
@@ -14,16 +15,7 @@ DRAIN_S = 0.05
 MOST_LEFT_OVER = 100
 
 
-@dataclass(frozen=True, slots=True)
-class UsbPhone:
-    """A phone on USB; `obstacle` says why it cannot be used and what to do, and is empty where it can be asked."""
-
-    serial: str
-    product: str
-    obstacle: str = ""
-
-
-def usb_phones() -> list[UsbPhone]:
+def usb_phones() -> list[Attached]:
     """Return the phones on USB whose debugging is on. Raises DeviceError where USB cannot be used at all."""
     return [phone for phone, _ in _found()]
 
@@ -38,7 +30,7 @@ def open_usb(serial: str) -> "UsbWire":
         if phone.serial == serial:
             return _opened(transport, f"the phone {serial}")
         if not phone.serial:
-            obstacles.append(phone.obstacle)
+            obstacles.append(phone.remedy)
     raise UnreachableError(
         f"no phone {serial} on USB with USB debugging on: is the cable in, the phone unlocked, and USB debugging "
         "switched on in its developer options?" + "".join(f" {obstacle}" for obstacle in obstacles)
@@ -53,12 +45,15 @@ class UsbWire:
     rounded up to whole USB packets.
     """
 
-    def __init__(self, transport: Any, usb_packet_bytes: int) -> None:
-        """Take over an open UsbTransport of adb-shell, and drop what an earlier connection left in the phone."""
-        self._transport = transport
-        # Not by its own bulk_read: that asks the phone for its serial number at every time-out.
-        self._handle = transport._transport
-        self._usb_packet_bytes = usb_packet_bytes
+    def __init__(
+        self, handle: Any, endpoints: tuple[int, int], usb_packet_bytes: int, close: Callable[[], object]
+    ) -> None:
+        """Take over libusb's open handle of a phone, and drop what an earlier connection left in the phone.
+
+        `endpoints` are those that are read from and written to.
+        """
+        self._handle, (self._from, self._to) = handle, endpoints
+        self._usb_packet_bytes, self._close = usb_packet_bytes, close
         self._arrived = b""
         for _ in range(MOST_LEFT_OVER):
             if not self.has_data(DRAIN_S):
@@ -90,7 +85,7 @@ class UsbWire:
 
     def close(self) -> None:
         """Let the phone go."""
-        self._transport.close()
+        self._close()
 
     def _receive(self, size_bytes: int, timeout_s: float) -> bytes:
         """Return what came within the time, which may be nothing."""
@@ -101,9 +96,7 @@ class UsbWire:
             # libusb takes 0 for no limit at all
             slice_s = min(max(deadline - time.monotonic(), 0.001), SLICE_S)
             try:
-                data = bytes(
-                    self._handle.bulkRead(self._transport._read_endpoint, size_bytes, math.ceil(slice_s * 1e3))
-                )
+                data = bytes(self._handle.bulkRead(self._from, size_bytes, math.ceil(slice_s * 1e3)))
             except usb1.USBErrorTimeout as error:
                 data = bytes(error.received)
             except usb1.USBError as error:
@@ -115,7 +108,7 @@ class UsbWire:
         import usb1
 
         try:
-            sent = self._handle.bulkWrite(self._transport._write_endpoint, data, int(timeout_s * 1e3))
+            sent = self._handle.bulkWrite(self._to, data, int(timeout_s * 1e3))
         except usb1.USBErrorTimeout:
             raise TimeoutError("the phone takes nothing over USB") from None
         except usb1.USBError as error:
@@ -124,7 +117,7 @@ class UsbWire:
             raise ConnectionResetError(f"USB took {sent} of {len(data)} bytes")
 
 
-def _found() -> Iterator[tuple[UsbPhone, Any]]:
+def _found() -> Iterator[tuple[Attached, Any]]:
     """Yield each phone with adb-shell's transport to it."""
     try:
         import usb1
@@ -144,15 +137,15 @@ def _found() -> Iterator[tuple[UsbPhone, Any]]:
         raise DeviceError(f"USB cannot be used here: {error}") from None
 
 
-def _described(transport: Any) -> UsbPhone:
+def _described(transport: Any) -> Attached:
     import usb1
 
     device = transport._device
     try:
-        return UsbPhone(printable(device.getSerialNumber()), printable(device.getProduct()))
+        return seen(printable(device.getSerialNumber()), printable(device.getProduct()), ON_USB, "usb")
     except usb1.USBError as error:
         where = f"the phone on USB bus {device.getBusNumber()}, device {device.getDeviceAddress()},"
-        return UsbPhone("", "", str(_refused(error, where)))
+        return seen("", "", BLOCKED, "usb", obstacle=str(_refused(error, where)))
 
 
 def _opened(transport: Any, phone: str) -> UsbWire:
@@ -161,7 +154,9 @@ def _opened(transport: Any, phone: str) -> UsbWire:
     try:
         transport.connect()
         sizes = [endpoint.getMaxPacketSize() for endpoint in transport._setting.iterEndpoints()]
-        return UsbWire(transport, max(sizes))
+        # Not by adb-shell's own bulk_read: that asks the phone for its serial number at every time-out.
+        endpoints = transport._read_endpoint, transport._write_endpoint
+        return UsbWire(transport._transport, endpoints, max(sizes), transport.close)
     except (usb1.USBError, OSError) as error:
         transport.close()
         raise _refused(error, phone) from None
@@ -177,10 +172,7 @@ def _refused(error: Exception, phone: str) -> DeviceError:
             "phone through that server"
         )
     if isinstance(error, usb1.USBErrorAccess):
-        return DeviceError(
-            f"{phone} may not be opened by this user, which takes a udev rule: on Debian and Ubuntu apt install "
-            "android-sdk-platform-tools-common, be in the group plugdev, and plug the phone in again"
-        )
+        return DeviceError(f"{phone} may not be opened by this user, {UDEV_RULE}")
     if isinstance(error, usb1.USBErrorNoDevice):
         return UnreachableError(f"{phone} left USB: is the cable in?")
     return DeviceError(f"{phone} cannot be opened over USB: {error}; plug it in again")

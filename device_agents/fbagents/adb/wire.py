@@ -6,8 +6,6 @@ import socket
 import time
 from typing import Protocol
 
-CONNECT_TIMEOUT_S = 5.0
-
 
 class Wire(Protocol):
     """An open way to one adbd. Every method but `close` raises OSError where it is broken, TimeoutError in time."""
@@ -29,13 +27,18 @@ class Wire(Protocol):
         ...
 
 
-class TcpWire:
-    """A TCP connection that neither waits to fill segments nor takes a closed connection for silence."""
+def connected(host: str, port: int, timeout_s: float) -> socket.socket:
+    """Return a TCP connection that does not wait to fill segments. Raises OSError."""
+    connection = socket.create_connection((host, port), timeout=timeout_s)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
 
-    def __init__(self, host: str, port: int) -> None:
-        """Connect. Raises OSError."""
-        self._socket = socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+class TcpWire:
+    """A TCP connection that does not take a closed connection for silence."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
 

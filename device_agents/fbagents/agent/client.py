@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Self, TypeVar
 
+from fbagents.agent.channel import Channel, StartsAgents
 from fbagents.agent.pieces import Piece
 from fbagents.agent.protocol import (
     Bye,
@@ -22,7 +23,6 @@ from fbagents.agent.protocol import (
     parse_reply,
 )
 from fbagents.errors import AgentReplyError
-from fbagents.transports import Channel, Transport
 
 START_TIMEOUT_S = 60.0
 LOAD_TIMEOUT_S = 120.0
@@ -45,7 +45,7 @@ class AgentClient:
     It is bound to `cores`, a text that `check_cores` returned; the device resolves words such as `big`.
     """
 
-    def __init__(self, transport: Transport, threads: int = 1, cores: str | None = None) -> None:
+    def __init__(self, transport: StartsAgents, threads: int = 1, cores: str | None = None) -> None:
         options = ["--threads", str(threads)]
         if cores is not None:
             options += ["--cores", cores]

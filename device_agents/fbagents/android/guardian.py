@@ -4,9 +4,9 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from fbagents.agent.channel import Channel, last_words
 from fbagents.errors import AgentReplyError, DeviceError
-from fbagents.posix.remote import COMMAND_TIMEOUT_S, Connection, last_words
-from fbagents.transports import Channel
+from fbagents.posix.connection import COMMAND_TIMEOUT_S, Connection
 
 READY_TIMEOUT_S = 30.0
 END_TIMEOUT_S = 15.0

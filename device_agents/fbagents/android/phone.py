@@ -8,7 +8,7 @@ import click
 
 from fbagents.android.guardian import FIXED_PERFORMANCE, STAY_ON, Change, Guardian, by_hand, restore
 from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError, ConnectionLostError, DeviceError
-from fbagents.posix.remote import COMMAND_TIMEOUT_S, Connection
+from fbagents.posix.connection import COMMAND_TIMEOUT_S, Connection
 from fbagents.profile import PhoneConditions
 
 LOOK_INTERVAL_S = 10.0

@@ -4,9 +4,7 @@ A visit is one process, and its one sample is the average of the inferences that
 single ones (docs/devices/benchmark-model.md). So everything above measures with it as with any other agent.
 """
 
-import hashlib
 import json
-import math
 import shutil
 import tempfile
 import time
@@ -14,75 +12,31 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fbagents.agent.pieces import Content, Write
 from fbagents.agent.protocol import PROTOCOL, Delegate
 from fbagents.benchmark.binary import NAME, RUNTIME, Benchmark, benchmark_of, check_machine
-from fbagents.benchmark.facts import FACTS, STATE, Facts, parse_cores, parse_facts, parse_state
-from fbagents.benchmark.output import BenchmarkRun, parse_output
-from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError, DeviceError
-from fbagents.native.build import cache_folder
-from fbagents.posix.remote import how_it_ended, last_words
-from fbagents.profile import Profile, default_environment
-from fbagents.transports import RunsPrograms, Transport
-from fbbase.errors import StorageError
-from fbbase.files import storage_errors, write_text
+from fbagents.benchmark.facts import FACTS, STATE, Facts, parse_facts, parse_state
+from fbagents.benchmark.process import Program
+from fbagents.errors import AgentLostError, AgentReplyError, DeviceError
+from fbagents.transport import Transport
+from fbbase.files import storage_errors
 
 FACTS_TIMEOUT_S = 30.0
-GRACE_S = 10.0
-"""How much longer the host waits than the device lets a process run."""
-BOUND = "fbnet-lab cores "
-
-# A constant, like the transports' scripts: data are its arguments. It ends what a broken connection left behind, prints
-# to which cores the process is bound that becomes the program, and ends that when its time is up.
-RUN = f"""
-umask 077
-deadline=$1; pid=$2; mask=$3; shift 3
-unset LD_PRELOAD LD_LIBRARY_PATH
-while [ "$1" != -- ]; do export "$1"; shift; done
-shift
-if [ -n "$pid" ] && [ -s "$pid" ]; then
-  old=$(cat "$pid")
-  case $(tr '\\0' ' ' 2>/dev/null <"/proc/$old/cmdline") in *"${{pid%.pid}}"*) kill -KILL "$old" ;; esac
-  rm -f -- "$pid"
-fi
-if [ -n "$mask" ]; then
-  command -v taskset >/dev/null || exit 125
-  taskset "$mask" sh -c '
-    sed -n "s/^Cpus_allowed_list:[[:space:]]*/{BOUND}/p" "/proc/$$/status"
-    exec "$@"' sh "$@" </dev/null 2>&1 &
-else
-  "$@" </dev/null 2>&1 &
-fi
-run=$!
-[ -z "$pid" ] || echo "$run" >"$pid"
-sleep=$(
-  (
-    sleep "$deadline" </dev/null >/dev/null 2>&1 &
-    echo "$!"
-    exec </dev/null >/dev/null 2>&1
-    wait "$!" && kill -KILL "$run"
-  ) &
-)
-wait "$run"; code=$?
-kill "$sleep" 2>/dev/null
-exit "$code"
-"""
-NO_TASKSET = 125
 
 
-class BenchmarkTransport:
+class BenchmarkTransport(Transport):
     """A transport whose agent is this module: the device gets the program and the models, and runs the program.
 
     A process opens its model at every visit, so that a file that others may delete once it is loaded is copied here.
     """
 
-    def __init__(self, transport: Transport, profile: Profile) -> None:
-        if not isinstance(transport, RunsPrograms):
-            raise DeviceError(f"transport {profile.transport} runs no programs, so it cannot run {NAME}: use another")
-        benchmark = benchmark_of(profile)
+    def __init__(self, transport: Transport) -> None:
+        super().__init__(transport.profile)
+        if not transport.runs_programs:
+            name = transport.profile.transport
+            raise DeviceError(f"transport {name} runs no programs, so it cannot run {NAME}: use another")
+        benchmark = benchmark_of(transport.profile)
         assert benchmark is not None
-        self._transport, self._shell, self._profile, self._benchmark = transport, transport, profile, benchmark
-        self.copies = transport.copies
+        self._transport, self._benchmark, self.copies = transport, benchmark, transport.copies
         self._folder = None if transport.copies else tempfile.TemporaryDirectory(prefix="fbprof-")
 
     def push(self, path: Path) -> str:
@@ -94,13 +48,9 @@ class BenchmarkTransport:
             shutil.copyfile(path, kept)
         return self._transport.push(kept)
 
-    def send(self, content: Content, write: Write) -> str:
-        """Do the same: no agent runs there that could write."""
-        return self.push(content.path)
-
     def start(self, options: Sequence[str]) -> "BenchmarkChannel":
         """Send the program and look at the device."""
-        return BenchmarkChannel(self._shell, self._profile, self._benchmark, options)
+        return BenchmarkChannel(self._transport, self._benchmark, options)
 
     def close(self) -> None:
         """Release the device."""
@@ -112,19 +62,18 @@ class BenchmarkTransport:
 class BenchmarkChannel:
     """An agent within this process; every visit is a process on the device."""
 
-    def __init__(self, shell: RunsPrograms, profile: Profile, benchmark: Benchmark, options: Sequence[str]) -> None:
-        self._shell, self._profile, self._benchmark = shell, profile, benchmark
+    def __init__(self, transport: Transport, benchmark: Benchmark, options: Sequence[str]) -> None:
+        self._transport, self._benchmark = transport, benchmark
         values = dict(zip(options[::2], options[1::2], strict=True))
         self._threads = int(values["--threads"])
         self._paths: dict[str, str] = {}
         self._delegates: dict[str, tuple[Delegate, ...]] = {}
-        self._cores: list[int] | None = None
         self._timeout_s = FACTS_TIMEOUT_S
-        facts = parse_facts(shell.shell(FACTS, timeout_s=FACTS_TIMEOUT_S).stdout)
-        check_machine(benchmark, facts.machine, profile.name)
-        self._program = shell.install(benchmark.binary)
+        facts = parse_facts(transport.run(FACTS, timeout_s=FACTS_TIMEOUT_S).stdout)
+        check_machine(benchmark, facts.machine, transport.profile.name)
+        self._program = Program(transport, benchmark)
         if "--cores" in values:
-            self._cores = self._bound(values["--cores"], facts)
+            self._program.bind(facts.named_cores(values["--cores"]), FACTS_TIMEOUT_S)
         self._replies: Iterator[dict[str, object]] = iter([self._hello(facts)])
         self._has_ended = False
 
@@ -156,7 +105,7 @@ class BenchmarkChannel:
             "agent": self._benchmark.agent,
             "runtimes": {RUNTIME: self._benchmark.version},
             "threads": self._threads,
-            "cores": self._cores,
+            "cores": self._program.cores,
             "clusters": facts.clusters_told,
             "clocks": ["wall"],
             "soc": facts.soc,
@@ -168,7 +117,7 @@ class BenchmarkChannel:
         model = request["model"]
         if request["runtime"] != RUNTIME:
             raise AgentReplyError(f"{NAME} runs models of {RUNTIME}, not of {request['runtime']}")
-        run = self._process(request["path"])
+        run = self._program.run(request["path"], self._threads, self._timeout_s)
         self._paths[model] = request["path"]
         self._delegates[model] = run.delegates
         yield {
@@ -191,7 +140,7 @@ class BenchmarkChannel:
             if visit["runs"] != 1:
                 raise AgentReplyError(f"{NAME} tells one average of a visit and no single runs: ask for 1 run a visit")
             start_ns = time.monotonic_ns()
-            run = self._process(self._paths[model])
+            run = self._program.run(self._paths[model], self._threads, self._timeout_s)
             if run.delegates != self._delegates[model]:
                 now, then = ("; ".join(map(str, d)) or "none" for d in (run.delegates, self._delegates[model]))
                 raise AgentReplyError(f"other delegates run the model than when it was loaded: {now}, not {then}")
@@ -211,8 +160,8 @@ class BenchmarkChannel:
         yield {"event": "unloaded", "id": request["id"], "model": request["model"]}
 
     def _state(self, request: dict[str, Any]) -> Iterator[dict[str, object]]:
-        state = parse_state(self._shell.shell(STATE, timeout_s=FACTS_TIMEOUT_S).stdout)
-        yield {"event": "state", "id": request["id"], "affinity": self._cores, **state}
+        state = parse_state(self._transport.run(STATE, timeout_s=FACTS_TIMEOUT_S).stdout)
+        yield {"event": "state", "id": request["id"], "affinity": self._program.cores, **state}
 
     def _bye(self, request: dict[str, Any]) -> Iterator[dict[str, object]]:
         yield {"event": "bye", "id": request["id"]}
@@ -226,71 +175,3 @@ class BenchmarkChannel:
         silent = [] if any("delegate" in name or "litert" in name for name in names) else self._benchmark.asked_for
         untold = [Delegate(name=name, extent="untold") for name in silent if name.lower() not in names]
         return [*delegates, *untold]
-
-    def _bound(self, text: str, facts: Facts) -> list[int]:
-        """Return the cores that a process of the device is bound to, having tried. Raises DeviceError."""
-        cores = facts.named_cores(text)
-        self._cores = cores
-        self._script("true", timeout_s=FACTS_TIMEOUT_S)
-        return cores
-
-    def _process(self, model: str) -> BenchmarkRun:
-        """Run the program on a model and return what it told."""
-        arguments = [f"--graph={model}", f"--num_threads={self._threads}", *self._benchmark.arguments]
-        text = self._script(self._program, *arguments, timeout_s=self._timeout_s)
-        try:
-            return parse_output(text)
-        except AgentReplyError as error:
-            raise AgentReplyError(f"{error}. {keep(text)}") from None
-
-    def _script(self, program: str, *arguments: str, timeout_s: float) -> str:
-        """Run a program under RUN and return what it printed. Raises DeviceError and its children."""
-        mask = "" if self._cores is None else f"{sum(1 << core for core in self._cores):x}"
-        own = [f"{k}={v}" for k, v in sorted(self._profile.environment.items() - default_environment().items())]
-        pid = f"{self._program}.pid" if self._profile.transport != "local" else ""
-        limit = str(math.ceil(timeout_s))
-        start = time.monotonic()
-        done = self._shell.shell(RUN, limit, pid, mask, *own, "--", program, *arguments, timeout_s=timeout_s + GRACE_S)
-        text = self._without_cores(done.stdout, done.code)
-        if done.code == 0:
-            return text
-        said = last_words(text.encode()) or done.words
-        if done.code in (126, 127):
-            raise DeviceError(
-                f"{self._benchmark.binary} cannot be run on {self._profile.name} ({said or f'exit code {done.code}'}): "
-                "a program for Android does not run on Linux, nor one for Linux on Android; take this device's"
-            )
-        if done.code == 137 and time.monotonic() - start >= timeout_s:
-            raise AgentTimeoutError(f"{NAME} did not finish within {limit} s; it said last: {said}. {keep(text)}")
-        raise AgentReplyError(f"{NAME} {how_it_ended(done.code)}: {said}. {keep(text)}")
-
-    def _without_cores(self, text: str, code: int) -> str:
-        """Return what the program printed, after the line that says to what it is bound. Raises DeviceError."""
-        if self._cores is None:
-            return text
-        asked = ",".join(map(str, self._cores))
-        if code == NO_TASKSET:
-            raise DeviceError(
-                f"cannot bind {NAME} to cores {asked}: {self._profile.name} has no taskset; leave out --cores"
-            )
-        first, _, rest = text.partition("\n")
-        try:
-            bound = parse_cores(first.removeprefix(BOUND)) if first.startswith(BOUND) else None
-        except ValueError:
-            bound = None
-        if bound != self._cores:
-            raise DeviceError(
-                f"cannot bind {NAME} to cores {asked} of {self._profile.name}, which says "
-                f"{last_words(first.encode())!r}: name cores that are there and on, or leave out --cores"
-            )
-        return rest
-
-
-def keep(text: str) -> str:
-    """Write down what the program printed, and say where; the same text gets the same file."""
-    path = cache_folder() / NAME / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.txt"
-    try:
-        write_text(path, text)
-    except StorageError as error:
-        return f"What it printed could not be kept ({error})"
-    return f"All that it printed is in {path}"

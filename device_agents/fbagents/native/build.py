@@ -13,8 +13,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-import fbagents
 from fbagents.errors import DeviceError
+from fbagents.native.script import on_device
 from fbbase import __version__
 from fbexport.runtimes import native_libraries
 
@@ -69,11 +69,8 @@ def compiler(target: str) -> list[str]:
 
 def source_files() -> list[Path]:
     """Return the agent's C files and headers, in the checkout or in the installed package."""
-    package = Path(fbagents.__file__).parent
-    for folder in (package / "on-device", package.parent / "on-device"):
-        if (folder / "agent.c").is_file():
-            return sorted([*folder.glob("*.c"), *folder.glob("*.h")])
-    raise DeviceError(f"the native agent's sources are missing beside {package}: install the package again")
+    folder = on_device("agent.c")
+    return sorted([*folder.glob("*.c"), *folder.glob("*.h")])
 
 
 def cache_folder() -> Path:

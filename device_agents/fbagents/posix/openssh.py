@@ -10,10 +10,10 @@ from typing import IO, Annotated
 
 import pydantic
 
-from fbagents.errors import AgentLostError, AgentTimeoutError, ConnectionLostError, DeviceError, UnreachableError
-from fbagents.posix.remote import cannot_be_run, how_it_ended, last_words, reopened
-from fbagents.transports import Finished
-from fbagents.transports.local import ProcessChannel
+from fbagents.agent.channel import Finished, last_words
+from fbagents.errors import AgentLostError, ConnectionLostError, DeviceError, UnreachableError
+from fbagents.posix.connection import Connection, cannot_be_run, how_it_ended
+from fbagents.posix.process import ProcessChannel, finished
 
 OPTIONS = {
     "StrictHostKeyChecking": "yes",
@@ -35,7 +35,6 @@ OPTIONS = {
 }
 """Of whatever the user's configuration says, this is not left to it."""
 OPEN_TIMEOUT_S = 30.0
-STDOUT_BYTES = 1 << 16
 MAX_PARENT_LENGTH = 60
 """A socket's path has at most 103 characters, and the client adds 17 to ours while it opens one."""
 
@@ -77,13 +76,13 @@ class Address(pydantic.BaseModel):
         return options + (["-J", self.jump] if self.jump else [])
 
 
-class OpenSsh:
+class OpenSsh(Connection):
     """A shared connection whose socket lies in a private folder; it ends by itself a minute after its last command."""
 
     def __init__(self, address: Address, open_timeout_s: float = OPEN_TIMEOUT_S) -> None:
         self.address = address
         self._open_timeout_s = open_timeout_s
-        self._opened = 0
+        self._tries = 0
         parent = tempfile.gettempdir()
         self._folder = Path(
             tempfile.mkdtemp(prefix="fbssh-", dir=parent if len(parent) < MAX_PARENT_LENGTH else "/tmp")
@@ -91,10 +90,6 @@ class OpenSsh:
 
     def __str__(self) -> str:
         return str(self.address)
-
-    def ensure(self, patient: bool = True) -> int:
-        """Open the connection unless it is open, and return how many there have been. Raises DeviceError."""
-        return self._opened if self.is_open() else reopened(self._opened, patient, self._open)
 
     def argv(self, script: str, *arguments: str) -> list[str]:
         """Return the command that runs a constant POSIX shell script on the device; data are its arguments.
@@ -106,25 +101,10 @@ class OpenSsh:
 
     def run(self, script: str, *arguments: str, stdin: IO[bytes] | None = None, timeout_s: float) -> Finished:
         """Run a script. Raises ConnectionLostError, AgentTimeoutError."""
-        with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
-            try:
-                done = subprocess.run(
-                    self.argv(script, *arguments),
-                    stdin=stdin or subprocess.DEVNULL,
-                    stdout=stdout,
-                    stderr=stderr,
-                    timeout=timeout_s,
-                    start_new_session=True,
-                )
-            except subprocess.TimeoutExpired:
-                raise AgentTimeoutError(f"{self.address} did not finish a command within {timeout_s:.0f} s") from None
-            if done.returncode == 255:
-                raise self.lost()
-            stdout.seek(0)
-            stderr.seek(0)
-            return Finished(
-                done.returncode, stdout.read(STDOUT_BYTES).decode(errors="replace"), last_words(stderr.read())
-            )
+        done = finished(self.argv(script, *arguments), timeout_s, self.address, stdin)
+        if done.code == 255:
+            raise self.lost()
+        return done
 
     def start(self, script: str, *arguments: str) -> "SshChannel":
         """Start a script and return its streams."""
@@ -132,16 +112,16 @@ class OpenSsh:
 
     def is_open(self) -> bool:
         """Return whether the connection is open, as far as the client knows by now."""
-        return self._opened > 0 and self._control("check")
+        return self._control("check")
 
     def forward(self, target: str) -> str:
         """Return a socket that only this user can open and that leads to `host:port` as seen from there.
 
         Raises UnreachableError. The client is asked without any configuration: that may ask for forwardings of its own.
         """
-        forwarded = self._folder / f"forward{self._opened}"
+        forwarded = self._folder / f"forward{self._tries}"
         if not forwarded.exists():
-            socket, log = (str(self._folder / name) for name in (f"socket{self._opened}", "control"))
+            socket, log = (str(self._folder / name) for name in (f"socket{self._tries}", "control"))
             argv = ["ssh", "-F", "none", "-S", socket.replace("%", "%%"), "-E", log, "-O", "forward"]
             listening = str(forwarded).replace(":", "\\:")
             argv += ["-L", f"{listening}:{target}", "--", self.address.host]
@@ -159,18 +139,17 @@ class OpenSsh:
 
     def close(self) -> None:
         """End the connection and remove its folder; never raises."""
-        if self._opened:
+        if self._tries:
             self._control("exit")
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _open(self) -> int:
-        """Log in, and leave the client in the background to serve the commands."""
-        self._opened += 1
+    def open(self) -> None:
+        """Log in, and leave the client in the background to serve the commands. Raises DeviceError."""
+        self._tries += 1
         argv = [*self._client(), "-o", "ControlMaster=yes", "-fN", "--", self.address.host]
         try:
             code = _quietly(argv, self._open_timeout_s)
         except FileNotFoundError:
-            self._opened = 0
             raise DeviceError(
                 "the OpenSSH client ssh is not installed on this machine: install openssh-client"
             ) from None
@@ -178,11 +157,10 @@ class OpenSsh:
             raise UnreachableError(f"{self.address} did not log in within {self._open_timeout_s:.0f} s") from None
         if code != 0:
             raise explain(self._words(), self.address)
-        return self._opened
 
     def _client(self, log: str = "log") -> list[str]:
         """Return the client's command up to the host; each connection has a socket and a log of its own."""
-        socket, log = (str(self._folder / f"{kind}{self._opened}") for kind in ("socket", log))
+        socket, log = (str(self._folder / f"{kind}{self._tries}") for kind in ("socket", log))
         return ["ssh", *self.address.options(), "-S", socket.replace("%", "%%"), "-E", log]
 
     def _control(self, request: str) -> bool:
@@ -194,7 +172,7 @@ class OpenSsh:
     def _words(self) -> str:
         """Return what the client said last about this connection."""
         try:
-            return last_words((self._folder / f"log{self._opened}").read_bytes()) or "the client gave no reason"
+            return last_words((self._folder / f"log{self._tries}").read_bytes()) or "the client gave no reason"
         except OSError:
             return "the client gave no reason"
 

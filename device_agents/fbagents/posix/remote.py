@@ -3,113 +3,27 @@
 import hashlib
 import re
 import secrets
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
+from fbagents.agent.channel import Channel, Finished
 from fbagents.agent.pieces import Content, Places, Write
-from fbagents.errors import AgentReplyError, DeviceError, ProfileError, UnreachableError
+from fbagents.errors import AgentReplyError, DeviceError, ProfileError
 from fbagents.native import bundle
 from fbagents.native.bundle import Bundle
+from fbagents.native.script import python_agent
+from fbagents.posix.connection import COMMAND_TIMEOUT_S, Connection
+from fbagents.posix.scripts import CHECK, DAMAGED, MISSING, PREPARE, REMOVE, START, UPLOAD
 from fbagents.profile import Profile
-from fbagents.transports import Channel, Finished
-from fbagents.transports.local import python_agent
+from fbagents.transport import Transport
 
-COMMAND_TIMEOUT_S = 30.0
 SLOWEST_BYTES_PER_S = 100_000
-REOPEN_WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0)
-"""How long to wait before each further try to reach a device that was there before: it may be starting again."""
 BUNDLES = {
     ("Linux", "aarch64"): "aarch64-linux",
     ("Linux", "x86_64"): "x86_64-linux",
 }
 """What `uname` says, and the bundle that runs there."""
-
-# The scripts are constants; whatever comes from a profile or a file reaches them as "$1", "$2", … and is never parsed.
-PREPARE = """
-umask 077
-mkdir -p -- "$1" || exit
-find "$1" -maxdepth 1 -type d -name 'fbnet-lab-????????????????' -mtime +6 -exec rm -r -- {} +
-[ -d "$2" ] || mkdir -m 700 -- "$2" || exit
-uname -s; uname -m
-"""
-HASH = """
-hash() {
-  if command -v openssl >/dev/null; then openssl dgst -sha256 -r
-  elif command -v sha256sum >/dev/null; then sha256sum
-  else shasum -a 256; fi
-}
-has_hash() { case $(hash <"$1") in "$2 "*) ;; *) false ;; esac }
-"""
-"""OpenSSL has the processor's own SHA-256; the `sha256sum` of a Linux board may take ten times as long."""
-CHECK = HASH + '[ -f "$1" ] && has_hash "$1" "$2"'
-UPLOAD = (
-    HASH
-    + """
-umask 077
-part=$1.$$.part
-cat >"$part" || { rm -f -- "$part"; exit 3; }
-has_hash "$part" "$2" || { rm -f -- "$part"; exit 4; }
-{ [ "$3" = 600 ] || chmod "$3" "$part"; } && mv -f -- "$part" "$1" || exit 3
-"""
-)
-DAMAGED = 4
-MISSING = (
-    HASH
-    + """
-umask 077
-folder=$1; shift
-mkdir -p -- "$folder" || exit
-while [ $# -gt 0 ]; do
-  { [ -f "$folder/$1" ] && has_hash "$folder/$1" "$2"; } || echo "$1"
-  shift 2
-done
-"""
-)
-"""Prints which files of a folder are not there whole."""
-START = """
-umask 077
-pid=$1; shift
-if [ -s "$pid" ]; then
-  old=$(cat "$pid")
-  command=$({ tr '\\0' ' ' <"/proc/$old/cmdline" || ps -o args= -p "$old"; } 2>/dev/null)
-  case $command in *"${pid%/*}"*) kill -KILL "$old" ;; esac
-  rm -f -- "$pid"
-fi
-unset LD_PRELOAD LD_LIBRARY_PATH
-while [ "$1" != -- ]; do export "$1"; shift; done
-shift
-exec 3<&0
-"$@" <&3 3<&- &
-echo $! >"$pid"
-wait $!
-"""
-"""Ends an agent that a broken connection left behind, and stays beside the new one to tell how it ends."""
-REMOVE = 'rm -rf -- "$@"'
-
-
-class Connection(Protocol):
-    """One way to a device, shared by all commands and opened again when it broke; prints as the device's address."""
-
-    def ensure(self, patient: bool = True) -> int:
-        """Open the connection unless it is open, and return how many there have been; see `reopened`.
-
-        Raises DeviceError.
-        """
-        ...
-
-    def run(self, script: str, *arguments: str, stdin: IO[bytes] | None = None, timeout_s: float) -> Finished:
-        """Run a constant script; data are its arguments. Raises ConnectionLostError, AgentTimeoutError."""
-        ...
-
-    def start(self, script: str, *arguments: str) -> Channel:
-        """Start a constant script and return its streams. Raises ConnectionLostError."""
-        ...
-
-    def close(self) -> None:
-        """End the connection; never raises."""
-        ...
 
 
 class Preparation(Protocol):
@@ -124,20 +38,20 @@ class Preparation(Protocol):
         ...
 
 
-class RemoteTransport:
+class RemoteTransport(Transport):
     """Keeps the agent and its models in a private folder of this run, and removes it in the end.
 
     The native agent's bundle lies beside it under a name of its own hash, so that what is there already is not sent.
     """
 
-    copies = True
+    runs_programs = True
 
     def __init__(
         self, profile: Profile, connection: Connection, default_folder: str, preparation: Preparation | None = None
     ) -> None:
-        check(profile)
+        super().__init__(profile)
+        check_fields(profile)
         self._preparation = preparation
-        self._profile = profile
         self._connection = connection
         self._parent = folder_argument(profile.folder or default_folder)
         self._folder = f"{self._parent}/fbnet-lab-{secrets.token_hex(8)}"
@@ -157,7 +71,7 @@ class RemoteTransport:
         self._begin()
         return remote
 
-    def shell(self, script: str, *arguments: str, timeout_s: float) -> Finished:
+    def run(self, script: str, *arguments: str, timeout_s: float) -> Finished:
         """Run a script."""
         self._prepare()
         return self._connection.run(script, *arguments, timeout_s=timeout_s)
@@ -195,7 +109,7 @@ class RemoteTransport:
         self._prepare()
         agent = self._agent()
         self._begin()
-        environment = [f"{name}={value}" for name, value in self._profile.environment.items()]
+        environment = [f"{name}={value}" for name, value in self.profile.environment.items()]
         return self._connection.start(START, f"{self._folder}/agent.pid", *environment, "--", *agent, *options)
 
     def close(self) -> None:
@@ -203,7 +117,7 @@ class RemoteTransport:
         try:
             if self._preparation:
                 self._preparation.end()
-            if self._prepared_in and not self._profile.keep:
+            if self._prepared_in and not self.profile.keep:
                 self._connection.ensure(patient=False)
                 self._run(REMOVE, self._folder, *filter(None, [self._bundle_folder]))
         except DeviceError:
@@ -217,10 +131,10 @@ class RemoteTransport:
 
     def _agent(self) -> list[str]:
         """Return the agent's command on the device, with its files there."""
-        if self._profile.program is not None:
-            return [self._profile.program]
-        if self._profile.agent == "python":
-            return [self._profile.python or "python3", *python_agent(self.push)]
+        if self.profile.program is not None:
+            return [self.profile.program]
+        if self.profile.agent == "python":
+            return [self.profile.python or "python3", *python_agent(self.push)]
         target = BUNDLES.get(self._system)
         if target is None:
             raise DeviceError(
@@ -286,38 +200,7 @@ class RemoteTransport:
         return self._connection.run(script, *arguments, timeout_s=COMMAND_TIMEOUT_S)
 
 
-def reopened(opened: int, patient: bool, open_again: Callable[[], int]) -> int:
-    """Open a connection, and if there were some before try for a minute and a half. Raises DeviceError."""
-    for wait_s in REOPEN_WAITS_S if opened and patient else ():
-        try:
-            return open_again()
-        except UnreachableError:
-            time.sleep(wait_s)
-    return open_again()
-
-
-def how_it_ended(code: int) -> str:
-    """Say how a script's agent ended, from the exit code that a shell gives it."""
-    if not 128 < code < 160:
-        return f"ended with {code}"
-    cause = ", as the system does when memory runs out" if code == 137 else ""
-    return f"was killed by signal {code - 128}{cause}"
-
-
-def cannot_be_run(code: int, where: object) -> str:
-    """Say what to do where a shell found no program, or none that it can run; empty for every other exit code."""
-    if code not in (126, 127):
-        return ""
-    return f". The agent's program cannot be run on {where}: set python or program in the profile"
-
-
-def last_words(raw: bytes) -> str:
-    """Return the last lines of what a program printed, without what could steer a terminal."""
-    lines = [line.strip() for line in raw[-4000:].decode(errors="replace").splitlines() if line.strip()]
-    return "".join(c if c.isprintable() else "?" for c in " | ".join(lines[-8:]))[-600:]
-
-
-def check(profile: Profile) -> None:
+def check_fields(profile: Profile) -> None:
     """Raise ProfileError for what no command line can hold."""
     for name, value in profile.environment.items():
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or "\0" in value:

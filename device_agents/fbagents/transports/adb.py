@@ -1,45 +1,53 @@
 """adb: an Android phone over TCP, by a running adb server, or over USB; docs/devices/adb.md says what it needs."""
 
-import socket
+from typing import Any
 
 from fbagents.adb.address import Address
 from fbagents.adb.connection import AdbConnection
-from fbagents.adb.phones import Attached
-from fbagents.adb.route import Route, usb
+from fbagents.adb.route import Route
+from fbagents.adb.wire import connected
 from fbagents.android.phone import PhonePreparation
 from fbagents.errors import DeviceError, UnreachableError
 from fbagents.posix.remote import RemoteTransport
 from fbagents.profile import PhoneConditions, Profile, check_address
-
-DEFAULT_FOLDER = "/data/local/tmp/fbnet-lab"
-
-
-def connect(profile: Profile) -> RemoteTransport:
-    """Return a transport to the phone of the profile's address. Raises ProfileError; nothing is sent yet."""
-    address = check_address(profile, Address)
-    preparation = PhonePreparation(profile.name, profile.phone or PhoneConditions())
-    return RemoteTransport(profile, AdbConnection(address), DEFAULT_FOLDER, preparation)
+from fbagents.transport import Attached
 
 
-def attached() -> list[Attached]:
-    """Return the phones of the adb server that answers here, or else those on USB. Raises DeviceError."""
-    server = Route(Address()).server()
-    return usb() if server is None else server.phones()
+class Adb(RemoteTransport):
+    """The phone of a profile's address."""
 
+    has_phone_settings = True
 
-def check(profile: Profile, timeout_s: float) -> None:
-    """Raise DeviceError unless the phone is there and could be asked; it is not, so that it shows no dialog."""
-    address = check_address(profile, Address)
-    if address.host is not None:
+    def __init__(self, profile: Profile) -> None:
+        connection = AdbConnection(check_address(profile, Address))
+        preparation = PhonePreparation(profile.name, profile.phone or PhoneConditions())
+        super().__init__(profile, connection, "/data/local/tmp/fbnet-lab", preparation)
+
+    @classmethod
+    def named(cls, where: str) -> dict[str, Any]:
+        """Return the profile of the attached phone `adb:SERIAL`: the native agent on its big cores."""
+        description = f"the attached phone {where}"
+        return {"description": description, "agent": "native", "cores": "big", "address": {"serial": where}}
+
+    @classmethod
+    def attached(cls) -> list[Attached]:
+        """Return the phones of the adb server that answers here, or else those on USB. Raises DeviceError."""
+        return Route(Address()).phones()[0]
+
+    @classmethod
+    def check(cls, profile: Profile, timeout_s: float) -> None:
+        """Raise DeviceError unless the phone is there and could be asked; it is not, so that it shows no dialog."""
+        address = check_address(profile, Address)
+        if address.host is not None:
+            try:
+                connected(address.host, address.port, timeout_s).close()
+            except OSError as error:
+                raise UnreachableError(f"nothing answers at {address}: {error.strerror or error}") from None
+            return
+        route = Route(address, tunnel_timeout_s=timeout_s)
         try:
-            socket.create_connection((address.host, address.port), timeout=timeout_s).close()
-        except OSError as error:
-            raise UnreachableError(f"nothing answers at {address}: {error.strerror or error}") from None
-        return
-    route = Route(address, timeout_s)
-    try:
-        phone = route.find()
-    finally:
-        route.close()
-    if not phone.is_usable:
-        raise DeviceError(f"{phone.serial} is {phone.state}: {phone.remedy}")
+            phone = route.find()
+        finally:
+            route.close()
+        if not phone.is_usable:
+            raise DeviceError(f"{phone.serial} is {phone.state}: {phone.remedy}")

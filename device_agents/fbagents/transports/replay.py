@@ -9,11 +9,11 @@ from typing import Annotated, Any, NamedTuple
 
 import pydantic
 
-from fbagents.agent.pieces import Content, Write
 from fbagents.agent.protocol import MAX_LINE_BYTES
+from fbagents.agent.recording import RecordedVisit, Recording, read_recording
 from fbagents.errors import AgentLostError, AgentTimeoutError
 from fbagents.profile import Profile, check_address
-from fbagents.transports._recording import RecordedVisit, Recording, read_recording
+from fbagents.transport import Transport
 
 
 class Address(pydantic.BaseModel):
@@ -25,35 +25,25 @@ class Address(pydantic.BaseModel):
     speed: Annotated[float, pydantic.Field(ge=0, le=1e6, allow_inf_nan=False)] = 0.0
 
 
-def connect(profile: Profile) -> "ReplayTransport":
-    """Return a transport to a recording. Raises ProfileError where the journal cannot be read."""
-    address = check_address(profile, Address)
-    return ReplayTransport(read_recording(Path(address.journal).expanduser()), address.speed)
-
-
-class ReplayTransport:
+class Replay(Transport):
     """Plays the device of a recording; a second agent goes on where the first one was."""
 
     copies = False
 
-    def __init__(self, recording: Recording, speed: float) -> None:
-        self._device = _Device(recording)
-        self._speed = speed
+    def __init__(self, profile: Profile) -> None:
+        """Read the recording. Raises ProfileError where the journal cannot be read."""
+        super().__init__(profile)
+        address = check_address(profile, Address)
+        self._device = _Device(read_recording(Path(address.journal).expanduser()))
+        self._speed = address.speed
 
     def push(self, path: Path) -> str:
         """Return the path; nobody opens it."""
         return str(path)
 
-    def send(self, content: Content, write: Write) -> str:
-        """Return the path; nobody opens it."""
-        return str(content.path)
-
-    def start(self, options: Sequence[str]) -> "ReplayChannel":
+    def start(self, options: Sequence[str]) -> "_Channel":
         """Start an agent of the recording."""
-        return ReplayChannel(self._device, options, self._speed)
-
-    def close(self) -> None:
-        """Do nothing: nothing was pushed."""
+        return _Channel(self._device, options, self._speed)
 
 
 class _Reply(NamedTuple):
@@ -63,7 +53,7 @@ class _Reply(NamedTuple):
     took_ns: int = 0
 
 
-class ReplayChannel:
+class _Channel:
     """An agent within this process; its replies come when the recorded device's would have come."""
 
     def __init__(self, device: "_Device", options: Sequence[str], speed: float) -> None:

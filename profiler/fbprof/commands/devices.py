@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from fbagents.adb.phones import Attached
     from fbagents.profile import Profile
+    from fbagents.transport import Attached
 
 
 @click.command("devices")
@@ -61,7 +61,7 @@ def _summary(
                 "by": phone.by,
                 "server": phone.server,
                 "remedy": phone.remedy,
-                "device": f"adb:{phone.serial}" if phone.serial else None,
+                "device": phone.device or None,
             }
             for phone in phones
         ],
@@ -95,11 +95,11 @@ def _print_attached(phones: "list[Attached]", trouble: str) -> None:
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row, phone in zip(rows, phones, strict=True):
             click.echo("  " + "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
-            click.echo(f"    {'fbprof measure --device adb:' + phone.serial if phone.is_usable else phone.remedy}")
+            click.echo(f"    {'fbprof measure --device ' + phone.device if phone.is_usable else phone.remedy}")
 
 
 def _by(phone: "Attached") -> str:
-    return f"adb server {phone.server}" if phone.by == "server" else "USB, without an adb server"
+    return {"server": f"adb server {phone.server}", "usb": "USB, without an adb server"}.get(phone.by, phone.by)
 
 
 def _print_known(profiles: "list[Profile]", reasons: "dict[str, str | None] | None") -> None:

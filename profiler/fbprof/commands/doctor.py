@@ -35,7 +35,7 @@ def command(devices: tuple[str, ...], as_json: bool) -> None:
       fbprof doctor
       fbprof doctor --device galaxy-s8
     """
-    from fbagents.profile import load_profile
+    from fbagents.connect import load_profile
     from fbbase.errors import CheckError
     from fbprof.doctor import check_device, check_host
 

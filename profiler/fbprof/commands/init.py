@@ -24,8 +24,8 @@ def command(device: str | None, space: str | None, runtime: str | None, force: b
       fbprof init
       fbprof init --device local --space fbnet --runtime litert
     """
+    from fbagents.connect import load_profile
     from fbagents.discovery import attached, known
-    from fbagents.profile import load_profile
     from fbbase.errors import FbError
     from fbbase.files import write_text
     from fbexport.runtimes import DEFAULT, RUNTIMES
@@ -36,7 +36,7 @@ def command(device: str | None, space: str | None, runtime: str | None, force: b
         raise FbError(f"{FILE} is there already; change it by hand, or write over it with --force")
     if device is None:
         try:
-            phones = [f"adb:{phone.serial}" for phone in attached() if phone.is_usable]
+            phones = [phone.device for phone in attached() if phone.is_usable]
         except FbError:
             phones = []
         names = [*phones, *(profile.name for profile in known())]

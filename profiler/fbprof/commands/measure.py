@@ -115,7 +115,7 @@ def command(
       fbprof measure --device pixel-3 --agent benchmark_model --binary benchmark_model --binary-args "--use_gpu=true"
     """
     from fbagents.agent.cores import check_cores
-    from fbagents.profile import load_profile
+    from fbagents.connect import load_profile
     from fbbase.errors import CheckError
     from fbexport.formats import format_for
     from fbexport.runtimes import prepare_process

@@ -73,7 +73,7 @@ def command(
     Example:
       fbprof validate --lut local.csv --networks 100 --plot local.svg
     """
-    from fbagents.profile import load_profile
+    from fbagents.connect import load_profile
     from fbbase.errors import CheckError, FbError
     from fblut.reading import read_lut
     from fbprof.journal.journal import journal_path

@@ -46,7 +46,7 @@ def command(
       fbprof verify fbnet-a --lut local.csv
       fbprof verify runs/first/arch.json --lut local.csv --within 10
     """
-    from fbagents.profile import load_profile
+    from fbagents.connect import load_profile
     from fbbase.errors import CheckError
     from fblut.reading import read_lut
     from fbprof.predict.verify import verify

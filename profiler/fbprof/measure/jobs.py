@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fbagents.profile import Profile
+from fbagents.transports import TRANSPORTS
 from fbbase.errors import FbError
 from fblut.table import Lut
 from fblut.writing import write_lut
@@ -84,8 +85,9 @@ def _check_devices(profiles: Sequence[Profile]) -> None:
         )
     places: dict[str, str] = {}
     for profile in profiles:
-        if profile.transport == "local" or profile.address:
-            place = json.dumps([profile.transport, profile.address], sort_keys=True)
+        is_here = TRANSPORTS.find(profile.transport).is_this_machine
+        if is_here or profile.address:
+            place = "this machine" if is_here else json.dumps([profile.transport, profile.address], sort_keys=True)
             if place in places:
                 raise FbError(
                     f"{places[place]} and {profile.name} are the same device (transport {profile.transport}, the same "

@@ -14,7 +14,7 @@ from typing import Self
 from fbagents.agent.client import AgentClient
 from fbagents.agent.pieces import Content
 from fbagents.agent.protocol import Loaded
-from fbagents.transports import Transport
+from fbagents.transport import Transport
 from fbbase.files import write_bytes
 from fbexport.errors import ExportError
 from fbexport.formats import format_of, load_format

@@ -12,9 +12,10 @@ import click
 
 from fbagents.agent.client import AgentClient, Planned
 from fbagents.agent.protocol import Visit
+from fbagents.connect import connect
 from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError, DeviceError
 from fbagents.profile import Profile, with_agent_for
-from fbagents.transports import Transport, connect
+from fbagents.transport import Transport
 from fbbase import __version__
 from fbbase.errors import PartialError, StorageError
 from fbbase.progress import Advance, progress

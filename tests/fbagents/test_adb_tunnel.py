@@ -5,23 +5,23 @@ import os
 import signal
 import stat
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import adb_server as servers
-import adbd as peer
 import pytest
-from common import wait_until
-from unavailable import unavailable
 
 from fbagents.adb.address import Address
 from fbagents.adb.connection import AdbConnection
 from fbagents.agent.client import AgentClient
+from fbagents.connect import connect
 from fbagents.errors import ConnectionLostError, DeviceError, UnreachableError
 from fbagents.profile import Profile
-from fbagents.transports import connect
+from peers.adb_phone import Phone
+from peers.adb_server import AdbServer
+from peers.runs import wait_until
+from peers.sshd import Sshd
 
 CLIENT = """
 Host lab1
@@ -37,7 +37,7 @@ Host lab1
 class Lab:
     """A host with an adb server and a phone, reached by SSH; the client's configuration asks for a forwarding too."""
 
-    def __init__(self, sshd: Any, server: servers.AdbServer, serial: str) -> None:
+    def __init__(self, sshd: Sshd, server: AdbServer, serial: str) -> None:
         self.sshd, self.server, self.serial = sshd, server, serial
         self.config = sshd.folder / "lab_config"
         self.config.write_text(CLIENT.format(port=sshd.port, folder=sshd.folder, taken=server.port))
@@ -52,17 +52,17 @@ class Lab:
 
 
 @pytest.fixture
-def lab(new_sshd: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
-    monkeypatch.setenv("HOME", str(tmp_path))
+def lab(new_sshd: Callable[..., Sshd], server_phone: Phone, monkeypatch: pytest.MonkeyPatch) -> Lab:
     monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", "1")  # the one here does not answer
-    try:
-        with servers.adb_server(tmp_path) as server, servers.phones(tmp_path, server) as (phone,):
-            yield Lab(new_sshd(), server, server.attach(phone))
-    except peer.UnavailableError as error:
-        unavailable(f"no adb server with a phone: {error}")
+    assert server_phone.server is not None
+    return Lab(new_sshd(), server_phone.server, server_phone.serial)
 
 
-def test_a_phone_of_another_host_is_reached_and_the_tunnel_ended(lab: Lab, tmp_path: Path) -> None:
+def test_a_phone_of_another_host_is_reached_and_the_tunnel_ended(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tempfile.mkdtemp(dir="/tmp")  # short, as a socket's path has to be
+    monkeypatch.setattr("tempfile.tempdir", temporary)
     profile = Profile(
         name="lab1-phone",
         description="a phone of another host",
@@ -78,11 +78,12 @@ def test_a_phone_of_another_host_is_reached_and_the_tunnel_ended(lab: Lab, tmp_p
     with AgentClient(transport) as agent:
         assert "litert" in agent.hello.runtimes
     assert lab.sshd.logins() == 1
-    folder = transport._connection._route._tunnel._folder  # type: ignore[attr-defined]
+    (folder,) = Path(temporary).glob("fbssh-*")
     sockets = [path for path in folder.iterdir() if path.name.startswith("forward")]
     assert [stat.S_IMODE(path.stat().st_mode) for path in (folder, *sockets)] == [0o700, 0o600]
     transport.close()
     assert not folder.exists()
+    Path(temporary).rmdir()
     wait_until(lambda: not lab.sshd.sessions(), 5, "the login ends")
 
 
@@ -130,7 +131,7 @@ def test_the_hosts_key_is_checked(lab: Lab) -> None:
     connection.close()
 
 
-def test_a_host_that_allows_no_forwarding_is_told(lab: Lab, new_sshd: Callable[..., Any]) -> None:
+def test_a_host_that_allows_no_forwarding_is_told(lab: Lab, new_sshd: Callable[..., Sshd]) -> None:
     strict = Lab(new_sshd("AllowTcpForwarding no"), lab.server, lab.serial)
     connection = strict.connection()
     with pytest.raises(UnreachableError, match="no adb server answers at"):

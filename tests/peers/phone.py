@@ -9,11 +9,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import phone_image
-from phone_image import Files
-
 from fbagents.errors import DeviceError
 from fbagents.profile import Profile
+from peers import phone_image
+from peers.phone_image import Files
 
 EMULATOR = "qemu-system-aarch64"
 BOOT_TIMEOUT_S = 60.0

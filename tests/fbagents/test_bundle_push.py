@@ -10,18 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from common import SPEC, check_pieces
 
 from fbagents.agent.client import AgentClient
+from fbagents.connect import connect
 from fbagents.errors import DeviceError
 from fbagents.native import build as native
 from fbagents.native import bundle
 from fbagents.posix.openssh import OpenSsh
-from fbagents.posix.remote import UPLOAD
-from fbagents.transports import Transport, connect
+from fbagents.posix.scripts import UPLOAD
+from fbagents.transport import Transport
 from fbprof.measure.run import collect
 from fbprof.plan.plan import Plan
 from fbspace.space import load_space
+from peers.given import SPEC
+from peers.sending import check_pieces
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -96,14 +96,14 @@ class Recording:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def read_recording(path: Path) -> Recording:
+def read_recording(path: Path, max_bytes: int = MAX_BYTES) -> Recording:
     """Read a journal. A last line that was torn is left out.
 
     Raises ProfileError that names the file, and the line that is none of a journal.
     """
     recording: Recording | None = None
     started_at = ""
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(_lines(path, max_bytes), start=1):
         try:
             record = _ADAPTER.validate_json(line)
             if isinstance(record, _Start) != (recording is None):
@@ -165,7 +165,7 @@ def _replayed(hello: Hello, runtime: str, name: str, started_at: str) -> dict[st
     return hello.model_dump(mode="json", exclude={"id", "event"}) | changes
 
 
-def _lines(path: Path) -> Iterator[bytes]:
+def _lines(path: Path, max_bytes: int) -> Iterator[bytes]:
     """Yield the lines of a journal, each whole. Raises ProfileError."""
     try:
         with _open(path) as file:
@@ -173,9 +173,9 @@ def _lines(path: Path) -> Iterator[bytes]:
             while line := file.readline(MAX_LINE_BYTES + 1):
                 number += 1
                 size += len(line)
-                if len(line) > MAX_LINE_BYTES or size > MAX_BYTES:
+                if len(line) > MAX_LINE_BYTES or size > max_bytes:
                     what = (
-                        f"the line is longer than {MAX_LINE_BYTES}" if size <= MAX_BYTES else f"more than {MAX_BYTES}"
+                        f"the line is longer than {MAX_LINE_BYTES}" if size <= max_bytes else f"more than {max_bytes}"
                     )
                     raise ProfileError(f"{path}: line {number}: {what} bytes")
                 if line.endswith(b"\n"):

@@ -12,17 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from common import HOSTILE, SPEC, check_pieces, loaded_sums
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fbagents.agent.client import AgentClient, Planned
 from fbagents.agent.protocol import PROTOCOL
+from fbagents.connect import connect, load_profile
 from fbagents.errors import AgentReplyError, DeviceError, ProfileError
 from fbagents.posix.openssh import Address, OpenSsh
-from fbagents.posix.remote import START, folder_argument
-from fbagents.profile import Profile, load_profile
-from fbagents.transports import Transport, connect
+from fbagents.posix.remote import folder_argument
+from fbagents.posix.scripts import START
+from fbagents.profile import Profile
+from fbagents.transport import Transport
+from peers.given import HOSTILE, SPEC
+from peers.sending import check_pieces, loaded_sums
 
 
 def start_and_close(profile: Profile) -> None:
@@ -237,7 +240,7 @@ def test_the_raspberry_pis_profile_is_an_address() -> None:
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_the_profiles_in_the_docs_connect(tmp_path: Path, number: int) -> None:
-    page = (Path(__file__).parents[3] / "docs" / "devices" / "ssh.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "devices" / "ssh.md").read_text(encoding="utf-8")
     (tmp_path / "board.toml").write_text(page.split("```toml\n")[1 + number].split("```")[0])
     connect(load_profile(str(tmp_path / "board.toml"))).close()
 

@@ -1,67 +1,17 @@
-"""What the tests of several peers share: an operator, a small space, hostile names, and what a run has written."""
+"""What is sent to a device arrives whole, and only what the device lacks of it is sent."""
 
 import contextlib
-import json
 import stat
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from fbagents.agent.client import AgentClient
 from fbagents.agent.pieces import Content, Piece
-from fbagents.profile import Profile, load_profile
-from fbagents.transports import Transport, connect
+from fbagents.connect import connect, load_profile
+from fbagents.transport import Transport
 from fbexport.export import export_chain, export_spec
 from fbspace.opspec import OpSpec
-
-SPEC = OpSpec("ir", 16, 24, 16, 16, kernel=3, stride=2, expansion=3)
-"""The operator of the fixture `models`."""
-HOSTILE = ["two words", 'it\'s "quoted"', "a;touch pwned", "$(touch pwned)`touch pwned`", "line\nbreak", "-rf", "é*?"]
-SPACE = """
-description = "two layers"
-input = { channels = 3, size = 16 }
-classes = 4
-head_channels = [16]
-stem = [{ kind = "conv", channels = 8, kernel = 3, stride = 2 }]
-stages = [{ channels = 8, repeats = 2, stride = 1 }]
-[candidates]
-k3 = { kind = "ir", kernel = 3, expansion = 2 }
-skip = { kind = "skip" }
-"""
-
-
-def write_profile(path: Path, profile: Profile) -> str:
-    """Write a profile as a person does; JSON's strings and numbers are TOML's."""
-    fields = profile.model_dump(exclude_defaults=True, exclude={"name"})
-    tables = {name: fields.pop(name) for name in ("address", "environment", "phone") if name in fields}
-    lines = [f"{name} = {json.dumps(value)}" for name, value in fields.items()]
-    for table, values in tables.items():
-        lines += [f"[{table}]", *(f"{name} = {json.dumps(value)}" for name, value in values.items())]
-    path.write_text("\n".join(lines) + "\n")
-    return str(path)
-
-
-def wait_until(condition: Callable[[], object], timeout_s: float, what: str) -> float:
-    """Wait, and return for how many seconds."""
-    start = time.monotonic()
-    while not condition():
-        assert time.monotonic() - start < timeout_s, f"{what}: not within {timeout_s} s"
-        time.sleep(0.02)
-    return time.monotonic() - start
-
-
-def counted(table: Path) -> int:
-    """Return how many visits that count are in a table's journal."""
-    journal = table.with_suffix(".journal.jsonl")
-    return journal.read_bytes().count(b'"warm_up":false') if journal.exists() else 0
-
-
-def sums(table: Path) -> dict[str, tuple[float, float]]:
-    """Return the sum of the outputs of every model that was loaded, and the sum of their absolute values."""
-    lines = map(json.loads, table.with_suffix(".journal.jsonl").read_text().splitlines())
-    loads = [line for line in lines if line["record"] == "loaded"]
-    return {line["key"]: (line["loaded"]["output_sum"], line["loaded"]["output_abs_sum"]) for line in loads}
-
+from peers.given import SPEC
 
 CHAIN = [
     OpSpec("conv", 3, 16, 32, 32, kernel=3),

@@ -14,10 +14,9 @@ import os
 import shutil
 from pathlib import Path
 
-from unavailable import unavailable
-
 from fbagents.errors import DeviceError
 from fbagents.native import debian
+from peers.unavailable import unavailable
 
 SAMSUNG = """Current Battery Service state:
   AC powered: false

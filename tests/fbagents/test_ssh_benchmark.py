@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from common import SPEC
 
 from fbagents.agent.client import AgentClient, Planned
 from fbagents.benchmark.binary import with_binary
+from fbagents.connect import connect
 from fbagents.errors import AgentTimeoutError, DeviceError
 from fbagents.profile import Profile
-from fbagents.transports import connect
+from peers.given import SPEC
 
 QUICK = "--warmup_runs=1 --warmup_min_secs=0 --num_runs=5 --min_secs=0"
 

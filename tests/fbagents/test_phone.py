@@ -6,25 +6,27 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
-import phone_image
 import pytest
-from common import SPACE, SPEC, sums, wait_until, write_profile
-from phone import Phone
-from unavailable import unavailable
 
-from fbagents.adb import open as _adb_open
+from fbagents.adb.address import Address
+from fbagents.adb.connection import AdbConnection
+from fbagents.adb.link import Timeouts
 from fbagents.agent.client import AgentClient, Planned
+from fbagents.connect import connect
 from fbagents.errors import DeviceError
 from fbagents.native import bundle
-from fbagents.profile import Profile
-from fbagents.transports import Transport, connect
+from fbagents.transport import Transport
 from fbbase.commandline import run
 from fblut.reading import read_lut
 from fbprof.cli import fbprof
 from fbprof.journal.journal import read_journal
 from fbspace.space import load_space
+from peers import phone_image
+from peers.given import SPACE, SPEC
+from peers.phone import Phone
+from peers.runs import sums, wait_until, write_profile
+from peers.unavailable import unavailable
 
 PACKAGES = {"litert": "ai-edge-litert", "onnxruntime": "onnxruntime"}
 over_adb_and_ssh = pytest.mark.parametrize("transport", ["adb", "ssh"])
@@ -69,10 +71,9 @@ def measure(device: str, runtime: str, table: Path, *options: str, space: str = 
     return run(fbprof, [*command, *options, "-o", str(table)])
 
 
-def ask(transport: Any, script: str) -> str:
+def ask(transport: Transport, script: str) -> str:
     """Return what a script prints on the device."""
-    transport._connection.ensure()
-    done = transport._connection.run(script, timeout_s=20)
+    done = transport.run(script, timeout_s=20)
     assert done.code == 0, done
     return done.stdout
 
@@ -112,8 +113,10 @@ def test_the_bundle_runs_both_runtimes_with_the_hosts_outputs(
         visits = list(agent.run([Planned("litert", 3), Planned("onnxruntime", 2)]))
         assert [len(visit.wall_ns) for visit in visits] == [3, 2]
         # Nothing of the phone's own C library is used.
-        libraries = ask(there, f"grep -o '/.*[.]so.*' /proc/$(cat {there._folder}/agent.pid)/maps | sort -u")
-        assert {str(Path(line).parent) for line in libraries.splitlines()} == {there._bundle_folder}
+        agents = "/data/local/tmp/fbnet-lab"
+        libraries = ask(there, f"grep -o '/.*[.]so.*' /proc/$(cat {agents}/fbnet-lab-*/agent.pid)/maps | sort -u")
+        (folder,) = {str(Path(line).parent) for line in libraries.splitlines()}
+        assert folder == ask(there, f"echo {agents}/bundle-*").strip()
         assert {"libc.so.6", "libLiteRt.so", "libonnxruntime.so.1"} <= {
             Path(line).name for line in libraries.splitlines()
         }
@@ -184,18 +187,14 @@ def test_a_phone_that_restarts_while_it_is_measured_is_measured_to_the_end(
 
 
 def test_a_key_the_phone_does_not_know_is_told_with_what_to_do(
-    emulated_phone: Phone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    emulated_phone: Phone, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(_adb_open, "DIALOG_TIMEOUT_S", 1)
-    known = emulated_phone.profile("adb")
-    stranger = Profile.model_validate(
-        known.model_dump() | {"address": known.address | {"key_file": str(tmp_path / "key")}}
-    )
+    address = emulated_phone.profile("adb").address | {"key_file": str(tmp_path / "key")}
     with (
-        closing(connect(stranger)) as transport,
+        closing(AdbConnection(Address.model_validate(address), Timeouts(dialog_s=1))) as connection,
         pytest.raises(DeviceError, match=r"has not authorised this computer's key .*accept the dialog on the phone"),
     ):
-        transport.push(Path(__file__))
+        connection.ensure()
     assert "asks whether it may be used: accept the dialog on the phone" in capsys.readouterr().err
 
 

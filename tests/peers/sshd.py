@@ -1,26 +1,20 @@
-"""Real peers for the tests of transports: an OpenSSH server of the test's own, and an emulated arm64 phone."""
+"""A real OpenSSH server of the tests' own; nothing of the user's own configuration is used."""
 
 import contextlib
 import getpass
 import os
-import shlex
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from fbagents.errors import DeviceError
-from fbagents.profile import Profile, load_profile
-
-sys.path.insert(0, str(Path(__file__).parent))
-import phone
-from unavailable import unavailable
+from fbagents.connect import load_profile
+from fbagents.profile import Profile
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
@@ -80,6 +74,14 @@ class Sshd:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
+    def end_clients(self) -> None:
+        """End the clients that keep a connection to this server open; the server is not told."""
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                words = path.read_bytes().split(b"\0")
+                if b"ControlMaster=yes" in words and str(self.port).encode() in words:
+                    os.kill(int(path.parent.name), signal.SIGTERM)
+
     def logins(self) -> int:
         return self.log.read_text().count("Accepted publickey")
 
@@ -127,55 +129,3 @@ def children(parent: int) -> list[int]:
             if stat.read_text().rpartition(")")[2].split()[1] == str(parent):
                 found.append(int(stat.parent.name))
     return found
-
-
-@pytest.fixture
-def new_sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Sshd]]:
-    """Start servers; lines of sshd_config may be added."""
-    if SSHD is None or shutil.which("ssh") is None:
-        unavailable("needs OpenSSH's server and client: apt install openssh-server openssh-client")
-    if not Path("/proc/self/stat").exists():
-        unavailable("needs /proc to find the server's processes")
-    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    servers: list[Sshd] = []
-
-    def new(more: str = "") -> Sshd:
-        folder = tmp_path / f"sshd{len(servers)}"
-        folder.mkdir()
-        servers.append(Sshd(folder, more))
-        return servers[-1]
-
-    yield new
-    for server in servers:
-        server.stop()
-
-
-@pytest.fixture
-def sshd(new_sshd: Callable[..., Sshd]) -> Sshd:
-    return new_sshd()
-
-
-@pytest.fixture(scope="session")
-def emulated_phone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[phone.Phone]:
-    """The one phone of all tests, running; a test that breaks it repairs it."""
-    try:
-        image = phone.prepare()
-    except DeviceError as error:
-        unavailable(f"no emulated phone: {error}")
-    device = phone.Phone(image, tmp_path_factory.mktemp("phone"))
-    yield device
-    device.stop()
-
-
-@pytest.fixture
-def program(tmp_path: Path) -> Callable[[str, str], Path]:
-    """Write an executable shell script."""
-
-    def write(name: str, body: str) -> Path:
-        path = tmp_path / "programs" / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(f"#!/bin/sh\nreal={shlex.quote(sys.executable)}\n{body}\n")
-        path.chmod(0o755)
-        return path
-
-    return write

@@ -13,19 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from common import SPACE, SPEC, counted, sums, wait_until, write_profile
 
 from fbagents.agent.client import AgentClient, Planned
 from fbagents.agent.protocol import PROTOCOL
+from fbagents.connect import connect, load_profile
 from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError, DeviceError
-from fbagents.posix import remote as _remote
-from fbagents.profile import Profile, load_profile
-from fbagents.transports import Transport, connect
+from fbagents.posix.connection import Connection
+from fbagents.profile import Profile
+from fbagents.transport import Transport
 from fbbase.commandline import run
 from fblut.reading import read_lut
 from fbprof.cli import fbprof
 from fbprof.journal.journal import JournalContent, read_journal
 from fbspace.space import load_space
+from peers.given import SPEC
+from peers.runs import counted, sums, wait_until, write_profile
 
 
 @contextlib.contextmanager
@@ -45,13 +47,6 @@ def is_running(pid: int) -> bool:
 
 def agent_pid(sshd: Any) -> int:
     return int(next((sshd.folder / "device").glob("*/agent.pid")).read_text())
-
-
-@pytest.fixture
-def space(tmp_path: Path) -> str:
-    file = tmp_path / "two.toml"
-    file.write_text(SPACE)
-    return str(file)
 
 
 def journal_of(table: Path) -> JournalContent:
@@ -132,10 +127,9 @@ def test_a_frozen_server_is_noticed_within_seconds(sshd: Any, models: dict[str, 
         next(visits)
         sshd.signal_sessions(signal.SIGSTOP)
         start = time.monotonic()
-        with pytest.raises(AgentLostError, match=r"connection to .* was lost: .*not responding"):
+        with pytest.raises(AgentLostError, match=r"connection to .* was lost: .*not responding"), agent:
             list(visits)
         assert time.monotonic() - start < 15
-        agent._channel.close()
         with AgentClient(transport) as second:  # by another connection, and the old agent is ended
             assert second.hello.protocol == PROTOCOL
         sshd.signal_sessions(signal.SIGKILL)
@@ -144,11 +138,12 @@ def test_a_frozen_server_is_noticed_within_seconds(sshd: Any, models: dict[str, 
 def test_an_agent_that_a_broken_connection_left_behind_is_ended_by_the_next(sshd: Any) -> None:
     """A server that does not notice keeps the agent's input open."""
     with connected(sshd.profile()) as transport:
-        agent = AgentClient(transport)
+        channel = transport.start(["--threads", "1"])
+        channel.receive(60)
         left = agent_pid(sshd)
         sshd.signal_sessions(signal.SIGSTOP)
-        transport._connection._control("exit")  # type: ignore[attr-defined]
-        agent._channel.close()
+        sshd.end_clients()
+        channel.close()
         assert is_running(left)
         with AgentClient(transport):
             assert agent_pid(sshd) != left
@@ -163,9 +158,9 @@ def test_an_agent_killed_on_the_device_is_told_from_a_cut_connection(sshd: Any, 
         visits = agent.run([Planned("m", 1000)] * 1000)
         next(visits)
         os.kill(agent_pid(sshd), signal.SIGKILL)
-        with pytest.raises(AgentLostError, match="was killed by signal 9, as the system does when memory runs out"):
+        killed = "was killed by signal 9, as the system does when memory runs out"
+        with pytest.raises(AgentLostError, match=killed), agent:
             list(visits)
-        agent._channel.close()
 
 
 def test_the_agent_on_the_device_ends_when_the_host_is_killed(sshd: Any, space: str, tmp_path: Path) -> None:
@@ -176,10 +171,12 @@ def test_the_agent_on_the_device_ends_when_the_host_is_killed(sshd: Any, space: 
         tempfile.TemporaryDirectory(dir="/tmp") as temporary,  # what a killed host leaves behind
         subprocess.Popen(argv, stderr=subprocess.DEVNULL, env=os.environ | {"TMPDIR": temporary}) as host,
     ):
-        wait_until(lambda: counted(table) >= 20, 30, "measuring")
-        pid = agent_pid(sshd)
-        assert is_running(pid)
-        host.kill()
+        try:
+            wait_until(lambda: counted(table) >= 20, 60, "measuring")
+            pid = agent_pid(sshd)
+            assert is_running(pid)
+        finally:
+            host.kill()
     wait_until(lambda: not is_running(pid), 5, "the agent's end")
     sshd.signal_sessions(signal.SIGKILL)
 
@@ -199,7 +196,7 @@ def test_a_server_that_comes_back_is_waited_for(sshd: Any, tmp_path: Path) -> No
 
 
 def test_a_server_that_stays_away_is_an_error_after_a_few_tries(sshd: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_remote, "REOPEN_WAITS_S", (0.1, 0.1))
+    monkeypatch.setattr(Connection, "reopen_waits_s", (0.1, 0.1))
     with connected(sshd.profile()) as transport:
         with AgentClient(transport):
             pass
@@ -293,7 +290,7 @@ def test_noise_without_end_is_bounded(sshd: Any, program: Callable[[str, str], P
 def test_a_command_that_hangs_on_the_device_is_a_time_out(
     new_sshd: Callable[..., Any], program: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_remote, "COMMAND_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("fbagents.posix.remote.COMMAND_TIMEOUT_S", 0.5)
     sshd = new_sshd(path_with(program, "mkdir", "exec sleep 60"))
     with (
         connected(sshd.profile()) as transport,

@@ -11,10 +11,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import adbd as peer
-from common import wait_until
-
 from fbagents.adb.keys import make_key
+from peers import adbd as peer
+from peers.runs import wait_until
 
 
 @functools.cache
@@ -102,9 +101,8 @@ def adb_server(folder: Path) -> Iterator[AdbServer]:
 
 
 @contextlib.contextmanager
-def phones(folder: Path, server: AdbServer, count: int = 1) -> Iterator[list[peer.Adbd]]:
-    """Phones that know the server's key, not attached yet. Raises UnavailableError."""
-    root = peer.prepare()
+def phones(root: Path, folder: Path, server: AdbServer, count: int = 1) -> Iterator[list[peer.Adbd]]:
+    """Phones that know the server's key, not attached yet; `root` holds adbd. Raises UnavailableError."""
     with contextlib.ExitStack() as stack:
         running = []
         for number in range(count):

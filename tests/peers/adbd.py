@@ -83,7 +83,7 @@ class Adbd:
             *("--library-path", f"{libraries}:{libraries}/android"),
             str(demanding(root, folder)),
         ]
-        self._folder = folder
+        self.folder = folder
         self._path = path
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port: int = probe.getsockname()[1]
@@ -97,7 +97,7 @@ class Adbd:
                 [sys.executable, __file__, str(fd), self._path, *self._argv],
                 pass_fds=[fd],
                 stdout=subprocess.PIPE,
-                cwd=self._folder,
+                cwd=self.folder,
                 start_new_session=True,
             )
         assert self._cell.stdout is not None
