@@ -20,7 +20,8 @@ import torch
 from _report import Figure, peak_mb, report
 from search_step import BATCH, SPACE
 
-from fbsearch.costs import load_cost
+from fbsearch.beyond.chain import expected_cost
+from fbsearch.costs import COSTS
 from fbsearch.fbnet.objective import Objective
 from fbsearch.fbnet.search import Search
 from fbsearch.fbnet.settings import Settings
@@ -72,7 +73,7 @@ def measure(name: str, steps: int) -> dict[str, Any]:
     before_search(one_path=True, masked=space.is_masked)
     idle_mb = peak_mb()
     settings = Settings(space=space.name, data="digits", strategy="single-path", cost="macs", limit=200)
-    cost = load_cost("macs").build(space, None)  # type: ignore[arg-type]  # it looks at no table
+    cost = expected_cost(COSTS.load("macs"), space, None)  # type: ignore[arg-type]  # it looks at no table
     objective = Objective("macs", cost, None, LOSSES.load("paper"), space.skips, settings)
     net = (MaskedNet if space.is_masked else SuperNet).of(space, 10, 0)
     search = Search(net, [objective], space, data, settings)

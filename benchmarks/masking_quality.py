@@ -18,7 +18,8 @@ from pathlib import Path
 from _report import Figure, has_images, report
 from search_quality import DATA, PRESETS, Bench, check_same, made_up_table
 
-from fbsearch.costs import load_cost
+from fbsearch.beyond.chain import expected_cost
+from fbsearch.costs import COSTS
 from fbsearch.fbnet.objective import Objective
 from fbsearch.fbnet.search import Search
 from fbsearch.fbnet.settings import Settings
@@ -83,7 +84,7 @@ class MaskingBench(Bench):
             steps=preset.steps,
             seed=seed,
         )
-        cost = load_cost("macs").build(self.space, self.lut)
+        cost = expected_cost(COSTS.load("macs"), self.space, self.lut)
         chosen = [one_hot(d.options.index(c), len(d.options)) for d, c in zip(decisions, self.uniform, strict=True)]
         objective = Objective("macs", cost, float(cost(chosen)), LOSSES.load("target"), self.space.skips, settings)
         net = MaskedNet.of(self.space, len(self.data.classes), seed)

@@ -22,7 +22,7 @@ import torch
 from _report import Figure, report
 
 from fblut.table import Lut, Metadata, Row
-from fbsearch.costs import load_cost
+from fbsearch.costs import COSTS
 from fbsearch.fbnet.objective import Objective
 from fbsearch.fbnet.search import Search
 from fbsearch.fbnet.settings import Settings
@@ -63,7 +63,7 @@ def open_search(strategy: str, space: Space, data: Data, batch: int, compute: Co
     )
     settings = Settings(space=space.name, data="noise", strategy=strategy, batch=batch, augment="crop-flip")
     skips = space.skips
-    objective = Objective("made-up", load_cost("lut").build(space, lut), None, LOSSES.load("paper"), skips, settings)
+    objective = Objective("made-up", COSTS.load("lut").build(space, lut), None, LOSSES.load("paper"), skips, settings)
     return Search(SuperNet.of(space, len(data.classes), 0), [objective], space, data, settings, compute)
 
 

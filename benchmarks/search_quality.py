@@ -27,7 +27,7 @@ from fbbase.files import write_text
 from fblut.reading import read_lut
 from fblut.table import Lut, Metadata, Row
 from fbsearch.beyond.exact import reachable
-from fbsearch.costs import StepCost, load_cost
+from fbsearch.costs import COSTS, StepCost
 from fbsearch.fbnet.derive import Networks, derive
 from fbsearch.fbnet.objective import Objective
 from fbsearch.fbnet.search import Search
@@ -107,7 +107,7 @@ class Bench:
     ) -> None:
         self.preset, self.data, self.space, self.compute, self.out = preset, data, space, compute, out
         self.lut, self.space_name = lut, space_name or space.name
-        cost = load_cost("lut").build(space, lut)
+        cost = COSTS.load("lut").build(space, lut)
         assert isinstance(cost, StepCost)
         self.cost, self.target_us = cost, sum(reachable(cost)) / 2
 

@@ -27,7 +27,7 @@ from _report import Figure, peak_mb, report
 from torch import Tensor, nn
 
 from fblut.table import Lut, Metadata, Row
-from fbsearch.costs import load_cost
+from fbsearch.costs import COSTS
 from fbsearch.fbnet.objective import Objective
 from fbsearch.fbnet.search import Search
 from fbsearch.fbnet.settings import Settings
@@ -136,7 +136,7 @@ def build_search(name: str, space: Space, data: Data) -> Search:
     make = PlainSearch if name == "plain" else Search
     before_search(one_path=name == "single-path", masked=False)
     skips = space.skips
-    cost = load_cost("lut").build(space, made_up_table(space))
+    cost = COSTS.load("lut").build(space, made_up_table(space))
     objective = Objective("made-up", cost, None, LOSSES.load(settings.loss), skips, settings)
     return make(SuperNet.of(space, len(data.classes), settings.seed), [objective], space, data, settings)
 

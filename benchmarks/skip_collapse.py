@@ -25,7 +25,7 @@ from _report import Figure, report
 
 from fblut.table import Lut, Metadata, Row
 from fbsearch.beyond.exact import reachable
-from fbsearch.costs import AdditiveCost, load_cost
+from fbsearch.costs import COSTS, AdditiveCost
 from fbsearch.fbnet.settings import PRESETS, Settings
 from fbsearch.jobs.search_job import run_search
 from fbsearch.machine.process import before_search, before_torch
@@ -145,7 +145,7 @@ def made_up_table(space: Space) -> Lut:
 
 def middle_ms(space: Space, table: Lut) -> float:
     """Return the geometric mean of the fastest and the slowest network's latency."""
-    cost = load_cost("lut").build(space, table)
+    cost = COSTS.load("lut").build(space, table)
     assert isinstance(cost, AdditiveCost)
     least, greatest = reachable(cost)
     return round((least * greatest) ** 0.5 / 1000, 4)

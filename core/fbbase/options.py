@@ -20,7 +20,10 @@ TYPES: dict[str, type[Any]] = {"float": float, "int": int, "bool": bool, "str": 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option: its name in Python, type, default, help, and bounds: `above` is excluded, the others are not."""
+    """One option: its name in Python, type, default, help, and bounds; `above` and `below` are excluded themselves.
+
+    One whose default is None may be None.
+    """
 
     name: str
     type: type[Any]
@@ -29,6 +32,7 @@ class Option:
     above: float | None = None
     least: float | None = None
     most: float | None = None
+    below: float | None = None
     choices: tuple[str, ...] | None = None
 
     @property
@@ -38,7 +42,7 @@ class Option:
 
     def check(self, value: Any, called: str | None = None) -> None:
         """Raise FbError for a value of another type or out of bounds; it is `called` so, if not by its flag."""
-        wanted = self._wanted(value)
+        wanted = None if value is None and self.default is None else self._wanted(value)
         if wanted:
             raise FbError(f"{called or self.flag} must be {wanted}, not {value}")
 
@@ -49,32 +53,28 @@ class Option:
             return f"of type {self.type.__name__}"
         if self.type is int and not isinstance(value, int):
             return "a whole number"
-        if number and not math.isfinite(value):
-            return "a finite number"
-        if self.above is not None and not value > self.above:
-            return "a positive number" if self.above == 0 else f"above {self.above:g}"
-        if self.least is not None and self.most is not None and not self.least <= value <= self.most:
-            return f"between {self.least:g} and {self.most:g}"
-        if self.least is not None and value < self.least:
-            return f"at least {self.least:g}"
-        if self.most is not None and value > self.most:
-            return f"at most {self.most:g}"
+        if number and not (self._is_within(value) and math.isfinite(value)):
+            return self._bounds()
         if self.choices is not None and value not in self.choices:
             return f"one of {', '.join(self.choices)}"
         return None
 
+    def _is_within(self, value: float) -> bool:
+        over = (self.above is None or value > self.above) and (self.least is None or value >= self.least)
+        return over and (self.most is None or value <= self.most) and (self.below is None or value < self.below)
 
-def option(
-    default: Any,
-    help: str,
-    *,
-    above: float | None = None,
-    least: float | None = None,
-    most: float | None = None,
-    choices: tuple[str, ...] | None = None,
-) -> Any:
-    """Return a dataclass field that is an option of the plug-in; all arguments are literals."""
-    bounds = {"above": above, "least": least, "most": most, "choices": choices}
+    def _bounds(self) -> str:
+        if self.least is not None and self.most is not None:
+            return f"between {self.least:g} and {self.most:g}"
+        if self.above is not None and self.below is not None:
+            return f"between {self.above:g} and {self.below:g}, neither of them"
+        bounds = (("above", self.above), ("at least", self.least), ("at most", self.most), ("below", self.below))
+        said = [f"{words} {bound:g}" for words, bound in bounds if bound is not None]
+        return "a positive number" if said == ["above 0"] else " and ".join(said) or "a finite number"
+
+
+def option(default: Any, help: str, **bounds: Any) -> Any:
+    """Return a dataclass field that is an option; all arguments are literals in a plug-in. `bounds` are Option's."""
     return dataclasses.field(default=default, metadata={"help": help, **bounds})
 
 
@@ -86,25 +86,36 @@ def options_of(cls: type[Any]) -> list[Option]:
     if not dataclasses.is_dataclass(cls):
         return []
     return [
-        Option(each.name, _type_of(each.type), each.default, **each.metadata)
+        Option(each.name, _type(each.type), each.default, **each.metadata)
         for each in dataclasses.fields(cls)
         if "help" in each.metadata
     ]
 
 
-def _type_of(annotation: Any) -> type[Any]:
-    """Return the type of an option from its annotation, which is a text under `from __future__ import annotations`."""
-    found: type[Any] = TYPES.get(annotation, annotation)
-    return found
-
-
 def declared_options(source: Path) -> list[Option]:
-    """Return the options that a plug-in's file declares, read from its text. Raises FbError for one not so readable."""
-    found = []
-    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"), str(source))):
-        if isinstance(node, ast.ClassDef):
-            found += [_declared(each, source) for each in node.body if _is_declaration(each)]
-    return found
+    """Return the options that a plug-in's file declares, read from its text. Raises FbError for one not so readable.
+
+    Those of a base that it imports from a file beside it are its options too.
+    """
+    tree, found = _tree(source), {}
+    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    bases = {base.id for each in classes for base in each.bases if isinstance(base, ast.Name)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and any(each.name in bases for each in node.names):
+            beside = source.with_name(f"{node.module.rpartition('.')[2]}.py")
+            if beside.is_file() and beside != source:
+                found.update({each.name: each for each in declared_options(beside)})
+    own = (_declared(node, source) for each in classes for node in each.body if _is_declaration(node))
+    return list((found | {each.name: each for each in own}).values())
+
+
+def declared_value(source: Path, name: str) -> Any:
+    """Return the literal that a plug-in's file gives to a capability; None where it gives none."""
+    for node in ast.walk(_tree(source)):
+        for each in node.body if isinstance(node, ast.ClassDef) else ():
+            if isinstance(each, ast.Assign) and ast.unparse(each.targets[0]) == name:
+                return each.value.value if isinstance(each.value, ast.Constant) else None
+    return None
 
 
 def check_options(what: str, known: Sequence[Option], given: Mapping[str, Any], as_flags: bool = True) -> None:
@@ -121,6 +132,16 @@ def check_options(what: str, known: Sequence[Option], given: Mapping[str, Any], 
         by_name[name].check(value, None if as_flags else name)
 
 
+def _tree(source: Path) -> ast.Module:
+    return ast.parse(source.read_text(encoding="utf-8"), str(source))
+
+
+def _type(annotation: Any) -> type[Any]:
+    """Return the type of an annotation, such as `int` or `int | None`. Raises KeyError for one not in TYPES."""
+    text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    return TYPES[text.removesuffix(" | None")]
+
+
 def _is_declaration(node: ast.stmt) -> bool:
     if not isinstance(node, ast.AnnAssign) or not isinstance(node.value, ast.Call):
         return False
@@ -132,7 +153,7 @@ def _declared(node: Any, source: Path) -> Option:
     try:
         arguments = [ast.literal_eval(each) for each in node.value.args]
         keywords = {each.arg: ast.literal_eval(each.value) for each in node.value.keywords}
-        return Option(node.target.id, TYPES[node.annotation.id], *arguments, **keywords)
+        return Option(node.target.id, _type(ast.unparse(node.annotation)), *arguments, **keywords)
     except (ValueError, KeyError, AttributeError, TypeError):
         raise FbError(
             f"{source}, line {node.lineno}: an option is written NAME: TYPE = option(DEFAULT, HELP, …), TYPE is one of "

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from fbbase.errors import FbError, UnknownNameError, suggestion
-from fbbase.options import Option, check_options, declared_options, options_of
+from fbbase.options import Option, check_options, declared_options, declared_value, options_of
 
 T = TypeVar("T")
 
@@ -84,6 +84,12 @@ class PluginFolder:
                 found.setdefault(option.name, []).append((name, option))
         return found
 
+    def declared(self, name: str) -> dict[str, Any]:
+        """Return what plug-ins' files say of a capability with a literal, by plug-in, without importing anything."""
+        sources = ((plugin, self._source(plugin)) for plugin in self.names())
+        values = ((plugin, declared_value(source, name)) for plugin, source in sources if source is not None)
+        return {plugin: value for plugin, value in values if value is not None}
+
     def _entry(self, name: str) -> importlib.metadata.EntryPoint | None:
         return next(iter(importlib.metadata.entry_points(group=self.package, name=name)), None)
 
@@ -114,6 +120,7 @@ class Plugins(PluginFolder, Generic[T]):
 
     `base` documents every method and every capability with its default. A class that lacks what `base` requires, or
     has a public name that `base` does not know, is refused when it is loaded: a misspelt capability is an error.
+    The module of `base` may hold further bases that derive from it.
     An entry point's value is a module with one such class, or `module:Class`.
     """
 
@@ -141,9 +148,10 @@ class Plugins(PluginFolder, Generic[T]):
         check_options(f"{self.kind} {name!r}", options_of(cls), options)
         return cls(**options)
 
-    def own_of(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return those of the options that a plug-in has. Raises as `find` does."""
-        return {each.name: options[each.name] for each in options_of(self.find(name)) if each.name in options}
+    def load_with(self, name: str, options: Mapping[str, Any]) -> T:
+        """Return a plug-in made with those of the options that are its own. Raises as `load` does."""
+        own = {each.name for each in options_of(self.find(name))}
+        return self.load(name, **{option: value for option, value in options.items() if option in own})
 
     def _is_own(self, value: Any, module: ModuleType) -> bool:
         return (
@@ -156,10 +164,10 @@ class Plugins(PluginFolder, Generic[T]):
 
 def _check(cls: type[Any], base: type[Any], what: str) -> None:
     """Refuse a class that lacks what `base` requires or has a public name that it does not know. Raises FbError."""
-    known = {name for each in base.__mro__ for name in (*vars(each), *vars(each).get("__annotations__", ()))}
+    bases = [each for each in cls.__mro__ if each in base.__mro__ or each.__module__ == base.__module__]
+    known = {name for each in bases for name in (*vars(each), *vars(each).get("__annotations__", ()))}
     options = {option.name for option in options_of(cls)}
-    derived = cls.__mro__[: cls.__mro__.index(base)]
-    for each in derived:
+    for each in (each for each in cls.__mro__ if each not in bases):
         for name in (*vars(each), *vars(each).get("__annotations__", ())):
             if not name.startswith("_") and name not in known | options:
                 public = sorted(each for each in known if not each.startswith("_"))

@@ -22,6 +22,15 @@ class Dish(ABC):
     def cook(self) -> str: ...
 
 
+class Served(Dish):
+    """A further base of the same kind."""
+
+    plates: ClassVar[int]
+
+    def serve(self) -> int:
+        return self.plates
+
+
 GOOD = """
 from dataclasses import dataclass
 from fbbase.options import option
@@ -81,7 +90,7 @@ def test_options_are_known_without_importing_anything(dishes: Plugins[Dish]) -> 
     [
         ({"salt": 11}, "--salt must be between 0 and 10, not 11"),
         ({"salt": -1.0}, "--salt must be between 0 and 10, not -1.0"),
-        ({"salt": float("nan")}, "--salt must be a finite number, not nan"),
+        ({"salt": float("nan")}, "--salt must be between 0 and 10, not nan"),
         ({"salt": "much"}, "--salt must be of type float, not much"),
         ({"bowls": 0}, "--bowls must be a positive number, not 0"),
         ({"bowls": 1.5}, "--bowls must be a whole number, not 1.5"),
@@ -110,6 +119,60 @@ def test_what_does_not_fit_its_base_is_an_error_at_load(dishes: Plugins[Dish], o
     change(dishes, old, new)
     with pytest.raises(FbError, match=words):
         dishes.load("hot-soup")
+
+
+SAUCE = """
+from dataclasses import dataclass
+from fbbase.options import option
+from dishes.hot_soup import Soup
+
+@dataclass(frozen=True)
+class Sauce(Soup):
+    salt: float = option(3, "salt in spoons", above=0, below=5)
+    pepper: int | None = option(None, "corns of pepper", least=1)
+    heat: float = option(1.0, "heat")
+"""
+
+
+def test_options_of_a_base_beside_it_are_a_plug_ins_too(dishes: Plugins[Dish]) -> None:
+    dishes.path("hot-soup").with_name("sauce.py").write_text(SAUCE)
+    found = dishes.options()
+    assert {name: [of for of, _ in each] for name, each in found.items()} == {
+        "salt": ["hot-soup", "sauce"],
+        "bowls": ["hot-soup", "sauce"],
+        "pepper": ["sauce"],
+        "heat": ["sauce"],
+    }
+    assert [(o.type, o.default) for _, o in (*found["salt"], *found["pepper"])] == [
+        (float, 0.5),
+        (float, 3),
+        (int, None),
+    ]
+    assert dishes.load("sauce", pepper=None, salt=2).cook() == "2 g in 2."
+    assert dishes.load_with("sauce", {"salt": 2.5, "alpha": 1}).cook() == "2.5 g in 2."
+    for name, value, words in (
+        ("salt", 5, "--salt must be between 0 and 5, neither of them, not 5"),
+        ("pepper", 0, "--pepper must be at least 1, not 0"),
+        ("heat", float("inf"), "--heat must be a finite number, not inf"),
+    ):
+        with pytest.raises(FbError, match=words):
+            dishes.load("sauce", **{name: value})
+
+
+def test_a_capability_is_read_without_importing_anything(dishes: Plugins[Dish]) -> None:
+    assert dishes.declared("suffix") == {"hot-soup": ".soup"}
+    assert dishes.declared("minutes") == {}
+    assert "dishes.hot_soup" not in sys.modules
+
+
+def test_a_kind_may_have_further_bases_beside_the_first(dishes: Plugins[Dish], monkeypatch: pytest.MonkeyPatch) -> None:
+    change(dishes, "Soup(Dish)", "Soup(Served)")
+    change(dishes, "import Dish", "import Served")
+    with pytest.raises(FbError, match="lacks 'plates', which every Dish has"):
+        dishes.load("hot-soup")
+    monkeypatch.delitem(sys.modules, "dishes.hot_soup")
+    change(dishes, "    is_hot = True", "    is_hot = True\n    plates = 2")
+    assert dishes.load("hot-soup").serve() == 2  # type: ignore[attr-defined]
 
 
 def test_an_option_that_is_no_literal_is_named_with_its_line(dishes: Plugins[Dish]) -> None:

@@ -24,7 +24,7 @@ from fbprof.borrowed.regression import above_zero, regress
 from fbprof.cli import fbprof
 from fbprof.errors import NetworksError
 from fbprof.plan.networks_file import MeasuredNetwork, read_networks, write_networks
-from fbsearch.costs import load_cost
+from fbsearch.costs import COSTS
 from fbspace.draw import draw_networks
 from fbspace.opspec import OpSpec
 from fbspace.space import Space, load_space
@@ -252,7 +252,7 @@ def test_the_written_table_the_search_and_the_regression_agree(here: Path) -> No
     assert {finding.rule for finding in check(lut, space)} == {"failed"}  # the head that no network has
     design = design_of(read_networks(here / "phone_networks.csv", space), space)
     regression = design.counts @ regress(design.counts, design.latency_us).cost
-    cost = load_cost("lut").build(space, lut)
+    cost = COSTS.load("lut").build(space, lut)
     for network, expected in list(zip(networks, regression, strict=True))[:20]:
         one_hot = [
             torch.tensor([float(name == chosen) for name in layer.candidates])

@@ -11,7 +11,7 @@ import torch
 from fblut.table import Lut, Metadata, Row
 from fblut.writing import write_lut
 from fbprof.plan.grid import grid_operators
-from fbsearch.costs import load_cost
+from fbsearch.costs import COSTS
 from fbsearch.fbnet.objective import Objective
 from fbsearch.fbnet.search import Search
 from fbsearch.fbnet.settings import Settings
@@ -121,8 +121,8 @@ def micro_lut_file(micro_lut: Lut, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def objective(space: Space, lut: Lut, settings: Settings, target: float | None) -> Objective:
     """The objective of a table and a target in µs."""
-    cost = load_cost(settings.cost).build(space, lut)
-    loss = LOSSES.load(settings.loss, **LOSSES.own_of(settings.loss, settings.as_dict()))
+    cost = COSTS.load(settings.cost).build(space, lut)
+    loss = LOSSES.load_with(settings.loss, settings.options)
     return Objective("made-up", cost, target, loss, space.skips, settings)
 
 

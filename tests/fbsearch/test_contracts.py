@@ -10,7 +10,7 @@ from torch import nn
 
 from fblut.table import Lut
 from fbsearch.beyond.score import Estimate, with_score
-from fbsearch.costs import COSTS, load_cost
+from fbsearch.costs import COSTS
 from fbsearch.losses import LOSSES
 from fbsearch.sources import SOURCES, open_source
 from fbsearch.strategies import STRATEGIES
@@ -68,7 +68,7 @@ class TestCost:
     def test_is_positive_differentiable_and_grows_with_the_larger_candidate(
         self, name: str, micro: Space, micro_lut: Lut
     ) -> None:
-        cost = load_cost(name).build(micro, micro_lut)
+        cost = COSTS.load(name).build(micro, micro_lut)
         m = [torch.full((3,), 1 / 3, requires_grad=True) for _ in micro.layers]
         total = cost(m)
         assert total.ndim == 0

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fblut.table import Lut
-from fbsearch.costs import load_cost
+from fbsearch.costs import COSTS
 from fbsearch.losses import LOSSES
 from fbsearch.theta import one_hot
 from fbspace.architecture import Architecture
@@ -19,7 +19,7 @@ def test_expected_latency_of_one_network_is_the_sum_of_its_rows(
     choices: tuple[int, int], micro: Space, micro_lut: Lut
 ) -> None:
     names = [list(micro.layers[0].candidates)[choice] for choice in choices]
-    cost = load_cost("lut").build(micro, micro_lut)([one_hot(choice, 3) for choice in choices])
+    cost = COSTS.load("lut").build(micro, micro_lut)([one_hot(choice, 3) for choice in choices])
     rows = [micro_lut.rows[spec.key()].latency_us or 0 for spec in micro.specs(names)]
     assert cost.item() == pytest.approx(sum(rows), rel=1e-12)
 
@@ -27,12 +27,12 @@ def test_expected_latency_of_one_network_is_the_sum_of_its_rows(
 def test_expected_latency_contains_what_every_network_costs(micro: Space, micro_lut: Lut) -> None:
     m = [one_hot(0, 3)] * 2
     with_fixed = Lut(micro_lut.metadata.model_copy(update={"network_us": 123.0}), micro_lut.rows)
-    costs = [load_cost("lut").build(micro, lut)(m).item() for lut in (micro_lut, with_fixed)]
+    costs = [COSTS.load("lut").build(micro, lut)(m).item() for lut in (micro_lut, with_fixed)]
     assert costs[1] - costs[0] == pytest.approx(123)
 
 
 def test_expected_latency_is_linear_in_the_weights(micro: Space, micro_lut: Lut) -> None:
-    cost = load_cost("lut").build(micro, micro_lut)
+    cost = COSTS.load("lut").build(micro, micro_lut)
     a, b = [one_hot(0, 3)] * 2, [one_hot(1, 3), one_hot(2, 3)]
     mixed = cost([0.25 * x + 0.75 * y for x, y in zip(a, b, strict=True)])
     assert mixed.item() == pytest.approx(0.25 * cost(a).item() + 0.75 * cost(b).item(), rel=1e-12)
@@ -40,14 +40,14 @@ def test_expected_latency_is_linear_in_the_weights(micro: Space, micro_lut: Lut)
 
 def test_gradient_of_expected_latency_is_the_row(micro: Space, micro_lut: Lut) -> None:
     m = [torch.full((3,), 1 / 3, requires_grad=True) for _ in micro.layers]
-    load_cost("lut").build(micro, micro_lut)(m).backward()
+    COSTS.load("lut").build(micro, micro_lut)(m).backward()
     rows = [micro_lut.latency_us(spec) for spec in micro.layers[1].candidates.values()]
     assert m[1].grad is not None
     assert m[1].grad.tolist() == pytest.approx(rows)
 
 
 def test_macs_are_those_of_the_network(micro: Space, micro_lut: Lut, micro_file: object) -> None:
-    cost = load_cost("macs").build(micro, micro_lut)([one_hot(1, 3), one_hot(0, 3)])
+    cost = COSTS.load("macs").build(micro, micro_lut)([one_hot(1, 3), one_hot(0, 3)])
     network = Architecture(name="x", space=str(micro_file), choices=("k5_e3", "k3_e1"))
     assert cost.item() == count_architecture(network).macs
 
@@ -72,7 +72,7 @@ def test_the_product_loss() -> None:
 
 
 def test_parameters_are_those_of_the_network(micro: Space, micro_lut: Lut, micro_file: object) -> None:
-    cost = load_cost("params").build(micro, micro_lut)([one_hot(1, 3), one_hot(0, 3)])
+    cost = COSTS.load("params").build(micro, micro_lut)([one_hot(1, 3), one_hot(0, 3)])
     network = Architecture(name="x", space=str(micro_file), choices=("k5_e3", "k3_e1"))
     assert cost.item() == count_architecture(network).parameters
 

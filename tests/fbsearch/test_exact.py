@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fblut.table import Lut
 from fbsearch.beyond.exact import most_probable, reachable
-from fbsearch.costs import AdditiveCost, load_cost
+from fbsearch.costs import COSTS, AdditiveCost
 from fbspace.network import count_spec
 from fbspace.space import Space, load_space
 
@@ -88,4 +88,4 @@ def test_where_nothing_binds_the_most_probable_candidate_of_every_layer_is_chose
 def test_reachable_is_the_cheapest_and_the_dearest_network(micro: Space, micro_lut: Lut) -> None:
     names = [list(layer.candidates) for layer in micro.layers]
     latencies = [micro_lut.predict_us(micro.specs(choices)) for choices in itertools.product(*names)]
-    assert reachable(load_cost("lut").build(micro, micro_lut)) == pytest.approx((min(latencies), max(latencies)))  # type: ignore[arg-type]
+    assert reachable(COSTS.load("lut").build(micro, micro_lut)) == pytest.approx((min(latencies), max(latencies)))  # type: ignore[arg-type]

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from fbsearch.beyond.chain import ChainCost, expected_cost, sum_over
 from fbsearch.beyond.exact import most_probable, reachable
 from fbsearch.beyond.target import tilt
-from fbsearch.costs import ChainCost, load_cost, sum_over
+from fbsearch.costs import COSTS
 from fbsearch.fbnetv2.supernet import MaskedNet
 from fbsearch.strategies import STRATEGIES
 from fbsearch.theta import one_hot, softmax
@@ -133,7 +134,7 @@ def test_a_cost_at_one_hot_is_counted_in_the_network_derived(
     name: str, what: str, micro: Space, micro_file: Path
 ) -> None:
     space = micro if name == "micro" else load_space(name)
-    cost = load_cost(what).build(space, None)  # type: ignore[arg-type]  # it looks at no table
+    cost = expected_cost(COSTS.load(what), space, None)  # type: ignore[arg-type]  # it looks at no table
     for choices in draw_networks(space, 25, "cost"):
         network = choose(str(micro_file) if name == "micro" else name, choices, "x")
         found = network.load_space()

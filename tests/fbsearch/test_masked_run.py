@@ -80,7 +80,7 @@ def test_costs_are_combined_and_a_target_of_another_cost_is_refused(run: Run, ta
     assert metrics[0]["objectives"]["table"]["expected_cost"] == pytest.approx(100)  # uniform in the warm-up
     for arguments, message in (
         (["--cost", "macs", "--target-ms", "1"], "--target-ms goes with --cost lut"),
-        (["--cost", "macs", "--targets", "1,2"], "--targets goes with --cost lut"),
+        (["--cost", "macs", "--targets", "1,2"], "--target-mmacs 1 is out of reach"),
         (["--target-mmacs", "1"], "--target-mmacs goes with --cost macs"),
         (["--cost", "lut+x*macs"], "'x' is not a weight"),
         (["--cost", "macs", "--target-mmacs", "99"], "no network has as many"),

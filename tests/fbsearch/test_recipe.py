@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fbsearch.errors import SearchError
+from fbbase.errors import FbError
 from fbsearch.training.recipe import PRESETS, Recipe, make_recipe
 
 
@@ -39,8 +39,8 @@ def test_values_given_replace_the_presets_and_another_optimiser_brings_its_own_r
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"optimizer": "adam"}, "--optimizer is one of sgd, adamw"),
-        ({"schedule": "line"}, "--schedule is one of cosine, steps"),
+        ({"optimizer": "adam"}, "--optimizer must be one of sgd, adamw"),
+        ({"schedule": "line"}, "--schedule must be one of cosine, steps"),
         ({"epochs": 0}, "--epochs must be at least 1"),
         ({"batch": 1}, "--batch must be at least 2"),
         ({"lr": math.nan}, "--lr must be a positive number"),
@@ -53,5 +53,5 @@ def test_values_given_replace_the_presets_and_another_optimiser_brings_its_own_r
     ],
 )
 def test_values_out_of_range_are_refused_by_name(values: dict[str, Any], message: str) -> None:
-    with pytest.raises(SearchError, match=message):
+    with pytest.raises(FbError, match=message):
         Recipe(**values)

@@ -15,7 +15,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fblut.table import Lut
-from fbsearch.costs import AdditiveCost, load_cost
+from fbsearch.costs import COSTS, AdditiveCost
 from fbsearch.errors import DivergedError, SearchError
 from fbsearch.fbnet.derive import derive, evaluate_inherited
 from fbsearch.fbnet.objective import Objective
@@ -187,7 +187,7 @@ def test_several_objectives_share_the_weights_and_learn_their_own_theta(
     first = search.objectives[0]
     k5 = {spec.key() for layer in micro.layers for name, spec in layer.candidates.items() if name == "k5_e3"}
     rows = {key: replace(row, latency_us=0.01 if key in k5 else 500.0) for key, row in micro_lut.rows.items()}
-    cost = load_cost("lut").build(micro, Lut(micro_lut.metadata, rows))
+    cost = COSTS.load("lut").build(micro, Lut(micro_lut.metadata, rows))
     other = Objective("other", cost, None, first.loss, [s.tolist() for s in first.skips], search.settings)
     search.objectives.append(other)
     turns: list[int] = []
@@ -245,7 +245,7 @@ def test_networks_are_judged_on_validation_images_with_statistics_of_w_images(ma
 def test_the_target_loss_is_given_the_expected_latency_not_the_samples(
     make: Make, micro: Space, micro_lut: Lut, digits: Data
 ) -> None:
-    search = make(replace(SETTINGS, loss="target", latency_weight=2.0), target=30.0)
+    search = make(replace(SETTINGS, loss="target", options={"latency_weight": 2.0}), target=30.0)
     objective = search.objectives[0]
     with torch.no_grad():
         objective.theta[0].copy_(torch.tensor([0.0, 2.0, 1.0]))

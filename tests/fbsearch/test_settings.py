@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from fbsearch.errors import SearchError
+from fbbase.errors import FbError
 from fbsearch.fbnet.settings import Settings
 
 
@@ -30,8 +30,8 @@ def test_the_learning_rate_falls_in_a_cosine() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("epochs", 0), ("batch", 1), ("lr", 0.0), ("beta", math.nan), ("alpha", -1.0), ("steps", 0)]
+    ("name", "value"), [("epochs", 0), ("batch", 1), ("lr", 0.0), ("lr", math.nan), ("lr", -1.0), ("steps", 0)]
 )
 def test_values_out_of_range_are_refused_by_name(name: str, value: float) -> None:
-    with pytest.raises(SearchError, match=f"--{name} must be"):
+    with pytest.raises(FbError, match=f"--{name} must be"):
         Settings(space="x", data="digits", **{name: value})

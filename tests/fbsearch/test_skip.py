@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fbbase.errors import FbError
 from fbsearch.beyond.alike import agree, kinds_apart
-from fbsearch.commands.run import _warn
-from fbsearch.errors import SearchError
 from fbsearch.fbnet.search import Search
 from fbsearch.fbnet.settings import Settings
 from fbsearch.fbnet.supernet import SuperNet
+from fbsearch.jobs.report import skip_warning
 from fbsearch.jobs.search_job import Found
 from fbspace.architecture import Architecture
 from fbspace.blocks import build_block
@@ -137,16 +137,15 @@ def test_a_random_start_leaves_the_blocks_as_torch_draws_them(micro: Space) -> N
 
 
 def test_another_start_is_refused() -> None:
-    with pytest.raises(SearchError, match=r"--w-start must be alike or random, not same"):
+    with pytest.raises(FbError, match=r"--w-start must be one of alike, random, not same"):
         Settings(space="micro", data="digits", w_start="same")
 
 
 @pytest.mark.parametrize(("skips", "warns"), [(4, False), (5, True)])
-def test_more_skip_than_half_is_warned_of(skips: int, warns: bool, capsys: pytest.CaptureFixture[str]) -> None:
+def test_more_skip_than_half_is_warned_of(skips: int, warns: bool) -> None:
     choices = ("skip",) * skips + ("k3_e3",) * (8 - skips)
     provenance = {"skip_layers": skips, "target": None}
     architecture = Architecture(name="x", space="fbnet-tiny", choices=choices, provenance=provenance)
-    _warn(Found("a", "a", architecture, Path("arch.json")))
-    warning = capsys.readouterr().err
+    warning = skip_warning(Found("a", "a", None, architecture, Path("arch.json")))
     assert ("warning: 5 of 8 layers of the network for a are skip" in warning) == warns
     assert ("docs/searching/skip.md" in warning) == warns

@@ -11,7 +11,7 @@ from fblut.table import Lut
 from fbsearch.beyond.exact import reachable
 from fbsearch.beyond.skip import hold_skip
 from fbsearch.beyond.target import tilt
-from fbsearch.costs import AdditiveCost, load_cost
+from fbsearch.costs import COSTS, AdditiveCost
 from fbsearch.fbnet.objective import Objective
 from fbsearch.fbnet.settings import Settings
 from fbsearch.losses import LOSSES
@@ -19,7 +19,7 @@ from fbspace.space import Space
 
 
 def costs(micro: Space, micro_lut: Lut) -> AdditiveCost:
-    cost = load_cost("lut").build(micro, micro_lut)
+    cost = COSTS.load("lut").build(micro, micro_lut)
     assert isinstance(cost, AdditiveCost)
     return cost
 

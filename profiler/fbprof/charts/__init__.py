@@ -67,7 +67,7 @@ CHARTS = Plugins("kind of charts", "fbprof.charts", base=Charts)
 
 def every_chart(reported: Reported, options: Mapping[str, Any]) -> list[Chart]:
     """Return the charts of all files, each with its own of the options, in their order."""
-    every = [CHARTS.load(name, **CHARTS.own_of(name, options)) for name in CHARTS.names()]
+    every = [CHARTS.load_with(name, options) for name in CHARTS.names()]
     return [chart for charts in sorted(every, key=lambda each: each.place) for chart in charts.charts_of(reported)]
 
 

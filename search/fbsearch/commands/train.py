@@ -1,13 +1,14 @@
 """fbsearch train: train a network, from scratch or from given weights, and write it down."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-_Command = Callable[..., Any]
+from fbbase.options import options_of
+from fbsearch.commands._options import declared
+from fbsearch.training.recipe import PRESETS, Recipe, make_recipe
 
 if TYPE_CHECKING:
     from fbsearch.training.train import Trained
@@ -35,29 +36,13 @@ def _milestones(context: click.Context, parameter: click.Parameter, value: str |
 )
 @click.option(
     "--preset",
-    type=click.Choice(["quick", "paper", "int8"]),
+    type=click.Choice(list(PRESETS)),
     default="quick",
     show_default=True,
-    help="A recipe; the options below change it.",
+    help="A recipe, which the options below change; paper is FBNet's to the letter.",
 )
-@click.option("--epochs", type=int, help="Passes over the training images.  [quick 15, paper 360, int8 3]")
-@click.option("--batch", type=int, help="Images per step.  [quick 64, paper 256, int8 64]")
-@click.option("--optimizer", type=click.Choice(["sgd", "adamw"]), help="Of all parameters.  [sgd]")
-@click.option("--lr", type=float, help="Highest learning rate.  [sgd 0.1, adamw 0.001, int8 0.002]")
-@click.option("--schedule", type=click.Choice(["cosine", "steps"]), help="How --lr falls.  [quick cosine, paper steps]")
+@declared(options_of(Recipe), with_defaults=False)
 @click.option("--milestones", callback=_milestones, help="Shares of --epochs where steps divide --lr by 10.  [¼, ½, ¾]")
-@click.option("--warmup", type=int, help="First epochs, in which the learning rate rises from zero.  [0]")
-@click.option("--momentum", type=float, help="Of sgd.  [0.9]")
-@click.option("--nesterov/--no-nesterov", default=None, help="Of sgd.  [quick yes, paper no]")
-@click.option("--weight-decay", type=float, help="On all parameters.  [sgd 4e-5, adamw 0.05]")
-@click.option("--label-smoothing", type=float, help="Share of every label spread over all classes.  [0]")
-@click.option("--mixup", type=float, help="α of Beta(α, α), by which images are mixed in pairs.  [0: off]")
-@click.option("--cutout", type=float, help="Side of a square left out, as a share of the image's.  [0: off]")
-@click.option("--ema", type=float, help="Decay per step of an average of the weights, which then counts.  [0: off]")
-@click.option("--augment", help="none, crop, flip, crop-flip or resized-crop.  [none]")
-@click.option("--seed", type=int, help="Seed of everything random.  [0]")
-@click.option("--limit", type=int, help="Use at most so many training images.")
-@click.option("--steps", type=int, help="End every epoch after so many steps, for a trial.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1.")
 @click.option(
     "--amp", type=click.Choice(["none", "bf16", "fp16"]), default="none", show_default=True, help="Mixed precision."
@@ -109,7 +94,6 @@ def command(
     from fbsearch.jobs.train_job import train_network
     from fbsearch.machine.compute import Compute
     from fbsearch.machine.ranks import world_size
-    from fbsearch.training.recipe import make_recipe
     from fbspace.architecture import load_architecture
 
     if world_size() > 1:

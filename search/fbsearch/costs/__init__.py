@@ -1,90 +1,123 @@
-"""One file per cost: what a network costs; most are the sum of a number per operator (`sum_over`)."""
+"""One file per cost: what a network costs; most are the sum of a number per operator."""
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
 
 from fbbase.plugins import Plugins
 from fblut.table import Lut
-from fbsearch.costs._additive import AdditiveCost, Edge, ExpectedCost, Step, StepCost
-from fbsearch.costs._chain import ChainCost
-from fbsearch.costs._combined import CombinedCost
-from fbsearch.errors import SearchError
+from fbspace.blocks import is_identity
 from fbspace.opspec import OpSpec
 from fbspace.space import Space
 
-__all__ = ["AdditiveCost", "ChainCost", "Edge", "ExpectedCost", "Step", "StepCost"]
+
+class ExpectedCost(Protocol):
+    """What a network costs, differentiable in the weights m of the options of every decision."""
+
+    unit: str
+    """Unit of the result, e.g. `µs`."""
+
+    def __call__(self, m: Sequence[Tensor]) -> Tensor:
+        """Return the expected cost, a scalar; for one-hot weights that of the network they choose."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """One way to go on: options of the decisions of a step, what they cost, and the node that they lead to."""
+
+    target: int
+    cost: float
+    options: tuple[int, ...]
+
+
+Step = list[list[Edge]]
+"""The edges from every node. A node is what later costs depend on: the width so far and the size."""
+
+
+@runtime_checkable
+class StepCost(ExpectedCost, Protocol):
+    """A cost that is a sum over steps, each of which knows no more of the earlier ones than the node they led to.
+
+    Only such a cost can have a target (`fbsearch.beyond.exact`). All begins at node 0.
+    """
+
+    @property
+    def steps(self) -> list[Step]:
+        """The steps in order; together their options are those of all decisions in order."""
+        ...
+
+
+class AdditiveCost:
+    """A cost that is a sum over operators; stem, head and what every network costs (`network`) are the fixed part.
+
+        cost(a) = fixed + Σ_l Σ_i m_{l,i} · cost(b_{l,i})
+
+    In double precision, so that a one-hot m gives the sum of the table's rows.
+    """
+
+    def __init__(self, space: Space, of: Callable[[OpSpec], float], unit: str, network: float = 0.0) -> None:
+        self.unit = unit
+        self.fixed = network + sum(of(spec) for spec in [*space.stem, *space.heads[space.head_channels]])
+        self.layers = [
+            torch.tensor([of(spec) for spec in layer.candidates.values()], dtype=torch.float64)
+            for layer in space.layers
+        ]
+
+    def __call__(self, m: Sequence[Tensor]) -> Tensor:
+        """Return the expected cost under the weights m."""
+        return self.fixed + (torch.cat(list(m)).double() * torch.cat(self.layers)).sum()
+
+    @property
+    def steps(self) -> list[Step]:
+        """One node throughout."""
+        first = [[Edge(0, self.fixed, ())]]
+        return [first, *([[Edge(0, c, (i,)) for i, c in enumerate(layer.tolist())]] for layer in self.layers)]
 
 
 class Cost(ABC):
-    """What a network costs. A file of this folder holds one class that derives from it."""
+    """What a network costs. A file of this folder holds one class that derives from it, mostly by `OperatorCost`."""
 
     unit: ClassVar[str]
     """Unit of the cost, e.g. `µs`."""
 
     target_option: ClassVar[str] = "--target"
-    """The option that gives a target; the default takes one in `target_unit` for any cost."""
+    """The option by which a target is given; `--target` is that of any cost."""
 
     target_unit: ClassVar[str] = ""
-    """Unit in which a person gives a target, e.g. `ms`. Empty: that of the cost."""
+    """Unit in which a person gives a target, e.g. `ms`; empty: that of the cost."""
 
     target_factor: ClassVar[float] = 1.0
-    """What a target in `target_unit` is multiplied by to have the unit of the cost."""
+    """What a target is multiplied by to have the unit of the cost."""
 
     @abstractmethod
     def build(self, space: Space, lut: Lut) -> ExpectedCost:
-        """Return the cost of the networks of a space; a target needs a `StepCost`, as `sum_over` makes it.
+        """Return the cost of a space's networks; only a `StepCost` can have a target."""
 
-        Raises LutError where it needs a row that the table lacks.
-        """
+
+class OperatorCost(Cost):
+    """A cost that is a sum over operators."""
+
+    @abstractmethod
+    def of(self, spec: OpSpec, lut: Lut) -> float:
+        """Return what an operator that runs costs. Raises LutError where the table has no row for it."""
+
+    def of_network(self, lut: Lut) -> float:
+        """Return what every network costs beside its operators."""
+        return 0.0
+
+    def build(self, space: Space, lut: Lut) -> StepCost:
+        """Return the sum where blocks alone are decided; `fbsearch.beyond.chain` takes any space."""
+        space.refuse_masks("a sum over layers")
+        return AdditiveCost(space, self.priced(lut), self.unit, self.of_network(lut))
+
+    def priced(self, lut: Lut) -> Callable[[OpSpec], float]:
+        """Return operator → cost; identities cost nothing."""
+        return lambda spec: 0.0 if is_identity(spec) else self.of(spec, lut)
 
 
 COSTS = Plugins("cost", "fbsearch.costs", base=Cost)
-
-
-class _Sum(Cost):
-    """Several costs in one, each by its share."""
-
-    unit = CombinedCost.unit
-
-    def __init__(self, parts: Sequence[tuple[float, Cost]]) -> None:
-        self.parts = parts
-
-    def build(self, space: Space, lut: Lut) -> ExpectedCost:
-        """Return the sum. Raises SearchError for a part that is no sum over operators."""
-        built = [(weight, cost.build(space, lut)) for weight, cost in self.parts]
-        steps = [(weight, cost) for weight, cost in built if isinstance(cost, StepCost)]
-        if len(steps) < len(built):
-            raise SearchError("--cost: only costs that are sums over operators can be added up")
-        return CombinedCost(space, steps)
-
-
-def sum_over(space: Space, of: Callable[[OpSpec], float], unit: str, network: float = 0.0) -> StepCost:
-    """Return the sum of a number per operator, and one that every network costs, as a cost."""
-    return (ChainCost if space.is_masked else AdditiveCost)(space, of, unit, network)
-
-
-def load_cost(name: str, options: Mapping[str, Any] | None = None) -> Cost:
-    """Return a cost by name, or a sum of several such as `lut+0.5*params`, made with those options that it has.
-
-    Raises UnknownNameError, and SearchError for a sum that is none.
-    """
-    parts = [(weight, COSTS.load(part, **COSTS.own_of(part, options or {}))) for weight, part in weighed_parts(name)]
-    return parts[0][1] if len(parts) == 1 and "*" not in name else _Sum(parts)
-
-
-def weighed_parts(name: str) -> list[tuple[float, str]]:
-    """Return the weights and names in the name of a cost, such as `lut+0.5*params`. Raises SearchError."""
-    return [_weighed(part) for part in name.split("+")]
-
-
-def _weighed(part: str) -> tuple[float, str]:
-    weight, times, name = part.strip().rpartition("*")
-    try:
-        value = float(weight) if times else 1.0
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise SearchError(f"--cost: {weight!r} is not a weight; a sum of costs is written lut+0.5*params")
-    return value, name.strip()

@@ -53,7 +53,7 @@ class Search(Loop):
     ) -> None:
         self.space, self.data, self.settings = space, data, settings
         self.compute, ranks = compute or Compute(), ranks or Ranks()
-        self.strategy = STRATEGIES.load(settings.strategy, **STRATEGIES.own_of(settings.strategy, settings.as_dict()))
+        self.strategy = STRATEGIES.load_with(settings.strategy, settings.options)
         if ranks.world > 1:
             share_norms(net, ranks)
             net.shares_norms = True

@@ -1,11 +1,11 @@
-"""Settings: everything that decides what a search finds; the defaults are the paper's."""
+"""Settings: everything that decides what a search finds, with bounds, defaults and presets."""
 
-import dataclasses
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from fbsearch.errors import SearchError
+from fbbase.options import option, options_of
 
 PAPER_EPOCHS = 90
 PAPER_WARMUP_EPOCHS = 10
@@ -13,7 +13,8 @@ TARGET_SHARE = 0.97
 """The network found costs at least this share of the target, where the space allows it."""
 
 PRESETS: dict[str, dict[str, str | float]] = {
-    "paper": {},
+    "default": {},
+    "paper": {"loss": "paper", "w_start": "random", "skip_delay": 0.0},
     "quick": {
         "strategy": "single-path",
         "epochs": 20,
@@ -25,95 +26,82 @@ PRESETS: dict[str, dict[str, str | float]] = {
         "train_lr": 0.05,
     },
 }
-"""What `--preset` sets: `paper` is the published recipe, `quick` one of minutes for a small data set, with a θ rate
-that covers in tens of θ steps what the paper's covers in thousands, and a network trained at the end."""
+"""What `--preset` sets. `paper` is FBNet to the letter. `default` departs from it in three things, as skip takes over
+otherwise (docs/searching/skip.md): candidates start alike, skip is held for half of the θ steps, and with a target the
+loss is `target`, which ends there. `quick` is `default` in minutes on a small data set, with a θ rate that covers in
+tens of θ steps what the paper's covers in thousands, and a network trained at the end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Settings of one search; the defaults are FBNet's (facts: epochs, batch, optimisers, α, β, τ, splits).
+    """Settings of one search; values are FBNet's where `default` does not depart from it (`PRESETS`).
 
     Warm-up and temperature follow the paper's schedule stretched to `epochs`, so a short search starts and ends at the
     paper's temperatures. `objectives` are the tables by name, each with the target that the network found must not
-    exceed, if any, in ms (or millions of MACs or parameters); one θ is
-    learned for each. `latency_weight` is λ of the losses with a λ. `w_sampling` says which
-    networks train the weights w: those of P_θ as in the paper, or uniform ones. Until the share `skip_delay` of the
-    epochs with θ steps is over, skip neither gains nor loses. `evaluations` is how many networks the strategies without
-    θ judge. `train_epochs` 0 leaves the final training to `fbsearch train`. `limit` is the largest number of training
-    images and of test images; `steps` ends every epoch after so many steps. Raises SearchError for bad values.
+    exceed, if any, in the unit of the cost's targets; one θ is learned for each. `options` are own options of the
+    strategy, cost and loss, as far as given. Raises FbError for a value out of its bounds.
     """
 
     space: str
     data: str
     objectives: tuple[tuple[str, float | None], ...] = ()
-    strategy: str = "mixture"
-    cost: str = "lut"
-    loss: str = "paper"
-    alpha: float = 0.2
-    beta: float = 0.6
-    latency_weight: float = 1.0
-    epochs: int = PAPER_EPOCHS
-    warmup: int | None = None
-    batch: int = 192
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    theta_lr: float = 0.01
-    theta_weight_decay: float = 5e-4
-    temperature: float = 5.0
-    temperature_decay: float = 0.045
-    w_start: str = "alike"
-    w_sampling: str = "theta"
-    skip_delay: float = 0.5
-    w_share: float = 0.8
-    validation_share: float = 0.1
-    augment: str = "none"
-    samples: int = 6
-    evaluations: int = 200
-    train_epochs: int = 0
-    train_lr: float = 0.1
-    train_weight_decay: float = 4e-5
-    amp: str = "none"
-    seed: int = 0
-    limit: int | None = None
-    steps: int | None = None
+    strategy: str = option("mixture", "How candidates are weighted and run; a file of fbsearch/strategies.")
+    cost: str = option("lut", "What a network costs; a file of fbsearch/costs, or a sum such as lut+0.5*params.")
+    loss: str = option(
+        "", "How accuracy and cost are weighed; a file of fbsearch/losses.  [default: paper; with a target: target]"
+    )
+    options: Mapping[str, Any] = field(default_factory=dict)
+    epochs: int = option(PAPER_EPOCHS, "Epochs of the search.", least=1)
+    warmup: int | None = option(
+        None, "First epochs, with θ held.  [default: a ninth, as the paper's 10 of 90]", least=0
+    )
+    batch: int = option(192, "Images per step.", least=2)
+    lr: float = option(0.1, "Learning rate of w, falling to zero in a cosine.", above=0)
+    momentum: float = option(0.9, "Momentum of w.", least=0, most=1)
+    weight_decay: float = option(1e-4, "Weight decay of w.", least=0)
+    theta_lr: float = option(0.01, "Learning rate of θ (Adam).", above=0)
+    theta_weight_decay: float = option(5e-4, "Weight decay of θ.", least=0)
+    temperature: float = option(5.0, "τ at the start.", above=0)
+    temperature_decay: float = option(
+        0.045, "Decay of τ in one of 90 epochs; at the end it is exp(-90 · decay) of the start.", least=0
+    )
+    w_start: str = option(
+        "alike", "Candidates of a layer begin alike, all near skip, or each at random.", choices=("alike", "random")
+    )
+    w_sampling: str = option(
+        "theta", "Networks that train w: theta (drawn from P_θ, the paper) or uniform.", choices=("theta", "uniform")
+    )
+    skip_delay: float = option(
+        0.5, "Share of the epochs with θ steps in which skip neither gains nor loses.", least=0, most=1
+    )
+    w_share: float = option(0.8, "Share of the images that trains w; the rest trains θ.", above=0, below=1)
+    validation_share: float = option(
+        0.1, "Share of the training images that ranks the networks found.", above=0, below=1
+    )
+    augment: str = option("none", "Augmentation of the images that train w: none, flip, crop, crop-flip, resized-crop.")
+    samples: int = option(6, "Networks drawn from P_θ at the end, to choose from.", least=1)
+    evaluations: int = option(200, "Networks that random and evolution judge.", least=1)
+    train_epochs: int = option(
+        0, "Epochs of a training from scratch at the end; 0 leaves it to `fbsearch train`.", least=0
+    )
+    train_lr: float = option(0.1, "Learning rate of that training, falling to zero in a cosine.", above=0)
+    train_weight_decay: float = option(4e-5, "Weight decay of that training.", least=0)
+    amp: str = option("none", "Mixed precision: none, bf16 or fp16.")
+    seed: int = option(0, "Seed of everything random.", least=0)
+    limit: int | None = option(None, "Use at most so many training and so many test images.", least=2)
+    steps: int | None = option(None, "End every epoch after so many steps, for a trial.", least=1)
 
     def __post_init__(self) -> None:
-        least = {
-            "epochs": 1,
-            "batch": 2,
-            "samples": 1,
-            "evaluations": 1,
-            "train_epochs": 0,
-            "limit": 2,
-            "steps": 1,
-            "warmup": 0,
-            "seed": 0,
-        }
-        for name, smallest in least.items():
-            value = getattr(self, name)
-            if value is not None and value < smallest:
-                raise SearchError(f"{_option(name)} must be at least {smallest}, not {value}")
-        for name in ("alpha", "beta", "latency_weight", "lr", "theta_lr", "train_lr", "temperature"):
-            self._require(name, 0 < getattr(self, name) < math.inf, "a positive number")
-        for name in ("momentum", "skip_delay"):
-            self._require(name, 0 <= getattr(self, name) <= 1, "between 0 and 1")
-        for name in ("w_share", "validation_share"):
-            self._require(name, 0 < getattr(self, name) < 1, "between 0 and 1, neither of them")
-        for name in ("weight_decay", "theta_weight_decay", "train_weight_decay", "temperature_decay"):
-            self._require(name, 0 <= getattr(self, name) < math.inf, "zero or a positive number")
-        for _, target_ms in self.objectives:
-            if target_ms is not None and not 0 < target_ms < math.inf:
-                raise SearchError(f"--target-ms must be a positive number, not {target_ms}")
-        self._require("w_start", self.w_start in ("alike", "random"), "alike or random")
-        self._require("w_sampling", self.w_sampling in ("theta", "uniform"), "theta or uniform")
+        for each in options_of(type(self)):
+            each.check(getattr(self, each.name))
+        if not self.loss:
+            targeted = any(target is not None for _, target in self.objectives)
+            object.__setattr__(self, "loss", "target" if targeted else "paper")
 
     @property
     def warmup_epochs(self) -> int:
         """Epochs for which θ is held: `warmup`, or the paper's share (10 of 90), rounded up."""
-        if self.warmup is not None:
-            return self.warmup
-        return math.ceil(self.epochs * PAPER_WARMUP_EPOCHS / PAPER_EPOCHS)
+        return math.ceil(self.epochs * PAPER_WARMUP_EPOCHS / PAPER_EPOCHS) if self.warmup is None else self.warmup
 
     @property
     def skip_epochs(self) -> float:
@@ -129,18 +117,6 @@ class Settings:
         return 0.5 * self.lr * (1 + math.cos(math.pi * epoch / self.epochs))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the settings as JSON and checkpoints hold them."""
-        return dataclasses.asdict(self) | {"objectives": [list(objective) for objective in self.objectives]}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Settings":
-        """Return the settings that `as_dict` wrote."""
-        return cls(**values | {"objectives": tuple((table, target_ms) for table, target_ms in values["objectives"])})
-
-    def _require(self, name: str, holds: bool, what: str) -> None:
-        if not holds:
-            raise SearchError(f"{_option(name)} must be {what}, not {getattr(self, name)}")
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+        """Return plain values by name, own options beside the others."""
+        values = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "options"}
+        return dict(self.options) | values | {"objectives": [list(objective) for objective in self.objectives]}

@@ -6,8 +6,9 @@ from pathlib import Path
 from fblut.reading import read_lut
 from fbsearch.errors import SearchError
 from fbsearch.fbnet.derive import Candidate, derive
-from fbsearch.fbnet.settings import Settings
-from fbsearch.jobs.search_job import TABLES, describe, objective_names, open_search, predict
+from fbsearch.jobs.own_options import settings_of
+from fbsearch.jobs.search_job import TABLES, describe, open_search, predict
+from fbsearch.jobs.targets import objective_names
 from fbsearch.machine.checkpoint import SEARCH, RunFolder
 from fbsearch.machine.compute import Compute
 from fbsearch.machine.ranks import Ranks
@@ -33,7 +34,7 @@ def sample(
 
     Raises SearchError for a folder without a finished search, or without this objective.
     """
-    settings = Settings.from_dict(RunFolder.settings_of(path, SEARCH))
+    settings = settings_of(RunFolder.settings_of(path, SEARCH))
     names = objective_names(settings)
     if objective_name is not None and objective_name not in names:
         raise SearchError(f"{path} has no network {objective_name!r}; it has {', '.join(names)}")

@@ -12,16 +12,18 @@ from fbbase.files import write_text
 from fblut.check import space_name
 from fblut.table import Lut
 from fblut.writing import format_lut
-from fbsearch.beyond.exact import reachable
-from fbsearch.costs import ExpectedCost, StepCost, load_cost
+from fbsearch.beyond.chain import expected_cost
+from fbsearch.beyond.combined import load_cost
 from fbsearch.errors import Interrupted, SearchError
 from fbsearch.fbnet.derive import Candidate, derive
 from fbsearch.fbnet.objective import Objective
 from fbsearch.fbnet.search import Search
-from fbsearch.fbnet.settings import TARGET_SHARE, Settings
+from fbsearch.fbnet.settings import Settings
 from fbsearch.fbnet.supernet import SuperNet
 from fbsearch.fbnetv2.supernet import MaskedNet
 from fbsearch.images.data import Data, load_data
+from fbsearch.jobs.own_options import recorded
+from fbsearch.jobs.targets import Target, objective_names, targets_of
 from fbsearch.losses import LOSSES
 from fbsearch.machine.checkpoint import FILES, SEARCH, TRAIN, RunFolder, hash_text
 from fbsearch.machine.compute import Compute
@@ -37,12 +39,6 @@ from fbspace.weights import save_weights
 
 TABLES = "tables"
 """Where a run folder keeps the tables it was made with."""
-TARGETS = {
-    "µs": ("--target-ms", 1e3, "ms"),
-    "MACs": ("--target-mmacs", 1e6, "million MACs"),
-    "parameters": ("--target-mparams", 1e6, "million parameters"),
-}
-"""The option that gives a target, by the cost's unit, what its value is multiplied by, and the unit of the value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +47,7 @@ class Found:
 
     objective: str
     table: str
+    target: Target | None
     architecture: Architecture
     path: Path
 
@@ -74,8 +71,8 @@ def run_search(
     and Interrupted on Ctrl-C.
     """
     ranks = ranks or Ranks()
-    paths = arch_paths(settings, path)
     with ranks.together():
+        paths = arch_paths(settings, path)
         if ranks.is_first and path.exists() and not path.is_dir():
             raise SearchError(f"{path} is a file; -o names a folder")
         check_tables(luts, load_space(settings.space), combine_precisions)
@@ -103,23 +100,28 @@ def run_search(
         raise Interrupted(f"interrupted; the same command continues where {path} was saved last") from None
     if not ranks.is_first:
         return []
-    tables = dict(zip(paths, (table for table, _ in settings.objectives), strict=True))
-    return [Found(name, tables[name], load_architecture(str(each)), each) for name, each in paths.items()]
+    return [
+        Found(name, table, target, load_architecture(str(file)), file)
+        for (name, file), (table, _), target in zip(
+            paths.items(), settings.objectives, targets_of(settings), strict=True
+        )
+    ]
 
 
 def open_search(
     luts: Mapping[str, Lut], settings: Settings, path: Path, compute: Compute | None, ranks: Ranks
 ) -> tuple[Search, RunFolder]:
     """Return the search of these settings, at its start, and its folder."""
-    compute, space, own = compute or Compute(), load_space(settings.space), settings.as_dict()
-    loss = LOSSES.load(settings.loss, **LOSSES.own_of(settings.loss, own))
-    if loss.needs_target and any(value is None for _, value in settings.objectives):
-        raise SearchError("this loss needs a target latency: give --target-ms, or choose another --loss")
-    objectives = []
-    for name, (table, value) in zip(objective_names(settings), settings.objectives, strict=True):
-        cost = load_cost(settings.cost, own).build(space, luts[table])
-        target = None if value is None else check_target(value, cost, table)
-        objectives.append(Objective(name, cost, target, loss, space.skips, settings))
+    compute, space, record = compute or Compute(), load_space(settings.space), recorded(settings)
+    loss, cost = LOSSES.load_with(settings.loss, settings.options), load_cost(settings.cost, settings.options)
+    targets, objectives = targets_of(settings), []
+    if loss.needs_target and None in targets:
+        option = cost.target_option
+        raise SearchError(f"--loss {settings.loss} needs a target: give {option}, or choose another --loss")
+    for name, (table, _), target in zip(objective_names(settings), settings.objectives, targets, strict=True):
+        expected = expected_cost(cost, space, luts[table])
+        limit = None if target is None else target.in_unit_of(expected, table)
+        objectives.append(Objective(name, expected, limit, loss, space.skips, settings))
     if compute.compile and (STRATEGIES.find(settings.strategy).one_path or ranks.world > 1):
         why = "many processes" if ranks.world > 1 else f"--strategy {settings.strategy}"
         raise SearchError(
@@ -132,7 +134,7 @@ def open_search(
     inputs = {f"latency table {name}": hash_text(format_lut(lut)) for name, lut in luts.items()}
     inputs["search space"] = hash_text(repr((space.stem, space.layers, space.heads, space.sizes)))
     inputs["images"] = data.fingerprint
-    folder = RunFolder(path, settings.as_dict(), inputs)
+    folder = RunFolder(path, record, inputs)
     return Search(net, objectives, space, data, settings, compute, ranks), folder
 
 
@@ -147,15 +149,6 @@ def data_of(settings: Settings, space: Space, compute: Compute) -> Data:
         w_share=settings.w_share,
         validation_share=settings.validation_share,
     )
-
-
-def objective_names(settings: Settings) -> list[str]:
-    """Return the name of every objective: its table's, with the target where a table has several."""
-    tables = [table for table, _ in settings.objectives]
-    return [
-        table if tables.count(table) == 1 or target is None else f"{table}-{target:g}ms"
-        for table, target in settings.objectives
-    ]
 
 
 def arch_paths(settings: Settings, path: Path) -> dict[str, Path]:
@@ -209,27 +202,6 @@ def check_alike(folder: RunFolder, ranks: Ranks) -> None:
                 f"rank {ranks.rank} on {socket.gethostname()} has another {', another '.join(other)} than rank 0; "
                 "give every host the same command, tables and images"
             )
-
-
-def check_target(value: float, cost: ExpectedCost, table: str) -> float:
-    """Return a target in the cost's unit. Refuse one that no network comes near, with the range that is reachable."""
-    if not isinstance(cost, StepCost) or cost.unit not in TARGETS:
-        raise SearchError(
-            f"a target is a latency, or millions of MACs or parameters, but the cost is in {cost.unit}; leave the "
-            "target or --cost away"
-        )
-    option, factor, unit = TARGETS[cost.unit]
-    least, greatest = reachable(cost)
-    if not least <= value * factor <= greatest / TARGET_SHARE:
-        timed = unit == "ms"
-        few, many = ("is as fast", "is as slow") if timed else ("has as few", "has as many")
-        what = f"no network {few if value * factor < least else many}"
-        by, take = (f"By the table {table}, networks", "take") if timed else ("Networks", "have")
-        raise SearchError(
-            f"{option} {value:g} is out of reach: {what}. {by} of this space {take} {least / factor:.4g} to "
-            f"{greatest / factor:.4g} {unit}; choose a target in between"
-        )
-    return value * factor
 
 
 def _conclude(search: Search, objective: Objective, table: str, lut: Lut, path: Path, folder: RunFolder) -> None:
@@ -294,7 +266,7 @@ def describe(search: Search, objective: Objective, ranked: list[Candidate]) -> d
     return {
         "tool": f"fbnet-lab {__version__} fbsearch",
         "objective": objective.name,
-        "settings": search.settings.as_dict() | {"target_ms": target_ms},
+        "settings": recorded(search.settings) | {"target_ms": target_ms},
         "target": None if objective.target is None else [objective.target, objective.cost.unit],
         "data_fingerprint": data.fingerprint,
         "classes": list(data.classes),

@@ -17,6 +17,9 @@ Choices = tuple[int, ...]
 Draw = Callable[[Sequence[Tensor]], Choices | None]
 """Draws a network from P_θ, given θ, among those that come near the target; None where there is none."""
 
+Judge = Callable[[Choices], float]
+"""Returns a network's loss under the supernet's weights."""
+
 
 class Strategy(ABC):
     """How candidates are weighted and run. A file of this folder holds one class that derives from it."""
@@ -40,13 +43,10 @@ class Strategy(ABC):
     def layer(self, candidates: Sequence[Block], x: Tensor, m: Tensor) -> Tensor:
         """Return a layer's output for the input `x` under the weights `m` of its candidates."""
 
-    def find(
-        self, draw: Draw, judge: Callable[[Choices], float], layers: Sequence[int], evaluations: int, seed: int
-    ) -> list[Choices]:
-        """Return networks, best first: only for a strategy that finds them with the supernet's weights, without θ.
+    def find(self, draw: Draw, judge: Judge, layers: Sequence[int], evaluations: int, seed: int) -> list[Choices]:
+        """Return networks, best first: of a strategy that finds them by the supernet's weights alone.
 
-        `judge` returns a network's loss; `layers` holds the numbers of candidates. Such a strategy has no θ steps, and
-        its supernet is trained on networks drawn uniformly.
+        It has no θ steps, and its supernet is trained on uniform draws. `layers` holds the numbers of candidates.
         """
         raise NotImplementedError
 

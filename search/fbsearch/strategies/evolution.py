@@ -1,12 +1,12 @@
 """evolution: the supernet is trained on uniform paths, and networks near the target evolve under its weights."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from fbsearch.strategies import Choices, Draw
+from fbsearch.strategies import Choices, Draw, Judge
 from fbsearch.strategies.single_path import SinglePath
 
 POPULATION_SHARE = 0.05
@@ -22,9 +22,7 @@ class Evolution(SinglePath):
 
     compares = 0  # there are no steps of θ
 
-    def find(
-        self, draw: Draw, judge: Callable[[Choices], float], layers: Sequence[int], evaluations: int, seed: int
-    ) -> list[Choices]:
+    def find(self, draw: Draw, judge: Judge, layers: Sequence[int], evaluations: int, seed: int) -> list[Choices]:
         """Return all networks judged, the lowest loss first (Single Path One-Shot, section 3.4).
 
         A child takes each layer's candidate from one of two parents, or another one; it is drawn from the distribution

@@ -5,13 +5,13 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from fbbase.options import option, options_of
 from fbsearch.errors import SearchError
 
 LR = {"sgd": 0.1, "adamw": 1e-3}
 WEIGHT_DECAY = {"sgd": 4e-5, "adamw": 0.05}
 """Of an optimiser whose rate or decay is not given."""
 
-SCHEDULES = ("cosine", "steps")
 STEP_FACTOR = 0.1
 """What the learning rate is multiplied by at every milestone."""
 
@@ -23,42 +23,33 @@ class Recipe:
     `milestones` are shares of all epochs, `warmup` is in epochs. `mixup` is α of Beta(α, α), `cutout` a share of the
     image's side, `ema` the decay of the average of the weights per step; 0 turns each off. `augment` is a name that
     `Data.batches` knows. `limit` is the largest number of training images and of test images; `steps` ends every epoch
-    after so many steps, for a trial. Raises SearchError for a value out of its range.
+    after so many steps, for a trial. Raises FbError for a value out of its range.
     """
 
-    epochs: int = 15
-    batch: int = 64
-    optimizer: str = "sgd"
-    lr: float = LR["sgd"]
-    schedule: str = "cosine"
+    epochs: int = option(15, "Passes over the training images.  [quick 15, paper 360, int8 3]", least=1)
+    batch: int = option(64, "Images per step.  [quick 64, paper 256, int8 64]", least=2)
+    optimizer: str = option("sgd", "Of all parameters.  [sgd]", choices=tuple(LR))
+    lr: float = option(LR["sgd"], "Highest learning rate.  [sgd 0.1, adamw 0.001, int8 0.002]", above=0)
+    schedule: str = option("cosine", "How --lr falls.  [quick cosine, paper steps]", choices=("cosine", "steps"))
     milestones: tuple[float, ...] = (0.25, 0.5, 0.75)
-    warmup: int = 0
-    momentum: float = 0.9
-    nesterov: bool = True
-    weight_decay: float = WEIGHT_DECAY["sgd"]
-    label_smoothing: float = 0.0
-    mixup: float = 0.0
-    cutout: float = 0.0
-    ema: float = 0.0
-    augment: str = "none"
-    seed: int = 0
-    limit: int | None = None
-    steps: int | None = None
+    warmup: int = option(0, "First epochs, in which the learning rate rises from zero.  [0]", least=0)
+    momentum: float = option(0.9, "Of sgd.  [0.9]", least=0, below=1)
+    nesterov: bool = option(True, "Of sgd.  [quick yes, paper no]")
+    weight_decay: float = option(WEIGHT_DECAY["sgd"], "On all parameters.  [sgd 4e-5, adamw 0.05]", least=0)
+    label_smoothing: float = option(0.0, "Share of every label spread over all classes.  [0]", least=0, below=1)
+    mixup: float = option(0.0, "α of Beta(α, α), by which images are mixed in pairs.  [0: off]", least=0)
+    cutout: float = option(0.0, "Side of a square left out, as a share of the image's.  [0: off]", least=0, below=1)
+    ema: float = option(
+        0.0, "Decay per step of an average of the weights, which then counts.  [0: off]", least=0, below=1
+    )
+    augment: str = option("none", "none, crop, flip, crop-flip or resized-crop.  [none]")
+    seed: int = option(0, "Seed of everything random.  [0]", least=0)
+    limit: int | None = option(None, "Use at most so many training images.", least=2)
+    steps: int | None = option(None, "End every epoch after so many steps, for a trial.", least=1)
 
     def __post_init__(self) -> None:
-        for name, known in (("optimizer", tuple(LR)), ("schedule", SCHEDULES)):
-            if getattr(self, name) not in known:
-                raise SearchError(f"--{name} is one of {', '.join(known)}, not {getattr(self, name)!r}")
-        least = {"epochs": 1, "batch": 2, "limit": 2, "steps": 1, "warmup": 0, "seed": 0, "weight_decay": 0, "mixup": 0}
-        for name, smallest in least.items():
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value >= smallest):
-                raise SearchError(f"{_option(name)} must be at least {smallest}, not {value}")
-        for name in ("momentum", "label_smoothing", "cutout", "ema"):
-            if not 0 <= getattr(self, name) < 1:
-                raise SearchError(f"{_option(name)} must be at least 0 and below 1, not {getattr(self, name)}")
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise SearchError(f"--lr must be a positive number, not {self.lr}")
+        for each in options_of(type(self)):
+            each.check(getattr(self, each.name))
         if self.warmup >= self.epochs:
             raise SearchError(f"--warmup of {self.warmup} epochs leaves none of {self.epochs} to train in; lower it")
         if list(self.milestones) != sorted(set(self.milestones)) or not all(0 < each < 1 for each in self.milestones):
@@ -87,7 +78,7 @@ PRESETS = {
 
 
 def make_recipe(preset: str, **given: Any) -> Recipe:
-    """Return a preset with the values that were given (not None) put in their places. Raises SearchError.
+    """Return a preset with the values that were given (not None) put in their places. Raises FbError.
 
     Where another optimiser is given, its own learning rate and weight decay are taken unless these are given too.
     """
@@ -97,7 +88,3 @@ def make_recipe(preset: str, **given: Any) -> Recipe:
     if optimizer != base.optimizer and optimizer in LR:
         values = {"lr": LR[optimizer], "weight_decay": WEIGHT_DECAY[optimizer]} | values
     return dataclasses.replace(base, **values)
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fbsearch.costs._additive import Edge, Step
+from fblut.table import Lut
+from fbsearch.costs import AdditiveCost, Cost, Edge, ExpectedCost, OperatorCost, Step, StepCost
 from fbspace.opspec import OpSpec
 from fbspace.space import Space
 
@@ -88,3 +89,15 @@ def _step(table: Tensor, decisions: Sequence[int | None], keeps_width: bool) -> 
             edges.append(Edge(s * ins + i if keeps_width else s * outs + o, costs[s][i][k][j][o], taken))
         step.append(edges)
     return step
+
+
+def sum_over(space: Space, of: Callable[[OpSpec], float], unit: str, network: float = 0.0) -> StepCost:
+    """Return the sum of a number per operator, and one that every network costs, as a cost."""
+    return (ChainCost if space.is_masked else AdditiveCost)(space, of, unit, network)
+
+
+def expected_cost(cost: Cost, space: Space, lut: Lut) -> ExpectedCost:
+    """Return what the networks of any space cost. Raises LutError where the table lacks an operator."""
+    if isinstance(cost, OperatorCost):
+        return sum_over(space, cost.priced(lut), cost.unit, cost.of_network(lut))
+    return cost.build(space, lut)
