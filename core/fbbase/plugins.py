@@ -172,7 +172,7 @@ def _check(cls: type[Any], base: type[Any], what: str) -> None:
             if not name.startswith("_") and name not in known | options:
                 public = sorted(each for each in known if not each.startswith("_"))
                 raise FbError(f"{what} has {name!r}, which {base.__name__} does not know.{suggestion(name, public)}")
-    hints = [hint for each in base.__mro__ for hint in vars(each).get("__annotations__", {}).items()]
+    hints = [hint for each in bases for hint in vars(each).get("__annotations__", {}).items()]
     capabilities = {name for name, hint in hints if "ClassVar" in str(hint)}
     missing = set(getattr(cls, "__abstractmethods__", ()))
     missing |= {name for name in capabilities if not hasattr(cls, name) and name not in options}

@@ -1,35 +1,136 @@
-"""The examples in docs/extend are complete: each is taken from its page and used as it stands."""
+"""docs/extend of strategies, costs, losses and image sets, followed literally: as a file, and in an own package."""
 
-import math
+import json
+import os
 import re
+import shutil
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from fblut.table import Lut
+from fblut.writing import write_lut
 from fbsearch.theta import one_hot
-from fbspace.space import Space
+from fbspace.architecture import Architecture, load_architecture
+from fbspace.network import count_architecture
+from fbspace.space import load_space
 
-DOCS = Path(__file__).parents[2] / "docs" / "extend"
+ROOT = Path(__file__).parents[2]
+SOURCES = ("core", "search", "profiler", "device_agents", "luts")
+SHORTER = ["--epochs", "2", "--steps", "1", "--batch", "8", "--limit", "80", "--train-epochs", "0", "--threads", "1"]
 
 
-def block(page: str, language: str) -> str:
-    found = re.findall(rf"```{language}\n(.*?)```", (DOCS / f"{page}.md").read_text(encoding="utf-8"), re.DOTALL)
+def page(name: str) -> str:
+    return (ROOT / "docs" / "extend" / f"{name}.md").read_text(encoding="utf-8")
+
+
+def block(name: str, language: str) -> str:
+    found = re.findall(rf"```{language}\n(.*?)```", page(name), re.DOTALL)
     assert len(found) == 1
     return str(found[0])
 
 
-def module(page: str) -> SimpleNamespace:
-    namespace: dict[str, object] = {"__name__": page}
-    exec(compile(block(page, "python"), f"{page}.md", "exec"), namespace)
+def files(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and "__pycache__" not in str(path)}
+
+
+class Checkout:
+    """A folder with a table: and with a copy of the sources into which a file is added, or an own package."""
+
+    def __init__(self, folder: Path, way: str, lut: Lut) -> None:
+        self.folder, self.way = folder, way
+        write_lut(lut, folder / "local.csv")
+
+    def add(self, name: str) -> None:
+        """Write a page's example under the name, and into the folder or the package, that the page says; no more."""
+        place = re.search(r"file in\s+`(search/fbsearch/\w+)/`", page(name))
+        file = re.search(r"complete one, `(\w+\.py)`", page(name))
+        assert place is not None
+        assert file is not None
+        if self.way == "file":
+            for source in SOURCES:
+                ignored = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(ROOT / source, self.folder / source, ignore=ignored, dirs_exist_ok=True)
+            package = self.folder / place[1]
+        else:
+            package = self.folder / "site" / "my_package"
+            self.install(package, tomllib.loads(block(name, "toml"))["project"]["entry-points"])
+        before = files(self.folder)
+        (package / file[1]).write_text(block(name, "python"), encoding="utf-8")
+        assert [path for path, content in files(self.folder).items() if before.get(path) != content] == [
+            package / file[1]
+        ]
+
+    def install(self, package: Path, groups: dict[str, dict[str, str]]) -> None:
+        """Leave a package and what it says of its entry points as an installer does."""
+        info = package.with_name("my_package-1.0.dist-info")
+        for folder in (package, info):
+            folder.mkdir(parents=True)
+        (package / "__init__.py").touch()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
+        for group, points in groups.items():
+            lines = [f"{name} = {value}\n" for name, value in points.items()]
+            (info / "entry_points.txt").write_text(f"[{group}]\n{''.join(lines)}")
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run fbsearch of these sources."""
+        sources = self.folder if self.way == "file" else ROOT
+        paths = [*(sources / name for name in SOURCES), self.folder / "site"]
+        known = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
+        command = [sys.executable, "-m", "fbsearch", *words]
+        return subprocess.run(command, cwd=self.folder, env=known, capture_output=True, text=True, timeout=300)
+
+    def follow(self, name: str, *changed: str) -> subprocess.CompletedProcess[str]:
+        """Run the page's own command, made short, with options changed."""
+        found = re.findall(r"^    fbsearch (.*)$", page(name), re.M)
+        assert len(found) == 1
+        return self.run(*found[0].split(), *SHORTER, *changed)
+
+    def found(self, run: str) -> dict[str, Any]:
+        """Return what a run's architecture file says of where the network came from."""
+        provenance: dict[str, Any] = json.loads((self.folder / "runs" / run / "arch.json").read_text())["provenance"]
+        return provenance
+
+
+@pytest.fixture(params=["file", "package"])
+def checkout(tmp_path: Path, request: pytest.FixtureRequest, tiny_lut: Lut) -> Checkout:
+    return Checkout(tmp_path, request.param, tiny_lut)
+
+
+def module(name: str) -> SimpleNamespace:
+    namespace: dict[str, Any] = {"__name__": name}
+    exec(compile(block(name, "python"), f"{name}.md", "exec"), namespace)
     return SimpleNamespace(**namespace)
 
 
-def test_strategy() -> None:
+def test_strategy(checkout: Checkout) -> None:
+    checkout.add("strategy")
+    done = checkout.follow("strategy")
+    assert done.returncode == 0, done.stderr
+    settings = checkout.found("hard")["settings"]
+    assert (settings["strategy"], settings["coldest"]) == ("hard", 0.2)
+    metrics = [json.loads(line) for line in (checkout.folder / "runs/hard/metrics.jsonl").read_text().splitlines()]
+    thetas = [value for layer in metrics[-1]["objectives"]["local"]["theta"].values() for value in layer.values()]
+    assert any(value != 0 for value in thetas)
+    told = " ".join(checkout.run("run", "--help").stdout.split())
+    assert "--coldest FLOAT Lowest τ of the samples. [strategy hard; default: 0.5]" in told
+    if checkout.way == "file":
+        assert "coldest: 0.2 then, 0.4 now" in checkout.follow("strategy", "--coldest", "0.4").stderr
+        assert "--coldest must be a positive number, not 0" in checkout.follow("strategy", "--coldest", "0").stderr
+        refused = "--coldest is no option of strategy darts, cost lut and loss paper; strategy hard has it"
+        assert refused in checkout.follow("strategy", "--strategy", "darts").stderr
+
+
+def test_the_strategy_runs_what_it_draws() -> None:
     strategy = module("strategy").Hard()
     theta = [torch.tensor([0.0, 3.0, 1.0], requires_grad=True)]
     m = strategy.sample(theta, 1.0, torch.Generator().manual_seed(0))[0]
@@ -41,23 +142,87 @@ def test_strategy() -> None:
     assert theta[0].grad.abs().sum() > 0
 
 
-def test_cost(micro: Space, micro_lut: Lut) -> None:
-    cost = module("cost").Bytes().build(micro, micro_lut)
-    assert cost([one_hot(1, 3)] * 2) > cost([one_hot(0, 3)] * 2)
+def test_cost(checkout: Checkout) -> None:
+    checkout.add("cost")
+    done = checkout.follow("cost")
+    assert done.returncode == 0, done.stderr
+    network = load_architecture(str(checkout.folder / "runs" / "small" / "arch.json"))
+    assert 58_200 <= count_architecture(network).parameters <= 60_000
+    found = checkout.found("small")
+    assert (found["target"], found["settings"]["bits"]) == ([60_000.0, "bytes"], 8)
+    assert "target               60 kB; the network takes" in done.stdout
+    told = " ".join(checkout.run("run", "--help").stdout.split())
+    assert "in ms (lut), million MACs (macs), million parameters (params), kB (storage)." in told
+    assert "--bits INTEGER Bits of a parameter. [cost storage; default: 32]" in told
+    if checkout.way == "file":
+        short = ("run", "--lut", "local.csv", "--cost", "storage", "--bits", "8", "--target")
+        assert "--target must be a positive number, not -1" in checkout.run(*short, "-1").stderr
+        refused = "no network has as few. Networks of this space have 50.48 to 340.5 kB"
+        assert refused in checkout.run(*short, "9").stderr
+        done = checkout.run("run", "--lut", "local.csv", "--cost", "lut+0.5*storage", "-o", "runs/sum", *SHORTER)
+        assert done.returncode == 0, done.stderr
+        assert checkout.found("sum")["settings"]["bits"] == 32
 
 
-def test_loss() -> None:
-    loss = module("loss").Sum(alpha=0.5)
-    value = loss.weigh(torch.tensor(2.0), torch.tensor(3000.0, dtype=torch.float64), math.nan)
-    assert value.item() == pytest.approx(2 + 0.5 * 3)
+def test_the_cost_is_that_of_the_networks_parameters(tiny_lut: Lut) -> None:
+    space = load_space("fbnet-tiny")
+    choices = [0, 1, 2, 3, 2, 1, 0, 1]
+    cost = module("cost").Storage(bits=4).build(space, tiny_lut)
+    m = [one_hot(choice, len(layer.candidates)) for choice, layer in zip(choices, space.layers, strict=True)]
+    network = Architecture(name="x", space="fbnet-tiny", choices=space.names(choices))
+    assert cost(m).item() == count_architecture(network).parameters / 2
 
 
-def test_source(tmp_path: Path) -> None:
+def test_loss(checkout: Checkout) -> None:
+    checkout.add("loss")
+    done = checkout.follow("loss")
+    assert done.returncode == 0, done.stderr
+    found = checkout.found("hinge")
+    assert (found["settings"]["loss"], found["settings"]["slope"]) == ("hinge", 3.0)
+    assert 0.97 * 300 <= found["candidates"][0]["cost"] <= 300
+    if checkout.way == "file":
+        done = checkout.run("run", "--lut", "local.csv", "--loss", "hinge")
+        assert "--loss hinge needs a target: give --target-ms" in done.stderr
+
+
+@pytest.mark.parametrize(("cost", "more"), [(90.0, 0.0), (150.0, 1.5), (200.0, 3.0)])
+def test_the_loss_is_its_formula(cost: float, more: float) -> None:
+    loss = module("loss").Hinge(slope=3.0)
+    value = loss.weigh(torch.tensor(2.0), torch.tensor(cost, dtype=torch.float64), 100.0)
+    assert value.item() == pytest.approx(2 + more)
+
+
+@pytest.fixture
+def digits_file(tmp_path: Path) -> dict[str, NDArray[np.uint8]]:
+    """Files of the form that the page reads, in mnist/; the pixels of each."""
     rng = np.random.default_rng(0)
-    sets = {"train": rng.integers(0, 256, (60, 784)), "t10k": rng.integers(0, 256, (20, 784))}
+    sets = {part: rng.integers(0, 256, (n, 784)).astype(np.uint8) for part, n in (("train", 120), ("t10k", 30))}
+    (tmp_path / "mnist").mkdir()
     for part, pixels in sets.items():
-        (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(bytes(16) + pixels.astype(np.uint8).tobytes())
-        (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(bytes(8) + bytes(i % 10 for i in range(len(pixels))))
-    for source, pixels in zip(module("source").Idx().open(str(tmp_path), 32), sets.values(), strict=True):
+        (tmp_path / "mnist" / f"{part}-images-idx3-ubyte").write_bytes(bytes(16) + pixels.tobytes())
+        labels = bytes(i % 10 for i in range(len(pixels)))
+        (tmp_path / "mnist" / f"{part}-labels-idx1-ubyte").write_bytes(bytes(8) + labels)
+    return sets
+
+
+def test_source(checkout: Checkout, digits_file: dict[str, NDArray[np.uint8]]) -> None:
+    checkout.add("source")
+    done = checkout.follow("source")
+    assert done.returncode == 0, done.stderr
+    found = checkout.found("mnist")
+    assert found["classes"] == list("0123456789")
+    assert found["w_images"] + found["theta_images"] + found["validation_images"] == 80
+    assert found["test_images"] == len(digits_file["t10k"])
+
+
+def test_the_source_reads_what_the_files_hold(tmp_path: Path, digits_file: dict[str, NDArray[np.uint8]]) -> None:
+    opened = module("source").Idx().open(str(tmp_path / "mnist"), 32)
+    for source, pixels in zip(opened, digits_file.values(), strict=True):
         assert source.labels.tolist() == [i % 10 for i in range(len(pixels))]
         assert np.array_equal([source.decode(i).reshape(784) for i in range(len(pixels))], pixels)
+
+
+def test_space(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(block("space", "toml"), encoding="utf-8")
+    space = load_space(str(tmp_path / "mine.toml"))
+    assert (len(space.layers), list(space.layers[0].candidates)) == (5, ["k3_e3", "k5_e6_se", "skip"])
