@@ -1,9 +1,10 @@
 """What both command-line tools share: commands found by file name, errors as one sentence, exit codes."""
 
+import dataclasses
 import errno
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -33,6 +34,7 @@ class CommandFolder(click.Group):
         """Import one command."""
         command: click.Command = self.folder.module(cmd_name).command
         _keep_examples(command)
+        _refuse_doubles(cmd_name, command)
         if self.has_settings:
             every = self.list_commands(ctx)
             apply_settings(str(self.name), ctx, cmd_name, command, every, lambda name: self.folder.module(name).command)
@@ -51,22 +53,44 @@ def option_of(declared: Option, *flags: str, **changes: Any) -> Callable[[Comman
     elif (lowest, declared.most) != (None, None):
         of_type: Any = click.IntRange if declared.type is int else click.FloatRange
         kind = of_type(lowest, declared.most, min_open=declared.above is not None)
-    told = {"type": kind, "default": declared.default, "show_default": True, "help": declared.help}
-    return click.option(*(flags or (declared.flag,)), declared.name, **told | changes)
+    shown = declared.default not in (None, "")
+    told = {"type": kind, "default": declared.default, "show_default": shown, "help": declared.help}
+    flag = f"{declared.flag}/--no-{declared.flag.removeprefix('--')}" if declared.type is bool else declared.flag
+    return click.option(*(flags or (flag,)), declared.name, **told | changes)
 
 
-def options_of_plugins(plugins: PluginFolder) -> Callable[[Command], Command]:
-    """Return the click options that plug-ins of a kind declare in their files; None where one is not given."""
+def options_from(declared: Iterable[Option], in_range: bool = True, **changes: Any) -> Callable[[Command], Command]:
+    """Return the click options of declared ones; without `in_range` any number is taken, for others to refuse."""
 
     def add(command: Command) -> Command:
-        for declarations in reversed(plugins.options().values()):
-            whose = ", ".join(plugin for plugin, _ in declarations)
-            declared = declarations[0][1]
-            told = f"{declared.help}  [default: {declared.default}; of {plugins.kind} {whose}]"
-            command = option_of(declared, default=None, show_default=False, help=told)(command)
+        for each in reversed(list(declared)):
+            kind = {} if in_range or each.choices else {"type": each.type}
+            command = option_of(each, **kind | changes)(command)
         return command
 
     return add
+
+
+def options_of_plugins(*kinds: PluginFolder, in_range: bool = True) -> Callable[[Command], Command]:
+    """Return the click options that plug-ins of these kinds declare in their files; None where one is not given.
+
+    Raises FbError where two declare one option with different types.
+    """
+    found: dict[str, list[tuple[str, Option]]] = {}
+    for kind in kinds:
+        for name, having in kind.options().items():
+            found.setdefault(name, []).extend((f"{kind.kind} {plugin}", option) for plugin, option in having)
+    declared = []
+    for having in found.values():
+        first, option = having[0]
+        told: dict[str, list[str]] = {}
+        for plugin, each in having:
+            if each.type is not option.type:
+                raise FbError(f"{first} and {plugin} have options {option.flag} of two types; rename one")
+            told.setdefault(f"{each.help}  [default: {each.default}; of {{}}]", []).append(plugin)
+        words = "  ".join(text.format(", ".join(plugins)) for text, plugins in told.items())
+        declared.append(dataclasses.replace(option, default=None, help=words))
+    return options_from(declared, in_range)
 
 
 def run(group: click.Group, arguments: Sequence[str] | None = None) -> int:
@@ -104,6 +128,16 @@ def _without_reader() -> int:
 def _keep_examples(command: click.Command) -> None:
     """Turn a docstring's backslash-b into the character by which click knows lines that must not be rewrapped."""
     command.help = (command.help or "").replace("\\b\n", "\b\n")
+
+
+def _refuse_doubles(name: str, command: click.Command) -> None:
+    """Raise FbError for a plug-in's option that the command has already."""
+    seen: dict[str, click.Option] = {}
+    for each in (each for each in command.params if isinstance(each, click.Option)):
+        for flag in each.opts:
+            other = seen.setdefault(flag, each)
+            if other is not each:
+                raise FbError(f"{name} has two options {flag} ({other.help!r} and {each.help!r}); rename one")
 
 
 def _fail(message: str, code: int) -> int:

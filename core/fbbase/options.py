@@ -137,9 +137,9 @@ def _tree(source: Path) -> ast.Module:
 
 
 def _type(annotation: Any) -> type[Any]:
-    """Return the type of an annotation, such as `int` or `int | None`. Raises KeyError for one not in TYPES."""
+    """Return the type of an annotation: one of TYPES, perhaps ` | None`; str of a Literal. Raises KeyError."""
     text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
-    return TYPES[text.removesuffix(" | None")]
+    return str if text.startswith("typing.Literal") else TYPES[text.removesuffix(" | None")]
 
 
 def _is_declaration(node: ast.stmt) -> bool:

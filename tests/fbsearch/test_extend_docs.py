@@ -122,7 +122,7 @@ def test_strategy(checkout: Checkout) -> None:
     thetas = [value for layer in metrics[-1]["objectives"]["local"]["theta"].values() for value in layer.values()]
     assert any(value != 0 for value in thetas)
     told = " ".join(checkout.run("run", "--help").stdout.split())
-    assert "--coldest FLOAT Lowest τ of the samples. [strategy hard; default: 0.5]" in told
+    assert "--coldest FLOAT Lowest τ of the samples. [default: 0.5; of strategy hard]" in told
     if checkout.way == "file":
         assert "coldest: 0.2 then, 0.4 now" in checkout.follow("strategy", "--coldest", "0.4").stderr
         assert "--coldest must be a positive number, not 0" in checkout.follow("strategy", "--coldest", "0").stderr
@@ -153,7 +153,7 @@ def test_cost(checkout: Checkout) -> None:
     assert "target               60 kB; the network takes" in done.stdout
     told = " ".join(checkout.run("run", "--help").stdout.split())
     assert "in ms (lut), million MACs (macs), million parameters (params), kB (storage)." in told
-    assert "--bits INTEGER Bits of a parameter. [cost storage; default: 32]" in told
+    assert "--bits INTEGER Bits of a parameter. [default: 32; of cost storage]" in told
     if checkout.way == "file":
         short = ("run", "--lut", "local.csv", "--cost", "storage", "--bits", "8", "--target")
         assert "--target must be a positive number, not -1" in checkout.run(*short, "-1").stderr

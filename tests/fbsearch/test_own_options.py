@@ -85,8 +85,8 @@ def test_help_says_of_which_plug_ins_an_option_is() -> None:
     command = fbsearch.get_command(Context(fbsearch), "run")
     assert command is not None
     text = {parameter.name: getattr(parameter, "help", "") for parameter in command.params}
-    assert text["alpha"] == "α of the loss.  [loss paper, loss product; default: 0.2]"
-    assert text["latency_weight"] == "λ, the weight of the cost.  [loss additive, loss target; default: 1.0]"
+    assert text["alpha"] == "α of the loss.  [default: 0.2; of loss paper, loss product]"
+    assert text["latency_weight"] == "λ, the weight of the cost.  [default: 1.0; of loss additive, loss target]"
 
 
 def test_the_papers_preset_is_the_paper_and_the_default_says_where_it_is_not() -> None:

@@ -7,9 +7,9 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from fbbase.commandline import options_from, options_of_plugins
 from fbbase.options import options_of
 from fbbase.plugins import PluginFolder
-from fbsearch.commands._options import add_own_options, declared
 from fbsearch.errors import SearchError
 from fbsearch.fbnet.settings import PRESETS, Settings
 
@@ -40,7 +40,8 @@ class _Numbers(click.ParamType[tuple[float, ...]]):
 
 def _targets(command: Any) -> Any:
     for flag, cost in reversed(TARGETS.items()):
-        words = f"With --cost {cost}: {UNITS[cost]} that the network may take at most; once, or once for each --lut."
+        unit = UNITS.get(cost, "what")
+        words = f"With --cost {cost}: {unit} that the network may take at most; once, or once for each --lut."
         command = click.option(flag, type=float, multiple=True, help=words)(command)
     return command
 
@@ -55,7 +56,9 @@ def _targets(command: Any) -> Any:
     help="Latency table of a device; several times for several devices.",
 )
 @click.option("--space", help="Search space: a name or a .toml file.  [default: the table's]")
-@click.option("--data", default="digits", show_default=True, help="digits, FILE.npz, or a folder; see docs/data.md.")
+@click.option(
+    "--data", default="digits", show_default=True, help="digits, FILE.npz, or a folder; see docs/searching/data.md."
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/TABLE]")
 @click.option("--combine-precisions", is_flag=True, help="Take tables of several precisions, such as int8 and float32.")
 @click.option("--fresh", is_flag=True, help="Start over in a folder that holds an earlier search.")
@@ -74,7 +77,8 @@ def _targets(command: Any) -> Any:
 @_targets
 @click.option("--target", type=float, multiple=True, help=ANY)
 @click.option("--targets", type=_Numbers(), default=(), help="Several targets from one training, such as 15,20,25.")
-@declared(options_of(Settings))
+@options_from(options_of(Settings), in_range=False)
+@options_of_plugins(*OWN, in_range=False)
 @click.pass_context
 def command(
     context: click.Context,
@@ -98,9 +102,9 @@ def command(
     A supernet of all candidates is trained with the table's latency in the loss (FBNet, CVPR'19). Defaults are the
     paper's but for three things, without which skip takes over; --preset paper is the paper to the letter, and --preset
     quick a search of minutes that also trains and tests the network. Several tables or targets share one training of
-    the weights and have one θ and one network each. Started by torchrun, it takes many GPUs or hosts (docs/scale.md).
-    OUTPUT receives arch.json (or one arch-NAME.json for each network), weights.pt, metrics.jsonl and tensorboard/. A
-    run that was interrupted continues when the same command is given again.
+    the weights and have one θ and one network each. Started by torchrun, it takes many GPUs or hosts
+    (docs/searching/scale.md). OUTPUT receives arch.json (or one arch-NAME.json for each network), weights.pt,
+    metrics.jsonl and tensorboard/. A run that was interrupted continues when the same command is given again.
 
     \b
     Example:
@@ -126,7 +130,7 @@ def command(
     if threads is not None:
         torch.set_num_threads(threads)
     given = {flag: options.pop(flag.removeprefix("--").replace("-", "_")) for flag in (*TARGETS, "--target")}
-    own = {name: value for name in OWN_NAMES if (value := options.pop(name)) is not None}
+    own = {name: value for kind in OWN for name in kind.options() if (value := options.pop(name)) is not None}
     for name, value in PRESETS[preset].items():
         if context.get_parameter_source(name) is ParameterSource.DEFAULT:
             options[name] = value
@@ -168,6 +172,3 @@ def command(
             click.echo(describe_devices(found, table))
     for warning in filter(None, map(skip_warning, found)):
         click.echo(warning, err=True)
-
-
-OWN_NAMES = add_own_options(command, "loss", OWN)

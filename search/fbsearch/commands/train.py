@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fbbase.commandline import options_from
 from fbbase.options import options_of
-from fbsearch.commands._options import declared
 from fbsearch.training.recipe import PRESETS, Recipe, make_recipe
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def _milestones(context: click.Context, parameter: click.Parameter, value: str |
     show_default=True,
     help="A recipe, which the options below change; paper is FBNet's to the letter.",
 )
-@declared(options_of(Recipe), with_defaults=False)
+@options_from(options_of(Recipe), in_range=False, default=None, show_default=False)
 @click.option("--milestones", callback=_milestones, help="Shares of --epochs where steps divide --lr by 10.  [¼, ½, ¾]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1.")
 @click.option(
