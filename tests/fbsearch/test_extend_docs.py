@@ -220,9 +220,3 @@ def test_the_source_reads_what_the_files_hold(tmp_path: Path, digits_file: dict[
     for source, pixels in zip(opened, digits_file.values(), strict=True):
         assert source.labels.tolist() == [i % 10 for i in range(len(pixels))]
         assert np.array_equal([source.decode(i).reshape(784) for i in range(len(pixels))], pixels)
-
-
-def test_space(tmp_path: Path) -> None:
-    (tmp_path / "mine.toml").write_text(block("space", "toml"), encoding="utf-8")
-    space = load_space(str(tmp_path / "mine.toml"))
-    assert (len(space.layers), list(space.layers[0].candidates)) == (5, ["k3_e3", "k5_e6_se", "skip"])
