@@ -1,4 +1,4 @@
-"""Augmentations: each value against a plain loop over images and pixels, each draw within its bounds."""
+"""Augmentations: each value against a plain loop over images and pixels, each sample_params within its bounds."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fbsearch.images.augment import AREA, AUGMENTATIONS, RATIO, augment, draw
+from fbsearch.images.augment import AREA, AUGMENTATIONS, RATIO, augment, sample_params
 
 HEIGHT, WIDTH = 16, 24
 
@@ -44,12 +44,12 @@ def plain_resize(image: np.ndarray, box: list[float], flip: bool) -> np.ndarray:
 
 def test_none_changes_nothing() -> None:
     x = batch()
-    assert torch.equal(augment("none", x, draw("none", 5, HEIGHT, WIDTH, generator())), x)
+    assert torch.equal(augment("none", x, sample_params("none", 5, HEIGHT, WIDTH, generator())), x)
 
 
 @pytest.mark.parametrize("name", ["flip", "crop", "crop-flip"])
 def test_crops_and_flips_move_whole_pixels(name: str) -> None:
-    x, drawn = batch(40), draw(name, 40, HEIGHT, WIDTH, generator())
+    x, drawn = batch(40), sample_params(name, 40, HEIGHT, WIDTH, generator())
     found = augment(name, x, drawn)
     for i, image in enumerate(x.numpy()):
         flip = bool(drawn.flip[i])
@@ -62,7 +62,7 @@ def test_crops_and_flips_move_whole_pixels(name: str) -> None:
 
 
 def test_resized_crop_is_bilinear() -> None:
-    x, drawn = batch(), draw("resized-crop", 5, HEIGHT, WIDTH, generator(1))
+    x, drawn = batch(), sample_params("resized-crop", 5, HEIGHT, WIDTH, generator(1))
     assert 0 < drawn.flip.sum() < 5
     found = augment("resized-crop", x, drawn)
     for i, image in enumerate(x.double().numpy()):
@@ -71,14 +71,14 @@ def test_resized_crop_is_bilinear() -> None:
 
 
 def test_crops_reach_every_place_and_no_other() -> None:
-    box = draw("crop", 2000, HEIGHT, WIDTH, generator()).box
+    box = sample_params("crop", 2000, HEIGHT, WIDTH, generator()).box
     assert set(box[:, 0].tolist()) == set(range(2 * (HEIGHT // 8) + 1))
     assert set(box[:, 1].tolist()) == set(range(2 * (WIDTH // 8) + 1))
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (16, 24), (8, 64)])
 def test_resized_crops_keep_to_their_bounds(height: int, width: int) -> None:
-    drawn = draw("resized-crop", 2000, height, width, generator())
+    drawn = sample_params("resized-crop", 2000, height, width, generator())
     top, left, tall, wide = drawn.box.double().unbind(1)
     for place, extent in ((top, tall), (left, wide)):
         assert place.min() >= 0
@@ -95,7 +95,7 @@ def test_resized_crops_keep_to_their_bounds(height: int, width: int) -> None:
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_a_part_of_a_batch_is_augmented_as_in_the_whole(name: str) -> None:
-    x, drawn = batch(7), draw(name, 7, HEIGHT, WIDTH, generator())
+    x, drawn = batch(7), sample_params(name, 7, HEIGHT, WIDTH, generator())
     whole = augment(name, x, drawn)
     for rank in range(3):
         assert torch.equal(augment(name, x[rank::3], drawn.part(rank, 3)), whole[rank::3])

@@ -61,11 +61,11 @@ def command(sources: tuple[str, ...], output: Path | None, suffix: str, as_json:
 
 def _figures(sources: tuple[str, ...]) -> dict[str, "Figure"]:
     """Return the pictures by file name. Raises SearchError where there is nothing to draw."""
-    from fbsearch.plots.curves import draw_curves
-    from fbsearch.plots.network import draw_networks
-    from fbsearch.plots.record import read_record
-    from fbsearch.plots.theta import draw_theta
-    from fbsearch.plots.tradeoff import draw_tradeoff
+    from fbsearch.plots.curves import plot_curves
+    from fbsearch.plots.network import plot_networks
+    from fbsearch.plots.run import read_run
+    from fbsearch.plots.theta import plot_theta
+    from fbsearch.plots.tradeoff import plot_tradeoff
     from fbspace.architecture import ZOO, load_architecture
 
     if len(sources) > 1 or not Path(sources[0]).is_dir():
@@ -77,15 +77,15 @@ def _figures(sources: tuple[str, ...]) -> dict[str, "Figure"]:
                 raise SearchError(f"{source} is no folder, no architecture file and no published network ({known})")
         found = {source.removesuffix(".json"): load_architecture(source) for source in sources}
         folders = {source.removesuffix(".json"): Path(source).parent for source in sources}
-        return {Path(sources[0]).stem if len(found) == 1 else "networks": draw_networks(found, folders)}
-    record = read_record(Path(sources[0]))
-    several = len(record.objectives) > 1
-    figures = {f"theta-{name}" if several else "theta": draw_theta(record, name) for name in record.objectives}
-    figures["curves"] = draw_curves(record)
-    if record.ranked:
-        figures["tradeoff"] = draw_tradeoff(record)
-    if record.networks:
-        figures["network"] = draw_networks(record.networks, dict.fromkeys(record.networks, Path(sources[0])))
+        return {Path(sources[0]).stem if len(found) == 1 else "networks": plot_networks(found, folders)}
+    run = read_run(Path(sources[0]))
+    several = len(run.objectives) > 1
+    figures = {f"theta-{name}" if several else "theta": plot_theta(run, name) for name in run.objectives}
+    figures["curves"] = plot_curves(run)
+    if run.ranked:
+        figures["tradeoff"] = plot_tradeoff(run)
+    if run.networks:
+        figures["network"] = plot_networks(run.networks, dict.fromkeys(run.networks, Path(sources[0])))
     else:
         click.echo("tradeoff and network are drawn once the search has ended and its arch.json is there", err=True)
     return figures

@@ -1,6 +1,6 @@
 """Augmentation of whole batches on their own device: random crops, flips and resized crops, no loop over images.
 
-What is drawn (`Draw`) is kept apart from what is computed: numbers are drawn on the CPU for the whole batch, so that a
+What is random (`Params`) is kept apart from what is computed: it is sampled on the CPU for the whole batch, so that a
 batch looks the same on every device and a process that holds a part of it can take its part of the numbers.
 """
 
@@ -28,7 +28,7 @@ TRIES = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
+class Params:
     """The random numbers of one batch, each a tensor of one row per image.
 
     `box` is top, left, height and width: of "crop" the first two, whole pixels of the padded image; of "resized-crop"
@@ -38,13 +38,13 @@ class Draw:
     flip: Tensor
     box: Tensor
 
-    def part(self, rank: int, world: int) -> "Draw":
+    def part(self, rank: int, world: int) -> "Params":
         """Return the numbers of images rank, rank + world, …"""
-        return Draw(self.flip[rank::world], self.box[rank::world])
+        return Params(self.flip[rank::world], self.box[rank::world])
 
 
-def draw(name: str, count: int, height: int, width: int, generator: torch.Generator) -> Draw:
-    """Draw what an augmentation needs for `count` images; the generator is one of the CPU."""
+def sample_params(name: str, count: int, height: int, width: int, generator: torch.Generator) -> Params:
+    """Sample what an augmentation needs for `count` images; the generator is one of the CPU."""
     flip = torch.zeros(count, dtype=torch.bool)
     if name in ("flip", "crop-flip", "resized-crop"):
         flip = torch.rand(count, generator=generator) < 0.5
@@ -54,12 +54,12 @@ def draw(name: str, count: int, height: int, width: int, generator: torch.Genera
         box = (torch.rand(count, 2, generator=generator) * span).long().clamp(max=span - 1)
     elif name == "resized-crop":
         box = _boxes(count, width / height, generator)
-    return Draw(flip, box)
+    return Params(flip, box)
 
 
-def augment(name: str, x: Tensor, drawn: Draw) -> Tensor:
+def augment(name: str, x: Tensor, params: Params) -> Tensor:
     """Return N, C, H, W of the same shape. Pixels beyond the border are 0, the mean of a normalised image."""
-    flip, box = drawn.flip.to(x.device), drawn.box.to(x.device)
+    flip, box = params.flip.to(x.device), params.box.to(x.device)
     if name == "flip":
         return torch.where(flip[:, None, None, None], x.flip(3), x)
     if name in ("crop", "crop-flip"):

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fbsearch.errors import DataError
-from fbsearch.images.augment import Draw, augment, check_augmentation, draw
+from fbsearch.images.augment import Params, augment, check_augmentation, sample_params
 from fbsearch.images.pool import Pool, build_pool, size_bytes, watched
 from fbsearch.images.split import Cut, Split
 from fbsearch.machine.seeds import generator_of
@@ -112,13 +112,14 @@ class Data:
         stop = len(batches) if limit is None else min(limit, len(batches))
         parts = [batches[i][rank::world] for i in range(start, stop)]
         side = self.input_shape[2:]
-        drawn = (
-            draw(augment, len(batches[i]), *side, generator_of(seed, i)).part(rank, world) for i in range(start, stop)
+        params = (
+            sample_params(augment, len(batches[i]), *side, generator_of(seed, i)).part(rank, world)
+            for i in range(start, stop)
         )
-        return self._pass(split, parts, augment, drawn)
+        return self._pass(split, parts, augment, params)
 
     def _pass(
-        self, split: Split, parts: list[Tensor], name: str, drawn: Iterator[Draw]
+        self, split: Split, parts: list[Tensor], name: str, params: Iterator[Params]
     ) -> Iterator[tuple[Tensor, Tensor]]:
         asked = time.perf_counter()
         if not parts:
@@ -126,8 +127,8 @@ class Data:
         # To the device in one piece: a copy per batch would hold up a GPU.
         labels = split.labels[torch.cat(parts).to(self.device)].split_with_sizes([len(part) for part in parts])
         with contextlib.closing(split.pool.read([split.indices[part] for part in parts])) as read:
-            for images, y, numbers in zip(read, labels, drawn, strict=True):
-                batch = augment(name, self._prepare(images), numbers), y
+            for images, y, random in zip(read, labels, params, strict=True):
+                batch = augment(name, self._prepare(images), random), y
                 self.waiting.seconds += time.perf_counter() - asked
                 yield batch
                 asked = time.perf_counter()

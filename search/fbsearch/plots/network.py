@@ -40,7 +40,7 @@ def latency_shares(architecture: Architecture, specs: list[OpSpec], folder: Path
         return None
 
 
-def draw_networks(networks: Mapping[str, Architecture], folders: Mapping[str, Path] | None = None) -> Figure:
+def plot_networks(networks: Mapping[str, Architecture], folders: Mapping[str, Path] | None = None) -> Figure:
     """Draw networks of one space, a row each, the same layer of all of them in one column.
 
     `folders` are those of the runs that found them. Raises SearchError for several spaces.
@@ -63,7 +63,7 @@ def draw_networks(networks: Mapping[str, Architecture], folders: Mapping[str, Pa
         axes.set_title(_title(name, network), loc="left")
         axes.set_ylim(limits)
         shares = latency_shares(network, specs[name], (folders or {}).get(name))
-        _draw_row(axes, network, space, specs[name], shares, max(spec.kernel for spec in every), numbers_at)
+        _plot_row(axes, network, space, specs[name], shares, max(spec.kernel for spec in every), numbers_at)
     kernels = sorted({spec.kernel for spec in every if not is_identity(spec)})
     keys = [Patch(facecolor=_colour(kernel), edgecolor="k", label=f"kernel {kernel}") for kernel in kernels]
     keys.append(Patch(**GROUPED, facecolor="w", edgecolor="k", label="grouped 1x1"))
@@ -72,7 +72,7 @@ def draw_networks(networks: Mapping[str, Architecture], folders: Mapping[str, Pa
     return figure
 
 
-def _draw_row(
+def _plot_row(
     axes: Axes,
     network: Architecture,
     space: Space,
@@ -100,14 +100,18 @@ def _draw_row(
             axes.text(x[i], numbers_at - line, values[i], ha="center", va="center", fontsize=6.5)
         if i and stages[i] != stages[i - 1]:
             axes.axvline((x[i] + x[i - 1]) / 2, color="0.7", linestyle=":", linewidth=0.8)
+    marks = {numbers_at - line: name for line, name in enumerate(numbers)}
+    marks |= {spec.expansion: f"expansion {spec.expansion:g}" for spec in specs}
+    axes.set_yticks(list(marks), list(marks.values()), fontsize=7)
+    _finish_row(axes, x, stages)
+
+
+def _finish_row(axes: Axes, x: list[float], stages: list[int]) -> None:
     for stage in range(1, stages[-1]):
         inside = [at for at, each in zip(x, stages, strict=True) if each == stage]
         text = f"stage {stage}" if len(inside) > 1 else str(stage)
         axes.text((inside[0] + inside[-1]) / 2, axes.get_ylim()[1] - 1, text, ha="center", va="center")
     axes.axhline(0, color="k", linewidth=0.7)
-    marks = {numbers_at - line: name for line, name in enumerate(numbers)}
-    marks |= {spec.expansion: f"expansion {spec.expansion:g}" for spec in specs}
-    axes.set_yticks(list(marks), list(marks.values()), fontsize=7)
     axes.set(xlim=(-0.7, x[-1] + 0.7), xticks=[])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)

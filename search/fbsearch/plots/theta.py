@@ -8,15 +8,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from fbsearch.plots import COLOURS, cost_scale
-from fbsearch.plots.record import Record
+from fbsearch.plots.run import Run
 
 COLOUR_MAP = "cividis"  # read alike with and without colour blindness, and in grey
 
 
-def draw_theta(record: Record, name: str) -> Figure:
+def plot_theta(run: Run, name: str) -> Figure:
     """Draw a panel per decision, in which the option of the network found is marked if there is one, and the strip."""
-    objective = record.objectives[name]
-    p = {layer: record.probabilities(name, layer) for layer in objective.theta}
+    objective = run.objectives[name]
+    p = {layer: run.probabilities(name, layer) for layer in objective.theta}
     columns = 4 if len(p) <= 8 else 6
     rows = math.ceil(len(p) / columns)
     heights = [rows * (0.13 * max(map(len, p.values())) + 0.5), 1.9]
@@ -25,7 +25,7 @@ def draw_theta(record: Record, name: str) -> Figure:
     panels = maps.subplots(rows, columns, squeeze=False)
     for axes in panels.flat[len(p) :]:
         axes.set_axis_off()
-    extent = record.numbers[0] - 0.5, record.numbers[-1] + 0.5
+    extent = run.numbers[0] - 0.5, run.numbers[-1] + 0.5
     largest = max(max(p_l.max(), 2 / len(p_l)) for p_l in p.values())  # so that the uniform start is not the brightest
     alike = len({tuple(options) for options in objective.theta.values()}) == 1
     for number, (axes, (layer, p_l)) in enumerate(zip(panels.flat, p.items(), strict=False)):
@@ -37,47 +37,47 @@ def draw_theta(record: Record, name: str) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.tick_params(labelsize=7, labelbottom=number + columns >= len(p))
         axes.set_xlabel("epoch" if number >= columns * (rows - 1) else "")
-        if name in record.ranked:
-            chosen = record.ranked[name][0].choices[number]
+        if name in run.ranked:
+            chosen = run.ranked[name][0].choices[number]
             height = 1 - (names.index(chosen) + 0.5) / len(names)
             axes.plot(1.03, height, "<", color=COLOURS[1], markersize=5, transform=axes.transAxes, clip_on=False)
     maps.colorbar(image, ax=panels, label="$P_θ$ = softmax(θ)", aspect=40, pad=0.02)
-    maps.suptitle(f"{name}: probability of every candidate{', ◂ chosen' if name in record.ranked else ''}")
+    maps.suptitle(f"{name}: probability of every candidate{', ◂ chosen' if name in run.ranked else ''}")
 
     temperature, entropy, cost = strip.subplots(1, 3)
-    temperature.semilogy(record.numbers, [epoch.temperature for epoch in record.epochs], color="0.2")
+    temperature.semilogy(run.numbers, [epoch.temperature for epoch in run.epochs], color="0.2")
     temperature.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     temperature.yaxis.set_major_formatter("{x:g}")
     temperature.minorticks_off()
     uniform = float(np.mean([math.log(len(p_l)) for p_l in p.values()]))
-    entropy.plot(record.numbers, [epoch.objectives[name].entropy for epoch in record.epochs], color="0.2")
+    entropy.plot(run.numbers, [epoch.objectives[name].entropy for epoch in run.epochs], color="0.2")
     entropy.axhline(uniform, color="0.5", linestyle=":", label="uniform")
     entropy.legend(frameon=False, loc="lower left")
     entropy.set_ylim(0, 1.1 * uniform)
     for axes, label in ((temperature, "temperature τ"), (entropy, "mean entropy (nats)")):
         axes.set_ylabel(label)
-        finish_epochs(record, axes)
-    draw_cost(record, name, cost)
+        finish_epochs(run, axes)
+    plot_cost(run, name, cost)
     return figure
 
 
-def draw_cost(record: Record, name: str, axes: Axes) -> None:
+def plot_cost(run: Run, name: str, axes: Axes) -> None:
     """Draw an objective's expected cost over the epochs, and its target as a line."""
-    objective = record.objectives[name]
+    objective = run.objectives[name]
     factor, label = cost_scale(objective.cost_unit)
-    costs = [factor * epoch.objectives[name].expected_cost for epoch in record.epochs]
-    axes.plot(record.numbers, costs, color="0.2")
+    costs = [factor * epoch.objectives[name].expected_cost for epoch in run.epochs]
+    axes.plot(run.numbers, costs, color="0.2")
     if objective.target is not None:
         target = factor * objective.target
         axes.axhline(target, color=COLOURS[1], linestyle="--", label=f"target {target:.4g}")
         axes.legend(framealpha=0.8, edgecolor="none")
     axes.set_ylabel(f"expected {label}")
-    finish_epochs(record, axes)
+    finish_epochs(run, axes)
 
 
-def finish_epochs(record: Record, axes: Axes) -> None:
+def finish_epochs(run: Run, axes: Axes) -> None:
     """Name the axis of epochs, and grey those in which θ was held."""
-    axes.set(xlabel="epoch", xlim=(record.numbers[0] - 0.5, record.numbers[-1] + 0.5))
+    axes.set(xlabel="epoch", xlim=(run.numbers[0] - 0.5, run.numbers[-1] + 0.5))
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    if record.warmup:
-        axes.axvspan(record.numbers[0] - 0.5, record.numbers[record.warmup - 1] + 0.5, color="0.93", linewidth=0)
+    if run.warmup:
+        axes.axvspan(run.numbers[0] - 0.5, run.numbers[run.warmup - 1] + 0.5, color="0.93", linewidth=0)

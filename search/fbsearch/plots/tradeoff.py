@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from fbsearch.plots import COLOURS, cost_scale
-from fbsearch.plots.record import Record
+from fbsearch.plots.run import Run
 
 COLUMNS = 3
 
@@ -20,17 +20,17 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, flo
     return front
 
 
-def draw_tradeoff(record: Record) -> Figure:
+def plot_tradeoff(run: Run) -> Figure:
     """Draw a panel per objective; accuracy is that of the supernet's weights, by which networks are ranked."""
-    columns = min(COLUMNS, len(record.ranked))
-    rows = math.ceil(len(record.ranked) / columns)
+    columns = min(COLUMNS, len(run.ranked))
+    rows = math.ceil(len(run.ranked) / columns)
     figure = Figure(figsize=(0.6 + 3.9 * columns, 0.5 + 3.4 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).flat
-    for axes in panels[len(record.ranked) :]:
+    for axes in panels[len(run.ranked) :]:
         axes.set_axis_off()
-    for axes, (name, candidates) in zip(panels, record.ranked.items(), strict=False):
-        factor, label = cost_scale(record.objectives[name].cost_unit)
-        target = record.objectives[name].target
+    for axes, (name, candidates) in zip(panels, run.ranked.items(), strict=False):
+        factor, label = cost_scale(run.objectives[name].cost_unit)
+        target = run.objectives[name].target
         points = [(factor * each.cost, each.accuracy_percent) for each in candidates]
         chosen = points[:1]  # they are ranked
         front = list(zip(*pareto_front(points), strict=True))

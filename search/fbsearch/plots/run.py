@@ -1,4 +1,4 @@
-"""Record: what the folder of a finished or a running search says, read for drawing."""
+"""Run: what the folder of a finished or a running search says, read for pictures."""
 
 import json
 import math
@@ -13,8 +13,11 @@ from fbsearch.errors import SearchError
 from fbspace.architecture import Architecture, load_architecture
 
 
-class Objective(pydantic.BaseModel):
-    """One objective after one epoch: θ per layer and candidate, and what P_θ costs; target in the cost's unit."""
+class ObjectiveEpoch(pydantic.BaseModel):
+    """One objective after one epoch: θ per layer and candidate, and what P_θ costs; target in the cost's unit.
+
+    θ's own loss numbers are there once θ is no longer held.
+    """
 
     expected_cost: float
     cost_unit: str
@@ -26,15 +29,13 @@ class Objective(pydantic.BaseModel):
 
 
 class Epoch(pydantic.BaseModel):
-    """One epoch of the search; θ's own numbers stand here or in the objectives, and nowhere while θ is held."""
+    """One epoch of the search."""
 
     epoch: int
     temperature: float
     w_cross_entropy: float
     w_accuracy_percent: float
-    theta_cross_entropy: float = math.nan
-    theta_accuracy_percent: float = math.nan
-    objectives: dict[str, Objective]
+    objectives: dict[str, ObjectiveEpoch]
 
 
 class TrainEpoch(pydantic.BaseModel):
@@ -46,7 +47,7 @@ class TrainEpoch(pydantic.BaseModel):
 
 
 class Ranked(pydantic.BaseModel):
-    """One of the networks that were compared at the end, judged with the supernet's weights."""
+    """One of the networks that were compared at the end, with the supernet's weights."""
 
     choices: tuple[str, ...]
     cost: float
@@ -54,7 +55,7 @@ class Ranked(pydantic.BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class Run:
     """A search: its epochs, its final trainings by stage, and by objective the networks found and compared."""
 
     epochs: list[Epoch]
@@ -63,7 +64,7 @@ class Record:
     ranked: dict[str, list[Ranked]]
 
     @property
-    def objectives(self) -> dict[str, Objective]:
+    def objectives(self) -> dict[str, ObjectiveEpoch]:
         """The objectives as they stand after the last epoch."""
         return self.epochs[-1].objectives
 
@@ -80,8 +81,7 @@ class Record:
 
     def theta_phase(self, name: str, key: str) -> list[float]:
         """Return `cross_entropy` or `accuracy_percent` of θ's phase over the epochs; nan while θ is held."""
-        pairs = [[getattr(at, f"theta_{key}") for at in (e.objectives[name], e)] for e in self.epochs]
-        return [general if math.isnan(own) else own for own, general in pairs]
+        return [getattr(epoch.objectives[name], f"theta_{key}") for epoch in self.epochs]
 
     def probabilities(self, name: str, layer: str) -> npt.NDArray[np.float64]:
         """Return P_θ = softmax(θ) of a layer: candidates, epochs."""
@@ -91,7 +91,7 @@ class Record:
         return p
 
 
-def read_record(folder: Path) -> Record:
+def read_run(folder: Path) -> Run:
     """Read a run's folder. Raises SearchError where it is none, or where no epoch has ended yet."""
     path = folder / "metrics.jsonl"
     if not path.is_file():
@@ -118,4 +118,4 @@ def read_record(folder: Path) -> Record:
         text = "; ".join(str(error).splitlines()[:3])
         raise SearchError(f"{where} is not what this version of fbsearch writes ({text}); search anew") from None
     names = [name for name in epochs[-1].objectives if name in networks]
-    return Record(epochs, training, {n: networks[n] for n in names}, {n: ranked[n] for n in names if ranked[n]})
+    return Run(epochs, training, {n: networks[n] for n in names}, {n: ranked[n] for n in names if ranked[n]})
