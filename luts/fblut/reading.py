@@ -110,13 +110,7 @@ class _RowParser:
             raise self.error("status", f"expected one of {', '.join(_STATUSES)}, found {status!r}")
         row = Row(
             spec=spec,
-            latency_us=self.microseconds("latency_us"),
-            ci_low_us=self.microseconds("ci_low_us"),
-            ci_high_us=self.microseconds("ci_high_us"),
-            isolated_us=self.microseconds("isolated_us"),
-            isolated_low_us=self.microseconds("isolated_low_us"),
-            isolated_high_us=self.microseconds("isolated_high_us"),
-            spread_us=self.microseconds("spread_us", zero_allowed=True),
+            **{column: self.microseconds(column) for column in COLUMNS if column.endswith("_us")},
             samples=self.count("samples"),
             preempted=self.count("preempted"),
             status=known,
@@ -137,7 +131,7 @@ class _RowParser:
     def error(self, column: str, message: str) -> LutError:
         return LutError(f"{self.where}, column {self.columns.index(column) + 1} ({column}): {message}")
 
-    def microseconds(self, column: str, zero_allowed: bool = False) -> float | None:
+    def microseconds(self, column: str) -> float | None:
         text = self.cell(column)
         if not text:
             return None
@@ -145,7 +139,7 @@ class _RowParser:
             value = float(text)
         except ValueError:
             raise self.error(column, f"{text!r} is not a number") from None
-        if not math.isfinite(value) or value < 0 or (value == 0 and not zero_allowed):
+        if not math.isfinite(value) or value < 0 or (value == 0 and column != "spread_us"):
             raise self.error(column, f"{text} is not a time that can be measured; a missing value is left empty")
         return value
 

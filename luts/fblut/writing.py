@@ -1,7 +1,6 @@
 """Writing a table: `#` header lines with the metadata, then one CSV row per operator; same data, same bytes."""
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 
 from fbbase.files import write_text
@@ -11,32 +10,12 @@ MAGIC = "# fbnet-lab latency table 2"
 """First line of every table; the number is the schema's version."""
 
 COLUMNS = (
-    "key",
-    "kind",
-    "in_channels",
-    "height",
-    "width",
-    "out_channels",
-    "kernel",
-    "stride",
-    "expansion",
-    "groups",
-    "activation",
-    "squeeze_excite",
-    "latency_us",
-    "ci_low_us",
-    "ci_high_us",
-    "spread_us",
-    "samples",
-    "preempted",
-    "isolated_us",
-    "isolated_low_us",
-    "isolated_high_us",
-    "status",
-    "notes",
-)
-
+    "key", "kind", "in_channels", "height", "width", "out_channels", "kernel", "stride", "expansion", "groups",
+    "activation", "squeeze_excite", "latency_us", "ci_low_us", "ci_high_us", "spread_us", "samples", "preempted",
+    "isolated_us", "isolated_low_us", "isolated_high_us", "status", "notes",
+)  # fmt: skip
 WITH_PARAMETERS = (*COLUMNS[:12], "parameters", *COLUMNS[12:])
+"""The columns where blocks have parameters of their own that are not at their default."""
 
 
 def write_lut(lut: Lut, path: Path) -> None:
@@ -52,15 +31,10 @@ def format_lut(lut: Lut) -> str:
     )
     lines = [MAGIC]
     lines += [f"# {name}: {json.dumps(value, ensure_ascii=False)}" for name, value in fields.items()]
-    columns = columns_of(lut.rows.values())
+    columns = WITH_PARAMETERS if any(row.spec.parameters for row in lut.rows.values()) else COLUMNS
     lines.append(",".join(columns))
     lines += [",".join(_quoted(texts[c]) for c in columns) for texts in map(cells, lut.rows.values())]
     return "\n".join(lines) + "\n"
-
-
-def columns_of(rows: Iterable[Row]) -> tuple[str, ...]:
-    """Return the columns of a table: one more where a block has parameters of its own that are not at their default."""
-    return WITH_PARAMETERS if any(row.spec.parameters for row in rows) else COLUMNS
 
 
 def cells(row: Row) -> dict[str, str]:

@@ -18,7 +18,7 @@ from fbprof.estimate.verdict import judge
 from fbprof.journal.conditions import describe_conditions
 from fbprof.journal.delegates import describe_delegates
 from fbprof.journal.journal import JournalContent
-from fbprof.plan.grid import planned_operators
+from fbprof.plan.grid import grid_operators
 from fbprof.plan.subject import is_network_key, network_specs
 from fbspace.opspec import OpSpec
 from fbspace.space import Space
@@ -45,7 +45,7 @@ def estimate(
     """
     samples = usable_samples(content, correct_drift)
     rows: dict[str, Row] = {}
-    for spec in planned_operators(space, content.start.identity.get("grid_points")):
+    for spec in grid_operators(space, content.start.identity.get("grid_points")):
         placed = [describe_delegates(content, spec.key()), *content.fallbacks.get(spec.key(), ())]
         row = _row(spec, samples, content.failed, "; ".join(filter(None, placed)))
         if row is not None:

@@ -28,13 +28,10 @@ def spread(options: Sequence[_T], points: int) -> tuple[_T, ...]:
     return tuple(options[round(i * last / (points - 1))] for i in range(points))
 
 
-def planned_operators(space: Space, points: int | None) -> list[OpSpec]:
-    """Return the operators to be measured: all of the space, or those of a grid."""
-    return space.operators() if points is None else grid_operators(space, points)
-
-
-def grid_operators(space: Space, points: int) -> list[OpSpec]:
-    """Return the distinct operators of a grid in network order, identities left out."""
+def grid_operators(space: Space, points: int | None) -> list[OpSpec]:
+    """Return the operators to be measured, in network order: all of the space, or those of a grid of so many points."""
+    if points is None:
+        return space.operators()
     return space.operators(functools.partial(spread, points=points), functools.partial(_layer, points=points))
 
 

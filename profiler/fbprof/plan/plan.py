@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from fbagents.benchmark.binary import benchmark_of
 from fbagents.profile import Profile
-from fbprof.plan.grid import most_points, planned_operators
+from fbprof.plan.grid import grid_operators, most_points
 from fbprof.plan.subject import Subject, network, operator
 from fbprof.plan.timing import Timing
 from fbspace.architecture import ZOO, load_architecture
@@ -132,7 +132,7 @@ def with_operators(plan: Plan, space: Space, networks: int, points: int | None =
     chosen = calibration_networks(space, networks, plan.seed)
 
     def gridded(count: int | None) -> Plan:
-        return replace(plan, operators=tuple(planned_operators(space, count)), networks=chosen, grid_points=count)
+        return replace(plan, operators=tuple(grid_operators(space, count)), networks=chosen, grid_points=count)
 
     if points is None and space.is_masked:
         points = most_points(space, lambda count: gridded(count).estimated_s() <= plan.max_time_s)

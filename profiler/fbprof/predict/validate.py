@@ -17,7 +17,7 @@ from fbprof.errors import MeasurementError
 from fbprof.estimate.samples import Samples, usable_samples
 from fbprof.estimate.table import latency_of
 from fbprof.journal.journal import JournalContent
-from fbprof.plan.grid import planned_operators
+from fbprof.plan.grid import grid_operators
 from fbprof.plan.networks_file import MeasuredNetwork, write_networks
 from fbprof.plan.plan import RELOAD_VISITS, Plan, calibration_networks, references, zoo_choices
 from fbprof.plan.subject import network
@@ -190,7 +190,7 @@ def write_validation(path: Path, space: str, validation: Validation, metadata: M
 
 def _known_operators(lut: Lut, space: Space) -> list[OpSpec]:
     """Return the operators that the table has timed alone; where there are none, all whose cost it knows."""
-    rows = {spec: lut.rows.get(spec.key()) for spec in planned_operators(space, lut.metadata.grid_points)}
+    rows = {spec: lut.rows.get(spec.key()) for spec in grid_operators(space, lut.metadata.grid_points)}
     timed = [spec for spec, row in rows.items() if row is not None and row.isolated_us is not None]
     return timed or [spec for spec in rows if not lut.missing([spec])]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fbsearch.fbnet.supernet import SuperNet
-from fbsearch.fbnetv2.blocks import Choice, MaskedBlock, Widths, build_masked, inherit, run_first_filters
+from fbsearch.fbnetv2.blocks import MASKED, Choice, MaskedBlock, Widths, inherit, run_first_filters
 from fbsearch.fbnetv2.masks import at_sides, subsample
 from fbsearch.machine.compute import channels_last
 from fbsearch.machine.norm import use_batch_statistics
@@ -35,7 +35,8 @@ class MaskedNet(SuperNet):
         *head, classifier = space.heads[space.head_channels]
         head = [*head, replace(classifier, out_channels=classes)]
         layers = [
-            [build_masked(spec, _widths(layer, spec)) for spec in layer.candidates.values()] for layer in space.layers
+            [MASKED.find(spec.kind)(spec, _widths(layer, spec)) for spec in layer.candidates.values()]
+            for layer in space.layers
         ]
         super().__init__(nn.Sequential(*map(build_block, space.stem)), layers, nn.Sequential(*map(build_block, head)))
         self.space, self.classes = space, classes

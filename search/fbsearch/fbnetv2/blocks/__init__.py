@@ -58,11 +58,6 @@ class MaskedBlock(nn.Module, ABC):
 MASKED = Plugins("kind of block with masks", "fbsearch.fbnetv2.blocks", base=MaskedBlock)
 
 
-def build_masked(spec: OpSpec, widths: Widths) -> MaskedBlock:
-    """Return the masked block of a layer. Raises UnknownNameError for a kind of block without masks."""
-    return MASKED.find(spec.kind)(spec, widths)
-
-
 def first_filters(spec: OpSpec, source: nn.Module) -> dict[str, Tensor]:
     """Return the parameters of an ordinary block: the first of those of a larger module, which has the same names."""
     larger = dict(source.named_parameters())
