@@ -17,19 +17,9 @@ from fbspace.opspec import OpSpec
 from fbspace.space import Space
 
 CONDITIONS = (
-    "device",
-    "soc",
-    "system",
-    "runtime",
-    "runtime_version",
-    "precision",
-    "threads",
-    "cores",
-    "timing",
-    "grid_points",
-    "calibration_networks",
-    "verdict",
-)
+    "device", "soc", "system", "runtime", "runtime_version", "precision", "threads", "cores", "timing", "grid_points",
+    "calibration_networks", "verdict",
+)  # fmt: skip
 """Metadata that decide what a latency means; a comparison says where they differ."""
 
 Interval = tuple[float, float]

@@ -112,6 +112,11 @@ def test_a_file_is_a_space_of_its_own_name(tmp_path: Path) -> None:
         ("kernel = 3, expansion", "kernel = 4, expansion", r"line 9: candidates.a: kernel must be odd"),
         ("expansion = 1", "expansion = -1", r"line 9: candidates.a.expansion"),
         ("repeats = 1", "repeats = 1.5", r"line 7: stages.0.repeats"),
+        (
+            '{ kind = "ir"',
+            '{ kind = "skip" }\nb = { kind = "pool"',
+            r"line 8: candidates: they end in maps of other sizes",
+        ),
         ('"ir"', '"ri"', r"line 9: candidates.a.kind: unknown block 'ri'. Did you mean 'ir'"),
         (
             "channels = 8, kernel",

@@ -11,7 +11,7 @@ import pydantic
 from fbbase.errors import FbError
 from fbbase.files import read_text
 from fbbase.plugins import PluginFolder
-from fbspace.blocks import block_class, build_block
+from fbspace.blocks import block_class, block_of, build_block
 from fbspace.errors import SpaceError
 from fbspace.operators import Count, Cursor, Operator, PlacedOperator, Strict
 from fbspace.opspec import OpSpec
@@ -170,6 +170,10 @@ def _layers(content: _SpaceFile, cursor: Cursor, build: bool) -> Iterator[Layer]
                 with _at("candidates", name):
                     largest = _expanded(operator, expansions, listed)
                     candidates[name] = _tried(cursor.spec(largest, stage.channels[-1], stride), build)
+            if len({block_of(spec).output_size(spec) for spec in candidates.values()}) > 1:
+                raise _MisplacedError(
+                    ("candidates",), "they end in maps of other sizes, so none can take another's place"
+                )
             if masked:
                 keeps = stage.one_width and repeat > 0
                 outs = tuple(stage.channels)
