@@ -25,7 +25,7 @@ from search_quality import DATA, PRESETS, Bench, check_same, made_up_table
 
 from fbexport.export import export_chain
 from fbexport.formats import format_of
-from fblut.compare import spearman
+from fblut.correlation import spearman
 from fblut.reading import read_lut
 from fblut.table import Lut
 from fbsearch.fbnet.derive import evaluate_inherited

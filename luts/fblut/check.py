@@ -37,6 +37,10 @@ class Finding:
     message: str
 
 
+def _warning(rule: str, operators: tuple[str, ...], message: str) -> Finding:
+    return Finding("warning", rule, operators, message)
+
+
 Rule = Callable[[Lut, Space | None], Iterator[Finding]]
 
 
@@ -59,8 +63,7 @@ def _failed(lut: Lut, space: Space | None) -> Iterator[Finding]:
 
 def _missing(lut: Lut, space: Space | None) -> Iterator[Finding]:
     if space is None:
-        yield Finding(
-            "warning",
+        yield _warning(
             "unknown-space",
             (),
             f"space {lut.metadata.space!r} cannot be loaded here, so missing operators were not looked for; "
@@ -92,8 +95,7 @@ def _order(lut: Lut, field: Literal["kernel", "expansion"]) -> Iterator[Finding]
             overlap = _overlap(small, large)
             if large_us < small_us * (1 - FASTER if overlap is None else 1) and not overlap:
                 low, high = getattr(small.spec, field), getattr(large.spec, field)
-                yield Finding(
-                    "warning",
+                yield _warning(
                     f"{field}-order",
                     (small.spec.key(), large.spec.key()),
                     f"{large.spec.key()}: {large_us:.1f} µs with {field} {high:g}, but {small_us:.1f} µs with {low:g}; "
@@ -107,8 +109,7 @@ def _wide(lut: Lut, space: Space | None) -> Iterator[Finding]:
         remedy = "fit more networks"
     for row, latency_us in _measured(lut):
         if (interval := _interval(row)) and (half := (interval[1] - interval[0]) / 2) > WIDE * latency_us:
-            yield Finding(
-                "warning",
+            yield _warning(
                 "wide-interval",
                 (row.spec.key(),),
                 f"{row.spec.key()}: 95 % interval of ±{100 * half / latency_us:.1f} % around {latency_us:.1f} µs; "
@@ -121,8 +122,7 @@ def _no_interval(lut: Lut, space: Space | None) -> Iterator[Finding]:
     if keys:
         is_imported = lut.metadata.origin == "imported"
         remedy = "validate it on the device (fbprof validate)" if is_imported else "measure with more --rounds"
-        yield Finding(
-            "warning",
+        yield _warning(
             "no-interval",
             keys,
             f"{len(keys)} of {len(lut.rows)} rows have no interval, so nothing says how far to trust them; {remedy}",
@@ -132,8 +132,7 @@ def _no_interval(lut: Lut, space: Space | None) -> Iterator[Finding]:
 def _noisy(lut: Lut, space: Space | None) -> Iterator[Finding]:
     for row, latency_us in _measured(lut):
         if row.spread_us is not None and row.spread_us > NOISY * latency_us:
-            yield Finding(
-                "warning",
+            yield _warning(
                 "noisy",
                 (row.spec.key(),),
                 f"{row.spec.key()}: half of the samples spread over {100 * row.spread_us / latency_us:.0f} % of "
@@ -154,9 +153,7 @@ def _mixed(luts: Mapping[str, Lut]) -> Iterator[Finding]:
         }
         if len(set(values.values())) > 1:
             listed = ", ".join(f"{value} ({name})" for name, value in values.items())
-            yield Finding(
-                "warning", f"mixed-{field}", (), f"{field} differs: {listed}; do not use their rows in one search"
-            )
+            yield _warning(f"mixed-{field}", (), f"{field} differs: {listed}; do not use their rows in one search")
 
 
 def _disagreeing(luts: Mapping[str, Lut]) -> Iterator[Finding]:
@@ -171,8 +168,7 @@ def _disagreeing(luts: Mapping[str, Lut]) -> Iterator[Finding]:
             low, high = sorted((latency_us, other_us))
             if high > low * (1 + DISAGREE) and not _overlap(row, other):
                 key = row.spec.key()
-                yield Finding(
-                    "warning",
+                yield _warning(
                     "disagreeing",
                     (key,),
                     f"{key}: {latency_us:.1f} µs in {first}, {other_us:.1f} µs in {second}; "

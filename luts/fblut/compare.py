@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from fblut.check import space_name
+from fblut.correlation import spearman
 from fblut.errors import LutError
 from fblut.table import Lut, Row
 from fbspace.blocks import BLOCKS, block_class, parameters_of
@@ -181,19 +181,6 @@ def mean_of(operators: Sequence[OperatorRatio]) -> Mean:
         return Mean(math.exp(middle), None, n)
     half = float(stdtrit(n - 1, 0.975)) * float(logs.std(ddof=1)) / math.sqrt(n)
     return Mean(math.exp(middle), (math.exp(middle - half), math.exp(middle + half)), n)
-
-
-def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
-    """Return Spearman's rank correlation (ties share their mean rank), None below 3 pairs or without variation."""
-    if len(x) < 3 or len(set(x)) == 1 or len(set(y)) == 1:
-        return None
-    return float(np.corrcoef(_ranks(x), _ranks(y))[0, 1])
-
-
-def _ranks(values: Sequence[float]) -> NDArray[np.float64]:
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    mean_rank: NDArray[np.float64] = (np.cumsum(count) - (count - 1) / 2)[place]
-    return mean_rank
 
 
 def _measured(lut: Lut) -> dict[str, Row]:

@@ -51,6 +51,10 @@ class Check:
     remedy: str = ""
 
 
+def _warn_if(is_wrong: bool, name: str, found: str, remedy: str) -> Check:
+    return Check(name, "warning", found, remedy) if is_wrong else Check(name, "ok", found)
+
+
 def check_host() -> Iterator[Check]:
     """Yield what measuring any device needs of this machine."""
     for look in (_disk, _load, _compiler, _bundle, _ssh, _adb_key, _phones):
@@ -116,12 +120,9 @@ def _run(agent: AgentClient, transport: Transport, folder: Path, runtime: str, v
             "do not measure with it: install the version that is on this machine",
         )
     if tells_runs:
-        found += (
-            ", output as on this machine" if difference is not None else ", output not compared: not installed here"
-        )
-    if spread > NOISY_PERCENT:
-        return Check(name, "warning", found, "close other programs there, keep it cool, or bind it with --cores")
-    return Check(name, "ok", found)
+        found += ", output not compared: not installed here" if difference is None else ", output as on this machine"
+    remedy = "close other programs there, keep it cool, or bind it with --cores"
+    return _warn_if(spread > NOISY_PERCENT, name, found, remedy)
 
 
 def _difference(path: Path, runtime: str, loaded: Loaded) -> tuple[float | None, str]:
@@ -142,10 +143,8 @@ def _cores(agent: AgentClient) -> Iterator[Check]:
         )
         return
     kinds = ", ".join(f"{','.join(map(str, c.cores))} up to {c.max_khz / 1e6:.2f} GHz" for c in clusters)
-    if len(clusters) > 1 and agent.hello.cores is None:
-        yield Check("cores", "warning", f"{bound}; {kinds}", "bind it to cores of one kind: --cores big")
-    else:
-        yield Check("cores", "ok", f"{bound}; {kinds}")
+    is_free = len(clusters) > 1 and agent.hello.cores is None
+    yield _warn_if(is_free, "cores", f"{bound}; {kinds}", "bind it to cores of one kind: --cores big")
 
 
 def _state(agent: AgentClient) -> Iterator[Check]:
@@ -156,18 +155,13 @@ def _state(agent: AgentClient) -> Iterator[Check]:
         yield Check("clock", "ok", _missing("freq_khz", state.denied) + ": drift is estimated from the samples alone")
     if state.temperature_c:
         zone, hottest = max(state.temperature_c.items(), key=lambda item: item[1])
-        found = f"{hottest:.0f} °C ({zone})"
-        if hottest > HOT_C:
-            yield Check("temperature", "warning", found, "let it cool: hot devices lower their clocks")
-        else:
-            yield Check("temperature", "ok", found)
+        remedy = "let it cool: hot devices lower their clocks"
+        yield _warn_if(hottest > HOT_C, "temperature", f"{hottest:.0f} °C ({zone})", remedy)
     else:
         yield Check("temperature", "ok", _missing("temperature_c", state.denied))
     free = state.memory_available_bytes
-    if free is not None and free < FREE_MEMORY_BYTES:
-        yield Check("memory", "warning", f"{free / 1e6:.0f} MB free", "close other programs there")
-    else:
-        yield Check("memory", "ok", f"{free / 1e6:.0f} MB free" if free is not None else "not told")
+    found = f"{free / 1e6:.0f} MB free" if free is not None else "not told"
+    yield _warn_if(free is not None and free < FREE_MEMORY_BYTES, "memory", found, "close other programs there")
 
 
 def _missing(field: str, denied: tuple[str, ...]) -> str:
@@ -178,9 +172,8 @@ def _disk() -> Check:
     folders = [Path.cwd(), Path(tempfile.gettempdir())]
     free = {folder: shutil.disk_usage(folder).free for folder in folders}
     found = ", ".join(f"{size / 1e9:.1f} GB free in {folder}" for folder, size in free.items())
-    if min(free.values()) < FREE_BYTES:
-        return Check("disk", "warning", found, "make room: journals and model files of a large space take 1 GB")
-    return Check("disk", "ok", found)
+    remedy = "make room: journals and model files of a large space take 1 GB"
+    return _warn_if(min(free.values()) < FREE_BYTES, "disk", found, remedy)
 
 
 def _load() -> Check:
@@ -188,10 +181,8 @@ def _load() -> Check:
     if not hasattr(os, "getloadavg"):
         return Check("load", "ok", "not told")
     load = os.getloadavg()[0]
-    found = f"{load:.1f} on {cores} cores"
-    if load > BUSY_SHARE * cores:
-        return Check("load", "warning", found, "for --device local, wait until other programs are done")
-    return Check("load", "ok", found)
+    remedy = "for --device local, wait until other programs are done"
+    return _warn_if(load > BUSY_SHARE * cores, "load", f"{load:.1f} on {cores} cores", remedy)
 
 
 def _compiler() -> Check:
@@ -212,9 +203,8 @@ def _bundle() -> Check:
 
 def _ssh() -> Check:
     program = shutil.which("ssh")
-    if program is None:
-        return Check("ssh client", "warning", "not installed", "for devices over ssh, install openssh-client")
-    return Check("ssh client", "ok", program)
+    remedy = "for devices over ssh, install openssh-client"
+    return _warn_if(program is None, "ssh client", program or "not installed", remedy)
 
 
 def _adb_key() -> Check:

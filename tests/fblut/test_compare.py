@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from fblut.compare import Comparison, compare, spearman, stages_of
+from fblut.compare import Comparison, compare, stages_of
 from fblut.comparison_views import as_dict, sections_of
+from fblut.correlation import spearman
 from fblut.errors import LutError
 from fblut.table import Lut, Row
 from fblut.views import VIEWS, Section

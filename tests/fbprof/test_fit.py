@@ -16,7 +16,7 @@ import torch
 
 from fbbase.commandline import run
 from fblut.check import check
-from fblut.compare import spearman
+from fblut.correlation import spearman
 from fblut.reading import read_lut
 from fblut.table import Lut
 from fbprof.borrowed.fit import design_of, fit

@@ -19,6 +19,7 @@ from scipy import stats
 from fbagents.connect import load_profile
 from fbbase.commandline import run
 from fbbase.errors import FbError
+from fblut.correlation import kendall
 from fblut.errors import LutError
 from fblut.reading import read_lut
 from fblut.table import Lut, Metadata, Prediction, Row
@@ -30,7 +31,7 @@ from fbprof.plan.grid import grid_operators
 from fbprof.plan.networks_file import read_networks
 from fbprof.plan.plan import calibration_networks, zoo_choices
 from fbprof.plan.subject import is_network_key, network_specs
-from fbprof.predict.error import Candidate, Result, figures_of, judge, kendall
+from fbprof.predict.error import Candidate, Result, additivity, figures_of
 from fbprof.predict.validate import Validation, draw_between, draw_candidates, evaluate, validation_plan
 from fbprof.report.plot import plot_results
 from fbspace.network import count_spec
@@ -178,7 +179,7 @@ def test_a_slower_but_additive_device_is_told_apart_from_a_wrong_table() -> None
     assert result.figures.mape_percent < 0.1
     assert result.figures.unscaled_mape_percent == pytest.approx(100 * (1 - 1 / 1.07), abs=0.1)
     assert result.is_additive
-    assert result.verdict.startswith("additive: ")
+    assert result.additivity.startswith("additive: ")
 
 
 def test_a_device_that_is_not_additive_is_called_so() -> None:
@@ -186,11 +187,11 @@ def test_a_device_that_is_not_additive_is_called_so() -> None:
     space = load_space("fbnet-tiny")
     result = on_device(synthetic_table(space), space, flops_us, max)
     assert result.is_additive is False
-    assert result.verdict.startswith("not additive, even after calibration: the mean error is ")
-    assert "the rank correlation is 0." in result.verdict
-    assert "must not be trusted on this device; use fbprof fit" in result.verdict
+    assert result.additivity.startswith("not additive, even after calibration: the mean error is ")
+    assert "the rank correlation is 0." in result.additivity
+    assert "must not be trusted on this device; use fbprof fit" in result.additivity
     uncalibrated = on_device(synthetic_table(space, calibration_networks=0), space, flops_us, max)
-    assert "fbprof measure --calibrate 50" in uncalibrated.verdict
+    assert "fbprof measure --calibrate 50" in uncalibrated.additivity
 
 
 def test_operators_between_the_points_of_a_grid_are_held_against_the_interpolation() -> None:
@@ -218,12 +219,12 @@ def test_neither_noise_nor_few_networks_condemn_a_device() -> None:
     lut = synthetic_table(load_space("fbnet-tiny"))
     noisy = figures_of(results_of([(100 * f, 106 * f, 103 * f, 109 * f) for f in range(1, 20)]))
     assert noisy.mape_percent > 5
-    is_additive, verdict = judge(noisy, 19, lut)
+    is_additive, verdict = additivity(noisy, 19, lut)
     assert is_additive is None
     assert "measured twice differ by 5.5 %: close other programs" in verdict
     sharp = figures_of(results_of([(100 * f, 106 * f, 106 * f, 106.5 * f) for f in range(1, 20)]))
-    assert judge(sharp, 19, lut)[0] is False
-    assert judge(sharp, 7, lut) == (None, "none: 7 networks are too few to judge by, 8 are needed")
+    assert additivity(sharp, 19, lut)[0] is False
+    assert additivity(sharp, 7, lut) == (None, "none: 7 networks are too few to judge by, 8 are needed")
 
 
 def test_a_table_without_operators_timed_alone_is_taken_as_it_stands() -> None:
@@ -234,7 +235,7 @@ def test_a_table_without_operators_timed_alone_is_taken_as_it_stands() -> None:
     result = on_device(fitted, space, lambda spec: 1.25 * flops_us(spec), sum)
     assert (result.speed_percent, result.references) == (None, 0)
     assert result.figures.mape_percent == result.figures.unscaled_mape_percent == pytest.approx(20, abs=0.1)
-    assert "fit again to networks measured now" in result.verdict
+    assert "fit again to networks measured now" in result.additivity
 
 
 def test_no_network_measured_is_an_error_with_the_reason() -> None:

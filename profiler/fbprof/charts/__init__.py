@@ -76,7 +76,16 @@ def axis(title: str, **more: Any) -> dict[str, Any]:
     return {"title": {"text": title}, **more}
 
 
+def points(x: Sequence[Any], y: Sequence[Any], hover: str, **more: Any) -> dict[str, Any]:
+    """Return points; `hover` is what is shown of one, in plotly's words for its place and `text`."""
+    return {"type": "scatter", "mode": "markers", "x": x, "y": y, "hovertemplate": f"{hover}<extra></extra>", **more}
+
+
+def line(x: Sequence[Any], y: Sequence[Any], color: str, name: str, **more: Any) -> dict[str, Any]:
+    """Return a line."""
+    return {"type": "scatter", "mode": "lines", "x": x, "y": y, "name": name, "line": {"color": color, **more}}
+
+
 def diagonal(low: float, high: float) -> dict[str, Any]:
     """Return the line on which two latencies are equal."""
-    line = {"color": "#8c8c8c", "width": 1, "dash": "dot"}
-    return {"type": "scatter", "mode": "lines", "x": [low, high], "y": [low, high], "name": "equal", "line": line}
+    return line([low, high], [low, high], COLORS[1], "equal", width=1, dash="dot")

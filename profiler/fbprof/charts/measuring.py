@@ -3,7 +3,7 @@
 import math
 import statistics
 
-from fbprof.charts import COLORS, OTHER, Chart, Charts, Reported, axis
+from fbprof.charts import COLORS, OTHER, Chart, Charts, Reported, axis, line
 from fbprof.estimate.samples import usable_samples
 from fbprof.estimate.table import interquartile_range
 from fbprof.journal.conditions import clocks_ghz, temperatures_c
@@ -57,7 +57,5 @@ def _line(name: str, title: str, unit: str, series: dict[str, list[float]], note
         step = max(1, len(values) // MOST_POINTS)
         shown = values[::step]
         share = [100 * i * step / max(len(values) - 1, 1) for i in range(len(shown))]
-        data.append(
-            {"type": "scatter", "mode": "lines", "name": label, "x": share, "y": shown, "line": {"color": color}}
-        )
+        data.append(line(share, shown, color, label))
     return Chart(name, title, note, data, {"xaxis": axis("share of the run (%)"), "yaxis": axis(unit)})

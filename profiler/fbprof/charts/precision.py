@@ -1,11 +1,11 @@
 """Chart of a network in several precisions: accuracy as runtimes compute it, against what the tables predict."""
 
+import itertools
 import json
-from typing import Any
 
 from fbbase.errors import FbError
 from fbbase.files import read_text
-from fbprof.charts import COLORS, OTHER, Chart, Charts, Reported, axis
+from fbprof.charts import COLORS, OTHER, Chart, Charts, Reported, axis, points
 from fbspace.architecture import load_architecture
 
 ACCURACY = "accuracy.jsonl"
@@ -30,26 +30,17 @@ class PrecisionCharts(Charts):
             found = {(one["runtime"], one["precision"]): float(one["top1_percent"]) for one in evaluated}
         except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             raise FbError(f"{folder / ACCURACY} has no accuracies of fbsearch eval -o ({error!r})") from None
-        points: list[dict[str, Any]] = []
-        for (runtime, precision), percent in found.items():
-            for lut in tables:
-                if (lut.metadata.runtime, lut.metadata.precision) != (runtime, precision):
-                    continue
+        data, words = [], []
+        for (key, percent), lut in itertools.product(found.items(), tables):
+            runtime, precision = lut.metadata.runtime, lut.metadata.precision
+            if key == (runtime, precision):
+                marker = {"size": 12, "color": OF_PRECISION.get(precision, OTHER)}
                 latency_ms = lut.predict_us(specs) / 1e3
-                points.append(
-                    {
-                        "type": "scatter",
-                        "mode": "markers",
-                        "name": f"{precision}, {lut.metadata.device}, {runtime}",
-                        "x": [latency_ms],
-                        "y": [percent],
-                        "hovertemplate": f"{precision}: {percent:.2f} %, {latency_ms:.3f} ms<extra></extra>",
-                        "marker": {"size": 12, "color": OF_PRECISION.get(precision, OTHER)},
-                    }
-                )
-        if not points:
+                where, shown = f"{precision}, {lut.metadata.device}, {runtime}", f"{percent:.2f} %, {latency_ms:.3f} ms"
+                data.append(points([latency_ms], [percent], f"{precision}: {shown}", name=where, marker=marker))
+                words.append(f"{where}: {shown}")
+        if not data:
             return []
-        words = [f"{point['name']}: {point['y'][0]:.2f} %, {point['x'][0]:.3f} ms" for point in points]
         note = "Accuracy as the runtime computes it, and the latency that the table of its precision predicts. "
         layout = {"xaxis": axis("predicted latency (ms)"), "yaxis": axis("accuracy (%)")}
-        return [Chart("precision", "Precisions side by side", note + "; ".join(words) + ".", points, layout)]
+        return [Chart("precision", "Precisions side by side", note + "; ".join(words) + ".", data, layout)]

@@ -7,7 +7,7 @@ from typing import Any
 from fbbase.errors import FbError
 from fbbase.files import read_text
 from fblut.table import Lut
-from fbprof.charts import COLORS, OTHER, Chart, Charts, Reported, axis
+from fbprof.charts import COLORS, OTHER, Chart, Charts, Reported, axis, points
 from fbspace.architecture import Architecture, load_architecture
 
 MOST_DECISIONS = 60
@@ -76,15 +76,10 @@ def _front(architecture: Architecture, stem: str) -> list[Chart]:
     if not ranked:
         return []
     _, unit = architecture.provenance.get("target") or (None, "")
-    data = {
-        "type": "scatter",
-        "mode": "markers",
-        "x": [network["cost"] for network in ranked],
-        "y": [network["accuracy_percent"] for network in ranked],
-        "text": [" ".join(network["choices"]) for network in ranked],
-        "hovertemplate": "%{text}<br>%{x:.1f}, %{y:.1f} %<extra></extra>",
-        "marker": {"size": 9, "color": [COLORS[5], *[COLORS[3]] * (len(ranked) - 1)]},
-    }
+    costs, accuracies = [one["cost"] for one in ranked], [one["accuracy_percent"] for one in ranked]
+    marker = {"size": 9, "color": [COLORS[5], *[COLORS[3]] * (len(ranked) - 1)]}
+    text = [" ".join(one["choices"]) for one in ranked]
+    data = points(costs, accuracies, "%{text}<br>%{x:.1f}, %{y:.1f} %", text=text, marker=marker)
     note = "The networks compared at the end, by the supernet's weights; the first, in another colour, was taken."
     layout = {"xaxis": axis(f"cost ({unit})"), "yaxis": axis("validation accuracy (%)"), "showlegend": False}
     return [Chart(f"front-{stem}", f"Accuracy against cost: {stem}", note, [data], layout)]

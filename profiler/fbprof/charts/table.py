@@ -1,10 +1,8 @@
 """Charts of a table: latency by layer and candidate, by multiply-accumulates, and how well each row is known."""
 
-from typing import Any
-
 from fblut.check import half_width_percent
 from fblut.table import Lut, Row
-from fbprof.charts import COLORS, OTHER, Chart, Charts, Reported, axis
+from fbprof.charts import COLORS, OTHER, Chart, Charts, Reported, axis, points
 from fbspace.network import count_spec
 from fbspace.space import Space
 
@@ -54,16 +52,10 @@ def _by_macs(lut: Lut) -> Chart:
     for kernel in sorted({row.spec.kernel for row in rows}):
         shown = [row for row in rows if row.spec.kernel == kernel]
         latency_us = [row.latency_us or 0.0 for row in shown]
-        trace: dict[str, Any] = {
-            "type": "scatter",
-            "mode": "markers",
-            "name": f"kernel {kernel}",
-            "x": [count_spec(row.spec).macs / 1e6 for row in shown],
-            "y": latency_us,
-            "text": [row.spec.key() for row in shown],
-            "hovertemplate": "%{text}<br>%{x:.3f} M MACs, %{y:.1f} µs<extra></extra>",
-            "marker": {"color": COLORS.get(kernel, OTHER), "size": 7, "opacity": 0.8},
-        }
+        mmacs, text = [count_spec(row.spec).macs / 1e6 for row in shown], [row.spec.key() for row in shown]
+        marker = {"color": COLORS.get(kernel, OTHER), "size": 7, "opacity": 0.8}
+        hover = "%{text}<br>%{x:.3f} M MACs, %{y:.1f} µs"
+        trace = points(mmacs, latency_us, hover, name=f"kernel {kernel}", text=text, marker=marker)
         if all(row.ci_high_us is not None and row.ci_low_us is not None for row in shown):
             trace["error_y"] = {
                 "type": "data",
@@ -77,10 +69,7 @@ def _by_macs(lut: Lut) -> Chart:
     note = (
         "Were latency proportional to multiply-accumulates, all points would lie on one line. Bars are 95 % intervals."
     )
-    layout = {
-        "xaxis": axis("million multiply-accumulates", type="log"),
-        "yaxis": axis("latency (µs)", type="log"),
-    }
+    layout = {"xaxis": axis("million multiply-accumulates", type="log"), "yaxis": axis("latency (µs)", type="log")}
     return Chart("by-macs", "Latency against multiply-accumulates", note, data, layout)
 
 

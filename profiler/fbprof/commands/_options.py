@@ -58,6 +58,19 @@ def table_and_device(command: Command) -> Command:
     return lut(device(program(command)))
 
 
+def measured_elsewhere(command: Command) -> Command:
+    """Add the options of a table that is made of others' latencies: of which space, where it goes, in which runtime."""
+    space = click.option(
+        "--space",
+        required=True,
+        shell_complete=complete.spaces,
+        help="Search space of the latencies: a known name or a .toml file.",
+    )
+    output = click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The table to write.")
+    runtime = click.option("--runtime", default="unknown", show_default=True, help="Runtime they were measured in.")
+    return space(output(runtime(command)))
+
+
 max_time = timing("max_time_min", "--max-time")
 seed = timing("seed")
 fresh = click.option("--fresh", is_flag=True, help="Start over; earlier samples are set aside (.old).")

@@ -1,6 +1,7 @@
 """fbprof check: whether latency tables can be trusted."""
 
 import json
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -96,14 +97,5 @@ def _as_dict(found: Found, errors: int, warnings: int) -> dict[str, object]:
         "verdict": _verdict(errors, warnings).partition(":")[0],
         "errors": errors,
         "warnings": warnings,
-        "findings": [
-            {
-                "table": table,
-                "severity": finding.severity,
-                "rule": finding.rule,
-                "operators": finding.operators,
-                "message": finding.message,
-            }
-            for table, finding in found
-        ],
+        "findings": [{"table": table} | asdict(finding) for table, finding in found],
     }

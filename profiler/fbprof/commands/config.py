@@ -1,6 +1,7 @@
 """fbprof config: every setting, and where it comes from."""
 
 import json
+from dataclasses import asdict
 
 import click
 
@@ -30,8 +31,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
     settings = settings_of(str(group.name), commands)
     files = {str(path): path.is_file() for path in files_of(str(group.name))}
     if as_json:
-        listed = [{"command": s.command, "option": s.option, "value": s.value, "source": s.source} for s in settings]
-        click.echo(json.dumps({"files": files, "settings": listed}, indent=2, ensure_ascii=False))
+        click.echo(json.dumps({"files": files, "settings": list(map(asdict, settings))}, indent=2, ensure_ascii=False))
         return
     for path, exists in files.items():
         click.echo(f"{path}: {'read' if exists else 'not there'}")

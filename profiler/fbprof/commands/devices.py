@@ -1,6 +1,7 @@
 """fbprof devices: what is attached, what is known, what answers."""
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -53,16 +54,7 @@ def _summary(
 ) -> dict[str, object]:
     return {
         "attached": [
-            {
-                "serial": phone.serial,
-                "model": phone.model,
-                "state": phone.state,
-                "usable": phone.is_usable,
-                "by": phone.by,
-                "server": phone.server,
-                "remedy": phone.remedy,
-                "device": phone.device or None,
-            }
+            asdict(phone) | {"usable": phone.is_usable, "device": phone.device or None}
             for phone in phones
         ],
         "trouble": trouble,

@@ -4,11 +4,11 @@ import json
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from fbprof.commands import _complete as complete
+from fbprof.commands import _options
 
 if TYPE_CHECKING:
     from fblut.table import Lut
@@ -17,29 +17,20 @@ if TYPE_CHECKING:
 
 @click.command("fit")
 @click.argument("networks", type=click.Path(path_type=Path))
-@click.option(
-    "--space",
-    required=True,
-    shell_complete=complete.spaces,
-    help="Search space of the networks: a known name or a .toml file.",
-)
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The table to write.")
+@_options.measured_elsewhere
 @click.option("--device", help="What they ran on.  [default: the file's name without _networks]")
-@click.option("--runtime", default="unknown", show_default=True, help="Runtime they ran in.")
 @click.option("--precision", default="float32", show_default=True, help="Precision of the models.")
-@click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the held-out fifth.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@_options.timing("threads")
+@_options.timing("seed", help="Of the held-out fifth.")
+@_options.as_json
 def command(
     networks: Path,
     space: str,
     output: Path,
     device: str | None,
-    runtime: str,
-    precision: str,
-    threads: int,
     seed: int,
     as_json: bool,
+    **context: Any,
 ) -> None:
     r"""Make a latency table of measured whole networks, where single operators cannot be timed.
 
@@ -59,14 +50,8 @@ def command(
     from fbspace.space import load_space
 
     loaded = load_space(space)
-    metadata = {
-        "space": space,
-        "device": device or networks.stem.removesuffix("_networks"),
-        "runtime": runtime,
-        "runtime_version": "unknown",
-        "precision": precision,
-        "threads": threads,
-    }
+    metadata = {"space": space, "device": device or networks.stem.removesuffix("_networks")}
+    metadata |= {"runtime_version": "unknown"} | context
     lut, evaluation = fit(read_networks(networks, loaded), loaded, metadata, seed)
     write_lut(lut, output)
     failed = [key for key, row in lut.rows.items() if row.status == "failed"]

@@ -1,40 +1,32 @@
 """fbprof import: a latency table from a file of latencies that others published."""  # noqa: N999 - the file name is the name of the command
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from fbprof.commands import _complete as complete
+from fbprof.commands import _options
 from fbprof.imports import IMPORTS, UNITS_US
 
 
 @click.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "--space",
-    required=True,
-    shell_complete=complete.spaces,
-    help="Search space of its operators: a known name or a .toml file.",
-)
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The table to write.")
+@_options.measured_elsewhere
 @click.option(
     "--format", "format_name", type=click.Choice(IMPORTS.names()), help="Its format.  [default: by its ending]"
 )
 @click.option("--unit", type=click.Choice(list(UNITS_US)), help="Unit of its latencies, where the format has none.")
 @click.option("--device", required=True, help="What they were measured on.")
-@click.option("--runtime", default="unknown", show_default=True, help="Runtime they were measured in.")
 @click.option("--precision", default="unknown", show_default=True, help="Precision of the models.")
-@click.option("--threads", type=click.IntRange(1, 64), help="Threads.  [default: 1, with a warning in the table]")
+@_options.timing("threads", default=None, help="Threads.  [default: 1, with a warning in the table]")
 def command(
     file: Path,
     space: str,
     output: Path,
     format_name: str | None,
     unit: str | None,
-    device: str,
-    runtime: str,
-    precision: str,
     threads: int | None,
+    **context: Any,
 ) -> None:
     r"""Make a latency table of somebody else's latencies.
 
@@ -51,14 +43,7 @@ def command(
     from fbprof.borrowed.importing import import_table
     from fbspace.space import load_space
 
-    metadata: dict[str, object] = {
-        "space": space,
-        "device": device,
-        "runtime": runtime,
-        "runtime_version": "unknown",
-        "precision": precision,
-        "threads": threads or 1,
-    }
+    metadata = {"space": space, "runtime_version": "unknown", "threads": threads or 1} | context
     if threads is None:
         metadata["warnings"] = ("the number of threads is not known; 1 stands for it",)
     lut = import_table(file, load_space(space), metadata, format_name, unit)

@@ -180,14 +180,14 @@ def _print(result: "Validation", table: "Lut", is_unseen: bool, files: dict[str,
         click.echo(f"  failed: {name}: {reason}")
     if result.unmeasured:
         click.echo(f"  {result.unmeasured} networks not measured: the time was up; the same command continues")
-    click.echo(f"verdict: {result.verdict}")
+    click.echo(f"verdict: {result.additivity}")
     click.echo("files: " + ", ".join(f"{name} {path}" for name, path in files.items()))
 
 
 def _as_dict(result: "Validation", files: dict[str, str]) -> dict[str, object]:
     return {
         "is_additive": result.is_additive,
-        "verdict": result.verdict,
+        "verdict": result.additivity,
         "networks": len(result.results),
         **asdict(result.figures),
         "speed_percent": result.speed_percent,

@@ -98,15 +98,10 @@ def _interval(predicted: "Prediction") -> str:
 
 
 def _as_dict(network: "Architecture", result: "Verification") -> dict[str, object]:
+    told = ("measured_us", "measured_ci_us", "difference_percent", "predicted_now_us", "difference_now_percent")
     return {
         "network": network.name,
         "predicted_us": result.predicted.latency_us,
         "predicted_ci_us": (result.predicted.ci_low_us, result.predicted.ci_high_us),
-        "measured_us": result.measured_us,
-        "measured_ci_us": result.measured_ci_us,
-        "difference_percent": result.difference_percent,
-        "predicted_now_us": result.predicted_now_us,
-        "difference_now_percent": result.difference_now_percent,
-        "drift_percent": result.drift_percent,
-        "rounds": result.rounds,
+        **{name: getattr(result, name) for name in (*told, "drift_percent", "rounds")},
     }

@@ -14,7 +14,7 @@ from fblut.interpolate import Interpolation
 from fblut.table import NORMAL_95, Lut, Metadata, Row
 from fbprof.estimate.calibrate import MIN_NETWORKS, Calibration, calibrate
 from fbprof.estimate.samples import Samples, usable_samples
-from fbprof.estimate.verdict import judge
+from fbprof.estimate.verdict import verdict_of
 from fbprof.journal.conditions import describe_conditions
 from fbprof.journal.delegates import describe_delegates
 from fbprof.journal.journal import JournalContent
@@ -58,7 +58,7 @@ def estimate(
         rows = _in_context(rows, calibration)
     metadata = _metadata(content, samples).model_copy(update=_calibrated(calibration, used))
     lut = Lut(metadata, rows)
-    verdict, warnings = judge(content, samples, lut)
+    verdict, warnings = verdict_of(content, samples, lut)
     return Lut(metadata.model_copy(update={"verdict": verdict, "warnings": warnings}), rows)
 
 
@@ -223,20 +223,14 @@ def _metadata(content: JournalContent, samples: Samples) -> Metadata:
     hello = content.sessions[0].hello
     drift = samples.drift
     operators = [count for key, count in content.counts.items() if not is_network_key(key)]
+    same = ("space", "device", "runtime", "precision", "threads", "runs", "dropped", "seed")
     return Metadata(
-        space=identity["space"],
-        device=identity["device"],
-        runtime=identity["runtime"],
+        **{name: identity[name] for name in same},
         runtime_version=hello.runtimes.get(identity["runtime"], "unknown"),
-        precision=identity["precision"],
-        threads=identity["threads"],
         cores=_bound_cores(identity["cores"], hello),
         soc=hello.soc,
         system=hello.system,
         timing=content.start.timing,
-        runs=identity["runs"],
-        dropped=identity["dropped"],
-        seed=identity["seed"],
         grid_points=identity.get("grid_points"),
         rounds=min(operators, default=0),
         agent=hello.agent,

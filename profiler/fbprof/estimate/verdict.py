@@ -52,7 +52,7 @@ class _Evidence:
     lut: Lut
 
 
-def judge(content: JournalContent, samples: Samples, lut: Lut) -> tuple[Verdict, tuple[str, ...]]:
+def verdict_of(content: JournalContent, samples: Samples, lut: Lut) -> tuple[Verdict, tuple[str, ...]]:
     """Return the verdict on a table and its warnings, worst first."""
     evidence = _Evidence(content, samples, lut)
     warnings = sorted((w for rule in RULES for w in rule(evidence)), key=lambda w: not w.is_bad)

@@ -1,17 +1,16 @@
-"""Accuracy: networks predicted and measured, how far they lie apart, and whether a device's sums may be trusted."""
+"""Prediction error: networks predicted and measured, how far they lie apart, and whether a device is additive."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from fblut.compare import spearman
+from fblut.correlation import kendall, spearman
 from fblut.table import Lut, Prediction
 from fbprof.plan.subject import Subject
 from fbspace.opspec import OpSpec
 
-JUDGED_NETWORKS = 8
+FEWEST_NETWORKS = 8
 """Fewer networks than this say nothing about a device."""
 ADDITIVE_MAPE_PERCENT = 5.0
 ADDITIVE_NOISE_FLOORS = 3.0
@@ -118,10 +117,10 @@ def figures_of(results: Sequence[Result]) -> Figures:
     )
 
 
-def judge(figures: Figures, networks: int, lut: Lut) -> tuple[bool | None, str]:
+def additivity(figures: Figures, networks: int, lut: Lut) -> tuple[bool | None, str]:
     """Return whether sums of operators may be trusted on this device, None where it cannot be told, and it in words."""
-    if networks < JUDGED_NETWORKS:
-        return None, f"none: {networks} networks are too few to judge by, {JUDGED_NETWORKS} are needed"
+    if networks < FEWEST_NETWORKS:
+        return None, f"none: {networks} networks are too few to judge by, {FEWEST_NETWORKS} are needed"
     floor = figures.noise_floor_percent or 0.0
     is_off = figures.mape_percent > ADDITIVE_MAPE_PERCENT
     objections = []
@@ -151,11 +150,3 @@ def judge(figures: Figures, networks: int, lut: Lut) -> tuple[bool | None, str]:
         f"not additive{', even after calibration' if is_calibrated else ''}: {' and '.join(objections)}. "
         f"The sum of operators must not be trusted on this device; {remedy}"
     )
-
-
-def kendall(x: Sequence[float], y: Sequence[float]) -> float | None:
-    """Return Kendall's τ-b, None below 3 pairs or without variation (Kendall, Biometrika 33, 1945)."""
-    if len(x) < 3 or len(set(x)) == 1 or len(set(y)) == 1:
-        return None
-    order_x, order_y = (np.sign(np.subtract.outer(values, values)) for values in (np.array(x), np.array(y)))
-    return float(np.sum(order_x * order_y) / math.sqrt(np.sum(order_x**2) * np.sum(order_y**2)))

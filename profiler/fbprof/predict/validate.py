@@ -22,7 +22,7 @@ from fbprof.plan.networks_file import MeasuredNetwork, write_networks
 from fbprof.plan.plan import RELOAD_VISITS, Plan, calibration_networks, references, zoo_choices
 from fbprof.plan.subject import network
 from fbprof.predict.conditions import plan_like, speed_now
-from fbprof.predict.error import Candidate, Figures, OperatorResult, Result, figures_of, judge
+from fbprof.predict.error import Candidate, Figures, OperatorResult, Result, additivity, figures_of
 from fbspace.architecture import ZOO, load_architecture
 from fbspace.draw import ENUMERABLE, draw_networks
 from fbspace.opspec import OpSpec
@@ -41,7 +41,7 @@ class Validation:
     `between` are the operators that the table has only interpolated and that were timed alone here.
     `speed_percent` says how much slower the reference operators are now than in the table, None where it has none.
     `failed` tells why networks could not be measured, `unmeasured` for how many the time did not suffice.
-    `is_additive` is None where networks are too few or too noisy; `verdict` is the same in words, with what to do.
+    `is_additive` is None where networks are too few or too noisy; `additivity` is the same in words, with what to do.
     """
 
     results: tuple[Result, ...]
@@ -52,7 +52,7 @@ class Validation:
     failed: dict[str, str]
     unmeasured: int
     is_additive: bool | None
-    verdict: str
+    additivity: str
 
 
 def draw_candidates(
@@ -152,7 +152,7 @@ def evaluate(
     speed, operators = speed_now(samples, lut)
     results = [_result(c, samples.medians_by_load_us(c.subject.key), lut, speed or 1.0) for c in measured]
     figures = figures_of(results)
-    is_additive, verdict = judge(figures, len(results), lut)
+    is_additive, words = additivity(figures, len(results), lut)
     timed = [spec for spec in between if spec.key() in samples.visits_us]
     return Validation(
         results=tuple(results),
@@ -163,7 +163,7 @@ def evaluate(
         failed=failed,
         unmeasured=len({c.name for c in candidates} - {c.name for c in measured} - set(failed)),
         is_additive=is_additive,
-        verdict=verdict,
+        additivity=words,
     )
 
 
