@@ -53,10 +53,7 @@ def _summary(
     phones: "list[Attached]", trouble: str, profiles: "list[Profile]", reasons: "dict[str, str | None] | None"
 ) -> dict[str, object]:
     return {
-        "attached": [
-            asdict(phone) | {"usable": phone.is_usable, "device": phone.device or None}
-            for phone in phones
-        ],
+        "attached": [asdict(phone) | {"usable": phone.is_usable, "device": phone.device or None} for phone in phones],
         "trouble": trouble,
         "known": [_known(profile, reasons) for profile in profiles],
     }
