@@ -19,6 +19,7 @@ FILES = (
     "fblut/published/pixel-3.csv",
     "fblut/published/NOTICE.md",
     "fbagents/profiles/local.toml",
+    "fbagents/android/guard.sh",
     "fbagents/on-device/agent.c",
     "fbagents/on-device/agent.py",
 )

@@ -15,7 +15,7 @@ CHECK_TIMEOUT_S = 3.0
 def attached() -> list[Attached]:
     """Return the devices that are plugged in, such as phones; nothing is started.
 
-    Raises DeviceError where none is seen and some cannot be asked for, FbError where the extra `adb` is not installed.
+    Raises FbError where none is seen and some cannot be asked for.
     """
     found: list[Attached] = []
     trouble: FbError | None = None

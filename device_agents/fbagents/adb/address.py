@@ -102,27 +102,17 @@ def choose(phones: Sequence[Attached], serial: str | None, model: str | None, wh
     if len(found) == 1:
         return found[0]
     if found:
-        raise several(found, wanted, where)
-    raise missing(phones, wanted, where)
-
-
-def several(found: Sequence[Attached], wanted: str, where: str) -> DeviceError:
-    """Say which phones an address may mean."""
-    example = next((phone for phone in found if phone.is_usable), found[0])
-    return DeviceError(
-        f"{len(found)} phones{wanted} are attached ({where}): {_listed(found)}. Choose one with --device adb:SERIAL, "
-        f"as in --device adb:{example.serial}, or set serial in the address of a profile"
-    )
-
-
-def missing(phones: Sequence[Attached], wanted: str, where: str) -> UnreachableError:
-    """Say that the phone is not there, and which others are."""
+        example = next((phone for phone in found if phone.is_usable), found[0])
+        raise DeviceError(
+            f"{len(found)} phones{wanted} are attached ({where}): {_listed(found)}. Choose one with --device adb:SERIAL"
+            f", as in --device adb:{example.serial}, or set serial in the address of a profile"
+        )
     if phones:
-        return UnreachableError(
+        raise UnreachableError(
             f"no phone{wanted} is attached ({where}), only {_listed(phones)}. Plug it in, or choose one of these "
             "with --device adb:SERIAL"
         )
-    return UnreachableError(
+    raise UnreachableError(
         f"no phone{wanted} is attached ({where}): is the cable in, the phone unlocked, and USB debugging on? "
         "fbprof devices says how, and shows when it is there"
     )

@@ -12,9 +12,11 @@ from fbagents.errors import DeviceError
 
 def signer(key: Path) -> Any:
     """Return what signs with the user's adb key, made if there is none. Raises DeviceError."""
-    from adb_shell.auth import keygen
-    from adb_shell.auth.sign_pythonrsa import PythonRSASigner
-
+    try:
+        from adb_shell.auth import keygen
+        from adb_shell.auth.sign_pythonrsa import PythonRSASigner
+    except ImportError:
+        raise DeviceError("phones without an adb server need adb-shell: pip install 'fbnet-lab[adb]'") from None
     try:
         if not key.exists():
             make_key(key)

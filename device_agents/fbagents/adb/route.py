@@ -2,30 +2,17 @@
 
 import re
 import time
-from typing import TYPE_CHECKING
 
-from fbagents.adb.address import (
-    ASKING,
-    BLOCKED,
-    DEFAULT_SERVER,
-    READY,
-    Address,
-    choose,
-    is_model,
-    missing,
-    seen,
-    several,
-)
+from fbagents.adb.address import ASKING, BLOCKED, DEFAULT_SERVER, READY, Address, choose, seen
 from fbagents.adb.link import Link, LinkError, Timeouts
 from fbagents.adb.open import ask_for_the_dialog, refused, tcp_link, usb_link
 from fbagents.adb.packets import PacketLink
+from fbagents.adb.server import Server, server_at, server_behind, usual_server
+from fbagents.adb.server_link import ServerLink
 from fbagents.adb.usb import usb_phones
 from fbagents.errors import DeviceError, UnreachableError
 from fbagents.posix import openssh
 from fbagents.transport import Attached
-
-if TYPE_CHECKING:
-    from fbagents.adb.server import Server
 
 LOOK_INTERVAL_S = 0.5
 
@@ -67,13 +54,11 @@ class Route:
             return next((phone for phone in phones if phone.is_usable), phones[0])
         return choose(phones, self._serial, self._address.model, where)
 
-    def server(self) -> "Server | None":
+    def server(self) -> Server | None:
         """Return the adb server to use: the address's own, the usual one if it answers, else None.
 
         Raises DeviceError where a tunnel cannot be made.
         """
-        from fbagents.adb.server import server_at, server_behind, usual_server
-
         address = self._address
         if address.tunnel is not None:
             if self._tunnel is None:
@@ -94,9 +79,7 @@ class Route:
             self._tunnel.close()
             self._tunnel = None
 
-    def _open_server(self, server: "Server") -> Link:
-        from fbagents.adb.server_link import ServerLink
-
+    def _open_server(self, server: Server) -> Link:
         where = f"adb server {server.name}"
         phone = choose(server.phones(), self._serial, self._address.model, where)
         self._found(phone.serial, where)
@@ -109,7 +92,7 @@ class Route:
         except LinkError as error:
             raise UnreachableError(f"cannot reach {self}: {error}") from None
 
-    def _accepted(self, server: "Server", phone: Attached) -> Attached:
+    def _accepted(self, server: Server, phone: Attached) -> Attached:
         """Wait until a person has accepted the dialog. Raises DeviceError."""
         ask_for_the_dialog(str(self))
         deadline = time.monotonic() + self._timeouts.dialog_s
@@ -133,32 +116,25 @@ class Route:
 
     def _open_model(self, phones: list[Attached], model: str, key: str) -> PacketLink:
         """Ask every phone on USB for its model, and keep the one that is meant."""
-        found: list[tuple[Attached, PacketLink]] = []
-        others: list[Attached] = []
+        links: dict[str, PacketLink] = {}
+        told: list[Attached] = []
         obstacles: list[DeviceError] = []
         for phone in phones:
-            if phone.state == BLOCKED:
-                obstacles.append(DeviceError(phone.remedy))
-                continue
             try:
-                link = usb_link(phone.serial, key, self._timeouts)
+                if phone.state == BLOCKED:
+                    raise DeviceError(phone.remedy)
+                link = links[phone.serial] = usb_link(phone.serial, key, self._timeouts)
+                told.append(seen(phone.serial, banner_model(link.banner), READY, "usb"))
             except DeviceError as error:
                 obstacles.append(error)
-                continue
-            told = seen(phone.serial, banner_model(link.banner), READY, "usb")
-            if is_model(told.model, model):
-                found.append((told, link))
-            else:
+        try:
+            self._found(choose(told, None, model, "USB").serial, "USB")
+            return links.pop(self._serial or "")
+        except UnreachableError as error:
+            raise (obstacles[0] if obstacles else error) from None
+        finally:
+            for link in links.values():
                 link.close()
-                others.append(told)
-        if len(found) == 1:
-            self._found(found[0][0].serial, "USB")
-            return found[0][1]
-        for _, link in found:
-            link.close()
-        if found:
-            raise several([phone for phone, _ in found], f" of model {model}", "USB")
-        raise obstacles[0] if obstacles else missing(others, f" of model {model}", "USB")
 
     def _found(self, serial: str, where: str) -> None:
         self._serial = serial

@@ -1,16 +1,12 @@
-"""Server: an adb server that somebody runs already, its list of phones, and what it opens on them.
+"""Server: an adb server that somebody runs already, its list of phones, and what it opens on them; none is started."""
 
-adbutils speaks with the server. Left to itself it starts a server where none answers; here it never does.
-"""
-
+import contextlib
 import os
 import re
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
-
-import adbutils
+from typing import NamedTuple
 
 from fbagents.adb.address import seen
 from fbagents.adb.wire import connected
@@ -22,29 +18,8 @@ SERVER_TIMEOUT_S = 3.0
 """Within this time a server that is alive has answered what it knows by itself."""
 
 
-class _Connection(adbutils.AdbConnection):  # type: ignore[misc]
-    """adbutils' connection, to wherever `connect` leads."""
-
-    def __init__(self, connect: Callable[[], socket.socket]) -> None:
-        self._connect = connect
-        super().__init__("", 0)
-
-    def _safe_connect(self) -> socket.socket:
-        return self._connect()
-
-
-class _Client(adbutils.AdbClient):  # type: ignore[misc]
-    """adbutils' client of one server."""
-
-    def __init__(self, connect: Callable[[], socket.socket]) -> None:
-        super().__init__("unused", DEFAULT_PORT)
-        self._connect = connect
-
-    def make_connection(self, timeout: float | None = None) -> _Connection:
-        """Connect. Raises OSError."""
-        connection = _Connection(self._connect)
-        connection.conn.settimeout(timeout or SERVER_TIMEOUT_S)
-        return connection
+class ServerError(OSError):
+    """What answers is not an adb server, or it refuses; the text says which."""
 
 
 class Listed(NamedTuple):
@@ -75,41 +50,35 @@ class Server:
         """Return the phones that the server knows. Raises UnreachableError."""
         try:
             return [seen(it.serial, it.model, it.state, "server", self.name) for it in self.listed()]
-        except (OSError, adbutils.AdbError) as error:
+        except OSError as error:
             raise UnreachableError(
                 f"no adb server answers at {self.name} ({words(error)}): start one there with adb start-server"
             ) from None
 
     def listed(self) -> list[Listed]:
-        """Return the server's list. Raises OSError, AdbError."""
-        try:
-            return [_listed(info) for info in _Client(self.connect).list(extended=True)]
-        except ValueError as error:
-            raise adbutils.AdbError(f"what answers is not an adb server: {error}") from None
+        """Return the server's list. Raises OSError."""
+        with contextlib.closing(self.ask("host:devices-l")) as answers:
+            return [_listed(line) for line in _block(answers).splitlines()]
 
     def ask(self, service: str) -> socket.socket:
-        """Ask the server for a service of its own, and return what it answers on. Raises OSError, AdbError."""
-        connection = _Client(self.connect).make_connection()
+        """Ask the server for a service of its own, and return what it answers on. Raises OSError."""
+        answers = self.connect()
         try:
-            connection.send_command(service)
-            connection.check_okay()
+            _request(answers, service.encode())
         except BaseException:
-            connection.conn.close()
+            answers.close()
             raise
-        answers: socket.socket = connection.conn
         return answers
 
     def open(self, transport: int, service: bytes, timeout_s: float) -> socket.socket | None:
-        """Ask a phone for a service; return its socket, or None where the phone refuses. Raises OSError, AdbError."""
-        phone = adbutils.AdbDevice(_Client(self.connect), transport_id=transport)
-        connection = phone.open_transport(timeout=timeout_s)
-        stream: socket.socket = connection.conn
+        """Ask a phone for a service; return its socket, or None where the phone refuses. Raises OSError."""
+        stream = self.ask(f"host:transport-id:{transport}")
+        stream.settimeout(timeout_s)
         try:
-            stream.sendall(b"%04x" % len(service) + service)
-            connection.check_okay()
+            _request(stream, service)
         except BaseException as error:
             stream.close()
-            if isinstance(error, adbutils.AdbError) and str(error) == "closed":
+            if isinstance(error, ServerError) and str(error) == "closed":
                 return None
             raise
         stream.setblocking(False)
@@ -155,15 +124,43 @@ def usual_server() -> Server:
     return server_at(f"{host}:{port}")
 
 
-def words(error: Exception) -> str:
-    """Return an error of adbutils or of a socket as a person reads it."""
-    if isinstance(error, OSError):
-        return str(error.strerror or error or type(error).__name__)
-    text = str(error)
-    return "it closed the connection" if text in ("Unknown data: b''", "connection closed") else text[:200]
+def words(error: OSError) -> str:
+    """Return an error of a server or a socket as a person reads it."""
+    return str(error.strerror or error or type(error).__name__)
 
 
-def _listed(info: Any) -> Listed:
-    state = "no permissions" if info.state == "no" else info.state  # the list's words go on, adbutils takes the first
-    number = info.tags.get("transport_id", "")
-    return Listed(info.serial, state, info.tags.get("model", ""), int(number) if number.isdigit() else 0)
+def _request(connection: socket.socket, service: bytes) -> None:
+    connection.sendall(b"%04x" % len(service) + service)
+    answer = _read(connection, 4)
+    if answer == b"FAIL":
+        raise ServerError(_block(connection)[:200])
+    if answer != b"OKAY":
+        raise ServerError(f"what answers is not an adb server: {answer!r}")
+
+
+def _block(connection: socket.socket) -> str:
+    """Return a text that the server sends after its length."""
+    size = _read(connection, 4)
+    try:
+        return _read(connection, int(size, 16)).decode(errors="replace")
+    except ValueError:
+        raise ServerError(f"what answers is not an adb server: {size!r}") from None
+
+
+def _read(connection: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        more = connection.recv(size - len(data))
+        if not more:
+            raise ServerError("it closed the connection")
+        data += more
+    return data
+
+
+def _listed(line: str) -> Listed:
+    serial, _, rest = line.partition(" ")
+    state, *tags = rest.split() or [""]
+    known = dict(tag.split(":", 1) for tag in tags if ":" in tag)
+    number = known.get("transport_id", "")
+    state = "no permissions" if state == "no" else state  # and words on what to do, which are not the phone's state
+    return Listed(serial, state, known.get("model", ""), int(number) if number.isdigit() else 0)

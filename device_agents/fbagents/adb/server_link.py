@@ -6,8 +6,6 @@ import socket
 import time
 from collections.abc import Iterator
 
-import adbutils
-
 from fbagents.adb.address import READY
 from fbagents.adb.link import CHUNK_BYTES, Link, LinkError, Stream, Timeouts
 from fbagents.adb.server import Server, words
@@ -48,7 +46,7 @@ class ServerLink(Link):
                 opened = self._server.open(self._transport, service, self.timeouts.answer_s)
                 if opened is None:
                     self._check()
-            except (adbutils.AdbTimeout, TimeoutError):
+            except TimeoutError:
                 raise self.fail("the device does not open a stream") from None
         if opened is None:
             stream.closed = True
@@ -199,7 +197,7 @@ class ServerLink(Link):
                 raise self.fail(_absence(states.get(self._serial)))
 
     def _check(self) -> None:
-        """Ask the server whether this attachment of the phone still is. Raises LinkError, OSError, AdbError."""
+        """Ask the server whether this attachment of the phone still is. Raises LinkError, OSError."""
         if self._find() != self._transport:
             raise self.fail(_absence(None))
 
@@ -216,7 +214,7 @@ class ServerLink(Link):
         """Close the link where the server fails, with what it says. Raises LinkError."""
         try:
             yield
-        except (OSError, adbutils.AdbError) as error:
+        except OSError as error:
             raise self.fail(f"the adb server {self._server.name} says: {words(error)}") from None
 
 

@@ -6,22 +6,10 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Self, TypeVar
 
+from fbagents.agent import protocol
 from fbagents.agent.channel import Channel, StartsAgents
 from fbagents.agent.pieces import Piece
-from fbagents.agent.protocol import (
-    Bye,
-    Done,
-    Error,
-    Hello,
-    Loaded,
-    Reply,
-    State,
-    Unloaded,
-    Visit,
-    Written,
-    check_version,
-    parse_reply,
-)
+from fbagents.agent.protocol import Hello, Loaded, Reply, State, Visit, check_version, parse_reply
 from fbagents.errors import AgentReplyError
 
 START_TIMEOUT_S = 60.0
@@ -67,7 +55,7 @@ class AgentClient:
     ) -> None:
         try:
             if kind is None:
-                self._expect(Bye, self._ask("bye"), START_TIMEOUT_S)
+                self._expect(protocol.Bye, self._ask("bye"), START_TIMEOUT_S)
         finally:
             self._channel.close()
 
@@ -78,7 +66,7 @@ class AgentClient:
         """
         parts = [piece.length if piece.path is None else piece for piece in pieces]
         number = self._ask("write", following, path=path, sha256=sha256, pieces=parts, bytes=len(following))
-        self._expect(Written, number, LOAD_TIMEOUT_S)
+        self._expect(protocol.Written, number, LOAD_TIMEOUT_S)
 
     def load(self, model: str, path: str, runtime: str, input_shape: Sequence[int]) -> Loaded:
         """Load a model file under a name; `input_shape` is N, C, H, W. Raises AgentReplyError."""
@@ -87,7 +75,7 @@ class AgentClient:
 
     def unload(self, model: str) -> None:
         """Forget a model. Raises AgentReplyError where it is not loaded."""
-        self._expect(Unloaded, self._ask("unload", model=model), LOAD_TIMEOUT_S)
+        self._expect(protocol.Unloaded, self._ask("unload", model=model), LOAD_TIMEOUT_S)
 
     def state(self) -> State:
         """Return the device's clocks, temperatures, affinity and free memory, as far as it tells them."""
@@ -104,7 +92,7 @@ class AgentClient:
             if (visit.index, visit.model, len(visit.wall_ns)) != (index, planned.model, planned.runs):
                 raise AgentReplyError(f"the agent answered visit {index} ({planned.model}) with {visit!r:.200}")
             yield visit
-        self._expect(Done, number, VISIT_TIMEOUT_S)
+        self._expect(protocol.Done, number, VISIT_TIMEOUT_S)
 
     def _ask(self, operation: str, following: bytes = b"", **arguments: object) -> int:
         self._number += 1
@@ -117,7 +105,7 @@ class AgentClient:
 
     def _parsed(self, line: bytes, kind: type[_R], number: int | None) -> _R:
         reply = parse_reply(line)
-        if isinstance(reply, Error):
+        if isinstance(reply, protocol.Error):
             raise AgentReplyError(reply.message)
         if not isinstance(reply, kind) or reply.id != number:
             raise AgentReplyError(f"expected {kind.__name__} to request {number}, the agent sent {reply!r:.200}")

@@ -62,8 +62,10 @@ class _Failed(pydantic.BaseModel):
     reason: Annotated[str, pydantic.Field(max_length=10_000)]
 
 
-_Line = Annotated[_Start | _Session | _Loaded | _State | _Visited | _Failed, pydantic.Field(discriminator="record")]
-_ADAPTER: pydantic.TypeAdapter[_Start | _Session | _Loaded | _State | _Visited | _Failed] = pydantic.TypeAdapter(_Line)
+_Record = _Start | _Session | _Loaded | _State | _Visited | _Failed
+_ADAPTER: pydantic.TypeAdapter[_Record] = pydantic.TypeAdapter(
+    Annotated[_Record, pydantic.Field(discriminator="record")]
+)
 
 
 class RecordedVisit(NamedTuple):
@@ -125,9 +127,7 @@ def read_recording(path: Path, max_bytes: int = MAX_BYTES) -> Recording:
     return recording
 
 
-def _add(
-    recording: Recording, record: _Session | _Loaded | _State | _Visited | _Failed, name: str, started_at: str
-) -> None:
+def _add(recording: Recording, record: _Record, name: str, started_at: str) -> None:
     """Take in one record. Raises ValueError where it does not belong there."""
     match record:
         case _Session(hello=hello):
@@ -152,16 +152,13 @@ def _replayed(hello: Hello, runtime: str, name: str, started_at: str) -> dict[st
     """Return the hello of a replay: no table made with it may pass for one that was measured now."""
     if runtime not in hello.runtimes:
         raise ValueError(f"the agent has no runtime {runtime}, which the journal says it measured with")
-    changes: dict[str, Any] = {
-        "agent": f"replay of {hello.agent}",
-        "soc": f"replay of {hello.soc}",
-        "system": f"replay of {name[:200]}: {hello.system}",
+    system = f"replay of {name[:200]}: {hello.system}"
+    told = {"agent": f"replay of {hello.agent}", "soc": f"replay of {hello.soc}", "system": system}
+    changes: dict[str, Any] = {field: text[:2000] for field, text in told.items()} | {
         "runtimes": {runtime: hello.runtimes[runtime]},
         "protocol": PROTOCOL,
         "recorded_at": hello.recorded_at or started_at,
     }
-    for field_name in ("agent", "soc", "system"):
-        changes[field_name] = changes[field_name][:2000]
     return hello.model_dump(mode="json", exclude={"id", "event"}) | changes
 
 
@@ -173,11 +170,10 @@ def _lines(path: Path, max_bytes: int) -> Iterator[bytes]:
             while line := file.readline(MAX_LINE_BYTES + 1):
                 number += 1
                 size += len(line)
-                if len(line) > MAX_LINE_BYTES or size > max_bytes:
-                    what = (
-                        f"the line is longer than {MAX_LINE_BYTES}" if size <= max_bytes else f"more than {max_bytes}"
-                    )
-                    raise ProfileError(f"{path}: line {number}: {what} bytes")
+                if size > max_bytes:
+                    raise ProfileError(f"{path}: line {number}: more than {max_bytes} bytes")
+                if len(line) > MAX_LINE_BYTES:
+                    raise ProfileError(f"{path}: line {number}: the line is longer than {MAX_LINE_BYTES} bytes")
                 if line.endswith(b"\n"):
                     yield line
     except FileNotFoundError:

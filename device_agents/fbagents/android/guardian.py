@@ -7,95 +7,16 @@ from typing import NamedTuple
 from fbagents.agent.channel import Channel, last_words
 from fbagents.errors import AgentReplyError, DeviceError
 from fbagents.posix.connection import COMMAND_TIMEOUT_S, Connection
+from fbagents.posix.scripts import script
 
 READY_TIMEOUT_S = 30.0
 END_TIMEOUT_S = 15.0
 STAY_ON, FIXED_PERFORMANCE = "stay_on", "fixed_performance"
 """What can be changed, by the names that the script and the profile use."""
 
-# "$1" is where the files' names begin. Values are digits or null, checked before they are written anywhere.
-_FUNCTIONS = """
-umask 077
-set -f
-prefix=$1; shift
-is_value() { case $1 in null|[0-9]|[0-9][0-9]) ;; *) return 1 ;; esac; }
-is_guardian() {
-  [ "$1" != $$ ] && case $({ tr '\\0' ' ' <"/proc/$1/cmdline"; } 2>/dev/null) in *"$prefix"*) ;; *) return 1 ;; esac
-}
-end_guardian() {
-  other=$(cat "$prefix.pid" 2>/dev/null)
-  case $other in ''|*[!0-9]*) return ;; esac
-  tries=0
-  while is_guardian "$other" && [ $tries -lt 50 ]; do
-    [ $tries -gt 0 ] || kill "$other"
-    sleep 0.2
-    tries=$((tries + 1))
-  done
-}
-record() { echo "$2" >"$prefix.$1.new" && mv -f "$prefix.$1.new" "$prefix.$1"; }
-read_stay_on() { settings get global stay_on_while_plugged_in 2>&1; }
-write_stay_on() {
-  if [ "$1" = null ]; then settings delete global stay_on_while_plugged_in
-  else settings put global stay_on_while_plugged_in "$1"; fi 2>&1
-}
-write_fixed_performance() { cmd power set-fixed-performance-mode-enabled "$1" 2>&1; }
-restore() {
-  failed=
-  if [ -f "$prefix.stay_on" ]; then
-    old=$(cat "$prefix.stay_on")
-    if is_value "$old" && { write_stay_on "$old" >/dev/null; [ "$(read_stay_on)" = "$old" ]; }
-    then rm -f "$prefix.stay_on"; else failed=yes; fi
-  fi
-  if [ -f "$prefix.fixed_performance" ]; then
-    if write_fixed_performance false >/dev/null; then rm -f "$prefix.fixed_performance"; else failed=yes; fi
-  fi
-  rm -f "$prefix.pid"
-  [ -z "$failed" ]
-}
-"""
-GUARD = (
-    _FUNCTIONS
-    + """
-change_stay_on() {
-  command -v settings >/dev/null || { echo stay_on absent; return; }
-  now=$(read_stay_on)
-  is_value "$now" || { echo stay_on denied $now; return; }
-  old=
-  if [ "$now" = 7 ] && [ -f "$prefix.stay_on" ]; then old=$(cat "$prefix.stay_on"); fi
-  is_value "$old" || old=$now
-  words=$(record stay_on "$old" 2>&1) || { echo stay_on denied $words; return; }
-  words=$(write_stay_on 7)
-  if [ "$(read_stay_on)" = 7 ]; then echo "stay_on set $old"
-  else rm -f "$prefix.stay_on"; echo stay_on denied $words; fi
-  input keyevent KEYCODE_WAKEUP >/dev/null 2>&1
-}
-change_fixed_performance() {
-  words=$(record fixed_performance false 2>&1) || { echo fixed_performance denied $words; return; }
-  if words=$(write_fixed_performance true); then echo fixed_performance set false
-  else rm -f "$prefix.fixed_performance"; echo fixed_performance denied $words; fi
-}
-trap '' PIPE
-exec 3<&0 </dev/null
-head -n 1 <&3 >/dev/null 2>&1 &
-reader=$!
-trap 'kill $reader 2>/dev/null' HUP INT TERM
-end_guardian
-echo $$ >"$prefix.pid"
-for name; do "change_$name"; done
-echo ready
-wait $reader
-wait $reader 2>/dev/null
-trap '' HUP INT TERM
-exec 3<&-
-if restore; then echo restored; else echo failed; fi
-"""
-)
-"""Records each old value, changes it, and waits for a line, the end of its input or a signal to put all back.
-
-A value that was recorded before counts while the setting is still as a guardian left it, so that one that was killed
-or a restart of the phone loses nothing. The mode of fixed performance cannot be read; it is off unless somebody
-switched it on since the phone started.
-"""
+_FUNCTIONS = script(__package__, "guardian")
+GUARD = _FUNCTIONS + script(__package__, "guard")
+"""Changes settings, and waits for a line, the end of its input or a signal to put all back."""
 RESTORE = _FUNCTIONS + "end_guardian; restore"
 """Puts back what a guardian recorded, once that has ended."""
 

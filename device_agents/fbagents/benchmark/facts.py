@@ -8,36 +8,9 @@ from typing import NamedTuple
 
 from fbagents.agent.protocol import MAX_CORES
 from fbagents.errors import DeviceError
+from fbagents.posix.scripts import script
 
-FACTS = """
-echo "machine $(uname -m)"
-echo "system $(uname -s) $(uname -r) $(uname -m)"
-sed -n -e 's/^model name[[:space:]]*: */soc /p' -e 's/^Hardware[[:space:]]*: */soc /p' \
-  -e 's/^Model[[:space:]]*: */soc /p' /proc/cpuinfo 2>/dev/null | head -n 1
-for cpu in /sys/devices/system/cpu/cpu[0-9]*; do
-  on=1; [ -r "$cpu/online" ] && { read -r on <"$cpu/online" || on=1; } 2>/dev/null
-  khz=0; file=$cpu/cpufreq/cpuinfo_max_freq
-  [ -r "$file" ] && { read -r khz <"$file" || khz=0; } 2>/dev/null
-  echo "core ${cpu##*/cpu} $on $khz"
-done
-true
-"""
-STATE = """
-for cpu in /sys/devices/system/cpu/cpu[0-9]*; do
-  file=$cpu/cpufreq/scaling_cur_freq
-  [ -e "$file" ] || continue
-  [ -r "$file" ] || { echo denied freq_khz; continue; }
-  { read -r value <"$file"; } 2>/dev/null && echo "freq ${cpu##*/cpu} $value"
-done
-for zone in /sys/class/thermal/thermal_zone* /sys/class/power_supply/*; do
-  [ -e "$zone/temp" ] || continue
-  [ -r "$zone/temp" ] || { echo denied temperature_c; continue; }
-  kind=; [ -r "$zone/type" ] && { read -r kind <"$zone/type"; } 2>/dev/null
-  { read -r value <"$zone/temp"; } 2>/dev/null && echo "temp ${zone#/sys/class/} $value $kind"
-done
-sed -n 's/^MemAvailable: *\\([0-9]*\\) kB.*/memory \\1/p' /proc/meminfo 2>/dev/null
-true
-"""
+FACTS, STATE = script(__package__, "facts"), script(__package__, "state")
 
 
 class Facts(NamedTuple):
@@ -113,12 +86,3 @@ def parse_state(text: str) -> dict[str, object]:
         "memory_available_bytes": memory,
         "denied": sorted(denied),
     }
-
-
-def parse_cores(text: str) -> list[int]:
-    """Return the cores of a list as the kernel writes it, such as `0-3,6`. Raises ValueError."""
-    cores: set[int] = set()
-    for part in text.strip().split(","):
-        first, _, last = part.partition("-")
-        cores |= set(range(int(first), int(last or first) + 1))
-    return sorted(cores)

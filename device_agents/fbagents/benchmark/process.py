@@ -5,12 +5,13 @@ import math
 import time
 
 from fbagents.agent.channel import last_words
+from fbagents.agent.cores import check_cores
 from fbagents.benchmark.binary import NAME, Benchmark
-from fbagents.benchmark.facts import parse_cores
 from fbagents.benchmark.output import BenchmarkRun, parse_output
 from fbagents.errors import AgentReplyError, AgentTimeoutError, DeviceError
 from fbagents.native.build import cache_folder
 from fbagents.posix.connection import how_it_ended
+from fbagents.posix.scripts import script
 from fbagents.profile import default_environment
 from fbagents.transport import Transport
 from fbbase.errors import StorageError
@@ -19,42 +20,9 @@ from fbbase.files import write_text
 GRACE_S = 10.0
 """How much longer the host waits than the device lets a process run."""
 BOUND = "fbnet-lab cores "
+"""What RUN prints before the cores that the process is bound to."""
 
-# A constant, like the transports' scripts: data are its arguments. It ends what a broken connection left behind, prints
-# to which cores the process is bound that becomes the program, and ends that when its time is up.
-RUN = f"""
-umask 077
-deadline=$1; pid=$2; mask=$3; shift 3
-unset LD_PRELOAD LD_LIBRARY_PATH
-while [ "$1" != -- ]; do export "$1"; shift; done
-shift
-if [ -n "$pid" ] && [ -s "$pid" ]; then
-  old=$(cat "$pid")
-  case $(tr '\\0' ' ' 2>/dev/null <"/proc/$old/cmdline") in *"${{pid%.pid}}"*) kill -KILL "$old" ;; esac
-  rm -f -- "$pid"
-fi
-if [ -n "$mask" ]; then
-  command -v taskset >/dev/null || exit 125
-  taskset "$mask" sh -c '
-    sed -n "s/^Cpus_allowed_list:[[:space:]]*/{BOUND}/p" "/proc/$$/status"
-    exec "$@"' sh "$@" </dev/null 2>&1 &
-else
-  "$@" </dev/null 2>&1 &
-fi
-run=$!
-[ -z "$pid" ] || echo "$run" >"$pid"
-sleep=$(
-  (
-    sleep "$deadline" </dev/null >/dev/null 2>&1 &
-    echo "$!"
-    exec </dev/null >/dev/null 2>&1
-    wait "$!" && kill -KILL "$run"
-  ) &
-)
-wait "$run"; code=$?
-kill "$sleep" 2>/dev/null
-exit "$code"
-"""
+RUN = script(__package__, "run")
 NO_TASKSET = 125
 
 
@@ -116,10 +84,10 @@ class Program:
             )
         first, _, rest = text.partition("\n")
         try:
-            bound = parse_cores(first.removeprefix(BOUND)) if first.startswith(BOUND) else None
-        except ValueError:
-            bound = None
-        if bound != self.cores:
+            bound = check_cores(first.removeprefix(BOUND)) if first.startswith(BOUND) else ""
+        except DeviceError:
+            bound = ""
+        if bound != asked:
             raise DeviceError(
                 f"cannot bind {NAME} to cores {asked} of {self._transport.profile.name}, which says "
                 f"{last_words(first.encode())!r}: name cores that are there and on, or leave out --cores"

@@ -51,17 +51,9 @@ class ProcessChannel:
         except OSError as error:
             self._stderr.close()
             raise DeviceError(f"cannot start the agent with {argv[0]}: {error.strerror}") from error
+        self.pid = self._process.pid
+        self.exit_code: int | None = None  # of a process that was closed, negative for a signal
         self._buffer = b""
-
-    @property
-    def pid(self) -> int:
-        """The process's number."""
-        return self._process.pid
-
-    @property
-    def exit_code(self) -> int | None:
-        """How the process ended, negative for a signal; None while it runs."""
-        return self._process.poll()
 
     def send(self, line: bytes, following: bytes = b"") -> None:
         """Send one line, and bytes that follow it."""
@@ -98,10 +90,10 @@ class ProcessChannel:
         with contextlib.suppress(OSError):
             self._process.stdin.close()
         try:
-            self._process.wait(timeout=2)
+            self.exit_code = self._process.wait(timeout=2)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+            self.exit_code = self._process.wait()
         self._process.stdout.close()
         self._stderr.close()
 

@@ -5,7 +5,6 @@ import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 from fbagents.agent.channel import Channel, Finished
 from fbagents.agent.pieces import Content, Places, Write
@@ -26,18 +25,6 @@ BUNDLES = {
 """What `uname` says, and the bundle that runs there."""
 
 
-class Preparation(Protocol):
-    """What is done on a device around its agents."""
-
-    def begin(self, connection: Connection, folder: str) -> None:
-        """Prepare the device for an agent; `folder` is there and stays. Raises DeviceError."""
-        ...
-
-    def end(self) -> None:
-        """Put back what was changed; never raises."""
-        ...
-
-
 class RemoteTransport(Transport):
     """Keeps the agent and its models in a private folder of this run, and removes it in the end.
 
@@ -46,12 +33,9 @@ class RemoteTransport(Transport):
 
     runs_programs = True
 
-    def __init__(
-        self, profile: Profile, connection: Connection, default_folder: str, preparation: Preparation | None = None
-    ) -> None:
+    def __init__(self, profile: Profile, connection: Connection, default_folder: str) -> None:
         super().__init__(profile)
         check_fields(profile)
-        self._preparation = preparation
         self._connection = connection
         self._parent = folder_argument(profile.folder or default_folder)
         self._folder = f"{self._parent}/fbnet-lab-{secrets.token_hex(8)}"
@@ -63,12 +47,12 @@ class RemoteTransport(Transport):
 
     def push(self, path: Path) -> str:
         """Copy a file under the hash of its content, unless it is there whole."""
-        return self._place(path)
+        return self._place(path, mode="600")
 
     def install(self, program: Path) -> str:
         """Copy a program likewise, and prepare the device."""
         remote = self._place(program, mode="700")
-        self._begin()
+        self._begin(self._connection, self._parent)
         return remote
 
     def run(self, script: str, *arguments: str, timeout_s: float) -> Finished:
@@ -76,7 +60,7 @@ class RemoteTransport(Transport):
         self._prepare()
         return self._connection.run(script, *arguments, timeout_s=timeout_s)
 
-    def _place(self, path: Path, mode: str = "600") -> str:
+    def _place(self, path: Path, mode: str) -> str:
         with Path(path).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         remote = self._name(path, digest)
@@ -108,15 +92,14 @@ class RemoteTransport(Transport):
         """Start the agent."""
         self._prepare()
         agent = self._agent()
-        self._begin()
+        self._begin(self._connection, self._parent)
         environment = [f"{name}={value}" for name, value in self.profile.environment.items()]
         return self._connection.start(START, f"{self._folder}/agent.pid", *environment, "--", *agent, *options)
 
     def close(self) -> None:
         """Put back what was changed, remove what was pushed unless the profile keeps it, and end the connection."""
         try:
-            if self._preparation:
-                self._preparation.end()
+            self._end()
             if self._prepared_in and not self.profile.keep:
                 self._connection.ensure(patient=False)
                 self._run(REMOVE, self._folder, *filter(None, [self._bundle_folder]))
@@ -125,9 +108,11 @@ class RemoteTransport(Transport):
         finally:
             self._connection.close()
 
-    def _begin(self) -> None:
-        if self._preparation:
-            self._preparation.begin(self._connection, self._parent)
+    def _begin(self, connection: Connection, folder: str) -> None:
+        """Prepare the device for an agent that starts now; `folder` is there and stays. Raises DeviceError."""
+
+    def _end(self) -> None:
+        """Put back what was changed for agents; never raises."""
 
     def _agent(self) -> list[str]:
         """Return the agent's command on the device, with its files there."""
@@ -178,7 +163,7 @@ class RemoteTransport(Transport):
         write(remote, digest, pieces, content.sent(pieces))
         self._places.add(remote, stretches)
 
-    def _upload(self, path: Path, remote: str, digest: str, mode: str = "600") -> None:
+    def _upload(self, path: Path, remote: str, digest: str, mode: str) -> None:
         timeout_s = COMMAND_TIMEOUT_S + path.stat().st_size / SLOWEST_BYTES_PER_S
         for _ in range(2):
             with path.open("rb") as file:

@@ -8,6 +8,7 @@ from fbagents.adb.route import Route
 from fbagents.adb.wire import connected
 from fbagents.android.phone import PhonePreparation
 from fbagents.errors import DeviceError, UnreachableError
+from fbagents.posix.connection import Connection
 from fbagents.posix.remote import RemoteTransport
 from fbagents.profile import PhoneConditions, Profile, check_address
 from fbagents.transport import Attached
@@ -19,9 +20,8 @@ class Adb(RemoteTransport):
     has_phone_settings = True
 
     def __init__(self, profile: Profile) -> None:
-        connection = AdbConnection(check_address(profile, Address))
-        preparation = PhonePreparation(profile.name, profile.phone or PhoneConditions())
-        super().__init__(profile, connection, "/data/local/tmp/fbnet-lab", preparation)
+        super().__init__(profile, AdbConnection(check_address(profile, Address)), "/data/local/tmp/fbnet-lab")
+        self._phone = PhonePreparation(profile.name, profile.phone or PhoneConditions())
 
     @classmethod
     def named(cls, where: str) -> dict[str, Any]:
@@ -51,3 +51,9 @@ class Adb(RemoteTransport):
             route.close()
         if not phone.is_usable:
             raise DeviceError(f"{phone.serial} is {phone.state}: {phone.remedy}")
+
+    def _begin(self, connection: Connection, folder: str) -> None:
+        self._phone.begin(connection, folder)
+
+    def _end(self) -> None:
+        self._phone.end()

@@ -1,9 +1,10 @@
 """replay: a device that answers from the journal of an earlier run, as fast as possible or in that run's own time."""
 
 import functools
+import itertools
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -73,21 +74,21 @@ class _Channel:
 
     def receive(self, timeout_s: float) -> bytes:
         """Return the next line."""
-        reply = self._next or next(self._replies, None)
-        if reply is None:
-            if self._has_ended:
+        if self._next is None:
+            self._next = next(self._replies, None)
+            if self._next is None and self._has_ended:
                 raise AgentLostError("the replay has ended")
-            raise AgentTimeoutError("the replay has nothing to say: nothing was asked")
-        if self._next is None and self._speed:
-            self._due_s += reply.took_ns / 1e9 / self._speed
-        self._next = reply
+            if self._next is None:
+                raise AgentTimeoutError("the replay has nothing to say: nothing was asked")
+            if self._speed:
+                self._due_s += self._next.took_ns / 1e9 / self._speed
         wait_s = self._due_s - time.monotonic()
-        if wait_s > 0 and self._speed:
+        if self._speed and wait_s > 0:
             time.sleep(min(wait_s, timeout_s))
             if wait_s > timeout_s:
                 raise AgentTimeoutError(f"the agent did not answer within {timeout_s:g} s")
-        self._next = None
-        return reply.line
+        line, self._next = self._next.line, None
+        return line
 
     def close(self) -> None:
         """End the agent."""
@@ -96,6 +97,7 @@ class _Channel:
 
     def _answer(self, line: bytes) -> Iterator[_Reply]:
         number: int | None = None
+        operations = {"load": self._load, "run": self._run, "unload": self._unload, "state": self._state}
         try:
             if len(line) > MAX_LINE_BYTES:
                 raise ValueError(f"longer than {MAX_LINE_BYTES} bytes")
@@ -104,49 +106,39 @@ class _Channel:
             if operation == "bye":
                 self._has_ended = True
                 yield _reply(number, "bye")
-                return
-            operations: dict[str, Callable[[int, dict[str, Any]], Iterator[_Reply]]] = {
-                "load": self._load,
-                "run": self._run,
-                "unload": self._unload,
-                "state": self._state,
-            }
-            if operation not in operations:
+            elif operation in operations:
+                yield from operations[operation](number, request)
+            else:
                 raise ValueError(f"unknown operation {operation!r}; known: {', '.join([*operations, 'bye'])}")
-            yield from operations[operation](number, request)
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             yield _reply(number, "error", message=f"{type(error).__name__}: {error}"[:2000])
 
-    def _load(self, number: int, request: dict[str, Any]) -> Iterator[_Reply]:
-        model, runtime = request["model"], request["runtime"]
-        recorded = self._device.recording.runtime
+    def _load(self, number: int | None, request: dict[str, Any]) -> Iterator[_Reply]:
+        model, runtime, recorded = request["model"], request["runtime"], self._device.recording.runtime
         if runtime != recorded:
             raise ValueError(f"unknown runtime {runtime!r}; known: {recorded}")
         loaded = self._device.load(model)
         self._loaded.add(model)
         yield _reply(number, "loaded", loaded["load_ns"], **loaded | {"model": model})
 
-    def _run(self, number: int, request: dict[str, Any]) -> Iterator[_Reply]:
-        schedule = request["schedule"]
+    def _run(self, number: int | None, request: dict[str, Any]) -> Iterator[_Reply]:
+        schedule, runs = request["schedule"], self._device.recording.runs
         for index, planned in enumerate(schedule):
             model = planned["model"]
             if model not in self._loaded:
                 raise ValueError(f"visit {index}: model {model!r} is not loaded")
-            if planned["runs"] != self._device.recording.runs:
-                raise ValueError(
-                    f"visit {index}: the recording has {self._device.recording.runs} runs at every visit, "
-                    f"not {planned['runs']}"
-                )
+            if planned["runs"] != runs:
+                raise ValueError(f"visit {index}: the recording has {runs} runs at every visit, not {planned['runs']}")
             visit, start_ns = self._device.visit(model)
             head = f'{{"id":{number},"event":"visit","index":{index},"model":{_quoted(model)},"start_ns":{start_ns},'
             yield _Reply(head.encode() + visit.rest, visit.took_ns)
         yield _reply(number, "done", visits=len(schedule))
 
-    def _unload(self, number: int, request: dict[str, Any]) -> Iterator[_Reply]:
+    def _unload(self, number: int | None, request: dict[str, Any]) -> Iterator[_Reply]:
         self._loaded.remove(request["model"])
         yield _reply(number, "unloaded", model=request["model"])
 
-    def _state(self, number: int, request: dict[str, Any]) -> Iterator[_Reply]:
+    def _state(self, number: int | None, request: dict[str, Any]) -> Iterator[_Reply]:
         yield _reply(number, "state", **self._device.state())
 
 
@@ -155,10 +147,10 @@ class _Device:
 
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
-        self._loads: dict[str, int] = {}
-        self._visits: dict[str, int] = {}
+        self._loads = {model: itertools.cycle(loads) for model, loads in recording.loads.items()}
+        self._visits = {model: itertools.cycle(visits) for model, visits in recording.visits.items()}
+        self._states = itertools.cycle(recording.states or [{}])
         self._warm_up: dict[str, list[RecordedVisit]] = {}
-        self._states = 0
         self._clock_ns = 0
 
     def hello(self, options: Sequence[str]) -> Iterator[_Reply]:
@@ -174,26 +166,17 @@ class _Device:
 
     def load(self, model: str) -> dict[str, Any]:
         """Return what was recorded of the next load of a model; its warm-up visits come next. Raises LookupError."""
-        loads = self.recording.loads.get(model)
-        if not loads:
+        if model not in self._loads:
             raise LookupError(self.recording.failed.get(model) or f"the recording has no model {model!r}")
-        number = self._loads.get(model, 0)
-        self._loads[model] = number + 1
-        load = loads[number % len(loads)]
+        load = next(self._loads[model])
         self._warm_up[model] = load.warm_up[::-1]
         return load.loaded
 
     def visit(self, model: str) -> tuple[RecordedVisit, int]:
         """Return the next visit of a model and when it begins. Raises LookupError where there is none."""
-        if self._warm_up.get(model):
-            visit = self._warm_up[model].pop()
-        else:
-            visits = self.recording.visits.get(model)
-            if not visits:
-                raise LookupError(f"the recording has no visit to {model!r}")
-            number = self._visits.get(model, 0)
-            self._visits[model] = number + 1
-            visit = visits[number % len(visits)]
+        if not self._warm_up.get(model) and model not in self._visits:
+            raise LookupError(f"the recording has no visit to {model!r}")
+        visit = self._warm_up[model].pop() if self._warm_up.get(model) else next(self._visits[model])
         start_ns = self._clock_ns
         self._clock_ns += visit.took_ns
         return visit, start_ns
@@ -201,9 +184,7 @@ class _Device:
     def state(self) -> dict[str, Any]:
         """Return the next state. It comes before and after visits that count: what is left of warm-up is dropped."""
         self._warm_up.clear()
-        states = self.recording.states
-        self._states += 1
-        return states[(self._states - 1) % len(states)] if states else {}
+        return next(self._states)
 
 
 def _reply(number: int | None, event: str, took_ns: int = 0, **fields: Any) -> _Reply:
