@@ -14,6 +14,7 @@ from fbsearch.fbnet.settings import Settings
 from fbsearch.fbnet.supernet import SuperNet
 from fbsearch.jobs.report import skip_warning
 from fbsearch.jobs.search_job import Found
+from fbsearch.jobs.targets import Goal
 from fbspace.architecture import Architecture
 from fbspace.blocks import build_block
 from fbspace.opspec import OpSpec
@@ -146,6 +147,6 @@ def test_more_skip_than_half_is_warned_of(skips: int, warns: bool) -> None:
     choices = ("skip",) * skips + ("k3_e3",) * (8 - skips)
     provenance = {"skip_layers": skips, "target": None}
     architecture = Architecture(name="x", space="fbnet-tiny", choices=choices, provenance=provenance)
-    warning = skip_warning(Found("a", "a", None, architecture, Path("arch.json")))
+    warning = skip_warning(Found(Goal("a", "a", None), architecture, Path("arch.json")))
     assert ("warning: 5 of 8 layers of the network for a are skip" in warning) == warns
     assert ("docs/searching/skip.md" in warning) == warns

@@ -11,7 +11,7 @@ from fbsearch.beyond.combined import load_cost
 from fbsearch.cli import fbsearch
 from fbsearch.errors import SearchError
 from fbsearch.fbnet.settings import Settings
-from fbsearch.jobs.targets import Target, objective_names, objectives_of
+from fbsearch.jobs.targets import Target, goals_of, objectives_of
 from fbspace.architecture import load_architecture
 from fbspace.network import count_architecture
 
@@ -32,8 +32,9 @@ def test_a_target_has_the_unit_and_the_name_of_its_cost(
     assert str(target) == words
     assert target.value * target.factor == in_cost
     settings = Settings("micro", "digits", (("s8", value), ("s8", 1.0), ("other", None)), cost=cost)
-    assert objective_names(settings)[0] == f"s8-{name}"
-    assert objective_names(settings)[2] == "other"
+    goals = goals_of(settings)
+    assert [goal.name for goal in goals][::2] == [f"s8-{name}", "other"]
+    assert [goal.target for goal in goals][::2] == [target, None]
 
 
 @pytest.mark.parametrize("value", [-5.0, 0.0, float("nan"), float("inf")])

@@ -183,7 +183,7 @@ def test_weights_to_begin_with_may_be_of_another_number_of_classes(
         (["--lr", "0"], "--lr must be a positive number"),
         (["--warmup", "2"], "--warmup of 2 epochs leaves none of 2"),
         (["--augment", "flips"], "unknown augmentation 'flips'"),
-        (["--milestones", "a,b"], "is not a list of shares such as 0.25,0.5,0.75"),
+        (["--milestones", "a,b"], "is not a list of numbers such as 0.25,0.5,0.75"),
         (["--init", "nowhere.pt"], "weights not found: nowhere.pt"),
         (["--device", "cpu", "--amp", "fp16"], "--amp fp16 needs a GPU"),
     ],

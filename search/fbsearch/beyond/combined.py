@@ -10,7 +10,6 @@ from fblut.table import Lut
 from fbsearch.beyond.chain import expected_cost, sum_over
 from fbsearch.costs import COSTS, Cost, OperatorCost, StepCost
 from fbsearch.errors import SearchError
-from fbspace.opspec import OpSpec
 from fbspace.space import Space
 
 
@@ -29,15 +28,10 @@ class Combined(Cost):
         """Return the sum over operators in which each costs its share of each part."""
         uniform = [torch.full((len(d.options),), 1 / len(d.options)) for d in space.decisions]
         total = sum(weight for weight, _ in self.parts) / 100
-        costs = [cost for _, cost in self.parts]
-        shares = [w / total / float(expected_cost(cost, space, lut)(uniform)) for w, cost in self.parts]
-        prices = [cost.priced(lut) for cost in costs]
-
-        def of(spec: OpSpec) -> float:
-            return sum(share * price(spec) for share, price in zip(shares, prices, strict=True))
-
-        network = sum(share * cost.of_network(lut) for share, cost in zip(shares, costs, strict=True))
-        return sum_over(space, of, self.unit, network)
+        shares = [(w / total / float(expected_cost(cost, space, lut)(uniform)), cost) for w, cost in self.parts]
+        prices = [(share, cost.priced(lut)) for share, cost in shares]
+        network = sum(share * cost.of_network(lut) for share, cost in shares)
+        return sum_over(space, lambda spec: sum(share * price(spec) for share, price in prices), self.unit, network)
 
 
 def load_cost(name: str, options: Mapping[str, Any] | None = None) -> Cost:
@@ -56,15 +50,13 @@ def load_cost(name: str, options: Mapping[str, Any] | None = None) -> Cost:
 
 def weighed_parts(name: str) -> list[tuple[float, str]]:
     """Return the weights and the names in the name of a cost. Raises SearchError."""
-    return [_weighed(part) for part in name.split("+")]
-
-
-def _weighed(part: str) -> tuple[float, str]:
-    weight, times, name = part.strip().rpartition("*")
-    try:
-        value = float(weight) if times else 1.0
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise SearchError(f"--cost: {weight!r} is not a weight; a sum of costs is written lut+0.5*params")
-    return value, name.strip()
+    parts = []
+    for weight, times, cost in (part.strip().rpartition("*") for part in name.split("+")):
+        try:
+            value = float(weight) if times else 1.0
+        except ValueError:
+            value = math.nan
+        if not 0 < value < math.inf:
+            raise SearchError(f"--cost: {weight!r} is not a weight; a sum of costs is written lut+0.5*params")
+        parts.append((value, cost.strip()))
+    return parts

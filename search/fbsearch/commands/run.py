@@ -10,6 +10,7 @@ from click.core import ParameterSource
 from fbbase.commandline import options_from, options_of_plugins
 from fbbase.options import options_of
 from fbbase.plugins import PluginFolder
+from fbsearch.commands._numbers import numbers
 from fbsearch.errors import SearchError
 from fbsearch.fbnet.settings import PRESETS, Settings
 
@@ -21,21 +22,6 @@ TARGETS = {flag: cost for cost, flag in COSTS.declared("target_option").items()}
 UNITS = COSTS.declared("unit") | COSTS.declared("target_unit")
 """The unit in which each cost takes a target."""
 ANY = f"With any --cost: what it may take at most, in {', '.join(f'{unit} ({cost})' for cost, unit in UNITS.items())}."
-
-
-class _Numbers(click.ParamType[tuple[float, ...]]):
-    """Numbers separated by commas."""
-
-    name = "x,x,…"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
-        """Return the numbers."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            return tuple(float(part) for part in value.split(","))
-        except ValueError:
-            self.fail(f"{value!r} is not a list of numbers such as 15,20,25", param, ctx)
 
 
 def _targets(command: Any) -> Any:
@@ -76,7 +62,7 @@ def _targets(command: Any) -> Any:
 )
 @_targets
 @click.option("--target", type=float, multiple=True, help=ANY)
-@click.option("--targets", type=_Numbers(), default=(), help="Several targets from one training, such as 15,20,25.")
+@click.option("--targets", metavar="X,X,…", callback=numbers, help="Several targets from one training: 15,20,25.")
 @options_from(options_of(Settings), in_range=False)
 @options_of_plugins(*OWN, in_range=False)
 @click.pass_context
@@ -94,7 +80,7 @@ def command(
     compiled: bool,
     as_json: bool,
     preset: str,
-    targets: tuple[float, ...],
+    targets: tuple[float, ...] | None,
     **options: Any,
 ) -> None:
     r"""Search the best network for a device, given its latency table.
@@ -143,7 +129,7 @@ def command(
                     raise SearchError(
                         "two tables have the same file name; rename one, as networks are named after their table"
                     )
-                objectives = objectives_of(options["cost"], list(luts), given, targets)
+                objectives = objectives_of(options["cost"], list(luts), given, targets or ())
                 space = space or next(iter(luts.values())).metadata.space
                 settings = Settings(space, data, objectives, options=own, **options)
                 loaded = load_space(space)
@@ -167,7 +153,7 @@ def command(
     else:
         files = dict(zip(luts, lut_files, strict=True))
         for each in found:
-            click.echo(describe_network(each, luts[each.table], files[each.table], output))
+            click.echo(describe_network(each, luts[each.goal.table], files[each.goal.table], output))
         if len(found) > 1:
             click.echo(describe_devices(found, table))
     for warning in filter(None, map(skip_warning, found)):

@@ -8,18 +8,12 @@ import click
 
 from fbbase.commandline import options_from
 from fbbase.options import options_of
+from fbsearch.commands._numbers import numbers
 from fbsearch.training.recipe import PRESETS, Recipe, make_recipe
 
 if TYPE_CHECKING:
     from fbsearch.training.train import Trained
     from fbspace.architecture import Architecture
-
-
-def _milestones(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...] | None:
-    try:
-        return None if value is None else tuple(float(share) for share in value.split(","))
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is not a list of shares such as 0.25,0.5,0.75") from None
 
 
 @click.command(short_help="Train a network and write its weights.")
@@ -42,7 +36,7 @@ def _milestones(context: click.Context, parameter: click.Parameter, value: str |
     help="A recipe, which the options below change; paper is FBNet's to the letter.",
 )
 @options_from(options_of(Recipe), in_range=False, default=None, show_default=False)
-@click.option("--milestones", callback=_milestones, help="Shares of --epochs where steps divide --lr by 10.  [¼, ½, ¾]")
+@click.option("--milestones", callback=numbers, help="Shares of --epochs where steps divide --lr by 10.  [¼, ½, ¾]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1.")
 @click.option(
     "--amp", type=click.Choice(["none", "bf16", "fp16"]), default="none", show_default=True, help="Mixed precision."

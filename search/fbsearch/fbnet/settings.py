@@ -47,14 +47,10 @@ class Settings:
     objectives: tuple[tuple[str, float | None], ...] = ()
     strategy: str = option("mixture", "How candidates are weighted and run; a file of fbsearch/strategies.")
     cost: str = option("lut", "What a network costs; a file of fbsearch/costs, or a sum such as lut+0.5*params.")
-    loss: str = option(
-        "", "How accuracy and cost are weighed; a file of fbsearch/losses.  [default: paper; with a target: target]"
-    )
+    loss: str = option("", "A file of fbsearch/losses.  [default: paper; with a target: target]")
     options: Mapping[str, Any] = field(default_factory=dict)
     epochs: int = option(PAPER_EPOCHS, "Epochs of the search.", least=1)
-    warmup: int | None = option(
-        None, "First epochs, with θ held.  [default: a ninth, as the paper's 10 of 90]", least=0
-    )
+    warmup: int | None = option(None, "First epochs, with θ held.  [default: a ninth, the paper's 10 of 90]", least=0)
     batch: int = option(192, "Images per step.", least=2)
     lr: float = option(0.1, "Learning rate of w, falling to zero in a cosine.", above=0)
     momentum: float = option(0.9, "Momentum of w.", least=0, most=1)
@@ -62,28 +58,16 @@ class Settings:
     theta_lr: float = option(0.01, "Learning rate of θ (Adam).", above=0)
     theta_weight_decay: float = option(5e-4, "Weight decay of θ.", least=0)
     temperature: float = option(5.0, "τ at the start.", above=0)
-    temperature_decay: float = option(
-        0.045, "Decay of τ in one of 90 epochs; at the end it is exp(-90 · decay) of the start.", least=0
-    )
-    w_start: str = option(
-        "alike", "Candidates of a layer begin alike, all near skip, or each at random.", choices=("alike", "random")
-    )
-    w_sampling: str = option(
-        "theta", "Networks that train w: theta (drawn from P_θ, the paper) or uniform.", choices=("theta", "uniform")
-    )
-    skip_delay: float = option(
-        0.5, "Share of the epochs with θ steps in which skip neither gains nor loses.", least=0, most=1
-    )
+    temperature_decay: float = option(0.045, "Of τ in each of 90 parts of a search, e to its negative power.", least=0)
+    w_start: str = option("alike", "Candidates begin alike, all near skip, or random.", choices=("alike", "random"))
+    w_sampling: str = option("theta", "Networks that train w: P_θ's (the paper) or any.", choices=("theta", "uniform"))
+    skip_delay: float = option(0.5, "Share of θ's epochs in which skip neither gains nor loses.", least=0, most=1)
     w_share: float = option(0.8, "Share of the images that trains w; the rest trains θ.", above=0, below=1)
-    validation_share: float = option(
-        0.1, "Share of the training images that ranks the networks found.", above=0, below=1
-    )
-    augment: str = option("none", "Augmentation of the images that train w: none, flip, crop, crop-flip, resized-crop.")
+    validation_share: float = option(0.1, "Share of the training images that ranks networks.", above=0, below=1)
+    augment: str = option("none", "Of the images that train w: none, flip, crop, crop-flip, resized-crop.")
     samples: int = option(6, "Networks drawn from P_θ at the end, to choose from.", least=1)
     evaluations: int = option(200, "Networks that random and evolution judge.", least=1)
-    train_epochs: int = option(
-        0, "Epochs of a training from scratch at the end; 0 leaves it to `fbsearch train`.", least=0
-    )
+    train_epochs: int = option(0, "Epochs of a final training; 0 leaves it to `fbsearch train`.", least=0)
     train_lr: float = option(0.1, "Learning rate of that training, falling to zero in a cosine.", above=0)
     train_weight_decay: float = option(4e-5, "Weight decay of that training.", least=0)
     amp: str = option("none", "Mixed precision: none, bf16 or fp16.")

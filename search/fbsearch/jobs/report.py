@@ -21,9 +21,9 @@ def describe_network(found: Found, lut: Lut, lut_file: Path, output: Path) -> st
         f"validation accuracy  {provenance['validation_accuracy_percent']:.1f} % of {provenance['validation_images']} "
         "images, with the supernet's weights",
     ]
-    if found.target is not None:
+    if found.goal.target is not None:
         share = 100 * provenance["candidates"][0]["cost"] / provenance["target"][0]
-        lines.insert(1, f"target               {found.target}; the network takes {share:.1f} % of it")
+        lines.insert(1, f"target               {found.goal.target}; the network takes {share:.1f} % of it")
     if "test_accuracy_percent" in provenance:
         lines += [
             f"training accuracy    {provenance['training']['train_accuracy_percent']:.1f} % from scratch",
@@ -34,18 +34,18 @@ def describe_network(found: Found, lut: Lut, lut_file: Path, output: Path) -> st
     else:
         next_ = f"fbsearch train {found.path} --data {provenance['settings']['data']}"
     lines += [f"written              {found.path}; all of the run: {output}", f"next                 {next_}"]
-    return f"network for {found.objective}\n\n{list_layers(architecture, lut)}\n\n" + "\n".join(lines) + "\n"
+    return f"network for {found.goal.name}\n\n{list_layers(architecture, lut)}\n\n" + "\n".join(lines) + "\n"
 
 
 def describe_devices(found: Sequence[Found], table: dict[str, dict[str, float]]) -> str:
     """Return predicted latencies: a line for each network, a column for each device."""
     devices = list(next(iter(table.values())))
-    width = max(len(each.objective) for each in found)
+    width = max(len(each.goal.name) for each in found)
     lines = [f"{'network':{width}}  accuracy  " + "  ".join(f"{f'{name}, ms':>12}" for name in devices)]
     for each in found:
         accuracy = each.architecture.provenance["validation_accuracy_percent"]
-        cells = "  ".join(f"{table[each.objective][name] / 1000:{max(12, len(name) + 4)}.4f}" for name in devices)
-        lines.append(f"{each.objective:{width}}  {accuracy:6.1f} %  {cells}")
+        cells = "  ".join(f"{table[each.goal.name][name] / 1000:{max(12, len(name) + 4)}.4f}" for name in devices)
+        lines.append(f"{each.goal.name:{width}}  {accuracy:6.1f} %  {cells}")
     return "\n".join(lines)
 
 
@@ -57,7 +57,7 @@ def skip_warning(found: Found) -> str:
         return ""
     cure = "a higher target leaves room for more" if provenance["target"] else "--target-ms keeps it from that"
     return (
-        f"warning: {skips} of {layers} layers of the network for {found.objective} are skip. Skip has no weights "
+        f"warning: {skips} of {layers} layers of the network for {found.goal.name} are skip. Skip has no weights "
         f"to learn and looks good early; {cure}, and so do --skip-delay and --w-sampling uniform "
         "(docs/searching/skip.md)"
     )

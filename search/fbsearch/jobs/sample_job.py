@@ -8,7 +8,7 @@ from fbsearch.errors import SearchError
 from fbsearch.fbnet.derive import Candidate, derive
 from fbsearch.jobs.own_options import settings_of
 from fbsearch.jobs.search_job import TABLES, describe, open_search, predict
-from fbsearch.jobs.targets import objective_names
+from fbsearch.jobs.targets import goals_of
 from fbsearch.machine.checkpoint import SEARCH, RunFolder
 from fbsearch.machine.compute import Compute
 from fbsearch.machine.ranks import Ranks
@@ -35,7 +35,7 @@ def sample(
     Raises SearchError for a folder without a finished search, or without this objective.
     """
     settings = settings_of(RunFolder.settings_of(path, SEARCH))
-    names = objective_names(settings)
+    names = [goal.name for goal in goals_of(settings)]
     if objective_name is not None and objective_name not in names:
         raise SearchError(f"{path} has no network {objective_name!r}; it has {', '.join(names)}")
     luts = {table: read_lut(path / TABLES / f"{table}.csv") for table, _ in settings.objectives}

@@ -23,7 +23,7 @@ from fbsearch.fbnet.supernet import SuperNet
 from fbsearch.fbnetv2.supernet import MaskedNet
 from fbsearch.images.data import Data, load_data
 from fbsearch.jobs.own_options import recorded
-from fbsearch.jobs.targets import Target, objective_names, targets_of
+from fbsearch.jobs.targets import Goal, goals_of
 from fbsearch.losses import LOSSES
 from fbsearch.machine.checkpoint import FILES, SEARCH, TRAIN, RunFolder, hash_text
 from fbsearch.machine.compute import Compute
@@ -43,11 +43,9 @@ TABLES = "tables"
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The architecture found for an objective, with the name and the table of its device."""
+    """The architecture found for a goal, and its file."""
 
-    objective: str
-    table: str
-    target: Target | None
+    goal: Goal
     architecture: Architecture
     path: Path
 
@@ -100,12 +98,7 @@ def run_search(
         raise Interrupted(f"interrupted; the same command continues where {path} was saved last") from None
     if not ranks.is_first:
         return []
-    return [
-        Found(name, table, target, load_architecture(str(file)), file)
-        for (name, file), (table, _), target in zip(
-            paths.items(), settings.objectives, targets_of(settings), strict=True
-        )
-    ]
+    return [Found(goal, load_architecture(str(paths[goal.name])), paths[goal.name]) for goal in goals_of(settings)]
 
 
 def open_search(
@@ -114,14 +107,14 @@ def open_search(
     """Return the search of these settings, at its start, and its folder."""
     compute, space, record = compute or Compute(), load_space(settings.space), recorded(settings)
     loss, cost = LOSSES.load_with(settings.loss, settings.options), load_cost(settings.cost, settings.options)
-    targets, objectives = targets_of(settings), []
-    if loss.needs_target and None in targets:
-        option = cost.target_option
-        raise SearchError(f"--loss {settings.loss} needs a target: give {option}, or choose another --loss")
-    for name, (table, _), target in zip(objective_names(settings), settings.objectives, targets, strict=True):
-        expected = expected_cost(cost, space, luts[table])
-        limit = None if target is None else target.in_unit_of(expected, table)
-        objectives.append(Objective(name, expected, limit, loss, space.skips, settings))
+    objectives = []
+    for goal in goals_of(settings):
+        if loss.needs_target and goal.target is None:
+            option = cost.target_option
+            raise SearchError(f"--loss {settings.loss} needs a target: give {option}, or choose another --loss")
+        expected = expected_cost(cost, space, luts[goal.table])
+        target = goal.target.in_unit_of(expected, goal.table) if goal.target is not None else None
+        objectives.append(Objective(goal.name, expected, target, loss, space.skips, settings))
     if compute.compile and (STRATEGIES.find(settings.strategy).one_path or ranks.world > 1):
         why = "many processes" if ranks.world > 1 else f"--strategy {settings.strategy}"
         raise SearchError(
@@ -153,7 +146,7 @@ def data_of(settings: Settings, space: Space, compute: Compute) -> Data:
 
 def arch_paths(settings: Settings, path: Path) -> dict[str, Path]:
     """Return where each objective's architecture is written."""
-    names = objective_names(settings)
+    names = [goal.name for goal in goals_of(settings)]
     return {name: path / ("arch.json" if len(names) == 1 else f"arch-{name}.json") for name in names}
 
 
@@ -231,17 +224,9 @@ def _conclude(search: Search, objective: Objective, table: str, lut: Lut, path: 
 
 def final_recipe(settings: Settings) -> Recipe:
     """Return how a network that was found is trained."""
-    return Recipe(
-        epochs=settings.train_epochs,
-        batch=settings.batch,
-        lr=settings.train_lr,
-        momentum=settings.momentum,
-        weight_decay=settings.train_weight_decay,
-        augment=settings.augment,
-        seed=settings.seed,
-        limit=settings.limit,
-        steps=settings.steps,
-    )
+    same = {name: getattr(settings, name) for name in ("batch", "momentum", "augment", "seed", "limit", "steps")}
+    own = {name: getattr(settings, f"train_{name}") for name in ("epochs", "lr", "weight_decay")}
+    return Recipe(**same, **own)
 
 
 def predict(architecture: Architecture, lut: Lut, table: str) -> Predicted:
@@ -283,6 +268,6 @@ def describe(search: Search, objective: Objective, ranked: list[Candidate]) -> d
 def cross_table(found: list[Found], luts: Mapping[str, Lut]) -> dict[str, dict[str, float]]:
     """Return the predicted latency in µs of every network found on every device: network → table → µs."""
     return {
-        each.objective: {name: lut.predict_us(each.architecture.specs()) for name, lut in luts.items()}
+        each.goal.name: {name: lut.predict_us(each.architecture.specs()) for name, lut in luts.items()}
         for each in found
     }

@@ -38,10 +38,8 @@ class Recipe:
     weight_decay: float = option(WEIGHT_DECAY["sgd"], "On all parameters.  [sgd 4e-5, adamw 0.05]", least=0)
     label_smoothing: float = option(0.0, "Share of every label spread over all classes.  [0]", least=0, below=1)
     mixup: float = option(0.0, "α of Beta(α, α), by which images are mixed in pairs.  [0: off]", least=0)
-    cutout: float = option(0.0, "Side of a square left out, as a share of the image's.  [0: off]", least=0, below=1)
-    ema: float = option(
-        0.0, "Decay per step of an average of the weights, which then counts.  [0: off]", least=0, below=1
-    )
+    cutout: float = option(0.0, "Side of a square left out, a share of the image's.  [0: off]", least=0, below=1)
+    ema: float = option(0.0, "Decay per step of the average of weights that counts.  [0: off]", least=0, below=1)
     augment: str = option("none", "none, crop, flip, crop-flip or resized-crop.  [none]")
     seed: int = option(0, "Seed of everything random.  [0]", least=0)
     limit: int | None = option(None, "Use at most so many training images.", least=2)
