@@ -152,7 +152,7 @@ def test_cost(checkout: Checkout) -> None:
     assert (found["target"], found["settings"]["bits"]) == ([60_000.0, "bytes"], 8)
     assert "target               60 kB; the network takes" in done.stdout
     told = " ".join(checkout.run("run", "--help").stdout.split())
-    assert "in ms (lut), million MACs (macs), million parameters (params), kB (storage)." in told
+    assert "million parameters (params), kB (storage) that the network may take at most" in told
     assert "--bits INTEGER Bits of a parameter. [default: 32; of cost storage]" in told
     if checkout.way == "file":
         short = ("run", "--lut", "local.csv", "--cost", "storage", "--bits", "8", "--target")

@@ -8,7 +8,7 @@ import click
 from click.core import ParameterSource
 
 from fbbase.commandline import options_from, options_of_plugins
-from fbbase.options import options_of
+from fbbase.options import Option, options_of
 from fbbase.plugins import PluginFolder
 from fbsearch.commands._numbers import numbers
 from fbsearch.errors import SearchError
@@ -17,19 +17,13 @@ from fbsearch.fbnet.settings import PRESETS, Settings
 COSTS = PluginFolder("cost", "fbsearch.costs")
 OWN = (PluginFolder("strategy", "fbsearch.strategies"), COSTS, PluginFolder("loss", "fbsearch.losses"))
 """Kinds of plug-ins with options of their own. They are read without importing torch, which help must not wait for."""
-TARGETS = {flag: cost for cost, flag in COSTS.declared("target_option").items()}
-"""The cost of each option that gives a target of one cost."""
 UNITS = COSTS.declared("unit") | COSTS.declared("target_unit")
 """The unit in which each cost takes a target."""
-ANY = f"With any --cost: what it may take at most, in {', '.join(f'{unit} ({cost})' for cost, unit in UNITS.items())}."
-
-
-def _targets(command: Any) -> Any:
-    for flag, cost in reversed(TARGETS.items()):
-        unit = UNITS.get(cost, "what")
-        words = f"With --cost {cost}: {unit} that the network may take at most; once, or once for each --lut."
-        command = click.option(flag, type=float, multiple=True, help=words)(command)
-    return command
+MOST = "that the network may take at most; once, or once for each --lut."
+TARGETS = [
+    Option(flag.strip("-").replace("-", "_"), float, None, f"With --cost {cost}: {UNITS.get(cost, 'what')} {MOST}")
+    for cost, flag in COSTS.declared("target_option").items()
+] + [Option("target", float, None, f"With any --cost: {', '.join(f'{UNITS[cost]} ({cost})' for cost in UNITS)} {MOST}")]
 
 
 @click.command("run")
@@ -60,8 +54,7 @@ def _targets(command: Any) -> Any:
     help="Defaults of what is not given: FBNet's, but for what keeps skip from taking over; the paper to the letter; "
     "or a search of minutes for a small data set.",
 )
-@_targets
-@click.option("--target", type=float, multiple=True, help=ANY)
+@options_from(TARGETS, multiple=True)
 @click.option("--targets", metavar="X,X,…", callback=numbers, help="Several targets from one training: 15,20,25.")
 @options_from(options_of(Settings), in_range=False)
 @options_of_plugins(*OWN, in_range=False)
@@ -115,7 +108,7 @@ def command(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    given = {flag: options.pop(flag.removeprefix("--").replace("-", "_")) for flag in (*TARGETS, "--target")}
+    given = {target.flag: options.pop(target.name) for target in TARGETS}
     own = {name: value for kind in OWN for name in kind.options() if (value := options.pop(name)) is not None}
     for name, value in PRESETS[preset].items():
         if context.get_parameter_source(name) is ParameterSource.DEFAULT:
