@@ -37,23 +37,34 @@ class Complexity:
 
 
 def count(module: nn.Module, input_shape: tuple[int, ...]) -> Complexity:
-    """Count a module by running it on shapes only; biases, BN and pooling are not multiply-accumulates."""
+    """Count what one image takes by running the module on none, which loses its weights.
+
+    Biases, BN and pooling are not multiply-accumulates.
+    """
+    try:
+        return _count(module.to_empty(device="cpu").eval(), torch.empty(0, *input_shape[1:]))
+    except RuntimeError:  # no images cannot be reshaped to (0, -1); shapes alone can, but torch loads for seconds first
+        return _count(module.to("meta"), torch.empty(1, *input_shape[1:], device="meta"))
+
+
+def _count(module: nn.Module, images: Tensor) -> Complexity:
     macs = 0
 
     def add(layer: nn.Module, _: object, output: Tensor) -> None:
         nonlocal macs
         if isinstance(layer, nn.Conv2d):
             kernel = layer.kernel_size[0] * layer.kernel_size[1]
-            macs += output.numel() * layer.in_channels // layer.groups * kernel
+            macs += output.shape[1:].numel() * layer.in_channels // layer.groups * kernel
         elif isinstance(layer, nn.Linear):
-            macs += output.numel() * layer.in_features
+            macs += output.shape[1:].numel() * layer.in_features
 
-    module = module.to("meta").eval()
     hooks = [layer.register_forward_hook(add) for layer in module.modules()]
-    with torch.no_grad():
-        module(torch.empty(input_shape, device="meta"))
-    for hook in hooks:
-        hook.remove()
+    try:
+        with torch.no_grad():
+            module(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
     return Complexity(macs, sum(p.numel() for p in module.parameters()))
 
 
@@ -61,7 +72,8 @@ def count_architecture(architecture: Architecture) -> Complexity:
     """Count a whole network."""
     space = architecture.load_space()
     with torch.device("meta"):
-        return count(build_network(architecture, space), space.input_shape)
+        network = build_network(architecture, space)
+    return count(network, space.input_shape)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -71,4 +83,5 @@ def count_spec(spec: OpSpec) -> Complexity:
     if counts is not None:
         return Complexity(*counts)
     with torch.device("meta"):
-        return count(build_block(spec), spec.input_shape)
+        block = build_block(spec)
+    return count(block, spec.input_shape)

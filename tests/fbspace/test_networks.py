@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from fbbase.errors import FbError, UnknownNameError
 from fbspace.architecture import ZOO, Architecture, load_architecture
 from fbspace.errors import ArchitectureError
 from fbspace.listing import scale
-from fbspace.network import build_network, count_architecture, count_spec
+from fbspace.network import build_network, count, count_architecture, count_spec
 from fbspace.opspec import OpSpec
 from fbspace.space import Space
 from fbspace.weights import load_network, load_weights, randomize, save_weights
@@ -134,6 +135,23 @@ def test_one_convolution_counted_by_hand() -> None:
     # 1x1 expand (3x), depthwise 5x5, 1x1 project
     count = count_spec(OpSpec("ir", 8, 12, 4, 4, kernel=5, expansion=3))
     assert count.macs == 16 * (8 * 24 + 24 * 25 + 24 * 12)
+
+
+class Reshaped(nn.Module):
+    """Reshapes to -1, which torch refuses where there is no image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(2, 4, 3), nn.Linear(4 * 3 * 3, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(self.conv(x).view(x.shape[0], -1))
+
+
+def test_a_module_that_cannot_reshape_no_images_is_counted_too() -> None:
+    with pytest.raises(RuntimeError, match="reshape"):
+        Reshaped()(torch.empty(0, 2, 5, 5))
+    assert count(Reshaped(), (1, 2, 5, 5)).macs == 9 * 4 * 9 * 2 + 36 * 5
 
 
 def test_a_network_maps_images_to_classes() -> None:
