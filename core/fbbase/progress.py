@@ -41,7 +41,7 @@ def shared_screen() -> Iterator[None]:
     if not sys.stderr.isatty():
         yield
         return
-    with _SCREEN.opened():
+    with SCREEN.opened():
         yield
 
 
@@ -50,7 +50,8 @@ class _Screen:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._bars: Progress | None = None
+        self.bars: Progress | None = None
+        """The bars that are on the screen now."""
         self._users = 0
         self.printing: Counter[int] = Counter()
         """Lines that are open, by thread."""
@@ -59,18 +60,18 @@ class _Screen:
     @contextlib.contextmanager
     def opened(self) -> "Iterator[Progress]":
         with self._lock:
-            if self._bars is None:
-                self._bars = _new_bars()
-                self._bars.start()
+            if self.bars is None:
+                self.bars = _new_bars()
+                self.bars.start()
             self._users += 1
-            bars = self._bars
+            bars = self.bars
         try:
             yield bars
         finally:
             with self._lock:
                 self._users -= 1
                 if not self._users:
-                    self._bars = None
+                    self.bars = None
                     bars.stop()
 
     @contextlib.contextmanager
@@ -104,7 +105,7 @@ class _Screen:
                 self.printing -= Counter([thread])
 
 
-_SCREEN = _Screen()
+SCREEN = _Screen()
 """There is one stderr."""
 
 
@@ -125,7 +126,7 @@ def _new_bars() -> "Progress":
 
 
 def _bar(title: str, total: int, done: int) -> Iterator[Advance]:
-    with _SCREEN.opened() as bars, _SCREEN.row(bars, title, total, done) as row:
+    with SCREEN.opened() as bars, SCREEN.row(bars, title, total, done) as row:
         count, shown, last = done, "", 0.0
 
         def advance(steps: int = 1, note: str = "") -> None:
@@ -150,11 +151,11 @@ def _lines(title: str, total: int, done: int) -> Iterator[Advance]:
         now = time.monotonic()
         if first < 0:  # the rate counts from here: what came before the first step is no measure of one
             first, first_at = count, now
-        if now - last >= PLAIN_INTERVAL_S * len(_SCREEN.printing) or count >= total:
+        if now - last >= PLAIN_INTERVAL_S * len(SCREEN.printing) or count >= total:
             last = now
             left_s = (now - first_at) / max(count - first, 1) * (total - count)
             left = f", about {left_s:.0f} s left" if count > first or count >= total else ""
             click.echo(f"{title}: {count}/{total}{left} {note}".rstrip(), err=True)
 
-    with _SCREEN.counted():
+    with SCREEN.counted():
         yield advance

@@ -28,7 +28,7 @@ def test_elsewhere_every_line_begins_with_its_title(capsys: pytest.CaptureFixtur
         thread.join()
     lines = sorted(capsys.readouterr().err.splitlines())
     assert lines == [f"{name}: measuring: 3/3, about 0 s left" for name in "ab"]
-    assert not module._SCREEN.printing
+    assert not module.SCREEN.printing
 
 
 def test_the_time_left_counts_from_the_first_step(
@@ -48,7 +48,7 @@ def test_on_a_terminal_each_thread_has_one_row_and_inner_work_gives_it_back(monk
     together = threading.Barrier(2, timeout=30)
 
     def look(when: str) -> None:
-        bars = module._SCREEN._bars
+        bars = module.SCREEN.bars
         assert bars is not None
         rows[when] = sorted((task.description, task.completed) for task in bars.tasks)
 
@@ -75,4 +75,4 @@ def test_on_a_terminal_each_thread_has_one_row_and_inner_work_gives_it_back(monk
         look("after")
     assert rows["inner"] == [("a: loading", 1), ("b: loading", 1)]
     assert rows["outer"] == rows["after"] == [("a: measuring", 5), ("b: measuring", 5)]
-    assert module._SCREEN._bars is None
+    assert module.SCREEN.bars is None

@@ -74,7 +74,9 @@ def test_no_convolution_is_run(monkeypatch):
     def refuse(*args):
         raise AssertionError("a convolution was run")
 
-    monkeypatch.setattr(nn.Conv2d, "_conv_forward", refuse)
+    monkeypatch.setattr(nn.functional, "conv2d", refuse)
+    with pytest.raises(AssertionError, match="a convolution was run"):
+        nn.Conv2d(8, 8, 3)(torch.zeros(1, 8, 9, 9))
     assert graph_of(OpSpec("ir", 8, 8, 9, 9, kernel=3)).nodes
 
 
