@@ -3,10 +3,13 @@
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before onnxruntime is imported
+# Workers share the cores, and threads of small operators mostly wait for each other: five times as long with two.
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import numpy as np
 import pytest
@@ -27,6 +30,23 @@ settings.load_profile("fixed")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(__file__).parents[2] / "shared"
+LONGEST = (
+    "fbagents/peers/test_phone.py",
+    "fbsearch/test_distributed.py",
+)
+"""Files to begin with where workers share the files (`--dist loadfile`), so that no worker ends with a long one."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; the others keep their order."""
+    places = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how long `make` has taken until here, with lint and the tests before."""
+    if began := os.environ.get("MAKE_BEGAN"):
+        terminalreporter.write_line(f"make began {time.time() - float(began):.0f} s ago")
 
 
 @pytest.fixture(scope="session")
