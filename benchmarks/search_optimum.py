@@ -38,6 +38,7 @@ from fbsearch.fbnet.search import Search
 from fbsearch.fbnet.settings import TARGET_SHARE, Settings
 from fbsearch.fbnet.supernet import SuperNet
 from fbsearch.images.data import Data, load_data
+from fbsearch.images.split import Shares
 from fbsearch.losses import LOSSES
 from fbsearch.machine.checkpoint import RunFolder
 from fbsearch.machine.seeds import generator_of
@@ -158,7 +159,7 @@ def make_data(seed: int, folder: Path) -> Data:
     path, half = folder / f"{seed}.npz", IMAGES
     x = pixels.astype(np.uint8)
     np.savez(path, x_train=x[:half], y_train=labels[:half], x_test=x[half:], y_test=labels[half:])
-    return load_data(f"npz:{path}", (1, 3, 2, 2), seed, w_share=SETTINGS["w_share"])
+    return load_data(f"npz:{path}", (1, 3, 2, 2), seed, shares=Shares(SETTINGS["w_share"]))
 
 
 def build(space: Space, task: Task, data: Data, settings: Settings) -> Search:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fbsearch.errors import DataError
 from fbsearch.images.data import Data, load_data
-from fbsearch.images.split import Split
+from fbsearch.images.split import Shares, Split
 
 SHAPE = (1, 3, 8, 8)
 
@@ -54,7 +54,7 @@ def test_shares_are_those_asked_for(
 ) -> None:
     x, y = images(120, 6, 6), np.arange(120) % 2
     name = save(tmp_path / "d.npz", x_train=x[:100], y_train=y[:100], x_test=x[100:], y_test=y[100:])
-    data = load_data(name, SHAPE, seed=0, w_share=w_share, validation_share=validation_share)
+    data = load_data(name, SHAPE, seed=0, shares=Shares(w_share, validation_share))
     assert (len(data.w), len(data.theta), len(data.validation)) == sizes
     assert len(data.test) == 20
 
@@ -62,9 +62,9 @@ def test_shares_are_those_asked_for(
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1, float("nan")])
 def test_no_split_may_be_empty(share: float) -> None:
     with pytest.raises(DataError, match=r"validation split's share must lie between 0 and 1"):
-        load_data("digits", SHAPE, seed=0, validation_share=share)
+        load_data("digits", SHAPE, seed=0, shares=Shares(validation=share))
     with pytest.raises(DataError, match=r"w split's share must lie between 0 and 1"):
-        load_data("digits", SHAPE, seed=0, w_share=share)
+        load_data("digits", SHAPE, seed=0, shares=Shares(w=share))
 
 
 def test_splits_follow_from_the_seed() -> None:

@@ -92,10 +92,10 @@ def test_reported_test_accuracy_is_that_of_the_saved_weights(arguments: list[str
 def test_most_layers_skipped_is_a_warning(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from fbsearch.jobs import search_job as pipeline
+    from fbsearch.jobs import search_job
 
-    real = pipeline.derive
-    monkeypatch.setattr(pipeline, "derive", lambda *given: [c for c in real(*given) if c.choices == ("skip", "skip")])
+    real = search_job.derive
+    monkeypatch.setattr(search_job, "derive", lambda *given: [c for c in real(*given) if c.choices == ("skip", "skip")])
     assert run(fbsearch, [*arguments, "--samples", "8"]) == 0
     assert "warning: 2 of 2 layers of the network for micro are skip" in capsys.readouterr().err
 

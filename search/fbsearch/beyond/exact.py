@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fbsearch.costs import Step, StepCost
+from fbsearch.costs import Edge, Step, StepCost
 
 BUCKETS, FEW_BUCKETS = 1 << 14, 1 << 12
 """Steps that the bound divides the costs into. More make it tighter, never another answer."""
@@ -131,22 +131,13 @@ def _ways(
     for step, least_here in zip(steps, least, strict=True):
         decided = log_p[first : first + len(step[0][0].options)]
         less = int(least_here * unit)
-        ways.append(
-            [
-                [
-                    (
-                        edge.target,
-                        sum(log_p_d[i] for log_p_d, i in zip(decided, edge.options, strict=True)),
-                        units[edge.cost] - less,
-                        edge.options,
-                    )
-                    for edge in node
-                ]
-                for node in step
-            ]
-        )
+        ways.append([[_way(edge, decided, units[edge.cost] - less) for edge in node] for node in step])
         first += len(decided)
     return ways, (int(limits[0] * unit), int(limits[1] * unit))
+
+
+def _way(edge: Edge, log_p: Sequence[Sequence[float]], cost: int) -> Way:
+    return edge.target, sum(of_d[i] for of_d, i in zip(log_p, edge.options, strict=True)), cost, edge.options
 
 
 def _exact(value: float) -> Fraction:

@@ -45,18 +45,25 @@ def command(
     for each in sampled:
         click.echo(
             f"{each.path!s:{width}}  {each.candidate.accuracy_percent:8.1f} %  {each.candidate.loss:7.4f}  "
-            f"{each.latency_us:13.1f}  {each.skip_layers}"
+            f"{_latency_us(each):13.1f}  {each.architecture.provenance['skip_layers']}"
         )
-    click.echo(f"next: fbsearch train {sampled[0].path} --data {sampled[0].data}")
+    click.echo(
+        f"next: fbsearch train {sampled[0].path} --data {sampled[0].architecture.provenance['settings']['data']}"
+    )
 
 
 def _record(sampled: "Sampled") -> dict[str, object]:
     return {
         "path": str(sampled.path),
-        "objective": sampled.objective,
+        "objective": sampled.architecture.provenance["objective"],
         "choices": sampled.candidate.choices,
         "validation_accuracy_percent": sampled.candidate.accuracy_percent,
         "loss": sampled.candidate.loss,
-        "predicted_us": sampled.latency_us,
-        "skip_layers": sampled.skip_layers,
+        "predicted_us": _latency_us(sampled),
+        "skip_layers": sampled.architecture.provenance["skip_layers"],
     }
+
+
+def _latency_us(sampled: "Sampled") -> float:
+    assert sampled.architecture.predicted is not None
+    return sampled.architecture.predicted.latency_us

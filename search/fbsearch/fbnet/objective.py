@@ -72,12 +72,9 @@ class Objective:
     def state(self) -> dict[str, Any]:
         """Return everything the next step depends on."""
         theta = [theta_l.detach().clone() for theta_l in self.theta]
-        return {
-            "theta": theta,
-            "optimizer": self.optimizer.state_dict(),
-            "multiplier": self.multiplier,
-            "price": self.price,
-        } | ({} if self.estimate is None else {"estimate": self.estimate.state()})
+        numbers = {"multiplier": self.multiplier, "price": self.price}
+        estimate = {} if self.estimate is None else {"estimate": self.estimate.state()}
+        return {"theta": theta, "optimizer": self.optimizer.state_dict(), **numbers, **estimate}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from what `state` returned."""
@@ -85,7 +82,6 @@ class Objective:
             for theta_l, value in zip(self.theta, state["theta"], strict=True):
                 theta_l.copy_(value)
         self.optimizer.load_state_dict(state["optimizer"])
-        self.multiplier = state["multiplier"]
-        self.price = state["price"]
+        self.multiplier, self.price = state["multiplier"], state["price"]
         if self.estimate is not None:
             self.estimate.load_state(state["estimate"])

@@ -28,8 +28,7 @@ from fbsearch.strategies import STRATEGIES
 from fbsearch.theta import softmax
 from fbspace.space import Space
 
-Outcome = tuple[Tensor, Tensor, Tensor]
-"""Loss, cross-entropy and logits of a step."""
+Outcome = tuple[Tensor, Tensor, Tensor]  # loss, cross-entropy and logits of a step
 
 
 class Search(Loop):
@@ -62,9 +61,7 @@ class Search(Loop):
         self.forward: Callable[..., Tensor] = self.compute.compiled(self.net)
         self.objectives = list(objectives)
         super().__init__(self.net.parameters(), settings.epochs, self.compute.amp, data.wait_s, ranks)
-        self.w_optimizer = torch.optim.SGD(
-            self.w, settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
-        )
+        self.w_optimizer = torch.optim.SGD(self.w, settings.lr, settings.momentum, weight_decay=settings.weight_decay)
         self._check_costs()
 
     def phases(self, epoch: int) -> list[Phase]:
@@ -127,12 +124,13 @@ class Search(Loop):
         theta, at, settings = list(objective.theta), self.position, self.settings
         steps, hold = self._steps(self.data.theta), at.epoch < settings.skip_epochs
         done = (at.epoch - settings.warmup_epochs) * steps + at.step + 1
+        progress = done / ((settings.epochs - settings.warmup_epochs) * steps)
         return [
-            objective.charge,  # to the gradient of the loss, that of λ · E[cost] / target (beyond/target.py)
-            objective.optimizer.step,  # Adam, as in the paper
-            *([hold_skip(theta, objective.skips)] if hold else []),  # P_θ(skip) becomes what it is now (beyond/skip.py)
-            partial(objective.tilt, done / ((settings.epochs - settings.warmup_epochs) * steps)),  # to E[cost] = target
-            partial(self.ranks.copy_from_first, theta),  # hosts of two kinds may round a step to two results
+            objective.charge,  # price: the gradient becomes that of loss + λ · E[cost] / target
+            objective.optimizer.step,  # Adam, which is all that the paper does
+            *([hold_skip(theta, objective.skips)] if hold else []),  # skip: P_θ(skip) is what it was before Adam
+            partial(objective.tilt, progress),  # tilt: E[cost] is the target
+            partial(self.ranks.copy_from_first, theta),  # share: hosts of two kinds may round one step to two results
         ]
 
     def metrics(self, means: list[list[float]]) -> dict[str, Any]:
@@ -189,7 +187,8 @@ class Search(Loop):
 
     def _describe(self, objective: Objective, means: list[dict[str, float]]) -> dict[str, Any]:
         """Return what θ says; P_θ = softmax(θ), without noise."""
-        p, decisions = objective.probabilities(), self.space.decisions
+        p, logits, decisions = objective.probabilities(), list(objective.theta), self.space.decisions
+        theta = {d.name: dict(zip(d.options, t.tolist(), strict=True)) for d, t in zip(decisions, logits, strict=True)}
         entropy = {d.name: float(-(p_l * p_l.log()).sum()) for d, p_l in zip(decisions, p, strict=True)}
         return {
             "expected_cost": float(objective.cost(p)),
@@ -198,10 +197,7 @@ class Search(Loop):
             "multiplier": objective.multiplier,
             "entropy": sum(entropy.values()) / len(entropy),
             "layer_entropy": entropy,
-            "theta": {
-                decision.name: dict(zip(decision.options, theta_l.tolist(), strict=True))
-                for decision, theta_l in zip(decisions, objective.theta, strict=True)
-            },
+            "theta": theta,
         } | {f"theta_{key}": value for mean in means for key, value in mean.items()}
 
     def _forward(self, x: Tensor, y: Tensor, m: list[Tensor]) -> tuple[Tensor, Tensor]:

@@ -63,8 +63,7 @@ class SuperNet(nn.Module):
         """Map N, C, H, W to N, classes; `m` holds the weights of every layer's candidates."""
         x = self.stem(channels_last(x))
         for candidates, m_l in zip(self.layers, m, strict=True):
-            assert isinstance(candidates, nn.ModuleList)
-            x = self.run(functools.partial(strategy.layer, list(candidates), m=m_l), x)
+            x = self.run(functools.partial(strategy.layer, list(candidates.children()), m=m_l), x)
         logits: Tensor = self.head(x)
         return logits
 
@@ -82,5 +81,5 @@ class SuperNet(nn.Module):
 
     def taken_out(self, choices: Sequence[int]) -> nn.Sequential:
         """Return a copy of one network, with batch normalisation that uses the statistics of the batch."""
-        layers = [candidates[i] for candidates, i in zip(self.layers, choices, strict=True)]  # type: ignore[index]
+        layers = [[*candidates.children()][i] for candidates, i in zip(self.layers, choices, strict=True)]
         return copy.deepcopy(nn.Sequential(self.stem, *layers, self.head))

@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +61,7 @@ class MaskedNet(SuperNet):
             expansions = decided.get((layer.index, "expansion"), ONE)
             outs = ins if layer.keeps_width else decided.get((layer.index, "width"), ONE)
             choice = Choice(ins, expansions, outs)
-            bound = [functools.partial(block, choice=choice) for block in cast("nn.ModuleList", blocks)]
+            bound = [functools.partial(block, choice=choice) for block in blocks.children()]
             run = functools.partial(strategy.layer, bound, m=decided[layer.index, "block"])
             x = self.run(functools.partial(self._at_sizes, run, size=size, number=number), x)
             ins = outs
@@ -106,12 +105,12 @@ class MaskedNet(SuperNet):
         specs[-1] = replace(specs[-1], out_channels=self.classes)
         blocks = {d.layer: i for d, i in zip(decisions, choices, strict=True) if d.what == "block"}
         first, last = len(self.space.stem), len(self.space.stem) + len(self.layers)
-        chosen = [
-            cast("MaskedBlock", cast("nn.ModuleList", layer)[blocks[number]]).weights(spec)
-            for number, (spec, layer) in enumerate(zip(specs[first:last], self.layers, strict=True), start=1)
-        ]
-        sources = [*cast("nn.Sequential", self.stem), *chosen, *cast("nn.Sequential", self.head)]
-        return list(zip(specs, sources, strict=True))
+        chosen: list[nn.Module] = []
+        for number, (spec, layer) in enumerate(zip(specs[first:last], self.layers, strict=True), start=1):
+            block = [*layer.children()][blocks[number]]
+            assert isinstance(block, MaskedBlock)
+            chosen.append(block.weights(spec))
+        return list(zip(specs, [*self.stem.children(), *chosen, *self.head.children()], strict=True))
 
 
 class Resize(nn.Module):

@@ -14,15 +14,11 @@ from torch import Tensor
 from fbsearch.errors import DataError
 from fbsearch.images.augment import Params, augment, check_augmentation, sample_params
 from fbsearch.images.pool import Pool, build_pool, size_bytes, watched
-from fbsearch.images.split import Cut, Split
+from fbsearch.images.split import Cut, Shares, Split
 from fbsearch.machine.seeds import generator_of
 from fbsearch.sources import Indices, open_source
 
-W_SHARE = 0.8
-"""Share of the images to train with that train w; the rest trains θ (FBNet, section 4.1)."""
-
-VALIDATION_SHARE = 0.1
-"""Share of the images to train with that are set apart to rank networks by."""
+DEFAULT_SHARES = Shares()
 
 HELD_BYTES = 2 << 30
 """A set of at most this size is decoded once and held on the compute device; a larger one is streamed."""
@@ -57,6 +53,7 @@ class Data:
     mean: Tensor
     std: Tensor
     fingerprint: str
+    shares: Shares
     waiting: Waiting = field(default_factory=Waiting)
 
     @property
@@ -148,8 +145,7 @@ def load_data(
     limit: int | None = None,
     *,
     device: str | torch.device = "cpu",
-    w_share: float = W_SHARE,
-    validation_share: float = VALIDATION_SHARE,
+    shares: Shares = DEFAULT_SHARES,
     held_bytes: int = HELD_BYTES,
 ) -> Data:
     """Return a data set (see `fbsearch.sources` for its names), split and ready to be normalised.
@@ -162,7 +158,7 @@ def load_data(
     if len(source.classes) < 2:
         raise DataError(f"{name} has images of one class only ({source.classes[0]}); a search needs at least two")
     rng = np.random.default_rng(seed)
-    cut = Cut.of(name, source, test_source, rng, limit, w_share, validation_share)
+    cut = Cut.of(name, source, test_source, rng, limit, shares)
     device, test_source = torch.device(device), test_source or source
     train = np.sort(np.concatenate([cut.w, cut.theta, cut.validation]))
     held = size_bytes(source, len(train)) + size_bytes(test_source, len(cut.test)) <= held_bytes
@@ -176,18 +172,8 @@ def load_data(
     test = Split(test_pool, torch.arange(len(cut.test)), torch.from_numpy(test_source.labels[cut.test]).to(device))
     sample = w.indices if held else _spread(w.indices, STATISTICS_IMAGES)
     mean, std = (_with_channels(x, input_shape[1]) for x in _statistics(pool, sample))
-    return Data(
-        name,
-        source.classes,
-        input_shape,
-        w,
-        theta,
-        validation,
-        test,
-        mean,
-        std,
-        _fingerprint(w, theta, validation, test),
-    )
+    splits = w, theta, validation, test
+    return Data(name, source.classes, input_shape, *splits, mean, std, _fingerprint(*splits), shares)
 
 
 def batch_count(split: Split, size: int) -> int:

@@ -1,5 +1,6 @@
 """Splits: which images train w, which train θ, which rank and which test; stratified, and following from a seed."""
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -13,6 +14,25 @@ from fbsearch.sources import Indices, Source
 
 TEST_SHARE = 0.2
 """Share of the images set apart for the test where the data bring no test images of their own."""
+
+
+Names = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Shares of the images to train with: `validation` is set apart to rank networks by, `w` of the rest trains w.
+
+    What remains trains θ (FBNet, section 4.1: 0.8 of all for w). Raises DataError.
+    """
+
+    w: float = 0.8
+    validation: float = 0.1
+
+    def __post_init__(self) -> None:
+        for what, share in (("w", self.w), ("validation", self.validation)):
+            if not (math.isfinite(share) and 0 < share < 1):
+                raise DataError(f"the {what} split's share must lie between 0 and 1, not {share}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,42 +62,26 @@ class Cut:
 
     @classmethod
     def of(
-        cls,
-        name: str,
-        source: Source,
-        test_source: Source | None,
-        rng: np.random.Generator,
-        limit: int | None,
-        w_share: float,
-        validation_share: float,
+        cls, name: str, source: Source, test: Source | None, rng: np.random.Generator, limit: int | None, shares: Shares
     ) -> "Cut":
         """Set the test images apart, then those to validate with, then cut the rest in w and θ, class by class.
 
         `limit` keeps so many images to train with (validation included) and so many to test with. Raises DataError.
         """
-        for what, share in (("w", w_share), ("validation", validation_share)):
-            if not (math.isfinite(share) and 0 < share < 1):
-                raise DataError(f"the {what} split's share must lie between 0 and 1, not {share}")
-        kept = np.arange(len(source.labels), dtype=np.int64)
-        if test_source is None:
-            kept, test = _halve(source, kept, 1 - TEST_SHARE, rng, name, ("w", "θ", "validation"), ("test",))
-            test = _limited(test, source.labels, limit, rng)
+        halve, kept = functools.partial(_halve, name, source, rng), np.arange(len(source.labels), dtype=np.int64)
+        if test is None:
+            kept, tested = halve(kept, 1 - TEST_SHARE, ("w", "θ", "validation"), ("test",))
+            tested = _limited(tested, source.labels, limit, rng)
         else:
-            test = _limited(np.arange(len(test_source.labels), dtype=np.int64), test_source.labels, limit, rng)
+            tested = _limited(np.arange(len(test.labels), dtype=np.int64), test.labels, limit, rng)
         kept = _limited(kept, source.labels, limit, rng)
-        kept, validation = _halve(source, kept, 1 - validation_share, rng, name, ("w", "θ"), ("validation",))
-        w, theta = _halve(source, kept, w_share, rng, name, ("w",), ("θ",))
-        return cls(w, theta, validation, test)
+        kept, validation = halve(kept, 1 - shares.validation, ("w", "θ"), ("validation",))
+        w, theta = halve(kept, shares.w, ("w",), ("θ",))
+        return cls(w, theta, validation, tested)
 
 
 def _halve(
-    source: Source,
-    indices: Indices,
-    share: float,
-    rng: np.random.Generator,
-    name: str,
-    one: tuple[str, ...],
-    other: tuple[str, ...],
+    name: str, source: Source, rng: np.random.Generator, indices: Indices, share: float, one: Names, other: Names
 ) -> tuple[Indices, Indices]:
     """Cut `indices` in two, class by class, so that every split can have an image of every class."""
     first: list[Indices] = []

@@ -1,4 +1,4 @@
-"""fbsearch sample: draw networks from a finished search, ranked by its weights, and write them down."""
+"""fbsearch sample: sample networks from a finished search, ranked by its weights, and write them down."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,25 +12,22 @@ from fbsearch.jobs.targets import goals_of
 from fbsearch.machine.checkpoint import SEARCH, RunFolder
 from fbsearch.machine.compute import Compute
 from fbsearch.machine.ranks import Ranks
-from fbspace.architecture import choose
+from fbspace.architecture import Architecture, choose
 
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """A network drawn from a finished search: its file, what the validation images say of it, and what it costs."""
+    """A network sampled from a finished search, its file, and what the validation images say of it."""
 
-    objective: str
     path: Path
+    architecture: Architecture
     candidate: Candidate
-    latency_us: float
-    skip_layers: int
-    data: str
 
 
 def sample(
     path: Path, count: int, objective_name: str | None, output: Path, seed: int, compute: Compute
 ) -> list[Sampled]:
-    """Draw `count` networks for every objective of the search in the folder `path`, or for one; the best first.
+    """Sample `count` networks for every objective of the search in the folder `path`, or for one; the best first.
 
     Raises SearchError for a folder without a finished search, or without this objective.
     """
@@ -54,10 +51,8 @@ def sample(
             for rank, candidate in enumerate(derive(search, objective, count, f"sample {seed}"), start=1):
                 provenance = describe(search, objective, [candidate])
                 name = f"{objective.name}-{rank}"
-                drawn = choose(settings.space, candidate.choices, name, provenance=provenance)
-                predicted = predict(drawn, luts[table], table)
-                file = output / f"{drawn.name}.json"
-                drawn.model_copy(update={"predicted": predicted}).save(file)
-                skips = provenance["skip_layers"]
-                sampled.append(Sampled(objective.name, file, candidate, predicted.latency_us, skips, settings.data))
+                chosen = choose(settings.space, candidate.choices, name, provenance=provenance)
+                chosen = chosen.model_copy(update={"predicted": predict(chosen, luts[table], table)})
+                chosen.save(output / f"{name}.json")
+                sampled.append(Sampled(output / f"{name}.json", chosen, candidate))
     return sampled

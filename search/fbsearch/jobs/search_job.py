@@ -22,6 +22,7 @@ from fbsearch.fbnet.settings import Settings
 from fbsearch.fbnet.supernet import SuperNet
 from fbsearch.fbnetv2.supernet import MaskedNet
 from fbsearch.images.data import Data, load_data
+from fbsearch.images.split import Shares
 from fbsearch.jobs.own_options import recorded
 from fbsearch.jobs.targets import Goal, goals_of
 from fbsearch.losses import LOSSES
@@ -133,14 +134,9 @@ def open_search(
 
 def data_of(settings: Settings, space: Space, compute: Compute) -> Data:
     """Return the images of a search, of the size that the networks of a space take."""
+    shares = Shares(settings.w_share, settings.validation_share)
     return load_data(
-        settings.data,
-        space.input_shape,
-        settings.seed,
-        settings.limit,
-        device=str(compute.device),
-        w_share=settings.w_share,
-        validation_share=settings.validation_share,
+        settings.data, space.input_shape, settings.seed, settings.limit, device=compute.device, shares=shares
     )
 
 
@@ -214,9 +210,7 @@ def _conclude(search: Search, objective: Objective, table: str, lut: Lut, path: 
         trained = train(chosen, space, data, recipe, home, search.compute, lr_option="--train-lr")
         save_weights(trained.network, home.path / "weights.pt")
         tested = evaluate(trained.network, data, data.test, settings.batch, search.compute)
-        provenance["training"] = TrainingRecord.of(
-            data, recipe, trained, settings.w_share, settings.validation_share
-        ).model_dump(mode="json")
+        provenance["training"] = TrainingRecord.of(data, recipe, trained).model_dump(mode="json")
         provenance["test_accuracy_percent"] = round(tested.top1_percent, 3)
     predicted = predict(chosen, lut, table)
     chosen.model_copy(update={"predicted": predicted, "provenance": provenance}).save(path)
@@ -231,15 +225,8 @@ def final_recipe(settings: Settings) -> Recipe:
 
 def predict(architecture: Architecture, lut: Lut, table: str) -> Predicted:
     """Return what a table says of a network's latency."""
-    prediction = lut.predict(architecture.specs())
-    return Predicted(
-        latency_us=prediction.latency_us,
-        ci_low_us=prediction.ci_low_us,
-        ci_high_us=prediction.ci_high_us,
-        lut=table,
-        device=lut.metadata.device,
-        runtime=lut.metadata.runtime,
-    )
+    prediction, about = dataclasses.asdict(lut.predict(architecture.specs())), lut.metadata
+    return Predicted(**prediction, lut=table, device=about.device, runtime=about.runtime)
 
 
 def describe(search: Search, objective: Objective, ranked: list[Candidate]) -> dict[str, Any]:

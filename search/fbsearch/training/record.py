@@ -10,8 +10,8 @@ from torch import nn
 
 from fbbase import __version__
 from fbsearch.errors import DataError
-from fbsearch.images.data import VALIDATION_SHARE, W_SHARE, Data, load_data
-from fbsearch.images.split import Split
+from fbsearch.images.data import Data, load_data
+from fbsearch.images.split import Shares, Split
 from fbsearch.training.recipe import Recipe
 from fbsearch.training.train import Trained
 from fbspace.architecture import Architecture
@@ -46,14 +46,7 @@ class TrainingRecord(pydantic.BaseModel):
     validation_cross_entropy: float
 
     @classmethod
-    def of(
-        cls,
-        data: Data,
-        recipe: Recipe,
-        trained: Trained,
-        w_share: float = W_SHARE,
-        validation_share: float = VALIDATION_SHARE,
-    ) -> "TrainingRecord":
+    def of(cls, data: Data, recipe: Recipe, trained: Trained) -> "TrainingRecord":
         """Record a training that was just done."""
         return cls(
             tool=f"fbnet-lab {__version__} fbsearch",
@@ -63,8 +56,8 @@ class TrainingRecord(pydantic.BaseModel):
             classes=data.classes,
             seed=recipe.seed,
             limit=recipe.limit,
-            w_share=w_share,
-            validation_share=validation_share,
+            w_share=data.shares.w,
+            validation_share=data.shares.validation,
             mean=tuple(data.mean.flatten().tolist()),
             std=tuple(data.std.flatten().tolist()),
             train_images=len(data.w) + len(data.theta),
@@ -89,15 +82,8 @@ class TrainingRecord(pydantic.BaseModel):
 
     def load_data(self, name: str, space: Space, limit: int | None, device: str | torch.device = "cpu") -> Data:
         """Return images split and normalised as in the training. Raises DataError for other classes."""
-        data = load_data(
-            name,
-            space.input_shape,
-            self.seed,
-            limit,
-            device=device,
-            w_share=self.w_share,
-            validation_share=self.validation_share,
-        )
+        shares = Shares(self.w_share, self.validation_share)
+        data = load_data(name, space.input_shape, self.seed, limit, device=device, shares=shares)
         if data.classes != self.classes:
             missing = sorted(set(self.classes) - set(data.classes)) or ["none"]
             new = sorted(set(data.classes) - set(self.classes)) or ["none"]
