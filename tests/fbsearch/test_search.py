@@ -229,7 +229,7 @@ def test_a_certain_theta_gives_one_network(make: Make) -> None:
     assert [candidate.choices for candidate in derive(search, search.objectives[0], 7)] == [("k5_e3", "k5_e3")]
 
 
-def test_networks_are_judged_on_validation_images_with_statistics_of_w_images(make: Make, digits: Data) -> None:
+def test_networks_are_evaluated_on_validation_images_with_statistics_of_w_images(make: Make, digits: Data) -> None:
     """Against the copy of the network evaluated by hand."""
     search = make(SETTINGS)
     found = evaluate_inherited(search, search.objectives[0], (1, 0), digits.validation)

@@ -51,7 +51,7 @@ def test_a_w_step_touches_the_candidates_drawn_and_no_other(make: Callable[..., 
         assert changed == [bool(m_i) and some for m_i, some in zip(m_l, trainable, strict=True)]
 
 
-def test_the_network_that_the_estimate_says_loses_least_is_judged(make: Callable[..., Search], micro: Space) -> None:
+def test_the_network_that_the_estimate_says_loses_least_is_evaluated(make: Callable[..., Search], micro: Space) -> None:
     search = make(SETTINGS)
     objective = search.objectives[0]
     assert objective.estimate is not None

@@ -66,7 +66,7 @@ class Settings:
     validation_share: float = option(0.1, "Share of the training images that ranks networks.", above=0, below=1)
     augment: str = option("none", "Of the images that train w: none, flip, crop, crop-flip, resized-crop.")
     samples: int = option(6, "Networks drawn from P_θ at the end, to choose from.", least=1)
-    evaluations: int = option(200, "Networks that random and evolution judge.", least=1)
+    evaluations: int = option(200, "Networks that random and evolution evaluate.", least=1)
     train_epochs: int = option(0, "Epochs of a final training; 0 leaves it to `fbsearch train`.", least=0)
     train_lr: float = option(0.1, "Learning rate of that training, falling to zero in a cosine.", above=0)
     train_weight_decay: float = option(4e-5, "Weight decay of that training.", least=0)

@@ -14,10 +14,10 @@ Block = Callable[[Tensor], Tensor]
 Choices = tuple[int, ...]
 """A network: the index of the option chosen, decision by decision."""
 
-Draw = Callable[[Sequence[Tensor]], Choices | None]
-"""Draws a network from P_θ, given θ, among those that come near the target; None where there is none."""
+Sampler = Callable[[Sequence[Tensor]], Choices | None]
+"""Samples a network from P_θ, given θ, among those that come near the target; None where there is none."""
 
-Judge = Callable[[Choices], float]
+LossOf = Callable[[Choices], float]
 """Returns a network's loss under the supernet's weights."""
 
 
@@ -43,10 +43,10 @@ class Strategy(ABC):
     def layer(self, candidates: Sequence[Block], x: Tensor, m: Tensor) -> Tensor:
         """Return a layer's output for the input `x` under the weights `m` of its candidates."""
 
-    def find(self, draw: Draw, judge: Judge, layers: Sequence[int], evaluations: int, seed: int) -> list[Choices]:
+    def find(self, sampler: Sampler, loss: LossOf, layers: Sequence[int], evaluations: int, seed: int) -> list[Choices]:
         """Return networks, best first: of a strategy that finds them by the supernet's weights alone.
 
-        It has no θ steps, and its supernet is trained on uniform draws. `layers` holds the numbers of candidates.
+        It has no θ steps, and its supernet is trained on uniform samples. `layers` holds the numbers of candidates.
         """
         raise NotImplementedError
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fbsearch.strategies import Choices, Draw, Judge
+from fbsearch.strategies import Choices, LossOf, Sampler
 from fbsearch.strategies.single_path import SinglePath
 
 POPULATION_SHARE = 0.05
 """Share of the evaluations that are the first, random population (Single Path One-Shot, section 4: 50 of 1,000)."""
 PARENTS_SHARE = 0.01
-"""Share of all networks judged so far, the best, that have children (10 of 1,000 at the end)."""
+"""Share of all networks evaluated so far, the best, that have children (10 of 1,000 at the end)."""
 MUTATION = 0.1
 """Probability, about, that a layer's candidate is not that of a parent (Single Path One-Shot, ECCV'20: 0.1)."""
 
@@ -22,11 +22,11 @@ class Evolution(SinglePath):
 
     compares = 0  # there are no steps of θ
 
-    def find(self, draw: Draw, judge: Judge, layers: Sequence[int], evaluations: int, seed: int) -> list[Choices]:
-        """Return all networks judged, the lowest loss first (Single Path One-Shot, section 3.4).
+    def find(self, sampler: Sampler, loss: LossOf, layers: Sequence[int], evaluations: int, seed: int) -> list[Choices]:
+        """Return all networks evaluated, the lowest loss first (Single Path One-Shot, section 3.4).
 
-        A child takes each layer's candidate from one of two parents, or another one; it is drawn from the distribution
-        that says so, among the networks near the target.
+        A child takes each layer's candidate from one of two parents, or another one; it is sampled from the
+        distribution that says so, among the networks near the target.
         """
         generator = random.Random(seed)
         population = max(2, round(POPULATION_SHARE * evaluations))
@@ -34,9 +34,9 @@ class Evolution(SinglePath):
         losses: dict[Choices, float] = {}
         for turn in range(evaluations):
             theta = uniform if turn < population else _child(sorted(losses, key=losses.__getitem__), layers, generator)
-            choices = draw(theta)
+            choices = sampler(theta)
             if choices is not None and choices not in losses:
-                losses[choices] = judge(choices)
+                losses[choices] = loss(choices)
         return sorted(losses, key=losses.__getitem__)
 
 
