@@ -76,6 +76,7 @@ PUBLIC = {
         "fbsearch.fbnetv2.blocks.MaskedBlock",
         "fbexport.formats.Format",
         "fbexport.runtimes.Runtime",
+        "fbagents.transport.Transport",
         "fbprof.imports.Importer",
         "fbprof.charts.Charts",
         "fblut.views.View",
@@ -149,11 +150,11 @@ def members(found: Any) -> dict[str, Any]:
 
 def capabilities(found: Any) -> dict[str, str]:
     """Return what a plug-in's base class says of a class, by name, with ` = DEFAULT` where there is a default."""
-    types = vars(found).get("__annotations__", {}) if inspect.isclass(found) else {}
+    if not (inspect.isabstract(found) or (inspect.isclass(found) and issubclass(found, Exception))):
+        return {}
+    own = vars(found)
     return {
-        name: f" = {vars(found)[name]!r}" if name in vars(found) else ""
-        for name, type_ in types.items()
-        if name[0] != "_" and "ClassVar" in str(type_)
+        name: f" = {own[name]!r}" if name in own else "" for name in own.get("__annotations__", {}) if name[0] != "_"
     }
 
 
