@@ -30,8 +30,11 @@ class Advance(Protocol):
 
 
 @contextlib.contextmanager
-def progress(title: str, total: int, done: int = 0) -> Iterator[Advance]:
-    """Show progress towards `total` steps, of which `done` were done by an earlier run."""
+def progress(title: str, total: int, done: int = 0, shown: bool = True) -> Iterator[Advance]:
+    """Show progress towards `total` steps, of which `done` were done by an earlier run; nothing unless `shown`."""
+    if not shown:
+        yield lambda steps=1, note="": None
+        return
     yield from _bar(title, total, done) if sys.stderr.isatty() else _lines(title, total, done)
 
 

@@ -157,7 +157,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch) -> StopAt:
         steps: list[int] = []
 
         @contextlib.contextmanager
-        def interrupt(terminate: bool = False) -> Iterator[Callable[[], None]]:
+        def interrupt(terminate: bool = False, quiet: bool = False) -> Iterator[Callable[[], None]]:
             def check() -> None:
                 steps.append(1)
                 if len(steps) == die_at:

@@ -18,7 +18,7 @@ from fbsearch.errors import DataError
 from fbsearch.images.augment import AUGMENTATIONS
 from fbsearch.images.data import Data, batch_count, load_data
 from fbsearch.images.pool import AHEAD, Streamed
-from fbsearch.images.split import Split
+from fbsearch.images.split import Shares, Split
 from fbsearch.sources import Source
 
 SHAPE = (1, 3, 8, 8)
@@ -152,7 +152,7 @@ class Recorder:
         )
         split = Split(pool, torch.arange(len(labels)), torch.from_numpy(labels))
         mean, std = torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1)
-        return Data("recorder", ("a", "b"), (1, 1, 8, 8), split, split, split, split, mean, std, "")
+        return Data("recorder", ("a", "b"), (1, 1, 8, 8), split, split, split, split, mean, std, "", Shares())
 
 
 def test_a_stream_decodes_only_what_is_asked_for() -> None:

@@ -21,7 +21,7 @@ from fbsearch.machine.compute import Compute
 from fbsearch.machine.seeds import generator_of
 from fbsearch.training.evaluate import evaluate
 from fbsearch.training.recipe import Recipe
-from fbsearch.training.train import Trained, build_optimizer, train
+from fbsearch.training.train import Training, build_optimizer, train
 from fbspace.architecture import Architecture
 from fbspace.network import build_network
 from fbspace.space import Space
@@ -42,12 +42,12 @@ def trained(
     recipe: Recipe = RECIPE,
     amp: str = "none",
     network: nn.Module | None = None,
-) -> Trained:
+) -> Training:
     folder = RunFolder(path, dataclasses.asdict(recipe), {"images": data.fingerprint})
     return train(architecture, space, data, recipe, folder, Compute.choose("cpu", amp), network=network)
 
 
-def weights(result: Trained) -> dict[str, Tensor]:
+def weights(result: Training) -> dict[str, Tensor]:
     return dict(result.network.state_dict())
 
 

@@ -68,8 +68,11 @@ def tilt(theta: Sequence[Tensor], cost: ExpectedCost, target: float) -> float:
     # What a decision costs at least changes nothing: subtracting it keeps θ from drifting.
     slopes = [(slope - slope.min()) / target for slope in torch.autograd.grad(here, p)]
     start = [theta_l.detach() for theta_l in theta]
-    linear = isinstance(cost, AdditiveCost)
-    cost_at = _linear(start, slopes, here.item(), target) if linear else _along(start, slopes, cost)
+
+    def along(multiplier: float) -> float:
+        return float(cost(softmax([t - multiplier * slope for t, slope in zip(start, slopes, strict=True)])))
+
+    cost_at = _linear(start, slopes, here.item(), target) if isinstance(cost, AdditiveCost) else along
 
     def error(multiplier: float) -> float:
         return math.log(cost_at(multiplier) / target)
@@ -87,17 +90,8 @@ def tilt(theta: Sequence[Tensor], cost: ExpectedCost, target: float) -> float:
     return multiplier
 
 
-def _along(theta: Sequence[Tensor], slopes: Sequence[Tensor], cost: ExpectedCost) -> Callable[[float], float]:
-    """Return λ · target → E[cost]."""
-
-    def cost_at(multiplier: float) -> float:
-        return float(cost(softmax([t - multiplier * slope for t, slope in zip(theta, slopes, strict=True)])))
-
-    return cost_at
-
-
 def _linear(theta: Sequence[Tensor], slopes: Sequence[Tensor], here: float, target: float) -> Callable[[float], float]:
-    """Return the same of a cost that is linear in P_θ: P_θ times the slopes is all of it that changes."""
+    """Return λ · target → E[cost] of a cost that is linear in P_θ: P_θ times the slopes is all of it that changes."""
     rows, slope_rows = in_rows(theta).double().numpy(), in_rows(slopes, 0.0).double().numpy()
 
     def changing(multiplier: float) -> float:

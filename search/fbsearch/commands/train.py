@@ -12,7 +12,7 @@ from fbsearch.commands._numbers import numbers
 from fbsearch.training.recipe import PRESETS, Recipe, make_recipe
 
 if TYPE_CHECKING:
-    from fbsearch.training.train import Trained
+    from fbsearch.training.train import Training
     from fbspace.architecture import Architecture
 
 
@@ -106,7 +106,7 @@ def command(
         _print(written, trained, output, data, precision)
 
 
-def _as_dict(architecture: "Architecture", trained: "Trained", output: Path) -> dict[str, Any]:
+def _as_dict(architecture: "Architecture", trained: "Training", output: Path) -> dict[str, Any]:
     import dataclasses
 
     return {
@@ -120,7 +120,7 @@ def _as_dict(architecture: "Architecture", trained: "Trained", output: Path) -> 
     }
 
 
-def _print(architecture: "Architecture", trained: "Trained", output: Path, data: str, precision: str) -> None:
+def _print(architecture: "Architecture", trained: "Training", output: Path, data: str, precision: str) -> None:
     from fbexport.runtimes import DEFAULT
 
     validation, record = trained.validation, architecture.provenance["training"]

@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fbbase.progress import progress
 from fbsearch.errors import DataError
 from fbsearch.images.augment import Params, augment, check_augmentation, sample_params
-from fbsearch.images.pool import Pool, build_pool, size_bytes, watched
+from fbsearch.images.pool import MANY, Pool, build_pool, size_bytes
 from fbsearch.images.split import Cut, Shares, Split
 from fbsearch.machine.seeds import generator_of
 from fbsearch.sources import Indices, open_source
@@ -199,7 +200,7 @@ def _spread(indices: Tensor, count: int) -> Tensor:
 def _statistics(pool: Pool, indices: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation per channel, each 1, C, 1, 1; in chunks, since the pixels stay uint8."""
     totals, squares, count = [], [], 0
-    with watched("mean and deviation", len(indices)) as advance:
+    with progress("mean and deviation", len(indices), shown=len(indices) >= MANY) as advance:
         for images in pool.read(torch.split(indices, 256)):
             values = images.double()
             totals.append(values.sum((0, 2, 3), keepdim=True))

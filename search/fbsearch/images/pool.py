@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fbbase.progress import Advance, progress
+from fbbase.progress import progress
 from fbsearch.sources import Array, Indices, Source
 
 CHUNK = 16
@@ -96,16 +96,11 @@ def build_pool(source: Source, indices: Indices, held: bool, device: torch.devic
     if not held:
         return Streamed(source, indices, first.shape, first.dtype, device, source.identity())
     images = np.empty((len(indices), *first.shape), first.dtype)
-    with _decoders() as threads, watched("decode", len(indices)) as advance:
+    with _decoders() as threads, progress("decode", len(indices), shown=len(indices) >= MANY) as advance:
         for i, part in enumerate(_submit(threads, source, indices, images)):
             part.result()
             advance(min(CHUNK, len(indices) - CHUNK * i))
     return Held(torch.from_numpy(images).to(device), hashlib.sha256(images.data).hexdigest())
-
-
-def watched(title: str, images: int) -> contextlib.AbstractContextManager[Advance]:
-    """Show progress over so many images, unless they are few."""
-    return progress(title, images) if images >= MANY else contextlib.nullcontext(lambda steps=1, note="": None)
 
 
 def size_bytes(source: Source, count: int) -> int:

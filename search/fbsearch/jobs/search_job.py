@@ -26,7 +26,7 @@ from fbsearch.images.split import Shares
 from fbsearch.jobs.own_options import recorded
 from fbsearch.jobs.targets import Goal, goals_of
 from fbsearch.losses import LOSSES
-from fbsearch.machine.checkpoint import FILES, SEARCH, TRAIN, RunFolder, hash_text
+from fbsearch.machine.checkpoint import FILES, SEARCH, TRAIN, RunFolder, hash_of
 from fbsearch.machine.compute import Compute
 from fbsearch.machine.ranks import Ranks
 from fbsearch.strategies import STRATEGIES
@@ -125,8 +125,8 @@ def open_search(
     data = data_of(settings, space, compute)
     make = MaskedNet if space.is_masked else SuperNet
     net = make.of(space, len(data.classes), settings.seed, settings.w_start == "alike")
-    inputs = {f"latency table {name}": hash_text(format_lut(lut)) for name, lut in luts.items()}
-    inputs["search space"] = hash_text(repr((space.stem, space.layers, space.heads, space.sizes)))
+    inputs = {f"latency table {name}": hash_of(format_lut(lut)) for name, lut in luts.items()}
+    inputs["search space"] = hash_of(repr((space.stem, space.layers, space.heads, space.sizes)))
     inputs["images"] = data.fingerprint
     folder = RunFolder(path, record, inputs)
     return Search(net, objectives, space, data, settings, compute, ranks), folder

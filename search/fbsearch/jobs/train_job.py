@@ -9,12 +9,12 @@ from fbexport.quantization.fake import FakeQuantized
 from fbexport.quantization.files import RANGES, write_ranges
 from fbsearch.errors import Interrupted, SearchError
 from fbsearch.images.data import load_data
-from fbsearch.machine.checkpoint import SEARCH, TRAIN, RunFolder, hash_bytes, hash_text
+from fbsearch.machine.checkpoint import SEARCH, TRAIN, RunFolder, hash_of
 from fbsearch.machine.compute import Compute
 from fbsearch.training.quantized import CALIBRATION_IMAGES, CALIBRATION_METHOD, fine_tuned, to_fine_tune
 from fbsearch.training.recipe import Recipe
 from fbsearch.training.record import TrainingRecord, check_classes
-from fbsearch.training.train import Trained, train
+from fbsearch.training.train import Training, train
 from fbspace.architecture import Architecture
 from fbspace.weights import load_network, save_weights
 
@@ -30,7 +30,7 @@ def train_network(
     init: Path | None = None,
     fresh: bool = False,
     precision: str = "float32",
-) -> tuple[Architecture, Trained]:
+) -> tuple[Architecture, Training]:
     """Train or go on in the folder `path`; returns the architecture as written to arch.json, and the training.
 
     `init` is a file of weights to begin with; its classifier is left out where it has another number of classes. In
@@ -55,10 +55,10 @@ def train_network(
     elif init is not None:
         initial = _initial(architecture, init, len(data.classes))
     inputs = {
-        "network": hash_text(repr(architecture.all_specs(space))),
+        "network": hash_of(repr(architecture.all_specs(space))),
         "images": data.fingerprint,
         "precision": precision,
-        "initial weights": "" if init is None else hash_bytes(init.read_bytes()),
+        "initial weights": "" if init is None else hash_of(init.read_bytes()),
     }
     folder = RunFolder(path, dataclasses.asdict(recipe), inputs)
     if fresh:

@@ -84,14 +84,9 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def hash_text(text: str) -> str:
+def hash_of(content: str | bytes) -> str:
     """Return a hash by which a run knows what it read."""
-    return hash_bytes(text.encode())
-
-
-def hash_bytes(content: bytes) -> str:
-    """Return a hash of a file's content."""
-    return hashlib.sha256(content).hexdigest()[:16]
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()[:16]
 
 
 def _differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -123,10 +123,8 @@ class Loop(ABC):
         steps_done = self._steps_until(at.epoch) + sum(p.steps for p in self.phases(at.epoch)[: at.phase]) + at.step
         with (
             Metrics(folder.path, self.name, at.epoch) if first else contextlib.nullcontext() as metrics,
-            progress(self.name, self._steps_until(self.epochs), steps_done)
-            if first
-            else contextlib.nullcontext(_no_progress) as advance,
-            interrupt_between_steps(True) if first else interrupt_between_steps(True, quiet=True) as check_interrupt,
+            progress(self.name, self._steps_until(self.epochs), steps_done, shown=first) as advance,
+            interrupt_between_steps(terminate=True, quiet=not first) as check_interrupt,
         ):
             saved_at = time.monotonic()
 
@@ -178,7 +176,3 @@ class Loop(ABC):
 
     def _steps_until(self, epoch: int) -> int:
         return sum(phase.steps for each in range(epoch) for phase in self.phases(each))
-
-
-def _no_progress(steps: int = 1, note: str = "") -> None:
-    """No-op progress callback."""

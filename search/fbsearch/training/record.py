@@ -13,7 +13,7 @@ from fbsearch.errors import DataError
 from fbsearch.images.data import Data, load_data
 from fbsearch.images.split import Shares, Split
 from fbsearch.training.recipe import Recipe
-from fbsearch.training.train import Trained
+from fbsearch.training.train import Training
 from fbspace.architecture import Architecture
 from fbspace.errors import ArchitectureError
 from fbspace.space import Space
@@ -46,7 +46,7 @@ class TrainingRecord(pydantic.BaseModel):
     validation_cross_entropy: float
 
     @classmethod
-    def of(cls, data: Data, recipe: Recipe, trained: Trained) -> "TrainingRecord":
+    def of(cls, data: Data, recipe: Recipe, trained: Training) -> "TrainingRecord":
         """Record a training that was just done."""
         return cls(
             tool=f"fbnet-lab {__version__} fbsearch",

@@ -1,8 +1,8 @@
 """Training a network from scratch, or from given weights, on all training images; no test image is looked at."""
 
 import dataclasses
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,21 +24,6 @@ from fbspace.network import build_network
 from fbspace.space import Space
 
 
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """The network in eval mode (of the averaged weights, if the recipe averages), and how its training went.
-
-    The training accuracy is that of the last epoch's batches, cut out and mixed as they were. `seconds` counts the
-    steps and validations of all runs that the training took, `waited_s` those of them spent waiting for images.
-    """
-
-    network: nn.Module
-    train_accuracy_percent: float
-    validation: Evaluation
-    seconds: float
-    waited_s: float
-
-
 def train(
     architecture: Architecture,
     space: Space,
@@ -49,7 +34,7 @@ def train(
     initial: dict[str, Tensor] | None = None,
     lr_option: str = "--lr",
     network: nn.Module | None = None,
-) -> Trained:
+) -> "Training":
     """Train to the last epoch, from the folder's checkpoint if it has one; `initial` are weights to begin with,
     by name; those left out are random. `network` is trained in place of the architecture's.
 
@@ -64,36 +49,38 @@ def train(
             network.load_state_dict(initial, strict=False)
     training = Training(network, data, recipe, compute or Compute(), lr_option)
     training.run(folder)
-    assert training.validation is not None  # a recipe has at least one epoch
-    trained = training.train_accuracy_percent, training.validation, training.seconds, training.waited_s
-    return Trained(training.evaluated.eval(), *trained)
+    training.network.eval()
+    return training
 
 
 class Training(Loop):
-    """One training: network, optimizer, average.
+    """One training: network, optimizer, average, and how it went.
 
     An epoch's order of images is drawn from a generator of its own, and so is what a step mixes and cuts out: a
     training that goes on draws the numbers that an uninterrupted one would have drawn.
+
+    The training accuracy is that of the last epoch's batches, cut out and mixed as they were. `seconds` counts the
+    steps and validations of all runs that the training took, `waited_s` those of them spent waiting for images.
     """
 
     name, file = "train", TRAIN
 
     def __init__(self, network: nn.Module, data: Data, recipe: Recipe, compute: Compute, lr_option: str) -> None:
         self.data, self.recipe, self.compute, self.lr_option = data, recipe, compute, lr_option
-        self.network = compute.place(network).train()
-        super().__init__(self.network.parameters(), recipe.epochs, compute.amp, data.wait_s)
-        self.forward = compute.compiled(self.network)
-        self.optimizer = build_optimizer(self.network, recipe)
-        self.ema = Ema(self.network, recipe.ema) if recipe.ema else None
+        self.learner = compute.place(network).train()
+        super().__init__(self.learner.parameters(), recipe.epochs, compute.amp, data.wait_s)
+        self.forward = compute.compiled(self.learner)
+        self.optimizer = build_optimizer(self.learner, recipe)
+        self.ema = Ema(self.learner, recipe.ema) if recipe.ema else None
         count = batch_count(data.training, recipe.batch)
         self.steps = min(count, recipe.steps or count)
         self.train_accuracy_percent = self.seconds = self.waited_s = 0.0
-        self.validation: Evaluation | None = None
+        self.validation = Evaluation(0, math.nan, None, math.nan)
 
     @property
-    def evaluated(self) -> nn.Module:
+    def network(self) -> nn.Module:
         """The network that counts: the averaged one, if the recipe averages."""
-        return self.network if self.ema is None else self.ema.network
+        return self.learner if self.ema is None else self.ema.network
 
     def phases(self, epoch: int) -> list[Phase]:
         """Return the one phase of an epoch."""
@@ -129,13 +116,13 @@ class Training(Loop):
         """Validate, and return the metrics of the epoch."""
         lr, (cross_entropy, top1, _) = self._lr_at(self.steps - 1), means[0]
         try:
-            valid = evaluate(self.evaluated, self.data, self.data.validation, self.recipe.batch, self.compute)
+            valid = evaluate(self.network, self.data, self.data.validation, self.recipe.batch, self.compute)
         except DivergedError as error:
             raise DivergedError(
                 f"{error} after epoch {self.position.epoch + 1}, at learning rate {lr:.3g}; "
                 f"start over with a lower {self.lr_option} and --fresh"
             ) from None
-        self.network.train()
+        self.learner.train()
         self._count_time()
         self.train_accuracy_percent, self.validation = 100 * top1, valid
         return {
@@ -156,13 +143,13 @@ class Training(Loop):
         return {
             "epoch": at.epoch,
             "step": at.step,
-            "network": self.network.state_dict(),
+            "network": self.learner.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": {"scale": scale.value, "_growth_tracker": scale.good_steps} if scale.adapts else {},
             "ema": None if self.ema is None else self.ema.state(),
             "tally": {"images": int(images), "sums": sums},
             "train_accuracy_percent": self.train_accuracy_percent,
-            "validation": None if self.validation is None else dataclasses.asdict(self.validation),
+            "validation": dataclasses.asdict(self.validation) if self.validation.images else None,
             "seconds": self.seconds,
             "waited_s": self.waited_s,
         }
@@ -171,14 +158,14 @@ class Training(Loop):
         """Go on from what `state` returned."""
         sums = torch.tensor([state["tally"]["images"], *state["tally"]["sums"]], dtype=torch.float64)
         self.position = Position(state["epoch"], 0, state["step"], [Mean(sums)])
-        self.network.load_state_dict(state["network"])
+        self.learner.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         if state["scaler"]:
             self.scale.load(state["scaler"]["scale"], state["scaler"]["_growth_tracker"])
         if self.ema is not None:
             self.ema.load_state(state["ema"])
         self.train_accuracy_percent = state["train_accuracy_percent"]
-        self.validation = Evaluation(**state["validation"]) if state["validation"] else None
+        self.validation = Evaluation(**state["validation"]) if state["validation"] else self.validation
         self.seconds, self.waited_s = state["seconds"], state["waited_s"]
 
     def _lr_at(self, step: int) -> float:
