@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from fbexport.runtimes import RUNTIMES, prepare_process
+from fbsearch.commands._options import PATH, amp, as_json, device, print_json, threads
 
 RUNTIME_BATCH = 32
 """Images at a time in a runtime, which keeps memory for all values at once."""
@@ -13,7 +14,7 @@ RUNTIME_BATCH = 32
 
 @click.command(short_help="Measure a trained network's accuracy on held-out images.")
 @click.argument("arch")
-@click.option("--weights", "--checkpoint", type=click.Path(path_type=Path), required=True, help="The trained weights.")
+@click.option("--weights", "--checkpoint", type=PATH, required=True, help="The trained weights.")
 @click.option("--data", help="Images: a name, a file or a folder, as for train.  [default: the training's]")
 @click.option(
     "--split",
@@ -24,31 +25,18 @@ RUNTIME_BATCH = 32
 )
 @click.option("--limit", type=click.IntRange(2), help="Use at most so many test images.")
 @click.option("--batch", type=click.IntRange(1), default=256, show_default=True, help="Images at a time.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1.")
-@click.option(
-    "--amp", type=click.Choice(["none", "bf16", "fp16"]), default="none", show_default=True, help="Mixed precision."
-)
+@device
+@amp
 @click.option("--runtime", help=f"Evaluate the model file in this runtime: {RUNTIMES.listed()}.")
-@click.option(
-    "--precision", default="float32", show_default=True, help="Of the model file: float32, float16, int8; in a runtime."
-)
-@click.option(
-    "--ranges",
-    type=click.Path(path_type=Path),
-    help="Of int8: read from this file, or calibrated and written there.  [default: beside the weights, if any]",
-)
+@click.option("--precision", default="float32", show_default=True, help="Of the model file: float32, float16, int8.")
+@click.option("--ranges", type=PATH, help="Of int8: read, or calibrated and written.  [default: beside the weights]")
 @click.option("--calibrate-by", default="mse", show_default=True, help="min-max, percentile or mse.")
 @click.option(
     "--calibration-images", type=click.IntRange(1), default=256, show_default=True, help="Training images for ranges."
 )
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    help="Add the result to this file; fbprof report --run shows accuracy.jsonl of the run's folder.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@threads
+@click.option("-o", "--output", type=PATH, help="Add the result to this file: accuracy.jsonl, for fbprof report --run.")
+@as_json
 def command(
     arch: str,
     weights: Path,
@@ -134,7 +122,7 @@ def command(
         before = read_text(output, "accuracies") if output.exists() else ""
         write_text(output, before + json.dumps(about, ensure_ascii=False) + "\n")
     if as_json:
-        click.echo(json.dumps(about, indent=2, ensure_ascii=False))
+        print_json(about)
         return
     click.echo(f"top-1 accuracy  {result.top1_percent:.2f} % of {result.images} {split} images ({how})")
     if result.top5_percent is not None:

@@ -1,6 +1,5 @@
 """fbsearch run: search the best network under latency tables, and write it down."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from click.core import ParameterSource
 from fbbase.commandline import options_from, options_of_plugins
 from fbbase.options import Option, options_of
 from fbbase.plugins import PluginFolder
-from fbsearch.commands._numbers import numbers
+from fbsearch.commands._options import PATH, device, numbers, print_json, threads
 from fbsearch.errors import SearchError
 from fbsearch.fbnet.settings import PRESETS, Settings
 
@@ -30,20 +29,18 @@ TARGETS = [
 @click.option(
     "--lut",
     "lut_files",
-    type=click.Path(path_type=Path),
+    type=PATH,
     required=True,
     multiple=True,
-    help="Latency table of a device; several times for several devices.",
+    help="Latency table of a device; once for each device.",
 )
 @click.option("--space", help="Search space: a name or a .toml file.  [default: the table's]")
-@click.option(
-    "--data", default="digits", show_default=True, help="digits, FILE.npz, or a folder; see docs/searching/data.md."
-)
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/TABLE]")
+@click.option("--data", default="digits", show_default=True, help="digits, .npz or folder; see docs/searching/data.md.")
+@click.option("-o", "--output", type=PATH, help="Folder of the run.  [default: runs/TABLE]")
 @click.option("--combine-precisions", is_flag=True, help="Take tables of several precisions, such as int8 and float32.")
 @click.option("--fresh", is_flag=True, help="Start over in a folder that holds an earlier search.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
-@click.option("--device", default="auto", show_default=True, help="Where to train: auto, cpu, cuda or cuda:1.")
+@threads
+@device
 @click.option("--compile", "compiled", is_flag=True, help="Compile the supernet with torch.compile.")
 @click.option("--json", "as_json", is_flag=True, help="Print the architecture as JSON, or all of them and cross table.")
 @click.option(
@@ -142,7 +139,7 @@ def command(
     if as_json:
         networks = [each.architecture.model_dump(mode="json", exclude_none=True) for each in found]
         result: Any = networks[0] if len(found) == 1 else {"architectures": networks, "cross_table_us": table}
-        click.echo(json.dumps(result, indent=2, ensure_ascii=False))
+        print_json(result)
     else:
         files = dict(zip(luts, lut_files, strict=True))
         for each in found:

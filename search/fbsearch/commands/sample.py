@@ -1,23 +1,21 @@
 """fbsearch sample: draw networks from a finished search, ranked on the validation images."""
 
-import json
+import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-if TYPE_CHECKING:
-    from fbsearch.jobs.sample_job import Sampled
+from fbsearch.commands._options import PATH, as_json, device, print_json
 
 
 @click.command()
-@click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="RUN", type=PATH)
 @click.option("-n", "--count", type=click.IntRange(min=1), default=6, show_default=True, help="Networks to draw.")
 @click.option("--objective", help="Network's name in a run of several tables or targets.  [default: every one]")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of the files.  [default: RUN/samples]")
+@click.option("-o", "--output", type=PATH, help="Folder of the files.  [default: RUN/samples]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Another seed, other networks.")
-@click.option("--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda or cuda:1.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@device
+@as_json
 def command(
     folder: Path, count: int, objective: str | None, output: Path | None, seed: int, device: str, as_json: bool
 ) -> None:
@@ -35,35 +33,18 @@ def command(
     """
     from fbsearch.jobs.sample_job import sample
     from fbsearch.machine.compute import Compute
+    from fbspace.architecture import load_architecture
 
     sampled = sample(folder, count, objective, output or folder / "samples", seed, Compute.choose(device))
     if as_json:
-        click.echo(json.dumps([_record(each) for each in sampled], indent=2, ensure_ascii=False))
+        print_json([dataclasses.asdict(each) for each in sampled])
         return
-    width = max(len(str(each.path)) for each in sampled)
+    width = max(len(each.path) for each in sampled)
     click.echo(f"{'network':{width}}  {'validation':>10}  {'loss':>7}  {'predicted, µs':>13}  skip")
     for each in sampled:
         click.echo(
-            f"{each.path!s:{width}}  {each.candidate.accuracy_percent:8.1f} %  {each.candidate.loss:7.4f}  "
-            f"{_latency_us(each):13.1f}  {each.architecture.provenance['skip_layers']}"
+            f"{each.path:{width}}  {each.validation_accuracy_percent:8.1f} %  {each.loss:7.4f}  "
+            f"{each.predicted_us:13.1f}  {each.skip_layers}"
         )
-    click.echo(
-        f"next: fbsearch train {sampled[0].path} --data {sampled[0].architecture.provenance['settings']['data']}"
-    )
-
-
-def _record(sampled: "Sampled") -> dict[str, object]:
-    return {
-        "path": str(sampled.path),
-        "objective": sampled.architecture.provenance["objective"],
-        "choices": sampled.candidate.choices,
-        "validation_accuracy_percent": sampled.candidate.accuracy_percent,
-        "loss": sampled.candidate.loss,
-        "predicted_us": _latency_us(sampled),
-        "skip_layers": sampled.architecture.provenance["skip_layers"],
-    }
-
-
-def _latency_us(sampled: "Sampled") -> float:
-    assert sampled.architecture.predicted is not None
-    return sampled.architecture.predicted.latency_us
+    data = load_architecture(sampled[0].path).provenance["settings"]["data"]
+    click.echo(f"next: fbsearch train {sampled[0].path} --data {data}")

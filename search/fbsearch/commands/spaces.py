@@ -1,36 +1,22 @@
 """fbsearch spaces: the search spaces, how large they are, and what their smallest and largest networks cost."""
 
-import dataclasses
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from fbsearch.commands._options import PATH, as_json, print_json
+
 if TYPE_CHECKING:
-    from fbspace.network import Complexity
     from fbspace.space import Space
 
-
-@dataclass(frozen=True, slots=True)
-class SpaceSummary:
-    """One space in numbers; `architectures_log10` is x where the space holds 10^x networks."""
-
-    name: str
-    description: str
-    input_size: int
-    layers: int
-    candidates: int
-    architectures_log10: float
-    operators: int
-    smallest: "Complexity"
-    largest: "Complexity"
+ENDS = ("smallest", "largest")
 
 
 @click.group("spaces", invoke_without_command=True)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@as_json
 @click.pass_context
 def command(context: click.Context, as_json: bool) -> None:
     r"""List the search spaces, or begin and check one of your own.
@@ -51,7 +37,7 @@ def command(context: click.Context, as_json: bool) -> None:
 
 
 @command.command("new")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PATH)
 @click.option("--from", "origin", default="fbnet-tiny", show_default=True, help="Space to begin with.")
 def new(file: Path, origin: str) -> None:
     """Write FILE (.toml), a space to be changed by hand, with comments.
@@ -75,7 +61,7 @@ def new(file: Path, origin: str) -> None:
 
 @command.command("check")
 @click.argument("file")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@as_json
 def check(file: str, as_json: bool) -> None:
     """Check a space, FILE or the name of one: build every operator, and print its numbers.
 
@@ -90,62 +76,54 @@ def check(file: str, as_json: bool) -> None:
     _print([summarize(load_space(file, build=True))], as_json)
 
 
-def _print(summaries: list[SpaceSummary], as_json: bool) -> None:
+def _print(summaries: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps([dataclasses.asdict(summary) for summary in summaries], indent=2, ensure_ascii=False))
+        print_json(summaries)
         return
-    width = max(5, *(len(summary.name) for summary in summaries))
-    click.echo(
-        f"{'space':{width}}  {'input':>5}  layers  candidates  networks  operators  {'smallest':>20}  {'largest':>20}"
-    )
+    width = max(5, *(len(s["name"]) for s in summaries))
+    ends = f"{'smallest':>20}  {'largest':>20}"
+    click.echo(f"{'space':{width}}  {'input':>5}  layers  candidates  networks  operators  {ends}")
     for s in summaries:
+        power, (small, large) = f"10^{s['architectures_log10']:.1f}", (_complexity(s[end]) for end in ENDS)
         click.echo(
-            f"{s.name:{width}}  {s.input_size:5}  {s.layers:6}  {s.candidates:10}  {_power(s.architectures_log10):>8}  "
-            f"{s.operators:9}  {_complexity(s.smallest):>20}  {_complexity(s.largest):>20}"
+            f"{s['name']:{width}}  {s['input_size']:5}  {s['layers']:6}  {s['candidates']:10}  {power:>8}  "
+            f"{s['operators']:9}  {small:>20}  {large:>20}"
         )
     for s in summaries:
-        click.echo(f"\n{s.name}: {s.description}")
+        click.echo(f"\n{s['name']}: {s['description']}")
 
 
-def summarize(space: "Space") -> SpaceSummary:
-    """Count a space."""
+def summarize(space: "Space") -> dict[str, Any]:
+    """Return one space in numbers; `architectures_log10` is x where the space holds 10^x networks."""
     from fbspace.network import Complexity, count_spec
 
-    def total(counts: list[Complexity]) -> Complexity:
-        return Complexity(sum(c.macs for c in counts), sum(c.parameters for c in counts))
-
-    def network(end: int, extreme: Callable[..., Complexity]) -> Complexity:
+    def network(end: int, extreme: Callable[..., Complexity]) -> dict[str, int]:
         """Return the counts of the network that is smallest (end 0) or largest (end -1) in everything."""
 
         def only(options: Sequence[Any]) -> tuple[Any, ...]:
             return (options[end],) if options else ()
 
         at = space.cursors()[sorted(space.sizes or (space.input_size,))[end]]
-        specs = space.placed(space.stem, at[0])
-        counts = [count_spec(spec) for spec in specs]
+        channels = only(space.last_widths)
+        head = space.placed(space.heads[space.head_channels], at[-1].copy(*channels))
+        counts = [count_spec(spec) for spec in [*space.placed(space.stem, at[0]), *head]]
         for number, layer in enumerate(space.layers, start=1):
             one = replace(layer, ins=only(layer.ins), expansions=only(layer.expansions), widths=only(layer.widths))
             counts.append(extreme(map(count_spec, space.options(one, at[number])), key=lambda c: c.macs))
-        channels = only(space.last_widths)
-        head = space.placed(space.heads[space.head_channels], at[-1].copy(*channels))
-        return total(counts + [count_spec(spec) for spec in head])
+        return {"macs": sum(c.macs for c in counts), "parameters": sum(c.parameters for c in counts)}
 
-    return SpaceSummary(
-        name=space.name,
-        description=space.description,
-        input_size=space.input_size,
-        layers=len(space.layers),
-        candidates=max(len(layer.candidates) for layer in space.layers),
-        architectures_log10=round(space.networks_log10, 2),
-        operators=len(space.operators()),
-        smallest=network(0, min),
-        largest=network(-1, max),
-    )
+    return {
+        "name": space.name,
+        "description": space.description,
+        "input_size": space.input_size,
+        "layers": len(space.layers),
+        "candidates": max(len(layer.candidates) for layer in space.layers),
+        "architectures_log10": round(space.networks_log10, 2),
+        "operators": len(space.operators()),
+        "smallest": network(0, min),
+        "largest": network(-1, max),
+    }
 
 
-def _power(log10: float) -> str:
-    return f"10^{log10:.1f}"
-
-
-def _complexity(count: "Complexity") -> str:
-    return f"{count.macs / 1e6:.1f} M, {count.parameters / 1e6:.2f} M par"
+def _complexity(count: dict[str, int]) -> str:
+    return f"{count['macs'] / 1e6:.1f} M, {count['parameters'] / 1e6:.2f} M par"

@@ -1,6 +1,5 @@
 """fbsearch train: train a network, from scratch or from given weights, and write it down."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +7,7 @@ import click
 
 from fbbase.commandline import options_from
 from fbbase.options import options_of
-from fbsearch.commands._numbers import numbers
+from fbsearch.commands._options import PATH, amp, as_json, device, numbers, print_json, threads
 from fbsearch.training.recipe import PRESETS, Recipe, make_recipe
 
 if TYPE_CHECKING:
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
 @click.command(short_help="Train a network and write its weights.")
 @click.argument("arch")
 @click.option("--data", default="digits", show_default=True, help="Images: a name, a file or a folder; as for run.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder.  [default: runs/NAME-trained]")
-@click.option("--init", type=click.Path(path_type=Path), help="Weights to begin with, instead of random ones.")
+@click.option("-o", "--output", type=PATH, help="Folder.  [default: runs/NAME-trained]")
+@click.option("--init", type=PATH, help="Weights to begin with, instead of random ones.")
 @click.option(
     "--precision",
     type=click.Choice(["float32", "int8"]),
@@ -37,14 +36,12 @@ if TYPE_CHECKING:
 )
 @options_from(options_of(Recipe), in_range=False, default=None, show_default=False)
 @click.option("--milestones", callback=numbers, help="Shares of --epochs where steps divide --lr by 10.  [¼, ½, ¾]")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1.")
-@click.option(
-    "--amp", type=click.Choice(["none", "bf16", "fp16"]), default="none", show_default=True, help="Mixed precision."
-)
+@device
+@amp
 @click.option("--compile", "compile_network", is_flag=True, help="Compile the network; minutes at first, faster after.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
+@threads
 @click.option("--fresh", is_flag=True, help="Start over in a folder that holds an earlier training.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@as_json
 def command(
     arch: str,
     data: str,
@@ -101,7 +98,7 @@ def command(
         architecture, data, make_recipe(preset, **recipe), output, compute, init, fresh, precision
     )
     if as_json:
-        click.echo(json.dumps(_as_dict(written, trained, output), indent=2, ensure_ascii=False))
+        print_json(_as_dict(written, trained, output))
     else:
         _print(written, trained, output, data, precision)
 

@@ -1,17 +1,19 @@
 """fbsearch zoo: the published networks, counted here beside what was published."""
 
-import json
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from fbsearch.commands._options import PATH, as_json, print_json
 
 if TYPE_CHECKING:
     from fbspace.architecture import Architecture
 
 
 @click.group("zoo", invoke_without_command=True)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@as_json
 @click.pass_context
 def command(context: click.Context, as_json: bool) -> None:
     r"""List the published networks, or show one layer by layer.
@@ -31,7 +33,7 @@ def command(context: click.Context, as_json: bool) -> None:
         return
     result = [summary(load_architecture(name)) for name in ZOO.names()]
     if as_json:
-        click.echo(json.dumps(result, indent=2, ensure_ascii=False))
+        print_json(result)
     else:
         _print_zoo(result)
 
@@ -46,8 +48,8 @@ def command(context: click.Context, as_json: bool) -> None:
     help="Multiply all widths but the number of classes, rounded to multiples of 8.",
 )
 @click.option("--size", type=click.IntRange(1), help="Height and width of the images in pixels (default: its own).")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the network to an architecture file.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("-o", "--output", type=PATH, help="Write the network to an architecture file.")
+@as_json
 def show(name: str, width: float, size: int | None, output: Path | None, as_json: bool) -> None:
     """Show a network operator by operator, as it is or with other widths and another input size.
 
@@ -67,7 +69,7 @@ def show(name: str, width: float, size: int | None, output: Path | None, as_json
         architecture = scaled(architecture, width, size)
     result = network(architecture)
     if as_json:
-        click.echo(json.dumps(result, indent=2, ensure_ascii=False))
+        print_json(result)
     else:
         _print_network(result)
     if output is not None:
@@ -92,13 +94,11 @@ def summary(architecture: "Architecture") -> dict[str, Any]:
     """Return a network's counts and what its file says was published."""
     from fbspace.network import count_architecture
 
-    count = count_architecture(architecture)
     return {
         "name": architecture.name,
         "space": "" if architecture.network else architecture.space,
         "input_size": architecture.load_space().input_size,
-        "macs": count.macs,
-        "parameters": count.parameters,
+        **dataclasses.asdict(count_architecture(architecture)),
         "published": architecture.provenance.get("published", {}),
         "source": architecture.provenance.get("source", ""),
     }
@@ -111,18 +111,10 @@ def network(architecture: "Architecture") -> dict[str, Any]:
     space = architecture.load_space()
     layers: list[dict[str, Any]] = []
     for number, spec in enumerate(architecture.all_specs(space), start=1 - len(space.stem)):
-        count = count_spec(spec)
         place = "stem" if number < 1 else str(number) if number <= len(space.layers) else "head"
         choice = architecture.choices[number - 1] if place.isdigit() else ""
-        layers.append(
-            {
-                "layer": place,
-                "choice": choice,
-                "operator": spec.key(),
-                "macs": count.macs,
-                "parameters": count.parameters,
-            }
-        )
+        entry = {"layer": place, "choice": choice, "operator": spec.key()}
+        layers.append(entry | dataclasses.asdict(count_spec(spec)))
     return {**summary(architecture), "layers": layers}
 
 

@@ -5,23 +5,27 @@ from pathlib import Path
 
 from fblut.reading import read_lut
 from fbsearch.errors import SearchError
-from fbsearch.fbnet.derive import Candidate, derive
+from fbsearch.fbnet.derive import derive
 from fbsearch.jobs.own_options import settings_of
 from fbsearch.jobs.search_job import TABLES, describe, open_search, predict
 from fbsearch.jobs.targets import goals_of
 from fbsearch.machine.checkpoint import SEARCH, RunFolder
 from fbsearch.machine.compute import Compute
 from fbsearch.machine.ranks import Ranks
-from fbspace.architecture import Architecture, choose
+from fbspace.architecture import choose
 
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
     """A network sampled from a finished search, its file, and what the validation images say of it."""
 
-    path: Path
-    architecture: Architecture
-    candidate: Candidate
+    path: str
+    objective: str
+    choices: tuple[str, ...]
+    validation_accuracy_percent: float
+    loss: float
+    predicted_us: float
+    skip_layers: int
 
 
 def sample(
@@ -48,11 +52,11 @@ def sample(
     sampled = []
     for objective, (table, _) in zip(search.objectives, settings.objectives, strict=True):
         if objective_name in (None, objective.name):
-            for rank, candidate in enumerate(derive(search, objective, count, f"sample {seed}"), start=1):
-                provenance = describe(search, objective, [candidate])
-                name = f"{objective.name}-{rank}"
-                chosen = choose(settings.space, candidate.choices, name, provenance=provenance)
-                chosen = chosen.model_copy(update={"predicted": predict(chosen, luts[table], table)})
-                chosen.save(output / f"{name}.json")
-                sampled.append(Sampled(output / f"{name}.json", chosen, candidate))
+            for rank, found in enumerate(derive(search, objective, count, f"sample {seed}"), start=1):
+                name, about = f"{objective.name}-{rank}", describe(search, objective, [found])
+                chosen = choose(settings.space, found.choices, name, provenance=about)
+                predicted, file = predict(chosen, luts[table], table), output / f"{name}.json"
+                chosen.model_copy(update={"predicted": predicted}).save(file)
+                said = found.choices, found.accuracy_percent, found.loss, predicted.latency_us, about["skip_layers"]
+                sampled.append(Sampled(str(file), objective.name, *said))
     return sampled

@@ -1,0 +1,29 @@
+"""What several commands have: options, numbers separated by commas, and JSON as their answer."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+PATH = click.Path(path_type=Path)
+device = click.option("--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:1.")
+amp = click.option(
+    "--amp", type=click.Choice(["none", "bf16", "fp16"]), default="none", show_default=True, help="Mixed precision."
+)
+threads = click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def print_json(answer: Any) -> None:
+    """Print a command's answer as JSON."""
+    click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
+
+
+def numbers(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+    """Return the numbers of an option; None where there are none."""
+    try:
+        return None if value is None else tuple(float(part) for part in value.split(","))
+    except ValueError:
+        example = "15,20,25" if parameter.name == "targets" else "0.25,0.5,0.75"
+        raise click.BadParameter(f"{value!r} is not a list of numbers such as {example}") from None
