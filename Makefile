@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 DEMO   ?= runs/demo
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
-# Files of tests go side by side to as many workers; those marked `alone` follow one after the other, on a quiet machine.
+# Files of tests go side by side to as many workers.
 WORKERS ?= 2
 PYTEST := MAKE_BEGAN=$(shell date +%s) $(BIN)/python -m pytest
 
@@ -17,8 +17,7 @@ demo: $(VENV)/.installed
 
 test test-full: lint
 	@tests/install_peers.sh
-	$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not alone $(if $(filter test,$@),and not full)"; \
-	side_by_side=$$?; $(PYTEST) -m alone && exit $$side_by_side
+	$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(if $(filter test-full,$@),-m "")
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

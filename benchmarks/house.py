@@ -12,7 +12,9 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from _c_files import c_circles
 from _imports import FLOORS, ROOT, Imports
+from _privates import private_uses
 from _report import Figure, report
 
 PLUGIN_FOLDERS = {
@@ -43,7 +45,8 @@ def main() -> None:
     engine = ROOT / "search" / "fbsearch"
     longest = max((path for path in modules if path.name != AGENT), key=length.__getitem__)
     fullest = max(flat, key=flat.__getitem__)
-    circles, upward = imports.circles(), imports.upward()
+    circles, upward = imports.circles() + c_circles(), imports.upward()
+    private = private_uses(ROOT / "tests")
 
     figures = [
         Figure("modules_flat_in_one_folder", flat[fullest], "modules", goal=12),
@@ -51,6 +54,7 @@ def main() -> None:
         Figure("longest_module", length[longest], "lines", goal=400),
         Figure("circles", len(circles), "circles", goal=0),
         Figure("upward_imports", len(upward), "imports", goal=0),
+        Figure("private_names_in_tests", len(private), "places", goal=0),
         Figure("engine", sum(n for path, n in length.items() if is_engine(path, engine)), "lines", goal=1200),
         Figure("product", sum(length.values()), "lines", goal=25_700),
     ]
@@ -59,6 +63,7 @@ def main() -> None:
         "longest_module": [str(longest.relative_to(ROOT))],
         "circles": [" <-> ".join(circle) for circle in circles],
         "upward_imports": upward,
+        "private_names_in_tests": private,
     }
     report("house", figures, where=where)
     broken = [figure for figure in figures if not figure.met]

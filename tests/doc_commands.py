@@ -37,14 +37,14 @@ class Shown:
 
     page: str
     line: int
-    variables: dict[str, str]
+    variables: tuple[tuple[str, str], ...]
     tool: str
     words: tuple[str, ...]
 
     @property
     def text(self) -> str:
         """The command as it is written, without comments and without where its output goes."""
-        return shlex.join([*(f"{name}={value}" for name, value in self.variables.items()), self.tool, *self.words])
+        return shlex.join([*(f"{name}={value}" for name, value in self.variables), self.tool, *self.words])
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}"
@@ -79,11 +79,11 @@ def commands_in(name: str, page: str) -> list[Shown]:
 
 
 def _parsed(page: str, line: int, words: list[str]) -> Shown:
-    variables = {}
+    variables = []
     while "=" in words[0]:
         name, _, value = words.pop(0).partition("=")
-        variables[name] = value
-    return Shown(page, line, variables, Path(words[0]).name, tuple(words[1:]))
+        variables.append((name, value))
+    return Shown(page, line, tuple(variables), Path(words[0]).name, tuple(words[1:]))
 
 
 def plausible_table(space: Space, name: str, device: str, middle_ms: float = 20.0) -> Lut:

@@ -120,8 +120,11 @@ def test_the_bundle_runs_both_runtimes_with_the_hosts_outputs(
         assert {"libc.so.6", "libLiteRt.so", "libonnxruntime.so.1"} <= {
             Path(line).name for line in libraries.splitlines()
         }
+        first = ask(there, f"ls -A {agents}").split()
     with closing(connect(phone.profile(transport))) as there:
-        assert ask(there, "ls -A /data/local/tmp/fbnet-lab") == ""
+        (own,) = ask(there, f"ls -A {agents}").split()  # to ask makes a folder, which is all that is there
+        assert own.startswith("fbnet-lab-")
+        assert own not in first
 
 
 @over_adb_and_ssh
@@ -215,9 +218,9 @@ def test_a_phone_can_be_given_programs_and_keeps_no_data_when_it_restarts(phone_
         with closing(connect(phone_with_battery.profile("adb"))) as transport:
             return ask(transport, "dumpsys battery; svc power; cd /data/local/tmp; ls; touch left")
 
-    assert answers() == "dumpsys battery\nsvc power\n"
+    assert answers() == "dumpsys battery\nsvc power\nfbnet-lab\n"  # the folder that the transport itself makes
     phone_with_battery.restart()
-    assert answers() == "dumpsys battery\nsvc power\n"
+    assert answers() == "dumpsys battery\nsvc power\nfbnet-lab\n"
 
 
 def test_the_image_is_built_by_one_process_and_what_a_killed_one_left_is_replaced(

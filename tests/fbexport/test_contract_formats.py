@@ -1,8 +1,15 @@
-"""The contract of every format found: what it provides, what it refuses, and that its files compute what torch does."""
+"""The contract of every format found: what it provides, what it refuses, and that its files compute what torch does.
 
+`make test` runs a sample: of the operators one of every kind, in which every size and number of channels occurs, in
+every format; of the published networks each in one format. `make test-full` runs all in all formats.
+"""
+
+import itertools
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,6 +40,45 @@ SPECIAL = {
     "grouped-conv": OpSpec("conv", 12, 24, 6, 6, kernel=3, groups=3, activation="hswish"),
     "tiny-classifier": OpSpec("classifier", 8, 10, 5, 4, activation="none"),
 }
+
+
+def kind_of(spec):
+    """Return the operator without what says how large it is."""
+    adds = spec.stride == 1 and spec.in_channels == spec.out_channels
+    return replace(spec, in_channels=spec.groups, out_channels=spec.groups, height=1, width=1), adds
+
+
+def sizes_of(spec):
+    return {("pixels", spec.height), ("in", spec.in_channels), ("out", spec.out_channels)}
+
+
+def sample_of(operators):
+    """Return an operator of every kind, each with many sizes that those before it lack, and one for each size left."""
+    kinds, seen, chosen = {}, set(), []
+    for spec in operators:
+        kinds.setdefault(kind_of(spec), []).append(spec)
+    for alike in kinds.values():
+        chosen.append(max(alike, key=lambda spec: len(sizes_of(spec) - seen)))
+        seen |= sizes_of(chosen[-1])
+    for spec in operators:
+        if sizes_of(spec) - seen:
+            chosen.append(spec)
+            seen |= sizes_of(spec)
+    return chosen
+
+
+SAMPLE = sample_of(OPERATORS)
+
+
+def sampled(values, is_chosen):
+    """Return parameters, those that are not chosen marked as left to `make test-full`."""
+    return [pytest.param(*value, marks=() if is_chosen(*value) else pytest.mark.full) for value in values]
+
+
+NETWORKS = sampled(
+    itertools.product(FORMATS.names(), ZOO.names()),
+    lambda name, network: ZOO.names().index(network) % len(FORMATS.names()) == FORMATS.names().index(name),
+)
 
 
 @pytest.fixture(params=FORMATS.names())
@@ -77,10 +123,26 @@ def test_file_holds_no_path_of_this_machine(name):
     assert b"fbprof" not in content
 
 
-@pytest.mark.parametrize("spec", OPERATORS, ids=OpSpec.key)
+def test_the_sample_has_every_size_and_number_of_channels():
+    assert len(SAMPLE) < len(OPERATORS) / 2
+    assert {kind_of(spec) for spec in SAMPLE} == {kind_of(spec) for spec in OPERATORS}
+    assert set().union(*map(sizes_of, SAMPLE)) == set().union(*map(sizes_of, OPERATORS))
+
+
+@pytest.mark.parametrize("spec", sampled(zip(OPERATORS), SAMPLE.__contains__), ids=OpSpec.key)
 def test_every_operator_of_the_space_equals_torch(name, spec, assert_equals_torch):
     module = randomize(build_block(spec), 0)
     assert_equals_torch(name, export_spec(spec, name), module, spec.input_shape)
+
+
+@pytest.mark.parametrize("spec", SAMPLE, ids=OpSpec.key)
+def test_float16_is_float32_but_for_the_rounding_of_weights(spec, run_model):
+    """Weights are rounded to 11 bits, so that a sum of n products is off by 2^-12 of one for each, at random."""
+    for name in FORMATS.names():
+        if "float16" in load_format(name).precisions:
+            x = torch.randn(spec.input_shape, generator=torch.Generator().manual_seed(7)).numpy()
+            exact, half = (run_model(name, export_spec(spec, name, each), x) for each in ("float32", "float16"))
+            assert 0 < np.abs(half - exact).max() <= 5e-3 * np.abs(exact).max()
 
 
 @pytest.mark.parametrize("spec", SPECIAL.values(), ids=SPECIAL.keys())
@@ -89,7 +151,7 @@ def test_special_operators_equal_torch(name, spec, assert_equals_torch):
     assert_equals_torch(name, export_spec(spec, name, seed=3), module, spec.input_shape)
 
 
-@pytest.mark.parametrize("network", ZOO.names())
+@pytest.mark.parametrize(("name", "network"), NETWORKS)
 def test_published_networks_equal_torch(name, network, assert_equals_torch):
     architecture = load_architecture(network)
     seed = 2 if network == "fbnetv2-f4" else 0  # with 0, torch in float32 is itself 6e-4 from double precision
