@@ -1,5 +1,6 @@
 """Auditing tables: every rule a table that can be read may still break, each a small function listed in RULES."""
 
+import functools
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -75,15 +76,7 @@ def _missing(lut: Lut, space: Space | None) -> Iterator[Finding]:
             yield Finding("error", "missing", (spec.key(),), f"{spec.key()}: no row; {_measure_again(lut.metadata)}")
 
 
-def _kernel_order(lut: Lut, space: Space | None) -> Iterator[Finding]:
-    return _order(lut, "kernel")
-
-
-def _expansion_order(lut: Lut, space: Space | None) -> Iterator[Finding]:
-    return _order(lut, "expansion")
-
-
-def _order(lut: Lut, field: Literal["kernel", "expansion"]) -> Iterator[Finding]:
+def _order(field: Literal["kernel", "expansion"], lut: Lut, space: Space | None) -> Iterator[Finding]:
     """Of operators that are equal in all but `field`, every larger one that is faster than a smaller one."""
     families: dict[object, list[tuple[Row, float]]] = {}
     for row, latency_us in _measured(lut):
@@ -141,7 +134,8 @@ def _noisy(lut: Lut, space: Space | None) -> Iterator[Finding]:
             )
 
 
-RULES: tuple[Rule, ...] = (_failed, _missing, _kernel_order, _expansion_order, _wide, _no_interval, _noisy)
+_ORDERS = (functools.partial(_order, "kernel"), functools.partial(_order, "expansion"))
+RULES: tuple[Rule, ...] = (_failed, _missing, *_ORDERS, _wide, _no_interval, _noisy)
 """Every rule for one table, worst first."""
 
 
@@ -207,8 +201,7 @@ def half_width_percent(row: Row) -> float | None:
 def _interval(row: Row) -> tuple[float, float] | None:
     """Return the interval of what was timed, None where there is none."""
     alone = row.isolated_us is not None
-    low = row.isolated_low_us if alone else row.ci_low_us
-    high = row.isolated_high_us if alone else row.ci_high_us
+    low, high = (row.isolated_low_us, row.isolated_high_us) if alone else (row.ci_low_us, row.ci_high_us)
     return None if low is None or high is None else (low, high)
 
 

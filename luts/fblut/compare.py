@@ -1,4 +1,4 @@
-"""Comparing tables of one space: ratios with their intervals, what is cheap on one device and dear on the other."""
+"""Comparing tables of one space: ratios with their intervals, and what is cheap on one device and not on the other."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -80,7 +80,7 @@ class Reversal:
 class Group:
     """Operators that are alike in one thing, e.g. kernel 5.
 
-    `relative` is their mean ratio over that of all: above one, the second device finds them dearer than the rest.
+    `relative` is their mean ratio over that of all: above one, they are relatively slow on the second device.
     `reversals` counts those that one of them is part of.
     """
 

@@ -45,14 +45,8 @@ def as_dict(result: Comparison) -> dict[str, Any]:
         "spearman": result.spearman,
         "differences": result.differences,
         "operators": [
-            {
-                "key": o.key,
-                "first_us": o.first_us,
-                "second_us": o.second_us,
-                "ratio": o.ratio,
-                "ratio_interval": o.interval,
-                "significant": o.is_significant,
-            }
+            _fields(o, "key", "first_us", "second_us", "ratio")
+            | {"ratio_interval": o.interval, "significant": o.is_significant}
             for o in result.operators
         ],
         "pairs": result.pairs,
@@ -61,13 +55,11 @@ def as_dict(result: Comparison) -> dict[str, Any]:
             for r in result.reversals
         ],
         "groups": [
-            {
-                "what": g.what,
-                "value": g.value,
+            _fields(g, "what", "value", "reversals")
+            | {
                 "operators": g.relative.operators,
                 "relative": g.relative.ratio,
                 "relative_interval": g.relative.interval,
-                "reversals": g.reversals,
             }
             for g in result.groups
         ],
@@ -75,6 +67,10 @@ def as_dict(result: Comparison) -> dict[str, Any]:
         "only_first": result.only_first,
         "only_second": result.only_second,
     }
+
+
+def _fields(value: object, *names: str) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in names}
 
 
 def _in_short(result: Comparison, names: tuple[str, str]) -> Section:
@@ -100,8 +96,8 @@ def _groups(groups: Sequence[Group]) -> Section:
         for g in groups
     ]
     columns = ("by", "value", "operators", "ratio to the mean", "95 % interval", "reversals")
-    text = ("above one: dearer on the second device than its other operators, against the first",)
-    return Section("what is cheap on one and dear on the other", text, columns, tuple(rows))
+    text = ("above one: slower on the second device than its other operators are, against the first",)
+    return Section("what is cheap on one and expensive on the other", text, columns, tuple(rows))
 
 
 def _reversals(result: Comparison, names: tuple[str, str]) -> Section:

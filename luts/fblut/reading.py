@@ -159,7 +159,7 @@ class _RowParser:
             raise self.error(f"{prefix}_low_us", message)
 
     def check_parts(self, row: Row) -> None:
-        """The columns beside the key must say what the key says."""
+        """The columns that repeat the key must agree with it."""
         expected = cells(row)
         for column in self.columns[1 : self.columns.index("latency_us")]:
             found, key_says = self.cell(column), expected[column]

@@ -78,8 +78,8 @@ class Metadata(pydantic.BaseModel):
     verdict: Literal["good", "usable", "do not use"] | None = None
     warnings: tuple[str, ...] = ()
 
-    def told(self) -> dict[str, object]:
-        """Return what the table says of itself, without what it leaves open and without its warnings."""
+    def stated(self) -> dict[str, object]:
+        """Return the known fields, without the warnings."""
         return {k: v for k, v in self.model_dump(exclude={"warnings"}).items() if v not in (None, "unknown", (), "")}
 
 
@@ -114,6 +114,11 @@ class Prediction:
     latency_us: float
     ci_low_us: float | None
     ci_high_us: float | None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Both ends of the interval."""
+        return None if self.ci_low_us is None or self.ci_high_us is None else (self.ci_low_us, self.ci_high_us)
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ def _run(agent: AgentClient, transport: Transport, folder: Path, runtime: str, v
     spread = 100 * (latencies_us[len(latencies_us) * 3 // 4] - latencies_us[len(latencies_us) // 4]) / median_us
     found = f"{version}, an operator of {median_us:.0f} µs ± {spread / 2:.1f} %"
     if not tells_runs:
-        found += "; benchmark_model shows no output to compare" + "".join(f", {told}" for told in loaded.delegates)
+        found += "".join(["; benchmark_model shows no output to compare", *(f", {each}" for each in loaded.delegates)])
     difference, here = _difference(path, runtime, loaded) if tells_runs else (None, "")
     if difference is not None and difference > SAME_OUTPUT:
         return Check(

@@ -14,7 +14,7 @@ class JournalError(FbError):
 
 
 class NetworksError(FbError):
-    """A file of measured networks that cannot be read, or from which operators cannot be told."""
+    """A file of measured networks that cannot be read, or that does not determine its operators."""
 
 
 class MeasurementError(FbError):

@@ -12,10 +12,9 @@ from scipy import stats
 
 from fbagents.agent.cores import check_cores
 from fbagents.agent.protocol import Loaded, State
-from fbprof.estimate.calibrate import MIN_NETWORKS, calibrate
+from fbprof.estimate.calibrate import calibrate
 from fbprof.estimate.samples import usable_samples_us
 from fbprof.estimate.table import (
-    MIN_LOADS,
     estimate,
     half_widths_percent,
     interquartile_range,
@@ -172,7 +171,6 @@ def test_the_interquartile_range_is_numpys(values: list[float]) -> None:
 def test_with_enough_loads_the_latency_is_their_mean_with_students_interval() -> None:
     loads = [[10.0, 11.0, 40.0], [12.0, 13.0], [9.0], [10.0, 10.5, 11.0, 14.0], [12.0, 12.0, 12.0]]
     medians = [11, 12.5, 9, 10.75, 12]
-    assert len(loads) >= MIN_LOADS
     latency_us, interval = latency_of(loads)
     assert latency_us == pytest.approx(np.mean(medians))
     expected = stats.t.interval(0.95, len(medians) - 1, loc=np.mean(medians), scale=stats.sem(medians))
@@ -181,12 +179,12 @@ def test_with_enough_loads_the_latency_is_their_mean_with_students_interval() ->
 
 def test_a_loads_disturbed_visits_do_not_move_its_median() -> None:
     usual = [10.0, 10.1, 9.9, 10.0, 10.2, 9.8, 10.0, 10.1, 9.9, 10.0, 10.2]
-    quiet, disturbed = ([usual + [last] * 3] * MIN_LOADS for last in (10.0, 14.0))
+    quiet, disturbed = ([usual + [last] * 3] * 4 for last in (10.0, 14.0))
     assert latency_of(disturbed)[0] == pytest.approx(np.median(usual))
     assert latency_of(quiet)[0] == pytest.approx(10.0)
 
 
-@pytest.mark.parametrize("count", range(1, MIN_LOADS))
+@pytest.mark.parametrize("count", range(1, 4))
 def test_with_fewer_loads_it_is_the_median_of_all_visits(count: int) -> None:
     loads = [[10.0, 11.0, 12.0], [20.0, 21.0, 22.0], [30.0, 31.0, 32.0]][:count]
     visits = [us for load in loads for us in load]
@@ -305,7 +303,7 @@ def test_a_table_may_be_calibrated_by_some_of_the_networks() -> None:
 
 
 def test_too_few_networks_leave_the_table_as_it_is() -> None:
-    few = {network.key for network in NETWORKS[: MIN_NETWORKS - 1]}
+    few = {network.key for network in NETWORKS[:7]}
     lut = estimate(in_context(), TINY, calibrate_by=few)
     assert all(row.latency_us == row.isolated_us for row in lut.rows.values())
     assert (lut.metadata.calibration_networks, lut.metadata.network_us) == (0, 0.0)

@@ -22,9 +22,9 @@ from fbbase.commandline import run
 from fbexport.export import export_spec
 from fbprof.cli import fbprof
 from fbprof.journal.journal import read_journal
-from fbprof.measure.models import KEPT_NETWORKS, ModelFiles
+from fbprof.measure.models import ModelFiles
 from fbprof.plan.plan import Plan, calibration_networks
-from fbprof.plan.subject import operator
+from fbprof.plan.subject import Subject, operator
 from fbspace.space import load_space
 
 DATA = Path(__file__).parents[1] / "data"
@@ -261,39 +261,43 @@ def plan_of(space: str, networks: int) -> Plan:
 
 
 def test_model_files_are_written_once_for_all_threads_and_networks_do_not_pile_up(here: Path) -> None:
-    plan = plan_of("replay.toml", networks=KEPT_NETWORKS + 5)
+    plan = plan_of("replay.toml", networks=15)
     written: list[str] = []
     problems: list[BaseException] = []
+    folders: set[Path] = set()
 
-    class Counting(ModelFiles):
-        def _write(self, subject: object) -> Content:
-            written.append(subject.key)  # type: ignore[attr-defined]
-            return super()._write(subject)  # type: ignore[arg-type]
+    class Counting(Subject):
+        def export(self, format_name: str, precision: str, seed: int) -> bytes:
+            written.append(self.key)
+            return super().export(format_name, precision, seed)
+
+    subjects = [Counting(subject.key, subject.specs) for subject in plan.subjects]
 
     def use(files: ModelFiles, together: threading.Barrier) -> None:
         try:
-            for subject in plan.subjects:
+            for subject in subjects:
                 together.wait(30)
                 with files.opened(subject) as content:
                     assert content.path.stat().st_size > 0
+                    folders.add(content.path.parent)
         except BaseException as error:
             problems.append(error)
             together.abort()
 
-    with Counting(plan) as files:
+    with ModelFiles(plan) as files:
         together = threading.Barrier(8)
         threads = [threading.Thread(target=use, args=(files, together)) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        folder = Path(files._folder.name)
+        (folder,) = folders
         with files.opened(operator(plan.operators[0])) as content:
             assert content.path.read_bytes() == export_spec(plan.operators[0], "tflite")
         left = len(list(folder.iterdir()))
     assert problems == []
     assert sorted(written) == sorted(subject.key for subject in plan.subjects)
-    assert left == len(plan.operators) + KEPT_NETWORKS
+    assert left == len(plan.operators) + 10
     assert not folder.exists()
 
 

@@ -138,7 +138,7 @@ def results_of(rows: list[tuple[float, float, float, float]]) -> list[Result]:
     """Results of (predicted, measured, first half, second half), predicted within ±4 %, the table 10 % below."""
     candidate = Candidate("n", ("skip",), 1, False, calibration_networks(load_space("fbnet-tiny"), 1, 0)[0])
     return [
-        Result(candidate, 0.9 * p, Prediction(p, 0.96 * p, 1.04 * p), m, None, (first, second))
+        Result(candidate, Prediction(0.9 * p, None, None), Prediction(p, 0.96 * p, 1.04 * p), m, None, (first, second))
         for p, m, first, second in rows
     ]
 

@@ -1,7 +1,7 @@
 """Fit: a latency table from measured whole networks, for devices where single operators cannot be timed.
 
 A network's latency is a constant and the sum of its operators, each operator one unknown however many layers have it.
-Of the candidates that share a place only differences can be told: where skip is the identity the operators are
+Of the candidates that share a place only differences can be estimated: where skip is the identity the operators are
 relative to nothing, elsewhere to one of them, the reference, whose time is part of the constant, as stem and head are.
 """
 
@@ -123,8 +123,8 @@ def _require_enough(design: Design, space: Space) -> None:
     needed = max(MIN_NETWORKS, NETWORKS_PER_PARAMETER * parameters)
     if networks < needed:
         raise NetworksError(
-            f"{networks} networks are too few: the fixed cost and {parameters - 1} operators are to be told from them, "
-            f"which needs at least {needed}; measure more random networks"
+            f"{networks} networks are too few: the fixed cost and {parameters - 1} operators are to be estimated from "
+            f"them, which needs at least {needed}; measure more random networks"
         )
     strength, directions = np.linalg.eigh(design.counts.T @ design.counts)
     undecided = np.abs(directions[:, strength < 1e-9 * strength[-1]]).sum(1) > 1e-6
@@ -132,8 +132,8 @@ def _require_enough(design: Design, space: Space) -> None:
     if alike:
         layers = [str(layer.index) for layer in space.layers if alike & set(layer.candidates.values())]
         raise NetworksError(
-            f"in layers {', '.join(layers)} the networks always choose alike, so that what these cost cannot be told "
-            f"apart: {', '.join(sorted(spec.key() for spec in alike))}; measure networks with other choices there, "
+            f"in layers {', '.join(layers)} the networks always choose alike, so that what these cost cannot be "
+            f"separated: {', '.join(sorted(spec.key() for spec in alike))}; measure networks with other choices there, "
             "skip among them"
         )
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fbspace.space import Space
 
 COLORS = {1: "#8c8c8c", 3: "#56b4e9", 5: "#e69f00", 7: "#009e73"}
-"""Colours of kernels, told apart by eyes of every kind (Okabe and Ito)."""
+"""Colours of kernels, for colour-blind eyes too (Okabe and Ito)."""
 OTHER = "#cc79a7"
 
 
@@ -32,7 +32,7 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """What a report is about: a table by its name, and what is beside it; what there is not is None or empty.
+    """What a report is about: a table by its name, and what belongs to it; None or empty where there is none.
 
     `others` are other tables, and `comparisons` with them, by the names of their files; `networks` are names of
     networks, what the table predicts of them and what was measured, in milliseconds; `run` is the folder of a search.
@@ -56,7 +56,7 @@ class Charts(ABC):
 
     @abstractmethod
     def charts_of(self, reported: Reported) -> list[Chart]:
-        """Return the charts, none where there is nothing to show. Raises FbError for what a person has to be told.
+        """Return the charts, none where there is nothing to show. Raises FbError for what a person has to know.
 
         Colours of text and lines are the page's, which knows whether it is light or dark.
         """

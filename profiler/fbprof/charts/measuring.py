@@ -37,9 +37,9 @@ class MeasuringCharts(Charts):
             layout = {"xaxis": axis("spread over visits (%)"), "yaxis": axis("subjects"), "showlegend": False}
             found.append(Chart("noise", "Noise", NOISE, [histogram], layout))
         conditions = {"clock (GHz)": clocks_ghz(content), "temperature (°C)": temperatures_c(content)}
-        told = {name: values for name, values in conditions.items() if values}
-        if told:
-            found.append(_line("conditions", "Conditions of the device", "", told, CONDITIONS))
+        known = {name: values for name, values in conditions.items() if values}
+        if known:
+            found.append(_line("conditions", "Conditions of the device", "", known, CONDITIONS))
         return found
 
 
@@ -48,7 +48,7 @@ DRIFT = (
     "operators, and taken out of them."
 )
 NOISE = "How far the middle half of the visits to one operator or network are apart, the drift taken out."
-CONDITIONS = "What the device told while it was measured, in order of time."
+CONDITIONS = "What the device reported while it was measured, in order of time."
 
 
 def _line(name: str, title: str, unit: str, series: dict[str, list[float]], note: str) -> Chart:

@@ -44,6 +44,6 @@ def _comparison(first: str, second: str, result: Comparison, number: int) -> Cha
         text = [f"{o.key}<br>ratio {o.ratio:.2f}" for o in shown]
         marker = {"color": COLORS.get(kernel, OTHER), "size": 7, "opacity": 0.8}
         data.append(points(x, y, "%{text}", name=f"kernel {kernel}", text=text, marker=marker))
-    note = f"What lies above the line is dearer on {second} than its other operators are."
+    note = f"What lies above the line is slower on {second} than its other operators are."
     layout = {"xaxis": axis(f"{first} (µs)", type="log"), "yaxis": axis(f"{second} (µs)", type="log")}
     return Chart(f"comparison-{number}", f"{second} against {first}", note, data, layout)

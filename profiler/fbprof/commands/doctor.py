@@ -12,7 +12,7 @@ from fbprof.commands import _complete as complete
 if TYPE_CHECKING:
     from fbprof.doctor import Check
 
-MARKS = {"ok": click.style("ok     ", fg="green"), "warning": click.style("warning", fg="yellow")}
+COLORS = {"ok": "green", "warning": "yellow", "failed": "red"}
 
 
 @click.command("doctor")
@@ -40,9 +40,9 @@ def command(devices: tuple[str, ...], as_json: bool) -> None:
     from fbprof.doctor import check_device, check_host
 
     profiles = [load_profile(device) for device in devices]
-    report = {"this machine": _told("this machine", check_host(), as_json)}
+    report = {"this machine": _examined("this machine", check_host(), as_json)}
     for profile in profiles:
-        report[profile.name] = _told(profile.name, check_device(profile), as_json)
+        report[profile.name] = _examined(profile.name, check_device(profile), as_json)
     if as_json:
         shown = {subject: [asdict(check) for check in checks] for subject, checks in report.items()}
         click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
@@ -51,7 +51,7 @@ def command(devices: tuple[str, ...], as_json: bool) -> None:
         raise CheckError(f"failed: {', '.join(failed)}; what to do stands beside each")
 
 
-def _told(subject: str, checks: "Iterable[Check]", as_json: bool) -> "list[Check]":
+def _examined(subject: str, checks: "Iterable[Check]", as_json: bool) -> "list[Check]":
     """Print every check of a subject as it is made, and return them."""
     done = []
     if not as_json:
@@ -60,7 +60,6 @@ def _told(subject: str, checks: "Iterable[Check]", as_json: bool) -> "list[Check
         done.append(check)
         if not as_json:
             remedy = f"\n          what to do: {check.remedy}" if check.remedy else ""
-            click.echo(
-                f"  {MARKS.get(check.status, click.style('failed ', fg='red'))} {check.name}: {check.found}{remedy}"
-            )
+            mark = click.style(f"{check.status:7}", fg=COLORS[check.status])
+            click.echo(f"  {mark} {check.name}: {check.found}{remedy}")
     return done

@@ -92,15 +92,12 @@ def _print(lut: "Lut", evaluation: "HeldOut", output: Path) -> None:
 
 
 def _as_dict(lut: "Lut", evaluation: "HeldOut", output: Path) -> dict[str, object]:
-    metadata = lut.metadata
     held_out = asdict(evaluation)
     return {
         "table": str(output),
-        "networks": metadata.calibration_networks,
+        "networks": lut.metadata.calibration_networks,
         "held_out_networks": held_out.pop("networks"),
         **held_out,
         "operators": sum(row.status == "ok" for row in lut.rows.values()),
-        "network_us": metadata.network_us,
-        "drift_window_visits": metadata.drift_window_visits,
-        "drift_range_percent": metadata.drift_range_percent,
+        **lut.metadata.model_dump(include={"network_us", "drift_window_visits", "drift_range_percent"}),
     }

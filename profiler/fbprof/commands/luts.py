@@ -39,7 +39,7 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
         return
     if names:
         sections = [
-            Section(name, (), ("", "value"), tuple((key, str(value)) for key, value in _told(lut).items()))
+            Section(name, (), ("", "value"), tuple((key, str(value)) for key, value in _stated(lut).items()))
             for name, lut in tables.items()
         ]
         click.echo(VIEWS.load("table").render("", sections, {}).lstrip())
@@ -59,7 +59,7 @@ def _counts(lut: "Lut") -> dict[str, int]:
     return {"operators": sum(row.latency_us is not None for row in rows), "rows": len(lut.rows)}
 
 
-def _told(lut: "Lut") -> dict[str, object]:
-    """Return what a table says of itself, without what it leaves open."""
+def _stated(lut: "Lut") -> dict[str, object]:
+    """Return the known metadata, with counts and warnings."""
     warnings = "; ".join(lut.metadata.warnings)
-    return _counts(lut) | lut.metadata.told() | ({"warnings": warnings} if warnings else {})
+    return _counts(lut) | lut.metadata.stated() | ({"warnings": warnings} if warnings else {})

@@ -135,7 +135,7 @@ def command(
     profiles = [_options.with_binary(profile, agent, binary, binary_args) for profile in profiles]
     _options.check_benchmark(profiles, timing["runtime"])
     prepare_process()
-    format_for(timing["runtime"], timing["precision"])  # what cannot be written is told before anything is done
+    format_for(timing["runtime"], timing["precision"])  # fails before anything is done
     if timing["rounds"] is None:
         timing["rounds"] = QUICK_ROUNDS if quick else _options.TIMING["rounds"].default
     if networks is None:

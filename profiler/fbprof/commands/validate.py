@@ -190,20 +190,13 @@ def _as_dict(result: "Validation", files: dict[str, str]) -> dict[str, object]:
         "verdict": result.additivity,
         "networks": len(result.results),
         **asdict(result.figures),
-        "speed_percent": result.speed_percent,
-        "references": result.references,
-        "failed": result.failed,
-        "unmeasured": result.unmeasured,
+        **{name: getattr(result, name) for name in ("speed_percent", "references", "failed", "unmeasured")},
         "results": [
-            {
-                "name": r.candidate.name,
-                "choices": r.candidate.choices,
-                "head_channels": r.candidate.head_channels,
-                "table_us": r.table_us,
+            {name: getattr(r.candidate, name) for name in ("name", "choices", "head_channels")}
+            | {
+                "table_us": r.table.latency_us,
                 "predicted_us": r.predicted.latency_us,
-                "predicted_ci_us": None
-                if r.predicted.ci_low_us is None
-                else (r.predicted.ci_low_us, r.predicted.ci_high_us),
+                "predicted_ci_us": r.predicted.interval,
                 "measured_us": r.measured_us,
                 "measured_ci_us": r.ci_us,
                 "error_percent": r.error_percent,

@@ -62,28 +62,30 @@ def command(
         click.echo(json.dumps(_as_dict(network, result), indent=2))
     else:
         _print(network, table, result, {"network": architecture, "table": str(lut)})
-    if within is not None and abs(result.difference_percent) > within:
-        raise CheckError(f"prediction and measurement differ by {result.difference_percent:+.1f} %, over {within:g} %")
+    off_percent = result.result.table_error_percent
+    if within is not None and abs(off_percent) > within:
+        raise CheckError(f"prediction and measurement differ by {off_percent:+.1f} %, over {within:g} %")
 
 
-def _print(network: "Architecture", lut: "Lut", result: "Verification", files: dict[str, str]) -> None:
+def _print(network: "Architecture", lut: "Lut", verification: "Verification", files: dict[str, str]) -> None:
     from fblut.listing import list_layers
 
+    result = verification.result
     click.echo(f"{network.name}, space {network.space}\n")
     click.echo(list_layers(network, lut))
     threads = f"{lut.metadata.threads} thread{'s' * (lut.metadata.threads != 1)}"
-    low, high = result.measured_ci_us or (result.measured_us, result.measured_us)
+    low, high = result.ci_us or (result.measured_us, result.measured_us)
     click.echo(
-        f"\npredicted  {result.predicted.latency_us / 1e3:8.3f} ms  {_interval(result.predicted)}"
+        f"\npredicted  {result.table.latency_us / 1e3:8.3f} ms  {_interval(result.table)}"
         f"\nmeasured   {result.measured_us / 1e3:8.3f} ms  95 % interval {low / 1e3:.3f} to {high / 1e3:.3f} ms, "
-        f"{result.rounds} visits, {lut.metadata.runtime}, {threads}"
-        f"\ndifference {result.difference_percent:+8.1f} %   (predicted against measured)"
+        f"{verification.visits} visits, {lut.metadata.runtime}, {threads}"
+        f"\ndifference {result.table_error_percent:+8.1f} %   (predicted against measured)"
     )
-    if result.predicted_now_us is not None:
+    if verification.speed_percent is not None:
         click.echo(
-            f"\nnow        {result.predicted_now_us / 1e3:8.3f} ms  predicted at the device's present speed"
-            f"\ndifference {result.difference_now_percent:+8.1f} %   (that against measured: the error without drift)"
-            f"\ndrift      {result.drift_percent:+8.1f} %   (its operators, timed beside it, against the table)"
+            f"\nnow        {result.predicted.latency_us / 1e3:8.3f} ms  predicted at the device's present speed"
+            f"\ndifference {result.error_percent:+8.1f} %   (that against measured: the error without drift)"
+            f"\ndrift      {verification.speed_percent:+8.1f} %   (its operators, timed beside it, against the table)"
         )
     for name, value in network.provenance.items():
         if name.endswith("_accuracy_percent"):
@@ -92,16 +94,23 @@ def _print(network: "Architecture", lut: "Lut", result: "Verification", files: d
 
 
 def _interval(predicted: "Prediction") -> str:
-    if predicted.ci_low_us is None or predicted.ci_high_us is None:
+    if predicted.interval is None:
         return "sum of the table's rows"
-    return f"95 % interval {predicted.ci_low_us / 1e3:.3f} to {predicted.ci_high_us / 1e3:.3f} ms, by the table"
+    low, high = predicted.interval
+    return f"95 % interval {low / 1e3:.3f} to {high / 1e3:.3f} ms, by the table"
 
 
-def _as_dict(network: "Architecture", result: "Verification") -> dict[str, object]:
-    told = ("measured_us", "measured_ci_us", "difference_percent", "predicted_now_us", "difference_now_percent")
+def _as_dict(network: "Architecture", verification: "Verification") -> dict[str, object]:
+    result, is_scaled = verification.result, verification.speed_percent is not None
     return {
         "network": network.name,
-        "predicted_us": result.predicted.latency_us,
-        "predicted_ci_us": (result.predicted.ci_low_us, result.predicted.ci_high_us),
-        **{name: getattr(result, name) for name in (*told, "drift_percent", "rounds")},
+        "predicted_us": result.table.latency_us,
+        "predicted_ci_us": (result.table.ci_low_us, result.table.ci_high_us),
+        "measured_us": result.measured_us,
+        "measured_ci_us": result.ci_us,
+        "difference_percent": result.table_error_percent,
+        "predicted_now_us": result.predicted.latency_us if is_scaled else None,
+        "difference_now_percent": result.error_percent if is_scaled else None,
+        "drift_percent": verification.speed_percent,
+        "rounds": verification.visits,
     }

@@ -16,7 +16,7 @@ PREEMPTED_NS = 20_000
 PREEMPTED_SHARE = 0.005
 """Long runs meet a few interrupts of the system's own, which are theirs to bear."""
 DRIFT_VISITS_PER_SUBJECT = 4
-"""With fewer visits a drift cannot be told from the subjects themselves."""
+"""With fewer visits a drift cannot be separated from the subjects themselves."""
 
 
 @dataclass(frozen=True, slots=True)

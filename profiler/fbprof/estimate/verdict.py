@@ -20,7 +20,7 @@ from fbprof.plan.subject import is_network_key
 Verdict = Literal["good", "usable", "do not use"]
 
 DRIFT_PERCENT, BAD_DRIFT_PERCENT = 15.0, 150.0
-"""Range of the device's speed; it is taken out, but what is taken out must be told from the operators."""
+"""Range of the device's speed; it is taken out, but a large one is harder to separate from the operators."""
 PREEMPTED_SHARE, BAD_PREEMPTED_SHARE = 0.02, 0.3
 THROTTLED_PERCENT, BAD_THROTTLED_PERCENT = 5.0, 50.0
 """How much slower the last tenth of the run is than the fastest tenth before it, if it gets ever slower."""
@@ -88,7 +88,7 @@ def _delegates(evidence: _Evidence) -> Iterator[Concern]:
     if partly:
         outside = [key for key in measured if without_delegate(content, key)]
         key, notes = next(iter(partly.items()))
-        on_cpu = f", {len(outside)} of them not at all as far as is told" if outside else ""
+        on_cpu = f", {len(outside)} of them not at all as far as is known" if outside else ""
         yield Concern(
             len(outside) > FAILED_SHARE * len(measured),
             f"{len(partly)} of {len(measured)} models do not run completely on the delegate{on_cpu} ({key}: {notes}): "

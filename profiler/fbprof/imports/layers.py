@@ -17,7 +17,7 @@ class Layers(Importer):
     def read(self, text: str, name: str, space: Space, unit_us: float) -> Imported:
         """Read layers by candidates; an operator that stands in several layers has the median of them.
 
-        Stem and head are not told, and are left out of every sum. Raises LutError with the line.
+        Stem and head are not in the file, and are left out of every sum. Raises LutError with the line.
         """
         lines = [(number, line.split()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
         if not lines:

@@ -1,4 +1,4 @@
-"""Conditions: what the device told of its clocks, temperature and cores while it was measured."""
+"""Conditions: clocks, temperature and cores that the device reported while it was measured."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ def clocks_ghz(content: JournalContent) -> list[float]:
 
 
 def temperatures_c(content: JournalContent) -> list[float]:
-    """Return the hottest zone of every state that tells temperatures, in order of time."""
+    """Return the hottest zone of every state that has temperatures, in order of time."""
     return [max(state.temperature_c.values()) for state in content.states if state.temperature_c]
 
 
@@ -23,7 +23,7 @@ def affinities(content: JournalContent) -> list[tuple[int, ...]]:
 
 
 def describe_conditions(content: JournalContent) -> str:
-    """Return the conditions in words; what the device does not tell is said to be not readable, or denied."""
+    """Return the conditions in words; what the device does not report is called not readable, or denied."""
     denied = {name for state in content.states for name in state.denied}
     cores = " then ".join(",".join(map(str, affinity)) for affinity in affinities(content))
     asked = content.start.identity["cores"]

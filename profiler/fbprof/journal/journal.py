@@ -89,8 +89,8 @@ class JournalContent:
     """Everything a journal holds, by kind; `good_bytes` is where a torn last line begins, if there is one.
 
     `visits` are those that count, in order of time, and `load_numbers` says which load of its model each was visited
-    in; `counts` is their number by key, `loads` how often each model was loaded, and `delegates` what was told at that
-    of the delegates that run it: more than one text where they changed.
+    in; `counts` is their number by key, `loads` how often each model was loaded, and `delegates` the
+    delegates that ran it: more than one set where they changed.
     """
 
     start: Start
@@ -226,7 +226,7 @@ def open_journal(path: Path, start: Start, fresh: bool) -> Iterator[JournalWrite
             path.replace(path.with_name(path.name + ".old"))
     content = read_journal(path)
     if content is not None:
-        _check_same_run(path, content.start.identity, start.identity)
+        _refuse_differences(path, content.start.identity, start.identity, "asked for")
     with JournalWriter(path, content or JournalContent(start)) as writer:
         if content is None:
             writer.append(start)
@@ -241,10 +241,6 @@ def check_same_device(path: Path, content: JournalContent, hello: Hello) -> None
         there = {"processor": first.soc, "runtime version": first.runtimes.get(runtime)}
         here = {"processor": hello.soc, "runtime version": hello.runtimes.get(runtime)}
         _refuse_differences(path, there, here, "on this device")
-
-
-def _check_same_run(path: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
-    _refuse_differences(path, theirs, ours, "asked for")
 
 
 def _refuse_differences(path: Path, theirs: dict[str, Any], ours: dict[str, Any], what: str) -> None:

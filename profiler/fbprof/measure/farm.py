@@ -3,7 +3,7 @@
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import click
 from threadpoolctl import threadpool_limits
@@ -21,7 +21,7 @@ from fbspace.space import Space
 def measure_all(jobs: Sequence[Job], space: Space, fresh: bool = False) -> list[Outcome]:
     """Carry out jobs of the same space, runtime, precision and seed at once; return how each ended, in their order.
 
-    A device that fails leaves the others alone, and its error is told at once. After Ctrl-C every device ends its
+    A device that fails leaves the others alone, and its error is printed at once. After Ctrl-C every device ends its
     step, its journal is kept and it is released; after a second one nothing is waited for.
     """
     ended: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
@@ -33,12 +33,20 @@ def measure_all(jobs: Sequence[Job], space: Space, fresh: bool = False) -> list[
         # threads of a matrix product wait in a loop: of many devices that would be all the host does
         threadpool_limits(limits=1, user_api="blas"),
     ):
+
+        def work(job: Job) -> None:
+            """Carry out one job; whatever happens is its outcome, and nothing of it reaches the other threads."""
+            start = time.monotonic()
+            try:
+                ended.put(carry_out(job, space, fresh, files, check))
+            except BaseException as error:  # KeyboardInterrupt, and bugs: raised by the main thread
+                ended.put(Outcome(job, time.monotonic() - start, error=error))
+
         references(jobs[0].plan.operators)  # counts every operator, before the writer's thread traces any
         threads = []
         for job in jobs:
-            arguments = (job, space, fresh, files, check, ended)
             # a daemon: after a second Ctrl-C nobody waits for a device that does not answer
-            threads.append(threading.Thread(target=_work, args=arguments, name=job.profile.name, daemon=True))
+            threads.append(threading.Thread(target=work, args=(job,), name=job.profile.name, daemon=True))
             threads[-1].start()
         for _ in jobs:
             outcome = ended.get()
@@ -48,23 +56,6 @@ def measure_all(jobs: Sequence[Job], space: Space, fresh: bool = False) -> list[
         for thread in threads:
             thread.join()
     return [outcomes[job.profile.name] for job in jobs]
-
-
-def _work(
-    job: Job,
-    space: Space,
-    fresh: bool,
-    files: ModelFiles,
-    check: Callable[[], None],
-    ended: "queue.SimpleQueue[Outcome]",
-) -> None:
-    """Carry out one job; whatever happens is its outcome, and nothing of it reaches the other threads."""
-    start = time.monotonic()
-    try:
-        outcome = carry_out(job, space, fresh, files, check)
-    except BaseException as error:  # KeyboardInterrupt, and bugs: told by the main thread
-        outcome = Outcome(job, time.monotonic() - start, error=error)
-    ended.put(outcome)
 
 
 def raise_failures(outcomes: Sequence[Outcome]) -> None:
@@ -83,4 +74,4 @@ def raise_failures(outcomes: Sequence[Outcome]) -> None:
     summary = f"{len(errors)} of {len(outcomes)} devices failed: {failed}"
     if len(errors) < len(outcomes) or any(isinstance(error, PartialError) for error in errors):
         raise PartialError(f"{summary}. The same command measures what is missing, and nothing again")
-    raise MeasurementError(f"{summary}. What each lacks is told above")
+    raise MeasurementError(f"{summary}. The reasons are above")

@@ -48,7 +48,7 @@ def jobs_of(
 ) -> list[Job]:
     """Return what each device has to do: the same operators and networks, on its own cores and by its own agent.
 
-    Raises FbError where devices or their tables are not told apart.
+    Raises FbError where two devices, or their tables, are the same.
     """
     _check_devices(profiles)
     tables = _tables(profiles, output)

@@ -55,20 +55,11 @@ class Plan(Timing):
     def identity(self) -> dict[str, object]:
         """Return what a journal must agree with to be continued; more visits and networks may be asked for."""
         keys = "\n".join(spec.key() for spec in self.operators)
+        always = ("space", "device", "runtime", "precision", "threads", "cores", "runs", "dropped", "before", "seed")
+        identity = {name: getattr(self, name) for name in always}
+        identity["operators_sha256"] = hashlib.sha256(keys.encode()).hexdigest()
         optional = {"grid_points": self.grid_points, "agent": self.agent}
-        return {
-            "space": self.space,
-            "device": self.device,
-            "runtime": self.runtime,
-            "precision": self.precision,
-            "threads": self.threads,
-            "cores": self.cores,
-            "runs": self.runs,
-            "dropped": self.dropped,
-            "before": self.before,
-            "seed": self.seed,
-            "operators_sha256": hashlib.sha256(keys.encode()).hexdigest(),
-        } | {name: value for name, value in optional.items() if value is not None}
+        return identity | {name: value for name, value in optional.items() if value is not None}
 
     @property
     def subjects(self) -> list[Subject]:

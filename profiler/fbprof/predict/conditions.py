@@ -1,4 +1,4 @@
-"""Conditions: a plan that measures again as a table was measured, and how fast the device is now beside then."""
+"""Conditions: a plan that measures again as a table was measured, and how fast the device is now, against then."""
 
 from typing import Any
 

@@ -35,13 +35,13 @@ class Candidate:
 class Result:
     """One network, predicted and measured, in microseconds.
 
-    `table_us` is the table's sum, `predicted` that sum and its 95 % interval at the device's present speed.
+    `table` is the table's sum and its 95 % interval, `predicted` the same at the device's present speed.
     `measured_us` is the median of the visits, `ci_us` its 95 % interval (None below 6 visits), and `halves_us` the
     same for the first and the second half of the visits (None for a single one).
     """
 
     candidate: Candidate
-    table_us: float
+    table: Prediction
     predicted: Prediction
     measured_us: float
     ci_us: tuple[float, float] | None
@@ -51,6 +51,11 @@ class Result:
     def error_percent(self) -> float:
         """How far the prediction lies above the measurement."""
         return 100 * (self.predicted.latency_us / self.measured_us - 1)
+
+    @property
+    def table_error_percent(self) -> float:
+        """How far the table as it stands lies above the measurement."""
+        return 100 * (self.table.latency_us / self.measured_us - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +102,13 @@ def figures_of(results: Sequence[Result]) -> Figures:
     measured = [r.measured_us for r in results]
     predicted = [r.predicted.latency_us for r in results]
     halves = [r.halves_us for r in results if r.halves_us is not None]
-    inside = [
-        r.predicted.ci_low_us <= r.measured_us <= r.predicted.ci_high_us
-        for r in results
-        if r.predicted.ci_low_us is not None and r.predicted.ci_high_us is not None
-    ]
+    inside = [ends[0] <= r.measured_us <= ends[1] for r in results if (ends := r.predicted.interval) is not None]
     return Figures(
         mape_percent=float(np.mean(np.abs(error))),
         median_percent=float(np.median(np.abs(error))),
         p95_percent=float(np.percentile(np.abs(error), 95)),
         bias_percent=float(np.mean(error)),
-        unscaled_mape_percent=float(np.mean([100 * abs(r.table_us / r.measured_us - 1) for r in results])),
+        unscaled_mape_percent=float(np.mean([abs(r.table_error_percent) for r in results])),
         spearman=spearman(predicted, measured),
         kendall=kendall(predicted, measured),
         noise_floor_percent=float(np.mean([100 * abs(a / b - 1) for a, b in halves])) if halves else None,
@@ -118,7 +119,7 @@ def figures_of(results: Sequence[Result]) -> Figures:
 
 
 def additivity(figures: Figures, networks: int, lut: Lut) -> tuple[bool | None, str]:
-    """Return whether sums of operators may be trusted on this device, None where it cannot be told, and it in words."""
+    """Return whether sums of operators may be trusted on this device, None where that is not known, and why."""
     if networks < FEWEST_NETWORKS:
         return None, f"none: {networks} networks are too few to judge by, {FEWEST_NETWORKS} are needed"
     floor = figures.noise_floor_percent or 0.0

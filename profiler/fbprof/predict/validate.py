@@ -180,7 +180,7 @@ def write_validation(path: Path, space: str, validation: Validation, metadata: M
         "predicted_us": lambda r: r.predicted.latency_us,
         "predicted_low_us": lambda r: r.predicted.ci_low_us,
         "predicted_high_us": lambda r: r.predicted.ci_high_us,
-        "table_us": lambda r: r.table_us,
+        "table_us": lambda r: r.table.latency_us,
         "error_percent": lambda r: r.error_percent,
     }
     networks = [MeasuredNetwork(r.candidate.choices, head, r.measured_us, r.candidate.name) for r in results]
@@ -211,7 +211,7 @@ def _result(candidate: Candidate, loads_us: Sequence[Sequence[float]], lut: Lut,
     measured_us, ci_us = latency_of(loads_us)
     return Result(
         candidate=candidate,
-        table_us=table.latency_us,
+        table=table,
         predicted=Prediction(table.latency_us * speed, low, high),
         measured_us=measured_us,
         ci_us=ci_us,

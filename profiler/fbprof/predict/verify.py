@@ -6,14 +6,14 @@ from pathlib import Path
 
 from fbagents.profile import Profile
 from fbbase.errors import PartialError
-from fblut.table import Lut, Prediction
+from fblut.table import Lut
 from fbprof.errors import MeasurementError
-from fbprof.estimate.samples import usable_samples
-from fbprof.estimate.table import latency_of
 from fbprof.measure.run import collect
 from fbprof.plan.plan import RELOAD_VISITS
 from fbprof.plan.subject import network
-from fbprof.predict.conditions import plan_like, speed_now
+from fbprof.predict.conditions import plan_like
+from fbprof.predict.error import Candidate, Result
+from fbprof.predict.validate import evaluate
 from fbspace.architecture import Architecture
 
 LOADS = 6
@@ -22,39 +22,16 @@ LOADS = 6
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """Predicted and measured latency of one network, in microseconds.
+    """One network, predicted and measured in so many visits on a processor (`soc`).
 
-    `speed` is how long the network's operators take now, timed between the network's own visits, over what the table
-    says they took alone: above 1, the device has become slower since. None for a table without operators timed alone.
+    `speed_percent` is how much slower its operators are now, timed between the network's own visits, than the table
+    says they were alone; None for a table without operators timed alone.
     """
 
-    predicted: Prediction
-    measured_us: float
-    measured_ci_us: tuple[float, float] | None
-    speed: float | None
-    rounds: int
+    result: Result
+    speed_percent: float | None
+    visits: int
     soc: str
-
-    @property
-    def difference_percent(self) -> float:
-        """Prediction error: how far the prediction lies above the measurement."""
-        return 100 * (self.predicted.latency_us / self.measured_us - 1)
-
-    @property
-    def predicted_now_us(self) -> float | None:
-        """The prediction at the device's present speed."""
-        return None if self.speed is None else self.predicted.latency_us * self.speed
-
-    @property
-    def difference_now_percent(self) -> float | None:
-        """The prediction error that no drift since the table was made explains."""
-        now_us = self.predicted_now_us
-        return None if now_us is None else 100 * (now_us / self.measured_us - 1)
-
-    @property
-    def drift_percent(self) -> float | None:
-        """How much slower the same operators are now than in the table."""
-        return None if self.speed is None else 100 * (self.speed - 1)
 
 
 def verify(architecture: Architecture, lut: Lut, profile: Profile, rounds: int, seed: int = 0) -> Verification:
@@ -63,7 +40,9 @@ def verify(architecture: Architecture, lut: Lut, profile: Profile, rounds: int, 
     The samples are not kept. Raises LutError where the table lacks one of the operators, DeviceError, MeasurementError,
     and as `plan_like` does.
     """
-    subject = network(architecture.load_space(), architecture.choices, architecture.head_channels)
+    space = architecture.load_space()
+    head = architecture.head_channels or space.head_channels
+    subject = network(space, architecture.choices, head)
     lut.require(subject.specs, f"network {architecture.name}")
     plan = plan_like(
         lut.metadata,
@@ -79,13 +58,6 @@ def verify(architecture: Architecture, lut: Lut, profile: Profile, rounds: int, 
             content = collect(plan, profile, Path(folder) / "verify.journal.jsonl")
         except PartialError as error:
             raise MeasurementError(f"network {architecture.name} cannot be measured: {error.__cause__}") from error
-    if content.failed:
-        key, reason = next(iter(content.failed.items()))
-        raise MeasurementError(f"{key} cannot be measured: {reason}")
-    samples = usable_samples(content)
-    if any(one.key not in samples.visits_us for one in plan.subjects):
-        raise MeasurementError("every sample of a model was preempted by other work: close other programs, try again")
-    measured_us, interval = latency_of(samples.medians_by_load_us(subject.key))
-    speed, _ = speed_now(samples, lut)
+    found = evaluate(content, lut, [Candidate(architecture.name, architecture.choices, head, False, subject)])
     visits, soc = content.counts[subject.key], content.sessions[0].hello.soc
-    return Verification(lut.predict(subject.specs), measured_us, interval, speed, visits, soc)
+    return Verification(found.results[0], found.speed_percent, visits, soc)

@@ -64,8 +64,8 @@ def _figure(chart: Chart) -> str:
 
 
 def _facts(lut: Lut) -> str:
-    told = lut.metadata.told().items()
-    rows = "".join(f"<tr><th>{escape(key)}</th><td>{escape(str(value))}</td></tr>" for key, value in told)
+    stated = lut.metadata.stated().items()
+    rows = "".join(f"<tr><th>{escape(key)}</th><td>{escape(str(value))}</td></tr>" for key, value in stated)
     return f"<table>{rows}</table>"
 
 

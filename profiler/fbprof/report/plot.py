@@ -59,7 +59,7 @@ def plot_results(results: Sequence[Result], title: str, path: Path) -> None:
 def plot_comparison(first: str, results: Mapping[str, Comparison], path: Path) -> None:
     """Draw the latencies of a baseline's operators to the right and those of other tables upwards, both logarithmic.
 
-    What lies above a table's line is dearer than the mean on its device. Colours are kernels, markers are tables.
+    What lies above a table's line is slower than the mean ratio. Colours are kernels, markers are tables.
     Raises FbError for another ending than .png and .svg, StorageError.
     """
     with _drawing(path) as axes:

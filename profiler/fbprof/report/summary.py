@@ -14,6 +14,8 @@ from fbspace.architecture import is_network
 from fbspace.network import count_spec
 from fbspace.opspec import OpSpec
 
+_SUMMED_UP = {"rounds", "drift_range_percent", "calibration_networks", "network_error_percent", "measured_at"}
+
 
 def describe(specs: Sequence[OpSpec]) -> str:
     """Return a table of operators with their multiply-accumulates."""
@@ -58,22 +60,16 @@ def summary_of(lut: Lut, table: Path, journal: Path, ci_percent: float, seconds:
     metadata = lut.metadata
     half_widths = [half for row in lut.rows.values() if (half := half_width_percent(row)) is not None]
     return {
-        "device": metadata.device,
+        **metadata.model_dump(include={"device", "verdict", "warnings"}),
         "table": str(table),
         "journal": str(journal),
-        "verdict": metadata.verdict,
-        "warnings": metadata.warnings,
         "operators": len(lut.rows),
         "failed": {row.spec.key(): row.notes for row in lut.rows.values() if row.status == "failed"},
         "notes": {row.spec.key(): row.notes for row in lut.rows.values() if row.status == "ok" and row.notes},
-        "rounds": metadata.rounds,
         "seconds": seconds,
         "median_ci_half_width_percent": round(statistics.median(half_widths), 2) if half_widths else None,
         "wider_than_asked": sum(half > ci_percent for half in half_widths),
-        "drift_range_percent": metadata.drift_range_percent,
-        "calibration_networks": metadata.calibration_networks,
-        "network_error_percent": metadata.network_error_percent,
-        "measured_at": metadata.measured_at,
+        **metadata.model_dump(include=_SUMMED_UP),
     }
 
 
