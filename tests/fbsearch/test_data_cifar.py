@@ -13,7 +13,6 @@ import torch
 
 from fbsearch.errors import DataError
 from fbsearch.images.data import Data, load_data
-from fbsearch.sources._cifar_pickle import load_cifar_pickle
 
 SHAPE = (1, 3, 32, 32)
 NAMES_10 = [b"airplane", b"automobile"]
@@ -140,24 +139,27 @@ def test_every_edition_in_every_form(edition: str, form: str, tmp_path: Path) ->
 
 
 def test_the_handmade_pickle_is_one_that_pickle_reads() -> None:
-    content = python2_batch(pixels(3, 0), [0, 1, 0], b"labels")
-    expected = pickle.loads(content, encoding="bytes")  # noqa: S301  # made in this file
-    found = load_cifar_pickle(content, "batch")
-    assert found.keys() == expected.keys()
-    assert np.array_equal(found.pop(b"data"), expected.pop(b"data"))
-    assert found == expected
+    found = pickle.loads(python2_batch(pixels(3, 0), [0, 1, 0], b"labels"), encoding="bytes")  # noqa: S301  # made here
+    assert np.array_equal(found.pop(b"data"), pixels(3, 0))
+    assert found == {
+        b"batch_label": b"training batch 1 of 5",
+        b"labels": [0, 1, 0],
+        b"filenames": [b"0.png", b"1.png", b"2.png"],
+    }
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
-def test_pickles_of_todays_python_and_numpy(protocol: int) -> None:
-    batch = {b"data": np.asfortranarray(pixels(4, 0)), b"labels": [0, 1, 2, 3]}
+def test_pickles_of_todays_python_and_numpy(protocol: int, tmp_path: Path) -> None:
+    batches = {
+        f"data_batch_{i}": {b"data": np.asfortranarray(pixels(10, i)), b"labels": labels_of(10)} for i in range(1, 6)
+    }
+    today = {name: pickle.dumps(batch, protocol) for name, batch in batches.items()}
+    folder = write(tmp_path / "cifar-10-batches-py", python_10() | today)
     if protocol == 5:  # there numpy names another function
         with pytest.raises(DataError, match="which no CIFAR file needs"):
-            load_cifar_pickle(pickle.dumps(batch, protocol), "batch")
+            load_data(str(folder), SHAPE, seed=0)
         return
-    found = load_cifar_pickle(pickle.dumps(batch, protocol), "batch")
-    assert np.array_equal(found[b"data"], pixels(4, 0))
-    assert found[b"labels"] == [0, 1, 2, 3]
+    check(load_data(str(folder), SHAPE, seed=0))
 
 
 class Hostile:

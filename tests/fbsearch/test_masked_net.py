@@ -124,8 +124,8 @@ def test_a_soft_size_is_the_sum_of_networks_where_one_layer_follows(micro: Space
     maps = torch.randn(6, 16, 4, 4)
     g = torch.tensor([0.3, 0.7])
     small = net.head(maps[:, :, torch.tensor([0, 1, 2])][:, :, :, torch.tensor([0, 1, 2])])
-    torch.testing.assert_close(net._at_sizes(net.head, maps, g, -1), 0.3 * small + 0.7 * net.head(maps))
-    assert net._at_sizes(net.stem, x, one_hot(0, 2), 0).shape == (6, 8, 8, 8)
+    torch.testing.assert_close(net.at_sizes(net.head, maps, g, -1), 0.3 * small + 0.7 * net.head(maps))
+    assert net.at_sizes(net.stem, x, one_hot(0, 2), 0).shape == (6, 8, 8, 8)
 
 
 @pytest.mark.parametrize("what", ["macs", "params"])

@@ -55,7 +55,7 @@ class MaskedNet(SuperNet):
             return self._one_network(x, [int(m_d.argmax()) for m_d in m])
         decided = dict(zip(((d.layer, d.what) for d in self.space.decisions), m, strict=True))
         size = decided.get((0, "size"), ONE)
-        x = self._at_sizes(self.stem, channels_last(x), size, 0)
+        x = self.at_sizes(self.stem, channels_last(x), size, 0)
         ins = ONE
         for number, (layer, blocks) in enumerate(zip(self.space.layers, self.layers, strict=True), start=1):
             expansions = decided.get((layer.index, "expansion"), ONE)
@@ -63,12 +63,12 @@ class MaskedNet(SuperNet):
             choice = Choice(ins, expansions, outs)
             bound = [functools.partial(block, choice=choice) for block in blocks.children()]
             run = functools.partial(strategy.layer, bound, m=decided[layer.index, "block"])
-            x = self.run(functools.partial(self._at_sizes, run, size=size, number=number), x)
+            x = self.run(functools.partial(self.at_sizes, run, size=size, number=number), x)
             ins = outs
-        logits: Tensor = self._at_sizes(self.head, x, size, -1)
+        logits: Tensor = self.at_sizes(self.head, x, size, -1)
         return logits
 
-    def _at_sizes(self, run: Callable[[Tensor], Tensor], x: Tensor, size: Tensor, number: int) -> Tensor:
+    def at_sizes(self, run: Callable[[Tensor], Tensor], x: Tensor, size: Tensor, number: int) -> Tensor:
         """Run a part of the network at every size; the head, number -1, ends in logits, which are summed."""
         sides = self.sides[number]
         if len(sides) == 1:
