@@ -1,4 +1,4 @@
-# Two commands: `make demo` (the main job on this machine) and `make test` (lint, types, import contract, tests).
+# Two commands: `make demo` (the main job on this machine) and `make test` (lint, types, import contract, house, tests).
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -15,7 +15,7 @@ demo: $(VENV)/.installed
 	$(BIN)/fbsearch run --lut $(DEMO)/local.csv --data digits --preset quick -o $(DEMO)/search
 	$(BIN)/fbprof verify $(DEMO)/search/arch.json --lut $(DEMO)/local.csv --device local
 
-test test-full: lint
+test test-full: lint house
 	@tests/install_peers.sh
 	$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(if $(filter test-full,$@),-m "")
 
