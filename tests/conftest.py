@@ -31,7 +31,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(__file__).parents[2] / "shared"
 LONGEST = (
-    "fbagents/peers/test_phone.py",
+    "fbagents/test_phone.py",
     "fbsearch/test_distributed.py",
 )
 """Files to begin with where workers share the files (`--dist loadfile`), so that no worker ends with a long one."""

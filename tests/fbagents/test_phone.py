@@ -127,8 +127,15 @@ def test_the_bundle_runs_both_runtimes_with_the_hosts_outputs(
         assert own not in first
 
 
-@over_adb_and_ssh
-@pytest.mark.parametrize("runtime", ["litert", "onnxruntime"])
+@pytest.mark.parametrize(
+    ("transport", "runtime"),
+    [
+        ("adb", "litert"),
+        ("ssh", "onnxruntime"),
+        pytest.param("adb", "onnxruntime", marks=pytest.mark.full),
+        pytest.param("ssh", "litert", marks=pytest.mark.full),
+    ],
+)
 def test_measuring_the_phone_gives_a_whole_table_and_the_hosts_outputs(
     phone: Phone,
     board: Callable[..., str],
