@@ -111,13 +111,10 @@ class Cifar(Opener):
 
 def _locate(path: Path) -> tuple[Path, _Edition] | None:
     """Return the folder and edition, where a file to train with and the names of the classes, or the test file, are."""
-    for folder_of in (lambda edition: path, lambda edition: path / edition.folder):
-        for edition in EDITIONS:
-            folder = folder_of(edition)
-            if (folder / edition.train[0]).is_file() and (
-                (folder / edition.names).is_file() or (folder / edition.test).is_file()
-            ):
-                return folder, edition
+    for folder, edition in [(path, each) for each in EDITIONS] + [(path / each.folder, each) for each in EDITIONS]:
+        others = folder / edition.names, folder / edition.test
+        if (folder / edition.train[0]).is_file() and any(file.is_file() for file in others):
+            return folder, edition
     return None
 
 
