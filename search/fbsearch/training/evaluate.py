@@ -52,7 +52,6 @@ def evaluate(network: nn.Module, data: Data, split: Split, batch: int, compute: 
         mean.add(len(labels), (F.cross_entropy(logits, labels),), right(logits, labels))
     result = Evaluation.of(mean, len(data.classes))
     if not math.isfinite(result.cross_entropy):
-        raise DivergedError(
-            f"the cross-entropy of {result.images} images is {result.cross_entropy}: the weights are of no use"
-        )
+        images, loss = result.images, result.cross_entropy
+        raise DivergedError(f"the cross-entropy of {images} images is {loss}: the weights are of no use")
     return result
