@@ -59,10 +59,9 @@ def command(sources: tuple[str, ...], output: Path | None, format: str, as_json:
 
 def _figures(sources: tuple[str, ...]) -> dict[str, "Figure"]:
     """Return the pictures by file name. Raises SearchError where there is nothing to draw."""
-    from fbsearch.plots.curves import plot_curves
+    from fbsearch.plots.epochs import plot_curves, plot_theta
     from fbsearch.plots.network import plot_networks
     from fbsearch.plots.run import read_run
-    from fbsearch.plots.theta import plot_theta
     from fbsearch.plots.tradeoff import plot_tradeoff
     from fbspace.architecture import ZOO, load_architecture
 

@@ -14,7 +14,7 @@ from fbsearch.fbnet.search import Search
 from fbsearch.fbnet.settings import TARGET_SHARE
 from fbsearch.images.split import Split
 from fbsearch.machine.compute import channels_last
-from fbsearch.machine.means import Mean
+from fbsearch.machine.metrics import Mean
 from fbsearch.machine.seeds import generator_of
 from fbsearch.strategies import Choices
 from fbsearch.theta import gumbel, one_hot

@@ -19,8 +19,7 @@ from fbbase.progress import Advance, progress
 from fbsearch.errors import DivergedError
 from fbsearch.machine.checkpoint import RunFolder
 from fbsearch.machine.descent import Losses, LossScale
-from fbsearch.machine.means import Mean
-from fbsearch.machine.metrics import Metrics
+from fbsearch.machine.metrics import Mean, Metrics
 from fbsearch.machine.ranks import Ranks
 
 CHECKPOINT_S = 300.0

@@ -11,7 +11,7 @@ from fbsearch.errors import DivergedError
 from fbsearch.images.data import Data
 from fbsearch.images.split import Split
 from fbsearch.machine.compute import Compute
-from fbsearch.machine.means import Mean
+from fbsearch.machine.metrics import Mean
 
 TOP5_CLASSES = 10
 """With fewer classes, five guesses say little, and top-5 is left away."""

@@ -13,7 +13,7 @@ from fbsearch.images.data import Data, batch_count
 from fbsearch.machine.checkpoint import TRAIN, RunFolder
 from fbsearch.machine.compute import Compute
 from fbsearch.machine.loop import Loop, Measured, Phase, Position
-from fbsearch.machine.means import Mean
+from fbsearch.machine.metrics import Mean
 from fbsearch.machine.seeds import generator_of, step_rng
 from fbsearch.training.ema import Ema
 from fbsearch.training.evaluate import Evaluation, evaluate, right
