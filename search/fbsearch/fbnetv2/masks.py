@@ -9,21 +9,16 @@ import torch
 from torch import Tensor
 
 
-def channel_mask(g: Tensor, widths: Sequence[int]) -> Tensor:
-    """Return Σ_i g_i 1_i, one number per channel, where 1_i is 1 in the first widths[i] channels and 0 in the rest.
+def masked(y: Tensor, g: Tensor, widths: Sequence[int]) -> Tensor:
+    """Return y ∘ Σ_i g_i 1_i of N, C, H, W, where 1_i is 1 in the first widths[i] channels and 0 in the rest.
 
         Σ_i g_i b_i(x) = b(x) ∘ Σ_i g_i 1_i    (FBNetV2, equation 3)
 
     where b_i has the first widths[i] of the filters of b: one run and one feature map for all widths. b has as many as
-    the largest.
+    the largest. g may be on another device.
     """
     ones = torch.arange(max(widths), device=g.device) < torch.tensor(widths, device=g.device)[:, None]
-    return g @ ones.to(g.dtype)
-
-
-def masked(y: Tensor, g: Tensor, widths: Sequence[int]) -> Tensor:
-    """Return y ∘ Σ_i g_i 1_i of N, C, H, W; g may be on another device."""
-    return y * channel_mask(g, widths).to(y.device)[:, None, None]
+    return y * (g @ ones.to(g.dtype)).to(y.device)[:, None, None]
 
 
 def joint(*decisions: Tensor) -> Tensor:

@@ -122,13 +122,13 @@ def _open_archive(path: Path) -> tuple[Source, Source]:
     """Read the files from a .tar.gz without unpacking it to disk."""
     try:
         with tarfile.open(path) as archive:
-            files: dict[str, bytes] = {}
+            files, folders = dict[str, bytes](), {edition.folder for edition in EDITIONS}
             for member in archive:
-                folder, _, name = member.name.rpartition("/")
-                edition = next((e for e in EDITIONS if e.folder == folder.removeprefix("./")), None)
-                content = archive.extractfile(member) if edition and member.isreg() else None
-                if edition and content:
-                    files[f"{edition.folder}/{name}"] = content.read()
+                name = member.name.removeprefix("./")
+                is_ours = member.isreg() and name.rpartition("/")[0] in folders
+                content = archive.extractfile(member) if is_ours else None
+                if content:
+                    files[name] = content.read()
     except (tarfile.TarError, OSError, EOFError) as error:
         raise DataError(f"{path} is not a whole tar archive ({error}); fetch it again") from None
     for edition in EDITIONS:
