@@ -136,8 +136,7 @@ def command(
     table = cross_table(found, luts)
     if as_json:
         networks = [each.architecture.model_dump(mode="json", exclude_none=True) for each in found]
-        result: Any = networks[0] if len(found) == 1 else {"architectures": networks, "cross_table_us": table}
-        print_json(result)
+        print_json(networks[0] if len(found) == 1 else {"architectures": networks, "cross_table_us": table})
     else:
         files = dict(zip(luts, lut_files, strict=True))
         for each in found:

@@ -83,9 +83,8 @@ def command(
         torch.set_num_threads(threads)
     architecture = load_architecture(arch)
     output = output or Path("runs") / f"{architecture.name.replace('/', '-')}-trained"
-    written, trained = train_network(
-        architecture, data, make_recipe(preset, **recipe), output, compute, init, fresh, precision
-    )
+    chosen = make_recipe(preset, **recipe)
+    written, trained = train_network(architecture, data, chosen, output, compute, init, fresh, precision)
     if as_json:
         about = {
             "architecture": str(output / "arch.json"),

@@ -106,12 +106,11 @@ class Data:
                 f"a batch of {len(batches[-1])} images cannot be shared by {world} processes; "
                 "use fewer processes, a larger --batch or more images"
             )
-        stop = len(batches) if limit is None else min(limit, len(batches))
-        parts = [batches[i][rank::world] for i in range(start, stop)]
-        side = self.input_shape[2:]
+        chosen, side = batches[start:limit], self.input_shape[2:]
+        parts = [batch[rank::world] for batch in chosen]
         params = (
-            sample_params(augment, len(batches[i]), *side, generator_of(seed, i)).part(rank, world)
-            for i in range(start, stop)
+            sample_params(augment, len(batch), *side, generator_of(seed, i)).part(rank, world)
+            for i, batch in enumerate(chosen, start)
         )
         return self._pass(split, parts, augment, params)
 

@@ -250,7 +250,5 @@ def describe(search: Search, objective: Objective, ranked: list[Candidate]) -> d
 
 def cross_table(found: list[Found], luts: Mapping[str, Lut]) -> dict[str, dict[str, float]]:
     """Return the predicted latency in µs of every network found on every device: network → table → µs."""
-    return {
-        each.goal.name: {name: lut.predict_us(each.architecture.specs()) for name, lut in luts.items()}
-        for each in found
-    }
+    networks = {each.goal.name: each.architecture.specs() for each in found}
+    return {name: {table: lut.predict_us(specs) for table, lut in luts.items()} for name, specs in networks.items()}

@@ -28,9 +28,8 @@ class RunFolder:
 
     def save(self, name: str, state: dict[str, Any]) -> None:
         """Write a checkpoint in one step: after a kill the folder holds the old one or the new one."""
-        header = {"format": FORMAT, "settings": self.settings, "inputs": self.inputs}
         buffer = io.BytesIO()
-        torch.save({**header, "state": state}, buffer)
+        torch.save({"format": FORMAT, "settings": self.settings, "inputs": self.inputs, "state": state}, buffer)
         write_bytes(self.path / name, buffer.getvalue())
 
     def load(self, name: str) -> dict[str, Any] | None:

@@ -84,14 +84,14 @@ class Cifar(Opener):
 
     def recognises(self, path: Path) -> bool:
         """Tell whether the path is a folder of official files, the folder above it, or an archive."""
-        return path.name.endswith((".tar.gz", ".tgz", ".tar")) or (path.is_dir() and _locate(path) is not None)
+        return path.name.endswith((".tar.gz", ".tgz", ".tar")) or _locate(path) is not None
 
     def open(self, rest: str, size: int) -> tuple[Source, Source]:
         """Read all files."""
         path = Path(rest)
         if path.is_file():
             return _open_archive(path)
-        located = _locate(path) if path.is_dir() else None
+        located = _locate(path)
         if located is None:
             raise _none_of(path)
         folder, edition = located

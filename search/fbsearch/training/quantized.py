@@ -66,8 +66,7 @@ def ranges_for(
     Without `file` those beside the weights are taken, if a training left any there. Raises ExportError for ranges of
     other weights.
     """
-    beside = weights.with_name(RANGES)
-    found = next((path for path in (file, beside) if path is not None and path.exists()), None)
+    found = next((path for path in (file, weights.with_name(RANGES)) if path is not None and path.exists()), None)
     if found is not None:
         return read_ranges(found, weights), f"ranges of {found}"
     ranges = calibrated(network, data, images, method, seed)
