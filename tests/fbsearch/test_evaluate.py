@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fbsearch.errors import DivergedError
 from fbsearch.images.data import Data
-from fbsearch.machine.means import Mean
+from fbsearch.machine.metrics import Mean
 from fbsearch.training.evaluate import Evaluation, evaluate, right
 
 

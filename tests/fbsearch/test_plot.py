@@ -21,10 +21,9 @@ from fbbase.commandline import run
 from fblut.reading import read_lut
 from fblut.table import Lut
 from fbsearch.cli import fbsearch
-from fbsearch.plots.curves import plot_curves
+from fbsearch.plots.epochs import plot_curves, plot_theta
 from fbsearch.plots.network import latency_shares, plot_networks
 from fbsearch.plots.run import read_run
-from fbsearch.plots.theta import plot_theta
 from fbsearch.plots.tradeoff import pareto_front, plot_tradeoff
 from fbspace.architecture import load_architecture
 from fbspace.blocks import is_identity

@@ -79,14 +79,12 @@ class ChainCost:
 
 def _step(table: Tensor, decisions: Sequence[int | None], keeps_width: bool) -> Step:
     sizes, ins, *options = table.shape
-    outs, costs = options[-1], table.tolist()
     step: Step = []
     for s, i in itertools.product(range(sizes), range(ins)):
         edges = []
-        for picked in itertools.product(*map(range, options)):
-            k, j, o = picked
+        for picked, cost in zip(itertools.product(*map(range, options)), table[s, i].flatten().tolist(), strict=True):
             taken = tuple(option for option, d in zip(picked, decisions[1:], strict=True) if d is not None)
-            edges.append(Edge(s * ins + i if keeps_width else s * outs + o, costs[s][i][k][j][o], taken))
+            edges.append(Edge(s * ins + i if keeps_width else s * options[-1] + picked[-1], cost, taken))
         step.append(edges)
     return step
 

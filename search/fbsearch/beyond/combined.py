@@ -35,10 +35,7 @@ class Combined(Cost):
 
 
 def load_cost(name: str, options: Mapping[str, Any] | None = None) -> Cost:
-    """Return a cost by name, or a sum of several, made with those of the options that are its own.
-
-    Raises UnknownNameError, and SearchError for a sum that is none.
-    """
+    """Return a cost by name, or a sum, made with its own of the options. Raises UnknownNameError, SearchError."""
     parts = [(weight, COSTS.load_with(part, options or {})) for weight, part in weighed_parts(name)]
     if len(parts) == 1 and "*" not in name:
         return parts[0][1]

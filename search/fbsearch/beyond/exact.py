@@ -121,8 +121,7 @@ def _ways(
     log_p: Sequence[Sequence[float]], steps: Sequence[Step], low: float, high: float
 ) -> tuple[Ways, tuple[int, int]]:
     """Return edges and range with costs in whole units, less what every network costs: the cheapest of each step."""
-    known = {edge.cost for step in steps for node in step for edge in node}
-    exact = {cost: _exact(cost) for cost in known}
+    exact = {cost: _exact(cost) for cost in {edge.cost for step in steps for node in step for edge in node}}
     least = [min(exact[edge.cost] for node in step for edge in node) for step in steps]
     limits = _exact(low) - sum(least), _exact(high) - sum(least)
     unit = math.lcm(*(x.denominator for x in [*limits, *exact.values(), *least]))

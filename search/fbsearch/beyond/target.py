@@ -77,8 +77,7 @@ def tilt(theta: Sequence[Tensor], cost: ExpectedCost, target: float) -> float:
     def error(multiplier: float) -> float:
         return math.log(cost_at(multiplier) / target)
 
-    multiplier = 0.0
-    excess = error(0.0)
+    multiplier, excess = 0.0, error(0.0)
     if abs(excess) > TOLERANCE:
         end = math.copysign(1.0, excess)
         while error(end) * excess > 0 and abs(end) < MAX_TILT:

@@ -1,16 +1,23 @@
 """What several commands have: options, numbers separated by commas, and JSON as their answer."""
 
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 
 PATH = click.Path(path_type=Path)
+
+
+def one_of(flag: str, values: Iterable[str], help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return an option that takes one of several values: the first, unless another is given."""
+    first, *others = values
+    return click.option(flag, type=click.Choice([first, *others]), default=first, show_default=True, help=help)
+
+
 device = click.option("--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:1.")
-amp = click.option(
-    "--amp", type=click.Choice(["none", "bf16", "fp16"]), default="none", show_default=True, help="Mixed precision."
-)
+amp = one_of("--amp", ["none", "bf16", "fp16"], "Mixed precision.")
 threads = click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 

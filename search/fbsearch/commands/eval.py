@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from fbexport.runtimes import RUNTIMES, prepare_process
-from fbsearch.commands._options import PATH, amp, as_json, device, print_json, threads
+from fbsearch.commands._options import PATH, amp, as_json, device, one_of, print_json, threads
 
 RUNTIME_BATCH = 32
 """Images at a time in a runtime, which keeps memory for all values at once."""
@@ -16,13 +16,7 @@ RUNTIME_BATCH = 32
 @click.argument("arch")
 @click.option("--weights", "--checkpoint", type=PATH, required=True, help="The trained weights.")
 @click.option("--data", help="Images: a name, a file or a folder, as for train.  [default: the training's]")
-@click.option(
-    "--split",
-    type=click.Choice(["test", "validation"]),
-    default="test",
-    show_default=True,
-    help="Which of the images held out.",
-)
+@one_of("--split", ["test", "validation"], "Which of the images held out.")
 @click.option("--limit", type=click.IntRange(2), help="Use at most so many test images.")
 @click.option("--batch", type=click.IntRange(1), default=256, show_default=True, help="Images at a time.")
 @device

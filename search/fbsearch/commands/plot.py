@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fbsearch.commands._options import PATH, one_of
 from fbsearch.errors import SearchError
 
 if TYPE_CHECKING:
@@ -17,12 +18,10 @@ DOTS_PER_INCH = 150
 
 @click.command()
 @click.argument("sources", metavar="RUN", nargs=-1, required=True)
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of the pictures.  [default: RUN/plots]")
-@click.option(
-    "--format", "suffix", type=click.Choice(["png", "svg"]), default="png", show_default=True, help="Kind of file."
-)
+@click.option("-o", "--output", type=PATH, help="Folder of the pictures.  [default: RUN/plots]")
+@one_of("--format", ["png", "svg"], "Kind of file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the files written as JSON, by picture.")
-def command(sources: tuple[str, ...], output: Path | None, suffix: str, as_json: bool) -> None:
+def command(sources: tuple[str, ...], output: Path | None, format: str, as_json: bool) -> None:
     r"""Draw what a search did and found.
 
     RUN is the folder of a search, finished or running: θ over the epochs (theta), learning curves (curves), and once
@@ -51,20 +50,18 @@ def command(sources: tuple[str, ...], output: Path | None, suffix: str, as_json:
     with words, rc_context({"svg.hashsalt": "fbsearch", "svg.fonttype": "none"}):
         for name, figure in _figures(sources).items():
             content = io.BytesIO()
-            figure.savefig(
-                content, format=suffix, dpi=DOTS_PER_INCH, metadata={"Date": None} if suffix == "svg" else {}
-            )
-            files[name] = str(folder / f"{name}.{suffix}")
-            write_bytes(folder / f"{name}.{suffix}", content.getvalue())
+            undated = {"Date": None} if format == "svg" else {}
+            figure.savefig(content, format=format, dpi=DOTS_PER_INCH, metadata=undated)
+            files[name] = str(folder / f"{name}.{format}")
+            write_bytes(folder / f"{name}.{format}", content.getvalue())
     click.echo(json.dumps(files, indent=2, ensure_ascii=False) if as_json else "\n".join(files.values()))
 
 
 def _figures(sources: tuple[str, ...]) -> dict[str, "Figure"]:
     """Return the pictures by file name. Raises SearchError where there is nothing to draw."""
-    from fbsearch.plots.curves import plot_curves
+    from fbsearch.plots.epochs import plot_curves, plot_theta
     from fbsearch.plots.network import plot_networks
     from fbsearch.plots.run import read_run
-    from fbsearch.plots.theta import plot_theta
     from fbsearch.plots.tradeoff import plot_tradeoff
     from fbspace.architecture import ZOO, load_architecture
 

@@ -9,7 +9,7 @@ from click.core import ParameterSource
 from fbbase.commandline import options_from, options_of_plugins
 from fbbase.options import Option, options_of
 from fbbase.plugins import PluginFolder
-from fbsearch.commands._options import PATH, device, numbers, print_json, threads
+from fbsearch.commands._options import PATH, device, numbers, one_of, print_json, threads
 from fbsearch.errors import SearchError
 from fbsearch.fbnet.settings import PRESETS, Settings
 
@@ -43,12 +43,10 @@ TARGETS = [
 @device
 @click.option("--compile", "compiled", is_flag=True, help="Compile the supernet with torch.compile.")
 @click.option("--json", "as_json", is_flag=True, help="Print the architecture as JSON, or all of them and cross table.")
-@click.option(
+@one_of(
     "--preset",
-    type=click.Choice(list(PRESETS)),
-    default="default",
-    show_default=True,
-    help="Defaults of what is not given: FBNet's, but for what keeps skip from taking over; the paper to the letter; "
+    PRESETS,
+    "Defaults of what is not given: FBNet's, but for what keeps skip from taking over; the paper to the letter; "
     "or a search of minutes for a small data set.",
 )
 @options_from(TARGETS, multiple=True)
@@ -138,8 +136,7 @@ def command(
     table = cross_table(found, luts)
     if as_json:
         networks = [each.architecture.model_dump(mode="json", exclude_none=True) for each in found]
-        result: Any = networks[0] if len(found) == 1 else {"architectures": networks, "cross_table_us": table}
-        print_json(result)
+        print_json(networks[0] if len(found) == 1 else {"architectures": networks, "cross_table_us": table})
     else:
         files = dict(zip(luts, lut_files, strict=True))
         for each in found:

@@ -12,8 +12,6 @@ from fbsearch.commands._options import PATH, as_json, print_json
 if TYPE_CHECKING:
     from fbspace.space import Space
 
-ENDS = ("smallest", "largest")
-
 
 @click.group("spaces", invoke_without_command=True)
 @as_json
@@ -33,7 +31,7 @@ def command(context: click.Context, as_json: bool) -> None:
     from fbspace.space import SPACES, load_space
 
     if context.invoked_subcommand is None:
-        _print([summarize(load_space(name)) for name in SPACES.names()], as_json)
+        (print_json if as_json else _print)([summarize(load_space(name)) for name in SPACES.names()])
 
 
 @command.command("new")
@@ -73,18 +71,16 @@ def check(file: str, as_json: bool) -> None:
     """  # noqa: D301 - as above
     from fbspace.space import load_space
 
-    _print([summarize(load_space(file, build=True))], as_json)
+    (print_json if as_json else _print)([summarize(load_space(file, build=True))])
 
 
-def _print(summaries: list[dict[str, Any]], as_json: bool) -> None:
-    if as_json:
-        print_json(summaries)
-        return
+def _print(summaries: list[dict[str, Any]]) -> None:
     width = max(5, *(len(s["name"]) for s in summaries))
     ends = f"{'smallest':>20}  {'largest':>20}"
     click.echo(f"{'space':{width}}  {'input':>5}  layers  candidates  networks  operators  {ends}")
     for s in summaries:
-        power, (small, large) = f"10^{s['architectures_log10']:.1f}", (_complexity(s[end]) for end in ENDS)
+        power, counts = f"10^{s['architectures_log10']:.1f}", (s["smallest"], s["largest"])
+        small, large = (f"{c['macs'] / 1e6:.1f} M, {c['parameters'] / 1e6:.2f} M par" for c in counts)
         click.echo(
             f"{s['name']:{width}}  {s['input_size']:5}  {s['layers']:6}  {s['candidates']:10}  {power:>8}  "
             f"{s['operators']:9}  {small:>20}  {large:>20}"
@@ -123,7 +119,3 @@ def summarize(space: "Space") -> dict[str, Any]:
         "smallest": network(0, min),
         "largest": network(-1, max),
     }
-
-
-def _complexity(count: dict[str, int]) -> str:
-    return f"{count['macs'] / 1e6:.1f} M, {count['parameters'] / 1e6:.2f} M par"

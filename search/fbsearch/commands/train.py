@@ -1,5 +1,6 @@
 """fbsearch train: train a network, from scratch or from given weights, and write it down."""
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +8,7 @@ import click
 
 from fbbase.commandline import options_from
 from fbbase.options import options_of
-from fbsearch.commands._options import PATH, amp, as_json, device, numbers, print_json, threads
+from fbsearch.commands._options import PATH, amp, as_json, device, numbers, one_of, print_json, threads
 from fbsearch.training.recipe import PRESETS, Recipe, make_recipe
 
 if TYPE_CHECKING:
@@ -20,20 +21,8 @@ if TYPE_CHECKING:
 @click.option("--data", default="digits", show_default=True, help="Images: a name, a file or a folder; as for run.")
 @click.option("-o", "--output", type=PATH, help="Folder.  [default: runs/NAME-trained]")
 @click.option("--init", type=PATH, help="Weights to begin with, instead of random ones.")
-@click.option(
-    "--precision",
-    type=click.Choice(["float32", "int8"]),
-    default="float32",
-    show_default=True,
-    help="int8 fine-tunes --init to the rounding of int8.",
-)
-@click.option(
-    "--preset",
-    type=click.Choice(list(PRESETS)),
-    default="quick",
-    show_default=True,
-    help="A recipe, which the options below change; paper is FBNet's to the letter.",
-)
+@one_of("--precision", ["float32", "int8"], "int8 fine-tunes --init to the rounding of int8.")
+@one_of("--preset", PRESETS, "A recipe, which the options below change; paper is FBNet's to the letter.")
 @options_from(options_of(Recipe), in_range=False, default=None, show_default=False)
 @click.option("--milestones", callback=numbers, help="Shares of --epochs where steps divide --lr by 10.  [¼, ½, ¾]")
 @device
@@ -94,27 +83,21 @@ def command(
         torch.set_num_threads(threads)
     architecture = load_architecture(arch)
     output = output or Path("runs") / f"{architecture.name.replace('/', '-')}-trained"
-    written, trained = train_network(
-        architecture, data, make_recipe(preset, **recipe), output, compute, init, fresh, precision
-    )
+    chosen = make_recipe(preset, **recipe)
+    written, trained = train_network(architecture, data, chosen, output, compute, init, fresh, precision)
     if as_json:
-        print_json(_as_dict(written, trained, output))
+        about = {
+            "architecture": str(output / "arch.json"),
+            "weights": str(output / "weights.pt"),
+            "train_accuracy_percent": trained.train_accuracy_percent,
+            "validation": dataclasses.asdict(trained.validation),
+            "seconds": trained.seconds,
+            "waited_s": trained.waited_s,
+            "training": written.provenance["training"],
+        }
+        print_json(about)
     else:
         _print(written, trained, output, data, precision)
-
-
-def _as_dict(architecture: "Architecture", trained: "Training", output: Path) -> dict[str, Any]:
-    import dataclasses
-
-    return {
-        "architecture": str(output / "arch.json"),
-        "weights": str(output / "weights.pt"),
-        "train_accuracy_percent": trained.train_accuracy_percent,
-        "validation": dataclasses.asdict(trained.validation),
-        "seconds": trained.seconds,
-        "waited_s": trained.waited_s,
-        "training": architecture.provenance["training"],
-    }
 
 
 def _print(architecture: "Architecture", trained: "Training", output: Path, data: str, precision: str) -> None:

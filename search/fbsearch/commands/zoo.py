@@ -29,13 +29,8 @@ def command(context: click.Context, as_json: bool) -> None:
     """
     from fbspace.architecture import ZOO, load_architecture
 
-    if context.invoked_subcommand is not None:
-        return
-    result = [summary(load_architecture(name)) for name in ZOO.names()]
-    if as_json:
-        print_json(result)
-    else:
-        _print_zoo(result)
+    if context.invoked_subcommand is None:
+        (print_json if as_json else _print_zoo)([summary(load_architecture(name)) for name in ZOO.names()])
 
 
 @command.command("show")
@@ -67,11 +62,7 @@ def show(name: str, width: float, size: int | None, output: Path | None, as_json
     architecture = load_architecture(name)
     if width != 1 or size is not None:
         architecture = scaled(architecture, width, size)
-    result = network(architecture)
-    if as_json:
-        print_json(result)
-    else:
-        _print_network(result)
+    (print_json if as_json else _print_network)(network(architecture))
     if output is not None:
         architecture.save(output)
 

@@ -63,10 +63,8 @@ class AdditiveCost:
     def __init__(self, space: Space, of: Callable[[OpSpec], float], unit: str, network: float = 0.0) -> None:
         self.unit = unit
         self.fixed = network + sum(of(spec) for spec in [*space.stem, *space.heads[space.head_channels]])
-        self.layers = [
-            torch.tensor([of(spec) for spec in layer.candidates.values()], dtype=torch.float64)
-            for layer in space.layers
-        ]
+        costs = [[of(spec) for spec in layer.candidates.values()] for layer in space.layers]
+        self.layers = [torch.tensor(of_layer, dtype=torch.float64) for of_layer in costs]
 
     def __call__(self, m: Sequence[Tensor]) -> Tensor:
         """Return the expected cost under the weights m."""

@@ -14,7 +14,7 @@ from fbsearch.fbnet.search import Search
 from fbsearch.fbnet.settings import TARGET_SHARE
 from fbsearch.images.split import Split
 from fbsearch.machine.compute import channels_last
-from fbsearch.machine.means import Mean
+from fbsearch.machine.metrics import Mean
 from fbsearch.machine.seeds import generator_of
 from fbsearch.strategies import Choices
 from fbsearch.theta import gumbel, one_hot
@@ -54,15 +54,11 @@ def derive(search: Search, objective: Objective, count: int, seed_name: str = "d
         estimate = objective.estimate
         estimated = [] if estimate is None else networks.likely([-v_l for v_l in estimate.per_layer()], 1)
         found = list(dict.fromkeys([*estimated, *networks.likely(list(objective.theta), count)]))[:count]
-    split = search.data.validation
-    candidates = [evaluate_inherited(search, objective, choices, split) for choices in _distinct(found, search)]
+    space, split = search.space, search.data.validation
+    # The first choices of every network: where a layer is skip, its expansion is nothing.
+    distinct = {tuple(space.all_specs(space.names(choices))): choices for choices in reversed(found)}.values()
+    candidates = [evaluate_inherited(search, objective, choices, split) for choices in found if choices in distinct]
     return sorted(candidates, key=lambda candidate: candidate.loss)
-
-
-def _distinct(found: Sequence[Choices], search: Search) -> list[Choices]:
-    """Return the first choices of every network: where a layer is skip, its expansion is nothing."""
-    networks = {tuple(search.space.all_specs(search.space.names(choices))): choices for choices in reversed(found)}
-    return [choices for choices in found if choices in networks.values()]
 
 
 class Networks:

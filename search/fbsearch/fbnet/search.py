@@ -20,7 +20,7 @@ from fbsearch.images.split import Split
 from fbsearch.machine.checkpoint import SEARCH
 from fbsearch.machine.compute import Compute
 from fbsearch.machine.loop import Loop, Measured, Phase, Position
-from fbsearch.machine.means import Mean
+from fbsearch.machine.metrics import Mean
 from fbsearch.machine.norm import share_norms
 from fbsearch.machine.ranks import Ranks
 from fbsearch.machine.seeds import generator_of

@@ -9,21 +9,16 @@ import torch
 from torch import Tensor
 
 
-def channel_mask(g: Tensor, widths: Sequence[int]) -> Tensor:
-    """Return Σ_i g_i 1_i, one number per channel, where 1_i is 1 in the first widths[i] channels and 0 in the rest.
+def masked(y: Tensor, g: Tensor, widths: Sequence[int]) -> Tensor:
+    """Return y ∘ Σ_i g_i 1_i of N, C, H, W, where 1_i is 1 in the first widths[i] channels and 0 in the rest.
 
         Σ_i g_i b_i(x) = b(x) ∘ Σ_i g_i 1_i    (FBNetV2, equation 3)
 
     where b_i has the first widths[i] of the filters of b: one run and one feature map for all widths. b has as many as
-    the largest.
+    the largest. g may be on another device.
     """
     ones = torch.arange(max(widths), device=g.device) < torch.tensor(widths, device=g.device)[:, None]
-    return g @ ones.to(g.dtype)
-
-
-def masked(y: Tensor, g: Tensor, widths: Sequence[int]) -> Tensor:
-    """Return y ∘ Σ_i g_i 1_i of N, C, H, W; g may be on another device."""
-    return y * channel_mask(g, widths).to(y.device)[:, None, None]
+    return y * (g @ ones.to(g.dtype)).to(y.device)[:, None, None]
 
 
 def joint(*decisions: Tensor) -> Tensor:
@@ -53,19 +48,15 @@ def intersperse(y: Tensor, side: int) -> Tensor:
     return spread
 
 
-def at_sides(run: Callable[[Tensor], Tensor], x: Tensor, g: Tensor, sides: Sequence[int], out: int) -> Tensor:
+def at_sides(run: Callable[[Tensor], Tensor], x: Tensor, g: Tensor, sides: Sequence[int], out: int | None) -> Tensor:
     """Return Σ_i g_i U(b(S_i(x))): subsample the map to every side, run b there, and put the results back.
 
     To pad the smaller results at the edge would pair pixels of different places, and a b that ran on an interspersed
     map would see zeros in place of neighbours (FBNetV2, figure 4). A side of weight zero is not run. The side of x is
-    the largest, and b makes it `out`.
+    the largest, and b makes it `out`; None where b makes logits, which need not be put back.
     """
-    results = [
-        g_i.to(x.device) * intersperse(run(subsample(x, side)), out)
-        for g_i, side, weight in zip(g, sides, g.tolist(), strict=True)
-        if weight
-    ]
-    return torch.stack(results).sum(0)
+    runs = [(g_i.to(x.device), run(subsample(x, side))) for g_i, side in zip(g, sides, strict=True) if g_i != 0]
+    return torch.stack([g_i * (y if out is None else intersperse(y, out)) for g_i, y in runs]).sum(0)
 
 
 def fit(x: Tensor, channels: int) -> Tensor:

@@ -73,14 +73,7 @@ class MaskedNet(SuperNet):
         sides = self.sides[number]
         if len(sides) == 1:
             return run(x)
-        if number >= 0:
-            return at_sides(run, x, size, sides, max(self.sides[number + 1]))
-        logits = [
-            g.to(x.device) * run(subsample(x, side))
-            for g, side, weight in zip(size, sides, size.tolist(), strict=True)
-            if weight
-        ]
-        return torch.stack(logits).sum(0)
+        return at_sides(run, x, size, sides, max(self.sides[number + 1]) if number >= 0 else None)
 
     def taken_out(self, choices: Sequence[int]) -> nn.Sequential:
         """Return a copy of one network: ordinary blocks with slices of the weights, on images of the size chosen."""

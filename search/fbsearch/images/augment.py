@@ -11,19 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fbsearch.errors import DataError
-
 AUGMENTATIONS = ("none", "crop", "flip", "crop-flip", "resized-crop")
 
 PAD_SHARE = 1 / 8
 """Padding on each side, as a share of the image's side: 4 of 32 pixels, as is usual for CIFAR."""
-
 AREA = (0.08, 1.0)
 """Least and greatest area of a resized crop, as a share of the image's (Szegedy et al., 2015)."""
-
 RATIO = (3 / 4, 4 / 3)
 """Least and greatest width to height of a resized crop."""
-
 TRIES = 10
 
 
@@ -67,12 +62,6 @@ def augment(name: str, x: Tensor, params: Params) -> Tensor:
     if name == "resized-crop":
         return _resized_crop(x, box, flip)
     return x
-
-
-def check_augmentation(name: str) -> None:
-    """Refuse an unknown augmentation. Raises DataError."""
-    if name not in AUGMENTATIONS:
-        raise DataError(f"unknown augmentation {name!r}; known are {', '.join(AUGMENTATIONS)}")
 
 
 def _pad(side: int) -> int:

@@ -13,17 +13,15 @@ from torch import Tensor
 
 from fbbase.progress import progress
 from fbsearch.errors import DataError
-from fbsearch.images.augment import Params, augment, check_augmentation, sample_params
+from fbsearch.images.augment import AUGMENTATIONS, Params, augment, sample_params
 from fbsearch.images.pool import MANY, Pool, build_pool, size_bytes
 from fbsearch.images.split import Cut, Shares, Split
 from fbsearch.machine.seeds import generator_of
 from fbsearch.sources import Indices, open_source
 
 DEFAULT_SHARES = Shares()
-
 HELD_BYTES = 2 << 30
 """A set of at most this size is decoded once and held on the compute device; a larger one is streamed."""
-
 STATISTICS_IMAGES = 10_000
 """Images of the w split of a streamed set that mean and standard deviation are taken from."""
 
@@ -93,7 +91,8 @@ class Data:
         batch i is augmented by a generator of its own, seeded by (seed, i). So every batch is the same one whatever
         `start`, `limit` and `ranks` are. Raises DataError.
         """
-        check_augmentation(augment)
+        if augment not in AUGMENTATIONS:
+            raise DataError(f"unknown augmentation {augment!r}; known are {', '.join(AUGMENTATIONS)}")
         rank, world = ranks
         order, seed = torch.arange(len(split)), 0
         if generator is not None:
@@ -107,12 +106,11 @@ class Data:
                 f"a batch of {len(batches[-1])} images cannot be shared by {world} processes; "
                 "use fewer processes, a larger --batch or more images"
             )
-        stop = len(batches) if limit is None else min(limit, len(batches))
-        parts = [batches[i][rank::world] for i in range(start, stop)]
-        side = self.input_shape[2:]
+        chosen, side = batches[start:limit], self.input_shape[2:]
+        parts = [batch[rank::world] for batch in chosen]
         params = (
-            sample_params(augment, len(batches[i]), *side, generator_of(seed, i)).part(rank, world)
-            for i in range(start, stop)
+            sample_params(augment, len(batch), *side, generator_of(seed, i)).part(rank, world)
+            for i, batch in enumerate(chosen, start)
         )
         return self._pass(split, parts, augment, params)
 
@@ -171,7 +169,8 @@ def load_data(
 
     w, theta, validation = split(cut.w), split(cut.theta), split(cut.validation)
     test = Split(test_pool, torch.arange(len(cut.test)), torch.from_numpy(test_source.labels[cut.test]).to(device))
-    sample = w.indices if held else _spread(w.indices, STATISTICS_IMAGES)
+    count = len(w) if held else min(len(w), STATISTICS_IMAGES)
+    sample = w.indices[torch.arange(count) * len(w) // count]  # at even distances
     mean, std = (_with_channels(x, input_shape[1]) for x in _statistics(pool, sample))
     splits = w, theta, validation, test
     return Data(name, source.classes, input_shape, *splits, mean, std, _fingerprint(*splits), shares)
@@ -188,13 +187,6 @@ def _with_channels(images: Tensor, channels: int) -> Tensor:
     if images.shape[1] == 1:
         return images.expand(-1, channels, -1, -1)
     raise DataError(f"the images have {images.shape[1]} channels, but the space takes {channels}")
-
-
-def _spread(indices: Tensor, count: int) -> Tensor:
-    """Return `count` of the indices at even distances, all where there are no more."""
-    if len(indices) <= count:
-        return indices
-    return indices[torch.arange(count) * len(indices) // count]
 
 
 def _statistics(pool: Pool, indices: Tensor) -> tuple[Tensor, Tensor]:

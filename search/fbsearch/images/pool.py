@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,39 +17,21 @@ from fbsearch.sources import Array, Indices, Source
 
 CHUNK = 16
 """Images that a thread decodes at a time: all threads work on the batch that is needed next."""
-
 MANY = 5_000
 """Images whose decoding takes long enough to be watched."""
-
 AHEAD = 4
 """Batches of a streamed set that are decoded before they are asked for."""
 
 
-class Pool(Protocol):
-    """Images that splits point into."""
-
-    @property
-    def identity(self) -> str:
-        """A hash by which the images are known again."""
-        ...
-
-    def read(self, batches: Sequence[Tensor]) -> Generator[Tensor, None, None]:
-        """Yield the images of each list of indices, N, C, H, W as decoded, on the compute device.
-
-        Raises DataError for an image that cannot be decoded. Closing the generator ends what it started.
-        """
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Held:
-    """All images, N, C, H, W, on the compute device."""
+    """All images, N, C, H, W, on the compute device; `identity` is a hash by which they are known again."""
 
     images: Tensor
     identity: str
 
     def read(self, batches: Sequence[Tensor]) -> Generator[Tensor, None, None]:
-        """Yield the images of each list of indices."""
+        """Yield the images of each list of indices, N, C, H, W as decoded, on the compute device."""
         places = torch.cat(list(batches)).to(self.images.device)
         for indices in places.split_with_sizes([len(batch) for batch in batches]):
             yield self.images[indices]
@@ -68,7 +49,10 @@ class Streamed:
     identity: str
 
     def read(self, batches: Sequence[Tensor]) -> Generator[Tensor, None, None]:
-        """Yield the images of each list of indices; at most AHEAD batches wait in memory."""
+        """Yield the same as `Held.read`; at most AHEAD batches wait in memory. Closing it ends what it started.
+
+        Raises DataError for an image that cannot be decoded.
+        """
         with _decoders() as threads:
             waiting: deque[tuple[Tensor, list[Future[None]]]] = deque()
             for indices in batches:
@@ -88,6 +72,10 @@ class Streamed:
         for part in parts:
             part.result()
         return images.to(self.device, non_blocking=True)
+
+
+Pool = Held | Streamed
+"""Images that splits point into."""
 
 
 def build_pool(source: Source, indices: Indices, held: bool, device: torch.device) -> Pool:

@@ -15,7 +15,6 @@ from fbsearch.sources import Indices, Source
 TEST_SHARE = 0.2
 """Share of the images set apart for the test where the data bring no test images of their own."""
 
-
 Names = tuple[str, ...]
 
 

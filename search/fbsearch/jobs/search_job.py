@@ -62,12 +62,10 @@ def run_search(
 ) -> list[Found]:
     """Run or continue the search in the folder `path`; a finished one is only read. Returns one network an objective.
 
-    The folder is the first rank's; the others read and write no files, and return no networks.
-
-    `luts` are the tables by name, as the settings' objectives name them; of another precision only where
-    `combine_precisions` says that this is meant. Raises SearchError for tables of another
-    space, a folder of another search or a target out of reach, LutError for a table that lacks operators, DataError,
-    and Interrupted on Ctrl-C.
+    The folder is the first rank's; the others read and write no files, and return no networks. `luts` are the tables by
+    name, as the settings' objectives name them; of another precision only where `combine_precisions` says that this is
+    meant. Raises SearchError for tables of another space, a folder of another search or a target out of reach, LutError
+    for a table that lacks operators, DataError, and Interrupted on Ctrl-C.
     """
     ranks = ranks or Ranks()
     with ranks.together():
@@ -156,10 +154,7 @@ def clear(folder: RunFolder) -> None:
 
 
 def check_tables(luts: Mapping[str, Lut], space: Space, combine_precisions: bool = False) -> None:
-    """Refuse tables that cannot be searched under together, of another space, or without operators of the space.
-
-    Of several head widths only the default one is searched, so only that is needed.
-    """
+    """Refuse tables that cannot be searched under together, of another space, or without operators of the space."""
     first, *others = luts.items()
     for name, lut in others:
         for what in ("space",) if combine_precisions else ("space", "precision"):
@@ -170,6 +165,7 @@ def check_tables(luts: Mapping[str, Lut], space: Space, combine_precisions: bool
                     f"the tables {first[0]} and {name} have another {what} ({one!r} and {other!r}); one search takes "
                     f"tables of the same {what}, so run one for each{meant}"
                 )
+    # Of several head widths only the default one is searched, so only that is needed.
     specs = dataclasses.replace(space, heads={space.head_channels: space.heads[space.head_channels]}).operators()
     for lut in luts.values():
         if space_name(lut.metadata) != space.name:
@@ -254,7 +250,5 @@ def describe(search: Search, objective: Objective, ranked: list[Candidate]) -> d
 
 def cross_table(found: list[Found], luts: Mapping[str, Lut]) -> dict[str, dict[str, float]]:
     """Return the predicted latency in µs of every network found on every device: network → table → µs."""
-    return {
-        each.goal.name: {name: lut.predict_us(each.architecture.specs()) for name, lut in luts.items()}
-        for each in found
-    }
+    networks = {each.goal.name: each.architecture.specs() for each in found}
+    return {name: {table: lut.predict_us(specs) for table, lut in luts.items()} for name, specs in networks.items()}

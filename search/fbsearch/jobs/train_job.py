@@ -5,13 +5,13 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from fbexport.quantization.fake import FakeQuantized
+from fbexport.quantization.fake import FakeQuantized, fold_into
 from fbexport.quantization.files import RANGES, write_ranges
 from fbsearch.errors import Interrupted, SearchError
 from fbsearch.images.data import load_data
 from fbsearch.machine.checkpoint import SEARCH, TRAIN, RunFolder, hash_of
 from fbsearch.machine.compute import Compute
-from fbsearch.training.quantized import CALIBRATION_IMAGES, CALIBRATION_METHOD, fine_tuned, to_fine_tune
+from fbsearch.training.quantized import CALIBRATION_IMAGES, CALIBRATION_METHOD, to_fine_tune
 from fbsearch.training.recipe import Recipe
 from fbsearch.training.record import TrainingRecord, check_classes
 from fbsearch.training.train import Training, train
@@ -53,7 +53,8 @@ def train_network(
         check_classes(whole, data)
         network = to_fine_tune(whole, data, recipe.seed)
     elif init is not None:
-        initial = _initial(architecture, init, len(data.classes))
+        state, classes = load_network(architecture, init).state_dict(), len(data.classes)
+        initial = {name: x for name, x in state.items() if not name.endswith(CLASSIFIER) or len(x) == classes}
     inputs = {
         "network": hash_of(repr(architecture.all_specs(space))),
         "images": data.fingerprint,
@@ -69,7 +70,9 @@ def train_network(
         raise Interrupted(f"interrupted; the same command continues from the last checkpoint in {path}") from None
     result = trained.network
     if isinstance(result, FakeQuantized):
-        save_weights(fine_tuned(load_network(architecture, init, space), result), path / "weights.pt")
+        network = load_network(architecture, init, space)
+        fold_into(network, result.trained())
+        save_weights(network, path / "weights.pt")
         write_ranges(path / RANGES, result.ranges, CALIBRATION_METHOD, CALIBRATION_IMAGES, path / "weights.pt")
     else:
         save_weights(result, path / "weights.pt")
@@ -77,9 +80,3 @@ def train_network(
     written = architecture.model_copy(update={"provenance": architecture.provenance | {"training": record}})
     written.save(path / "arch.json")
     return written, trained
-
-
-def _initial(architecture: Architecture, weights: Path, classes: int) -> dict[str, Tensor]:
-    """Return the weights of a file that fit the network. Raises FbError where they are another network's."""
-    state = load_network(architecture, weights).state_dict()
-    return {name: x for name, x in state.items() if not name.endswith(CLASSIFIER) or len(x) == classes}

@@ -20,10 +20,7 @@ FILES = (SEARCH, TRAIN, "arch.json", "weights.pt", "metrics.jsonl")
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """The folder of one search or training: its path, its settings by name, and hashes of what it reads by name.
-
-    Settings are plain values, as `dataclasses.asdict` gives them.
-    """
+    """The folder of one search or training: its path, its settings (plain values), and hashes of what it reads."""
 
     path: Path
     settings: dict[str, Any]
@@ -31,22 +28,19 @@ class RunFolder:
 
     def save(self, name: str, state: dict[str, Any]) -> None:
         """Write a checkpoint in one step: after a kill the folder holds the old one or the new one."""
-        header = {"format": FORMAT, "settings": self.settings, "inputs": self.inputs}
         buffer = io.BytesIO()
-        torch.save({**header, "state": state}, buffer)
+        torch.save({"format": FORMAT, "settings": self.settings, "inputs": self.inputs, "state": state}, buffer)
         write_bytes(self.path / name, buffer.getvalue())
 
     def load(self, name: str) -> dict[str, Any] | None:
-        """Return the state that `save` wrote, None where there is none.
-
-        Executes no code from the file. Raises SearchError where it is damaged or belongs to another run.
-        """
+        """Return what `save` was given, None where there is none. Raises SearchError if damaged or of another run."""
         path = self.path / name
         if not path.exists():
             return None
-        content = _read(path)
-        differences = _differences(content["settings"], self.settings)
-        inputs = content["inputs"]
+        content, now = _read(path), self.settings
+        then, inputs = content["settings"], content["inputs"]
+        names = [name for name in sorted(then.keys() | now.keys()) if then.get(name) != now.get(name)]
+        differences = [f"{name}: {then.get(name)!r} then, {now.get(name)!r} now" for name in names]
         differences += [f"another {what}" for what in self.inputs if self.inputs[what] != inputs.get(what)]
         if differences:
             raise SearchError(
@@ -87,12 +81,3 @@ def _read(path: Path) -> dict[str, Any]:
 def hash_of(content: str | bytes) -> str:
     """Return a hash by which a run knows what it read."""
     return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()[:16]
-
-
-def _differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Say which settings differ."""
-    return [
-        f"{name}: {then.get(name)!r} then, {now.get(name)!r} now"
-        for name in sorted(then.keys() | now.keys())
-        if then.get(name) != now.get(name)
-    ]

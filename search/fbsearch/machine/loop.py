@@ -19,8 +19,7 @@ from fbbase.progress import Advance, progress
 from fbsearch.errors import DivergedError
 from fbsearch.machine.checkpoint import RunFolder
 from fbsearch.machine.descent import Losses, LossScale
-from fbsearch.machine.means import Mean
-from fbsearch.machine.metrics import Metrics
+from fbsearch.machine.metrics import Mean, Metrics
 from fbsearch.machine.ranks import Ranks
 
 CHECKPOINT_S = 300.0
@@ -64,7 +63,7 @@ class Loop(ABC):
         """Begin at epoch 0. `wait_s` returns the seconds spent waiting for images since its last call."""
         self.w, self.epochs, self.wait_s, self.ranks = list(w), epochs, wait_s, ranks or Ranks()
         self.position, self.losses, self.scale = Position(), Losses(), LossScale.of(amp)
-        self.lapped_at = time.monotonic()
+        self.lapped_at = self.saved_at = time.monotonic()
 
     @abstractmethod
     def phases(self, epoch: int) -> list[Phase]:
@@ -126,14 +125,12 @@ class Loop(ABC):
             progress(self.name, self._steps_until(self.epochs), steps_done, shown=first) as advance,
             interrupt_between_steps(terminate=True, quiet=not first) as check_interrupt,
         ):
-            saved_at = time.monotonic()
+            self.saved_at = time.monotonic()
 
             def after_step() -> None:
-                nonlocal saved_at
-                stop, due = self.ranks.agree(check_interrupt, time.monotonic() > saved_at + CHECKPOINT_S)
+                stop, due = self.ranks.agree(check_interrupt, time.monotonic() > self.saved_at + CHECKPOINT_S)
                 if stop or due:
                     self._save(folder)
-                    saved_at = time.monotonic()
                 if stop:
                     self.ranks.end(stop)
 
@@ -148,7 +145,6 @@ class Loop(ABC):
                     metrics.write(self.position.epoch, values)
                 self.position = Position(self.position.epoch + 1)
                 self._save(folder)
-                saved_at = time.monotonic()
 
     def epoch(self, advance: Advance, after_step: Callable[[], None]) -> dict[str, Any]:
         """Take the steps of the present epoch that are left, and return its metrics."""
@@ -173,6 +169,7 @@ class Loop(ABC):
         sound = torch.stack([parameter.detach().isfinite().all() for parameter in self.w]).all()
         if self.ranks.is_first and sound:
             folder.save(self.file, state)
+        self.saved_at = time.monotonic()
 
     def _steps_until(self, epoch: int) -> int:
         return sum(phase.steps for each in range(epoch) for phase in self.phases(each))

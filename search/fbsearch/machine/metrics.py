@@ -1,13 +1,43 @@
-"""Metrics: one JSON line and one TensorBoard step per epoch."""
+"""Metrics: means over images, and one JSON line and one TensorBoard step per epoch."""
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from fbbase.files import storage_errors, write_text
+
+
+@dataclass(slots=True)
+class Mean:
+    """Sums of three values over images. They stay on the device of the batches: reading one waits for a GPU."""
+
+    sums: Tensor = field(default_factory=lambda: torch.zeros(4, dtype=torch.float64))
+    """Images, then the values."""
+
+    @torch.no_grad()
+    def add(self, images: int, means: Sequence[Tensor], counts: Sequence[Tensor]) -> None:
+        """Add a batch: values that are its means, then values that count some of its images."""
+        device = counts[0].device
+        batch = [mean.double() * images for mean in means] + [count.double() for count in counts]
+        self.sums = self.sums.to(device)
+        self.sums[0] += images
+        self.sums[1:] += torch.stack([value.to(device) for value in batch])
+
+    @property
+    def images(self) -> int:
+        """The number of images."""
+        return int(self.sums[0])
+
+    def values(self) -> list[float]:
+        """Return the mean of every value."""
+        images, *sums = self.sums.tolist()
+        return [value / max(images, 1) for value in sums]
 
 
 class Metrics:
@@ -35,7 +65,7 @@ class Metrics:
     def __enter__(self) -> "Metrics":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.file.close()
         self.board.close()
 

@@ -31,8 +31,7 @@ def estimate_norms(network: nn.Sequential, images: Iterable[Tensor]) -> nn.Seque
     """Return the network in eval mode, its batch normalisation estimated on batches of images."""
     for norm in _norms(network):
         norm.momentum, norm.track_running_stats = None, True  # None: the plain mean over the batches
-        for name, value in (("running_mean", torch.zeros_like), ("running_var", torch.ones_like)):
-            setattr(norm, name, value(norm.weight))
+        norm.running_mean, norm.running_var = torch.zeros_like(norm.weight), torch.ones_like(norm.weight)
         norm.num_batches_tracked = torch.zeros((), dtype=torch.long, device=norm.weight.device)
     network.train()
     for x in images:

@@ -20,7 +20,6 @@ MEET = datetime.timedelta(minutes=10)
 """Time for all processes to find each other."""
 WAIT = datetime.timedelta(days=30)
 """Time to wait for the other ranks, of which the first may train a network. A rank that dies is noticed at once."""
-
 STOPS: tuple[Callable[[], BaseException], ...] = (Terminated, KeyboardInterrupt)
 """What ends a search between two steps."""
 
@@ -62,10 +61,6 @@ class Ranks:
     def add(self, values: Tensor) -> Tensor:
         """Return the sum over all ranks."""
         return self._reduced(values, dist.ReduceOp.SUM)
-
-    def most(self, values: Tensor) -> Tensor:
-        """Return the greatest of all ranks, element by element."""
-        return self._reduced(values, dist.ReduceOp.MAX)
 
     def gather(self, values: Tensor) -> Tensor:
         """Return the values of all ranks, stacked in their order."""
@@ -116,16 +111,14 @@ class Ranks:
                     tensor.copy_(value.view_as(tensor))
 
     def agree(self, check_interrupt: Callable[[], None], due: bool) -> tuple[BaseException | None, bool]:
-        """Return to all what ends them after this step, if one of them is interrupted, and whether it is due there.
-
-        Something is due when it is on the first rank.
-        """
+        """Return to all what ends them after this step, if one is interrupted, and whether it is due on the first."""
         asked = 0
         try:
             check_interrupt()
         except (Terminated, KeyboardInterrupt) as stop:
             asked = 1 + STOPS.index(type(stop))
-        stop_code, is_due = self.most(torch.tensor([asked, int(due and self.is_first)])).tolist()
+        told = torch.tensor([asked, int(due and self.is_first)])
+        stop_code, is_due = self._reduced(told, dist.ReduceOp.MAX).tolist()
         return (STOPS[stop_code - 1]() if stop_code else None), bool(is_due)
 
     def end(self, error: BaseException) -> NoReturn:

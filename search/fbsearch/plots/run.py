@@ -14,10 +14,7 @@ from fbspace.architecture import Architecture, load_architecture
 
 
 class ObjectiveEpoch(pydantic.BaseModel):
-    """One objective after one epoch: θ per layer and candidate, and what P_θ costs; target in the cost's unit.
-
-    θ's own loss numbers are there once θ is no longer held.
-    """
+    """One objective after an epoch: θ, what P_θ costs, the target in that unit, θ's losses once it is not held."""
 
     expected_cost: float
     cost_unit: str

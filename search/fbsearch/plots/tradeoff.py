@@ -32,12 +32,10 @@ def plot_tradeoff(run: Run) -> Figure:
         factor, label = cost_scale(run.objectives[name].cost_unit)
         target = run.objectives[name].target
         points = [(factor * each.cost, each.accuracy_percent) for each in candidates]
-        chosen = points[:1]  # they are ranked
         front = list(zip(*pareto_front(points), strict=True))
         axes.step(*front, "o", where="post", color="0.5", linestyle="-", ms=9, mfc="none", label="Pareto front")
         axes.scatter(*zip(*points, strict=True), s=22, color=COLOURS[0], label=f"{len(points)} networks", zorder=2)
-        for point in chosen:
-            axes.scatter(*point, s=140, marker="*", color=COLOURS[1], edgecolor="k", label="chosen", zorder=3)
+        axes.scatter(*points[0], s=140, marker="*", color=COLOURS[1], edgecolor="k", label="chosen", zorder=3)  # ranked
         if target is not None:
             axes.axvline(factor * target, color="k", linestyle="--", linewidth=1, label=f"target {factor * target:.4g}")
         axes.margins(0.12)

@@ -49,9 +49,7 @@ class Opener(ABC):
         """
 
     def recognises(self, path: Path) -> bool:
-        """Whether an existing file or folder is of this kind, given without it. What no kind recognises is of
-        `folders` or `npz`.
-        """
+        """Whether a path given without a kind is of this one; what no kind recognises is of `folders` or `npz`."""
         return False
 
 

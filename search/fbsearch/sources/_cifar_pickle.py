@@ -27,10 +27,7 @@ _FAULTS = (
 
 
 def load_cifar_pickle(content: bytes, what: str) -> dict[bytes, Any]:
-    """Return the dictionary of a batch or of the class names, its strings as bytes, its array as uint8.
-
-    Raises DataError, naming `what`.
-    """
+    """Return the dictionary of a file, its strings as bytes, its array as uint8. Raises DataError, naming `what`."""
     try:
         loaded = _Reader(io.BytesIO(content), encoding="bytes").load()
     except _FAULTS as error:

@@ -84,14 +84,14 @@ class Cifar(Opener):
 
     def recognises(self, path: Path) -> bool:
         """Tell whether the path is a folder of official files, the folder above it, or an archive."""
-        return path.name.endswith((".tar.gz", ".tgz", ".tar")) or (path.is_dir() and _locate(path) is not None)
+        return path.name.endswith((".tar.gz", ".tgz", ".tar")) or _locate(path) is not None
 
     def open(self, rest: str, size: int) -> tuple[Source, Source]:
         """Read all files."""
         path = Path(rest)
         if path.is_file():
             return _open_archive(path)
-        located = _locate(path) if path.is_dir() else None
+        located = _locate(path)
         if located is None:
             raise _none_of(path)
         folder, edition = located
@@ -111,13 +111,10 @@ class Cifar(Opener):
 
 def _locate(path: Path) -> tuple[Path, _Edition] | None:
     """Return the folder and edition, where a file to train with and the names of the classes, or the test file, are."""
-    for folder_of in (lambda edition: path, lambda edition: path / edition.folder):
-        for edition in EDITIONS:
-            folder = folder_of(edition)
-            if (folder / edition.train[0]).is_file() and (
-                (folder / edition.names).is_file() or (folder / edition.test).is_file()
-            ):
-                return folder, edition
+    for folder, edition in [(path, each) for each in EDITIONS] + [(path / each.folder, each) for each in EDITIONS]:
+        others = folder / edition.names, folder / edition.test
+        if (folder / edition.train[0]).is_file() and any(file.is_file() for file in others):
+            return folder, edition
     return None
 
 
@@ -125,13 +122,13 @@ def _open_archive(path: Path) -> tuple[Source, Source]:
     """Read the files from a .tar.gz without unpacking it to disk."""
     try:
         with tarfile.open(path) as archive:
-            files: dict[str, bytes] = {}
+            files, folders = dict[str, bytes](), {edition.folder for edition in EDITIONS}
             for member in archive:
-                folder, _, name = member.name.rpartition("/")
-                edition = next((e for e in EDITIONS if e.folder == folder.removeprefix("./")), None)
-                content = archive.extractfile(member) if edition and member.isreg() else None
-                if edition and content:
-                    files[f"{edition.folder}/{name}"] = content.read()
+                name = member.name.removeprefix("./")
+                is_ours = member.isreg() and name.rpartition("/")[0] in folders
+                content = archive.extractfile(member) if is_ours else None
+                if content:
+                    files[name] = content.read()
     except (tarfile.TarError, OSError, EOFError) as error:
         raise DataError(f"{path} is not a whole tar archive ({error}); fetch it again") from None
     for edition in EDITIONS:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from fbsearch.errors import DataError
-from fbsearch.sources import Array, Indices, Opener, Source
+from fbsearch.sources import Array, Opener, Source
 from fbsearch.sources._decoding import decode_image
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".webp")
@@ -22,15 +22,14 @@ class Folders(Opener):
         path = Path(rest)
         train = path / "train"
         if not train.is_dir() or not _subfolders(train):
-            titles = _classes(path)
-            return _source(path, titles, size), None
+            return _source(path, _classes(path), size), None
         titles = _classes(train)
         for name in TEST_FOLDERS:
             if (path / name).is_dir():
-                unseen = sorted({p.name for p in _subfolders(path / name)} - set(titles))
+                present = {p.name for p in _subfolders(path / name)}
+                unseen = sorted(present - set(titles))
                 if unseen:
                     raise DataError(f"{path / name} has classes that {train} has not: {', '.join(unseen[:5])}")
-                present = {p.name for p in _subfolders(path / name)}
                 if not present:
                     raise DataError(f"{path / name} has no class folders; give it those of {train}, or remove it")
                 return _source(train, titles, size), _source(path / name, titles, size, present)
@@ -76,8 +75,4 @@ def _source(path: Path, titles: tuple[str, ...], size: int, present: set[str] | 
             digest.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
         return digest.hexdigest()
 
-    return Source(_int64(labels), titles, decode, identity)
-
-
-def _int64(labels: list[int]) -> Indices:
-    return np.array(labels, dtype=np.int64)
+    return Source(np.array(labels, dtype=np.int64), titles, decode, identity)

@@ -24,15 +24,12 @@ class Npz(Opener):
             )
         values = as_labels(arrays["y_train"], f"{path}: y_train")
         known = np.unique(values)
-        names = arrays.get("classes")
-        if names is not None and names.ndim == 1 and known.min() >= 0 and known.max() < len(names):
-            classes = tuple(str(names[value]) for value in known)
-        else:
-            classes = tuple(str(value) for value in known)
+        names = arrays.get("classes", np.array([]))
+        is_named = names.ndim == 1 and known.min() >= 0 and known.max() < len(names)
+        classes = tuple(map(str, names[known] if is_named else known))
         has_test = "y_test" in arrays and ("x_test" in arrays or {"jpg_test", "off_test"} <= arrays.keys())
-        return _part(path, arrays, "train", known, classes), (
-            _part(path, arrays, "test", known, classes) if has_test else None
-        )
+        train = _part(path, arrays, "train", known, classes)
+        return train, _part(path, arrays, "test", known, classes) if has_test else None
 
 
 def _read(path: Path) -> dict[str, Array]:

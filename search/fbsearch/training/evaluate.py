@@ -11,7 +11,7 @@ from fbsearch.errors import DivergedError
 from fbsearch.images.data import Data
 from fbsearch.images.split import Split
 from fbsearch.machine.compute import Compute
-from fbsearch.machine.means import Mean
+from fbsearch.machine.metrics import Mean
 
 TOP5_CLASSES = 10
 """With fewer classes, five guesses say little, and top-5 is left away."""
@@ -52,7 +52,6 @@ def evaluate(network: nn.Module, data: Data, split: Split, batch: int, compute: 
         mean.add(len(labels), (F.cross_entropy(logits, labels),), right(logits, labels))
     result = Evaluation.of(mean, len(data.classes))
     if not math.isfinite(result.cross_entropy):
-        raise DivergedError(
-            f"the cross-entropy of {result.images} images is {result.cross_entropy}: the weights are of no use"
-        )
+        images, loss = result.images, result.cross_entropy
+        raise DivergedError(f"the cross-entropy of {images} images is {loss}: the weights are of no use")
     return result

@@ -1,5 +1,6 @@
 """Mixup and cutout: training images that are mixed in pairs, or lack a square, and the loss of mixed labels."""
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,12 +21,10 @@ class MixedLabels:
 
     def loss(self, logits: Tensor, label_smoothing: float) -> Tensor:
         """Return the mean cross-entropy against the mixed labels; it is linear in them, smoothed or not."""
-        loss = F.cross_entropy(logits, self.first, label_smoothing=label_smoothing)
+        loss_of = functools.partial(F.cross_entropy, logits, label_smoothing=label_smoothing)
         if self.share == 1:
-            return loss
-        return self.share * loss + (1 - self.share) * F.cross_entropy(
-            logits, self.second, label_smoothing=label_smoothing
-        )
+            return loss_of(self.first)
+        return self.share * loss_of(self.first) + (1 - self.share) * loss_of(self.second)
 
 
 def cut_and_mix(x: Tensor, y: Tensor, recipe: Recipe, rng: np.random.Generator) -> tuple[Tensor, MixedLabels]:

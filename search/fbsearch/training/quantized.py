@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from fbexport.formats import format_for, load_format
 from fbexport.quantization.calibration import Ranges, calibrate
-from fbexport.quantization.fake import FakeQuantized, fold_into
+from fbexport.quantization.fake import FakeQuantized
 from fbexport.quantization.files import RANGES, read_ranges, write_ranges
 from fbexport.quantization.quantized import quantize
 from fbexport.runtimes import load_model
@@ -53,9 +53,8 @@ def in_runtime(
     network: nn.Module, data: Data, runtime: str, precision: str, ranges: Ranges | None, batch: int, threads: int = 1
 ) -> RuntimeNetwork:
     """Return a network as its runtime computes it in a precision. Raises ExportError."""
-    model_format = load_format(format_for(runtime, precision))
     shape = (batch, *data.input_shape[1:])
-    content = model_format.write(network, shape, precision, ranges)
+    content = load_format(format_for(runtime, precision)).write(network, shape, precision, ranges)
     return RuntimeNetwork(content, runtime, batch, threads)
 
 
@@ -67,8 +66,7 @@ def ranges_for(
     Without `file` those beside the weights are taken, if a training left any there. Raises ExportError for ranges of
     other weights.
     """
-    beside = weights.with_name(RANGES)
-    found = next((path for path in (file, beside) if path is not None and path.exists()), None)
+    found = next((path for path in (file, weights.with_name(RANGES)) if path is not None and path.exists()), None)
     if found is not None:
         return read_ranges(found, weights), f"ranges of {found}"
     ranges = calibrated(network, data, images, method, seed)
@@ -81,9 +79,3 @@ def to_fine_tune(network: nn.Module, data: Data, seed: int) -> FakeQuantized:
     """Return a trained network in a form that computes as its int8 model does, to train on."""
     ranges = calibrated(network, data, CALIBRATION_IMAGES, CALIBRATION_METHOD, seed)
     return FakeQuantized(quantize(trace(network, (1, *data.input_shape[1:])), ranges), ranges)
-
-
-def fine_tuned(network: nn.Module, trained: FakeQuantized) -> nn.Module:
-    """Give a network the weights of its fine-tuned form, in place, and return it."""
-    fold_into(network, trained.trained())
-    return network

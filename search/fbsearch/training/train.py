@@ -13,7 +13,7 @@ from fbsearch.images.data import Data, batch_count
 from fbsearch.machine.checkpoint import TRAIN, RunFolder
 from fbsearch.machine.compute import Compute
 from fbsearch.machine.loop import Loop, Measured, Phase, Position
-from fbsearch.machine.means import Mean
+from fbsearch.machine.metrics import Mean
 from fbsearch.machine.seeds import generator_of, step_rng
 from fbsearch.training.ema import Ema
 from fbsearch.training.evaluate import Evaluation, evaluate, right
@@ -87,10 +87,8 @@ class Training(Loop):
         recipe = self.recipe
 
         def batches(start: int) -> Iterable[tuple[Tensor, Tensor]]:
-            order, augment = generator_of(recipe.seed, f"train/{epoch}"), recipe.augment
-            return self.data.batches(
-                self.data.training, recipe.batch, order, recipe.steps, start=start, augment=augment
-            )
+            images, order = self.data.training, generator_of(recipe.seed, f"train/{epoch}")
+            return self.data.batches(images, recipe.batch, order, recipe.steps, start=start, augment=recipe.augment)
 
         return [Phase("", self.steps, batches, self.step)]
 
@@ -181,10 +179,5 @@ def build_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer
     """Return the recipe's optimizer of all parameters."""
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(network.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
-    return torch.optim.SGD(
-        network.parameters(),
-        recipe.lr,
-        momentum=recipe.momentum,
-        nesterov=recipe.nesterov and recipe.momentum > 0,
-        weight_decay=recipe.weight_decay,
-    )
+    nesterov, decay = recipe.nesterov and recipe.momentum > 0, recipe.weight_decay
+    return torch.optim.SGD(network.parameters(), recipe.lr, recipe.momentum, weight_decay=decay, nesterov=nesterov)

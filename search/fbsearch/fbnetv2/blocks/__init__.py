@@ -67,10 +67,10 @@ def first_filters(spec: OpSpec, source: nn.Module) -> dict[str, Tensor]:
 def run_first_filters(spec: OpSpec, source: nn.Module, x: Tensor) -> Tensor:
     """Return what an ordinary block of the first filters makes of x; gradients reach the larger module's."""
     parameters = first_filters(spec, source)
-    template = _template(_structure(spec))
-    for name, conv in template.depthwise.items():
+    block, depthwise = _template(_structure(spec))
+    for name, conv in depthwise.items():
         conv.groups = len(parameters[name])
-    y: Tensor = torch.func.functional_call(template.block, parameters, (x,))
+    y: Tensor = torch.func.functional_call(block, parameters, (x,))
     return y
 
 
@@ -83,21 +83,14 @@ def inherit(spec: OpSpec, source: nn.Module) -> nn.Module:
     return block
 
 
-@dataclass(frozen=True, slots=True)
-class _Template:
-    """A block whose forward runs with the weights of any of its widths; the number of groups follows from them."""
-
-    block: nn.Module
-    depthwise: dict[str, nn.Conv2d]
-
-
 @functools.lru_cache(maxsize=256)
-def _template(structure: OpSpec) -> _Template:
+def _template(structure: OpSpec) -> tuple[nn.Module, dict[str, nn.Conv2d]]:
+    """Return a block to run with the weights of any of its widths, and its convolutions whose groups follow them."""
     block = _without_memory(structure)
     use_batch_statistics(block)
     use_own_convolutions(block)
     convolutions = {f"{name}.weight": c for name, c in block.named_modules() if isinstance(c, nn.Conv2d)}
-    return _Template(block, {name: c for name, c in convolutions.items() if c.groups > 1})
+    return block, {name: c for name, c in convolutions.items() if c.groups > 1}
 
 
 def _structure(spec: OpSpec) -> OpSpec:

@@ -28,9 +28,8 @@ class MaskedMBConv(MaskedBlock):
     def __init__(self, spec: OpSpec, widths: Widths) -> None:
         super().__init__(spec, widths)
         largest = block_of(spec)
-        blocks = [
-            replace(spec, in_channels=c, expansion=e) for c, e in itertools.product(widths.ins, widths.expansions)
-        ]
+        pairs = itertools.product(widths.ins, widths.expansions)
+        blocks = [replace(spec, in_channels=c, expansion=e) for c, e in pairs]
         self.middles = [largest.middle_channels(block) or block.in_channels for block in blocks]
         self.squeezes = [squeezed_channels(middle) for middle in self.middles]
         ins, middle, outs = max(widths.ins), max(self.middles), max(widths.outs)

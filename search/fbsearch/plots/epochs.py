@@ -1,4 +1,4 @@
-"""θ over time: P_θ of every layer as a heat map, and below τ, entropy and expected cost."""
+"""What changes over the epochs: P_θ as heat maps with τ and entropy, costs, and the curves of what was learned."""
 
 import math
 
@@ -11,10 +11,11 @@ from fbsearch.plots import COLOURS, cost_scale
 from fbsearch.plots.run import Run
 
 COLOUR_MAP = "cividis"  # read alike with and without colour blindness, and in grey
+LABELS = {"cross_entropy": "cross-entropy", "accuracy_percent": "accuracy (%)"}
 
 
 def plot_theta(run: Run, name: str) -> Figure:
-    """Draw a panel per decision, in which the option of the network found is marked if there is one, and the strip."""
+    """Draw P_θ, a panel per decision, with the option of the network found marked; below τ, entropy and cost."""
     objective = run.objectives[name]
     p = {layer: run.probabilities(name, layer) for layer in objective.theta}
     columns = 4 if len(p) <= 8 else 6
@@ -58,6 +59,39 @@ def plot_theta(run: Run, name: str) -> Figure:
         axes.set_ylabel(label)
         finish_epochs(run, axes)
     plot_cost(run, name, cost)
+    return figure
+
+
+def plot_curves(run: Run) -> Figure:
+    """Draw the search above, the final trainings and each objective's expected cost in further panels."""
+    is_trained = bool(run.training)
+    count = len(LABELS) * (1 + is_trained) + len(run.objectives)
+    columns = 2 + (count > 4)
+    rows = math.ceil(count / columns)
+    figure = Figure(figsize=(3.6 * columns, 2.7 * rows), layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in panels[count:]:
+        axes.set_axis_off()
+    for key, label in LABELS.items():
+        axes = panels.pop(0)
+        axes.plot(run.numbers, [getattr(e, f"w_{key}") for e in run.epochs], color="0.3", label="w")
+        for name, colour in zip(run.objectives, COLOURS, strict=False):
+            if run.warmup < len(run.epochs):
+                axes.plot(run.numbers, run.theta_phase(name, key), color=colour, label=f"θ, {name}")
+        axes.set(title="search", ylabel=label)
+        axes.legend(framealpha=0.8, edgecolor="none")
+        finish_epochs(run, axes)
+    for name in run.objectives:
+        axes = panels.pop(0)
+        plot_cost(run, name, axes)
+        axes.set_title(name)
+    for key, label in LABELS.items() if is_trained else ():
+        axes = panels.pop(0)
+        for colour, (stage, epochs) in zip(COLOURS, run.training.items(), strict=False):
+            axes.plot([e.epoch + 1 for e in epochs], [getattr(e, key) for e in epochs], color=colour, label=stage)
+        axes.set(title="final training, from scratch", xlabel="epoch", ylabel=label)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.legend(framealpha=0.8, edgecolor="none")
     return figure
 
 
