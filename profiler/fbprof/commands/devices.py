@@ -60,11 +60,7 @@ def _summary(
 
 
 def _known(profile: "Profile", reasons: "dict[str, str | None] | None") -> dict[str, object]:
-    known: dict[str, object] = {
-        "name": profile.name,
-        "transport": profile.transport,
-        "description": profile.description,
-    }
+    known: dict[str, object] = {name: getattr(profile, name) for name in ("name", "transport", "description")}
     if reasons is not None:
         known |= {"reachable": reasons[profile.name] is None, "reason": reasons[profile.name]}
     return known

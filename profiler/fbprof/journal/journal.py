@@ -217,10 +217,7 @@ class JournalWriter:
 
 @contextlib.contextmanager
 def open_journal(path: Path, start: Start, fresh: bool) -> Iterator[JournalWriter]:
-    """Continue a journal, or begin one; `fresh` sets the one that is there aside (NAME.old).
-
-    Raises JournalError where it belongs to another run.
-    """
+    """Continue a journal, or begin one; `fresh` sets one aside (NAME.old). Raises JournalError for another run's."""
     if fresh and path.exists():
         with storage_errors(path):
             path.replace(path.with_name(path.name + ".old"))

@@ -45,14 +45,8 @@ def plot_results(results: Sequence[Result], title: str, path: Path) -> None:
                 measured_ms = [r.measured_us / 1e3 for r in shown]
                 predicted_ms = [r.predicted.latency_us / 1e3 for r in shown]
                 axes.scatter(measured_ms, predicted_ms, s=16, marker=marker, alpha=0.8, label=label)
-        axes.set(
-            xlim=ends,
-            ylim=ends,
-            aspect="equal",
-            title=title,
-            xlabel="measured latency (ms)",
-            ylabel="predicted latency (ms)",
-        )
+        axes.set(xlim=ends, ylim=ends, aspect="equal", title=title)
+        axes.set(xlabel="measured latency (ms)", ylabel="predicted latency (ms)")
         axes.legend(loc="upper left", frameon=False)
 
 
