@@ -92,14 +92,8 @@ def command(
     complexity = count(network, space.input_shape)  # takes its weights away
     path = output or Path(architecture.name.replace("/", "-") + suffix)
     write_bytes(path, content)
-    result = {
-        "file": str(path),
-        "size_bytes": len(content),
-        "format": format_name,
-        "precision": precision,
-        "macs": complexity.macs,
-        "parameters": complexity.parameters,
-    }
+    result = {"file": str(path), "size_bytes": len(content), "format": format_name, "precision": precision}
+    result |= {"macs": complexity.macs, "parameters": complexity.parameters}
     if as_json:
         as_dicts = [dataclasses.asdict(layer) for layer in layers]
         click.echo(json.dumps(result | {"layers": as_dicts} if report else result))

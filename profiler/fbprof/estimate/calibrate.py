@@ -127,8 +127,7 @@ class _Fit:
 def _ridge(design: Floats, target: Floats) -> _Fit:
     """Minimise ‖target − design·β‖² + ‖β‖²; scaled columns shrink in proportion to their scale.
 
-    There are fewer observations than coefficients, so what is inverted is DD' + I:
-    (D'D + I)⁻¹ = I − D'(DD' + I)⁻¹D.
+    There are fewer observations than coefficients, so what is inverted is DD' + I: (D'D + I)⁻¹ = I − D'(DD' + I)⁻¹D.
     """
     kernel = design @ design.T
     inverse = np.asarray(np.linalg.inv(kernel + np.eye(len(target))), dtype=np.float64)

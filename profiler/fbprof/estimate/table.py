@@ -15,8 +15,7 @@ from fblut.table import NORMAL_95, Lut, Metadata, Row
 from fbprof.estimate.calibrate import MIN_NETWORKS, Calibration, calibrate
 from fbprof.estimate.samples import Samples, usable_samples
 from fbprof.estimate.verdict import verdict_of
-from fbprof.journal.conditions import describe_conditions
-from fbprof.journal.delegates import describe_delegates
+from fbprof.journal.conditions import describe_conditions, describe_delegates
 from fbprof.journal.journal import JournalContent
 from fbprof.plan.grid import grid_operators
 from fbprof.plan.subject import is_network_key, network_specs
