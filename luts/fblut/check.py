@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
@@ -97,9 +98,8 @@ def _order(field: Literal["kernel", "expansion"], lut: Lut, space: Space | None)
 
 
 def _wide(lut: Lut, space: Space | None) -> Iterator[Finding]:
-    remedy = "measure with more --rounds, or close other programs"
-    if lut.metadata.origin == "fitted":
-        remedy = "fit more networks"
+    is_fitted = lut.metadata.origin == "fitted"
+    remedy = "fit more networks" if is_fitted else "measure with more --rounds, or close other programs"
     for row, latency_us in _measured(lut):
         if (interval := _interval(row)) and (half := (interval[1] - interval[0]) / 2) > WIDE * latency_us:
             yield _warning(
@@ -141,10 +141,8 @@ RULES: tuple[Rule, ...] = (_failed, _missing, *_ORDERS, _wide, _no_interval, _no
 
 def _mixed(luts: Mapping[str, Lut]) -> Iterator[Finding]:
     for field in MIXED:
-        values = {
-            name: space_name(lut.metadata) if field == "space" else getattr(lut.metadata, field)
-            for name, lut in luts.items()
-        }
+        value_of = space_name if field == "space" else attrgetter(field)
+        values = {name: value_of(lut.metadata) for name, lut in luts.items()}
         if len(set(values.values())) > 1:
             listed = ", ".join(f"{value} ({name})" for name, value in values.items())
             yield _warning(f"mixed-{field}", (), f"{field} differs: {listed}; do not use their rows in one search")

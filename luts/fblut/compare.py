@@ -209,11 +209,9 @@ def _relative_error(row: Row) -> float | None:
 
 def _reversals(operators: Sequence[OperatorRatio], first: Lut, second: Lut) -> tuple[list[Reversal], int]:
     """Return the reversals, strongest first, and how many pairs there are of the same shapes in and out."""
-    alike: dict[OpSpec, list[OperatorRatio]] = {}
+    alike: dict[tuple[int, ...], list[OperatorRatio]] = {}
     for o in operators:
-        place = OpSpec(
-            "conv", o.spec.in_channels, o.spec.out_channels, o.spec.height, o.spec.width, stride=o.spec.stride
-        )
+        place = o.spec.in_channels, o.spec.out_channels, o.spec.height, o.spec.width, o.spec.stride
         alike.setdefault(place, []).append(o)
     found, pairs = [], 0
     for members in alike.values():
@@ -250,9 +248,8 @@ def _groups(
     for what, values in by:
         members: dict[str, list[OperatorRatio]] = {}
         for o in operators:
-            value = values.get(o.spec)
-            if value is not None:
-                members.setdefault(value, []).append(o)
+            if o.spec in values:
+                members.setdefault(values[o.spec], []).append(o)
         for value in sorted(members, key=_in_order):
             relative = mean_of([replace(o, second_us=o.second_us / mean.ratio) for o in members[value]])
             keys = {o.key for o in members[value]}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from fblut.compare import Comparison, Group, Interval, Mean, OperatorRatio
+from fblut.compare import Comparison, Group, Interval, OperatorRatio
 from fblut.views import Section
 
 MOST_REVERSALS = 10
@@ -12,12 +12,14 @@ MOST_REVERSALS = 10
 
 def headline(result: Comparison) -> str:
     """Return a comparison in a line."""
+    ends = result.mean.interval
+    interval = f" ({ends[0]:.3f} to {ends[1]:.3f})" if ends else ""
     correlation = "not defined" if result.spearman is None else f"{result.spearman:.3f}"
     known = [o.is_significant for o in result.operators if o.is_significant is not None]
     significant = f", {sum(known)} of them differ by more than their intervals" if known else ""
     return (
         f"{len(result.operators)} operators in both{significant}; geometric mean of the ratios "
-        f"{_mean(result.mean)}, rank correlation {correlation}"
+        f"{result.mean.ratio:.3f}{interval}, rank correlation {correlation}"
     )
 
 
@@ -101,10 +103,8 @@ def _groups(groups: Sequence[Group]) -> Section:
 
 
 def _reversals(result: Comparison, names: tuple[str, str]) -> Section:
-    certain = [r for r in result.reversals if r.is_significant is not False]
-    rows = [
-        (r.a.key, r.b.key, r.b.first_us / r.a.first_us, r.a.second_us / r.b.second_us) for r in certain[:MOST_REVERSALS]
-    ]
+    shown = [r for r in result.reversals if r.is_significant is not False][:MOST_REVERSALS]
+    rows = [(r.a.key, r.b.key, r.b.first_us / r.a.first_us, r.a.second_us / r.b.second_us) for r in shown]
     share = 100 * len(result.reversals) / result.pairs
     text = (
         f"{len(result.reversals)} of {result.pairs} pairs of operators with the same shapes in and out ({share:.0f} %) "
@@ -118,10 +118,6 @@ def _significance(operator: OperatorRatio) -> str:
     if operator.interval is None:
         return "not known"
     return "not significant" if not operator.is_significant else _interval(operator.interval)
-
-
-def _mean(mean: Mean) -> str:
-    return f"{mean.ratio:.3f}" + (f" ({mean.interval[0]:.3f} to {mean.interval[1]:.3f})" if mean.interval else "")
 
 
 def _interval(interval: Interval | None) -> str:

@@ -47,11 +47,8 @@ class Interpolation:
 
     def _nearest(self, family: Family, levels: list[int], point: Point) -> tuple[int, Weights] | None:
         """Return the first of some numbers of pixels at which a cell holds the point, with the corners' weights."""
-        for pixels in levels:
-            cell = self._cell(family, pixels, point)
-            if cell is not None:
-                return pixels, cell
-        return None
+        cells = ((pixels, self._cell(family, pixels, point)) for pixels in levels)
+        return next(((pixels, cell) for pixels, cell in cells if cell is not None), None)
 
     def _cell(self, family: Family, pixels: int, point: Point) -> Weights | None:
         """Return the weights of the corners of the tightest measured cell around a point."""

@@ -70,15 +70,14 @@ def parse_lut(text: str, name: str) -> Lut:
 def _metadata(lines: list[str], name: str) -> Metadata:
     values: dict[str, Any] = {}
     for number, line in enumerate(lines, start=2):
+        where = f"{name}: line {number}"
         field, colon, value = line.removeprefix("#").strip().partition(": ")
         try:
             values[field] = json.loads(value)
         except json.JSONDecodeError:
-            raise LutError(
-                f"{name}: line {number}: expected `# field: value` with a JSON value, found {line!r}"
-            ) from None
+            raise LutError(f"{where}: expected `# field: value` with a JSON value, found {line!r}") from None
         if not colon or not field.isidentifier():
-            raise LutError(f"{name}: line {number}: {field!r} is not a field name")
+            raise LutError(f"{where}: {field!r} is not a field name")
     timing = str(values.get("timing"))
     origin = next((origin for words, origin in _ORIGINS.items() if timing.startswith(words)), "measured")
     try:
@@ -120,9 +119,8 @@ class _RowParser:
         self.check_interval(row.latency_us, row.ci_low_us, row.ci_high_us, "ci")
         self.check_interval(row.isolated_us, row.isolated_low_us, row.isolated_high_us, "isolated")
         if (row.latency_us is None) == (status == "ok"):
-            raise self.error(
-                "latency_us", f"status is {status}, so a latency must {'' if status == 'ok' else 'not '}be here"
-            )
+            must = "must" if status == "ok" else "must not"
+            raise self.error("latency_us", f"status is {status}, so a latency {must} be here")
         return row
 
     def cell(self, column: str) -> str:

@@ -190,26 +190,20 @@ class Lut:
 
     def missing(self, specs: Iterable[OpSpec]) -> list[OpSpec]:
         """Return the operators whose cost is not known here, each once, in the order given."""
-        return [spec for spec in dict.fromkeys(specs) if not self._has(spec)]
-
-    def _has(self, spec: OpSpec) -> bool:
-        row = self.row(spec)
-        return row is not None and (row.latency_us is not None or row.status == "fixed")
+        rows = {spec: self.row(spec) for spec in specs}
+        return [spec for spec, row in rows.items() if row is None or (row.latency_us is None and row.status != "fixed")]
 
     def require(self, specs: Iterable[OpSpec], what: str) -> None:
         """Raise LutError that lists every operator of `what` the table lacks."""
         missing = self.missing(specs)
         if missing:
-            keys = "\n".join(f"  {spec.key()}{self._reason(spec)}" for spec in missing)
+            rows = [(spec.key(), self.rows.get(spec.key())) for spec in missing]
+            keys = "\n".join(f"  {key}" + (f" (failed: {row.notes})" if row else "") for key, row in rows)
             raise LutError(
                 f"the table (device {self.metadata.device}, space {self.metadata.space}) lacks {len(missing)} "
                 f"operator{'s' * (len(missing) != 1)} of {what}:\n{keys}\n"
                 f"Measure again: fbprof measure --space {self.metadata.space} --device {self.metadata.device}"
             )
-
-    def _reason(self, spec: OpSpec) -> str:
-        row = self.rows.get(spec.key())
-        return f" (failed: {row.notes})" if row else ""
 
 
 def _interpolated(spec: OpSpec, parts: Sequence[tuple[Row, float]]) -> Row:
@@ -219,14 +213,7 @@ def _interpolated(spec: OpSpec, parts: Sequence[tuple[Row, float]]) -> Row:
         values = [getattr(row, name) for row, _ in parts]
         return None if None in values else sum(v * w for v, (_, w) in zip(values, parts, strict=True))
 
-    return Row(
-        spec,
-        total("latency_us"),
-        total("ci_low_us"),
-        total("ci_high_us"),
-        samples=min(row.samples for row, _ in parts),
-        isolated_us=total("isolated_us"),
-        isolated_low_us=total("isolated_low_us"),
-        isolated_high_us=total("isolated_high_us"),
-        notes=INTERPOLATED,
-    )
+    alone = total("isolated_us"), total("isolated_low_us"), total("isolated_high_us")
+    samples = min(row.samples for row, _ in parts)
+    within = total("latency_us"), total("ci_low_us"), total("ci_high_us")
+    return Row(spec, *within, None, samples, 0, *alone, notes=INTERPOLATED)

@@ -26,9 +26,8 @@ def write_lut(lut: Lut, path: Path) -> None:
 def format_lut(lut: Lut) -> str:
     """Return the table's text."""
     usual = {"grid_points": None, "origin": "measured"}  # not written: tables were, before there was anything else
-    fields = lut.metadata.model_dump(
-        exclude={name for name, value in usual.items() if getattr(lut.metadata, name) == value}
-    )
+    unsaid = {name for name, value in usual.items() if getattr(lut.metadata, name) == value}
+    fields = lut.metadata.model_dump(exclude=unsaid)
     lines = [MAGIC]
     lines += [f"# {name}: {json.dumps(value, ensure_ascii=False)}" for name, value in fields.items()]
     columns = WITH_PARAMETERS if any(row.spec.parameters for row in lut.rows.values()) else COLUMNS

@@ -6,7 +6,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -58,7 +58,11 @@ def _warn_if(is_wrong: bool, name: str, found: str, remedy: str) -> Check:
 def check_host() -> Iterator[Check]:
     """Yield what measuring any device needs of this machine."""
     for look in (_disk, _load, _compiler, _bundle, _ssh, _adb_key, _phones):
-        yield look()
+        try:
+            yield look()
+        except DeviceError as error:  # no compiler, no bundle: other devices can be measured without
+            found, _, remedy = str(error).partition(": ")
+            yield Check(look.__name__.removeprefix("_"), "warning", found, remedy)
 
 
 def check_device(profile: Profile) -> Iterator[Check]:
@@ -78,13 +82,9 @@ def check_device(profile: Profile) -> Iterator[Check]:
         yield from _cores(agent)
         yield from _state(agent)
         if not hello.runtimes:
-            yield Check(
-                "runtimes",
-                "failed",
-                "none",
-                f"install {' or '.join(each.package for each in loadable().values())} there, "
-                "or set agent = 'native' in its profile",
-            )
+            packages = " or ".join(each.package for each in loadable().values())
+            advice = f"install {packages} there, or set agent = 'native' in its profile"
+            yield Check("runtimes", "failed", "none", advice)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fbprof-")))
         for runtime, version in hello.runtimes.items():
             yield _run(agent, transport, folder, runtime, version)
@@ -113,12 +113,8 @@ def _run(agent: AgentClient, transport: Transport, folder: Path, runtime: str, v
         found += "".join(["; benchmark_model shows no output to compare", *(f", {each}" for each in loaded.delegates)])
     difference, here = _difference(path, runtime, loaded) if tells_runs else (None, "")
     if difference is not None and difference > SAME_OUTPUT:
-        return Check(
-            name,
-            "failed",
-            f"{found}; its output differs from this machine's ({here}) by {difference:.1e} of its size",
-            "do not measure with it: install the version that is on this machine",
-        )
+        found += f"; its output differs from this machine's ({here}) by {difference:.1e} of its size"
+        return Check(name, "failed", found, "do not measure with it: install the version that is on this machine")
     if tells_runs:
         found += ", output not compared: not installed here" if difference is None else ", output as on this machine"
     remedy = "close other programs there, keep it cool, or bind it with --cores"
@@ -138,9 +134,8 @@ def _cores(agent: AgentClient) -> Iterator[Check]:
     clusters = agent.hello.clusters
     bound = ",".join(map(str, agent.hello.cores)) if agent.hello.cores is not None else "not bound"
     if not clusters:
-        yield Check(
-            "cores", "ok", f"{bound}; their kinds are not told, so --cores takes numbers only and not big or little"
-        )
+        untold = "their kinds are not told, so --cores takes numbers only and not big or little"
+        yield Check("cores", "ok", f"{bound}; {untold}")
         return
     kinds = ", ".join(f"{','.join(map(str, c.cores))} up to {c.max_khz / 1e6:.2f} GHz" for c in clusters)
     is_free = len(clusters) > 1 and agent.hello.cores is None
@@ -186,19 +181,15 @@ def _load() -> Check:
 
 
 def _compiler() -> Check:
-    def of(target: str) -> str:
-        return f"{' '.join(Path(part).name for part in native.compiler(target)[:4])} for {target}"
-
-    return _or_warning("compiler", lambda: ", ".join(map(of, dict.fromkeys([native.host_target(), "aarch64-linux"]))))
+    targets = dict.fromkeys([native.host_target(), "aarch64-linux"])
+    programs = {target: " ".join(Path(part).name for part in native.compiler(target)[:4]) for target in targets}
+    return Check("compiler", "ok", ", ".join(f"{program} for {target}" for target, program in programs.items()))
 
 
 def _bundle() -> Check:
-    def look() -> str:
-        made_of = bundle.ingredients("aarch64-linux")
-        there = bundle.load(bundle.place("aarch64-linux", made_of))
-        return f"for aarch64, {there.digest[:12]}" if there else "for aarch64 is built when it is first needed"
-
-    return _or_warning("bundle", look)
+    there = bundle.load(bundle.place("aarch64-linux", bundle.ingredients("aarch64-linux")))
+    found = f"for aarch64, {there.digest[:12]}" if there else "for aarch64 is built when it is first needed"
+    return Check("bundle", "ok", found)
 
 
 def _ssh() -> Check:
@@ -224,11 +215,3 @@ def _phones() -> Check:
     found = ", ".join(map(str, phones)) or "none attached"
     remedies = [phone.remedy for phone in phones if not phone.is_usable]
     return Check("phones", "warning" if remedies else "ok", found, "; ".join(remedies))
-
-
-def _or_warning(name: str, look: Callable[[], str]) -> Check:
-    try:
-        return Check(name, "ok", look())
-    except DeviceError as error:
-        found, _, remedy = str(error).partition(": ")
-        return Check(name, "warning", found, remedy)

@@ -19,7 +19,7 @@ from fbbase.commandline import run
 from fbbase.errors import FbError
 from fblut.reading import read_lut
 from fbprof.cli import fbprof
-from fbprof.journal.delegates import describe_delegates, without_delegate
+from fbprof.journal.conditions import describe_delegates, without_delegate
 from fbprof.journal.journal import JournalContent, ModelLoaded, Start, read_journal
 from fbprof.plan.plan import Plan, with_agent
 from fbprof.predict.conditions import check_agent

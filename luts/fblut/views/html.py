@@ -36,9 +36,8 @@ def _section(section: Section) -> str:
         style = [' class="number"' if section.is_number(i) else "" for i in range(len(section.columns))]
 
         def row(cells: Sequence[str], tag: str) -> str:
-            return (
-                "<tr>" + "".join(f"<{tag}{s}>{escape(c)}</{tag}>" for c, s in zip(cells, style, strict=True)) + "</tr>"
-            )
+            inner = "".join(f"<{tag}{s}>{escape(c)}</{tag}>" for c, s in zip(cells, style, strict=True))
+            return f"<tr>{inner}</tr>"
 
         rows = [row(section.columns, "th"), *(row(cells, "td") for cells in section.written())]
         parts.append('<div class="scroll"><table>' + "\n".join(rows) + "</table></div>")

@@ -108,9 +108,8 @@ def design_of(networks: Sequence[MeasuredNetwork], space: Space, preferred: froz
 
 
 def _reference(candidates: Sequence[OpSpec], preferred: frozenset[OpSpec]) -> OpSpec:
-    chosen = [spec for spec in candidates if spec in preferred] or [
-        spec for spec in candidates if block_of(spec).leaves_out
-    ]
+    chosen = [spec for spec in candidates if spec in preferred]
+    chosen += [spec for spec in candidates if block_of(spec).leaves_out]
     if chosen:
         return chosen[0]
     from fbspace.network import count_spec

@@ -81,6 +81,14 @@ def points(x: Sequence[Any], y: Sequence[Any], hover: str, **more: Any) -> dict[
     return {"type": "scatter", "mode": "markers", "x": x, "y": y, "hovertemplate": f"{hover}<extra></extra>", **more}
 
 
+def heatmap(
+    x: Sequence[Any], y: Sequence[str], z: Sequence[Any], text: Sequence[Any], hover: str, unit: str, **more: Any
+) -> dict[str, Any]:
+    """Return a map of rows `z`; `hover` is what is shown of a cell, as for points, and `unit` is of its colours."""
+    cells = {"type": "heatmap", "x": x, "y": y, "z": z, "text": text, "hovertemplate": f"{hover}<extra></extra>"}
+    return {**cells, "colorscale": "Viridis", **more, "colorbar": {"title": {"text": unit}}}
+
+
 def line(x: Sequence[Any], y: Sequence[Any], color: str, name: str, **more: Any) -> dict[str, Any]:
     """Return a line."""
     return {"type": "scatter", "mode": "lines", "x": x, "y": y, "name": name, "line": {"color": color, **more}}

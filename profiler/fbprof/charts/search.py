@@ -7,7 +7,7 @@ from typing import Any
 from fbbase.errors import FbError
 from fbbase.files import read_text
 from fblut.table import Lut
-from fbprof.charts import COLORS, OTHER, Chart, Charts, Reported, axis, points
+from fbprof.charts import COLORS, OTHER, Chart, Charts, Reported, axis, heatmap, points
 from fbspace.architecture import Architecture, load_architecture
 
 MOST_DECISIONS = 60
@@ -41,33 +41,17 @@ def _theta(name: str, epochs: list[dict[str, Any]]) -> Chart:
     """Return how sure every decision is, over the epochs: the largest probability of its options."""
     last = epochs[-1]["objectives"][name]["theta"]
     decisions = list(last)[:MOST_DECISIONS]
-    cells, words = [], []
+    cells, words = [], []  # the softmax of the likeliest, and which it is
     for decision in decisions:
-        per_epoch = [_softmax(epoch["objectives"][name]["theta"][decision]) for epoch in epochs]
-        cells.append([max(p.values()) for p in per_epoch])
-        words.append([max(p, key=p.__getitem__) for p in per_epoch])
-    heat = {
-        "type": "heatmap",
-        "x": [epoch["epoch"] + 1 for epoch in epochs],
-        "y": decisions,
-        "z": cells,
-        "text": words,
-        "hovertemplate": "epoch %{x}, %{y}: %{text} with %{z:.2f}<extra></extra>",
-        "colorscale": "Viridis",
-        "zmin": 0,
-        "zmax": 1,
-        "colorbar": {"title": {"text": "P"}},
-    }
+        thetas = [epoch["objectives"][name]["theta"][decision] for epoch in epochs]
+        cells.append([1 / sum(math.exp(x - max(theta.values())) for x in theta.values()) for theta in thetas])
+        words.append([max(theta, key=theta.__getitem__) for theta in thetas])
+    numbers = [epoch["epoch"] + 1 for epoch in epochs]
+    hover = "epoch %{x}, %{y}: %{text} with %{z:.2f}"
+    heat = heatmap(numbers, decisions, cells, words, hover, "P", zmin=0, zmax=1)
     layout = {"xaxis": axis("epoch"), "yaxis": axis("", autorange="reversed", dtick=1)}
     note = "The probability of the likeliest option of every decision, epoch by epoch; hover to see which it is."
     return Chart(f"theta-{name}", f"θ over time: {name}", note, [heat], layout)
-
-
-def _softmax(theta: dict[str, float]) -> dict[str, float]:
-    largest = max(theta.values())
-    weights = {option: math.exp(value - largest) for option, value in theta.items()}
-    total = sum(weights.values())
-    return {option: weight / total for option, weight in weights.items()}
 
 
 def _front(architecture: Architecture, stem: str) -> list[Chart]:
@@ -91,9 +75,7 @@ def _network(architecture: Architecture, stem: str, lut: Lut) -> Chart:
     rows = [lut.row(spec) for spec in specs]
     bars = {
         "type": "bar",
-        "x": [
-            " ".join([str(i), s.kind, f"k{s.kernel} e{s.expansion:g}", *s.own]) for i, s in enumerate(specs, start=1)
-        ],
+        "x": [" ".join([str(i), s.kind, f"k{s.kernel} e{s.expansion:g}", *s.own]) for i, s in enumerate(specs, 1)],
         "y": [None if row is None else row.latency_us for row in rows],
         "text": [spec.key() for spec in specs],
         "hovertemplate": "%{text}<br>%{y:.1f} µs<extra></extra>",

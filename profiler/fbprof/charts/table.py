@@ -1,8 +1,8 @@
 """Charts of a table: latency by layer and candidate, by multiply-accumulates, and how well each row is known."""
 
 from fblut.check import half_width_percent
-from fblut.table import Lut, Row
-from fbprof.charts import COLORS, OTHER, Chart, Charts, Reported, axis, points
+from fblut.table import Lut
+from fbprof.charts import COLORS, OTHER, Chart, Charts, Reported, axis, heatmap, points
 from fbspace.network import count_spec
 from fbspace.space import Space
 
@@ -29,18 +29,11 @@ def _by_layer(lut: Lut, space: Space) -> Chart:
     for name in names:
         specs = [layer.candidates.get(name) for layer in space.layers]
         rows = [None if spec is None else lut.row(spec) for spec in specs]
-        cells.append([None if row is None else _ms(row) for row in rows])
+        latencies_us = [None if row is None else row.latency_us for row in rows]
+        cells.append([None if us is None else us / 1e3 for us in latencies_us])
         keys.append(["" if spec is None else spec.key() for spec in specs])
-    heat = {
-        "type": "heatmap",
-        "x": [str(layer.index) for layer in space.layers],
-        "y": names,
-        "z": cells,
-        "text": keys,
-        "hovertemplate": "layer %{x}, %{y}: %{z:.3f} ms<br>%{text}<extra></extra>",
-        "colorscale": "Viridis",
-        "colorbar": {"title": {"text": "ms"}},
-    }
+    layers = [str(layer.index) for layer in space.layers]
+    heat = heatmap(layers, names, cells, keys, "layer %{x}, %{y}: %{z:.3f} ms<br>%{text}", "ms")
     note = "One cell is what a candidate adds to a network in that layer; identities add nothing."
     layout = {"xaxis": axis("layer", type="category"), "yaxis": axis("", autorange="reversed")}
     return Chart("by-layer", "Latency by layer and candidate", note, [heat], layout)
@@ -79,7 +72,3 @@ def _intervals(lut: Lut) -> Chart:
     note = "Half of each operator's 95 % interval, timed alone: how exactly the rows are known."
     layout = {"xaxis": axis("± percent of the latency"), "yaxis": axis("operators"), "showlegend": False}
     return Chart("intervals", "How exactly operators are known", note, [histogram], layout)
-
-
-def _ms(row: Row) -> float | None:
-    return None if row.latency_us is None else row.latency_us / 1e3

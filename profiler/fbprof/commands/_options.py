@@ -1,5 +1,6 @@
-"""Options that several commands have: what is timed and how, by which program, and the table it is held against."""
+"""What several commands have: options of what is timed, by which program and against which table, and JSON."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from fbprof.plan.timing import Timing
 if TYPE_CHECKING:
     from fbagents.profile import Profile
 
+PATH = click.Path(path_type=Path)
 TIMING = {each.name: each for each in options_of(Timing)}
 
 
@@ -25,33 +27,20 @@ def timing(name: str, *flags: str, **changes: Any) -> Callable[[Command], Comman
 
 def program(command: Command) -> Command:
     """Add the options that say which program measures."""
-    options = (
-        click.option(
-            "--agent",
-            type=click.Choice(["benchmark_model"]),
-            help="What measures: Google's own program, with --binary.  [default: fbprof's agent, as the profile says]",
-        ),
-        click.option(
-            "--binary",
-            type=click.Path(path_type=Path),
-            help="The benchmark_model for the device, a file of this machine.",
-        ),
-        click.option("--binary-args", help='Its arguments, such as "--use_gpu=true --num_runs=20".'),
+    agent = click.option(
+        "--agent",
+        type=click.Choice(["benchmark_model"]),
+        help="What measures: Google's own program, with --binary.  [default: fbprof's agent, as the profile says]",
     )
-    for option in reversed(options):
-        command = option(command)
-    return command
+    binary = click.option("--binary", type=PATH, help="The benchmark_model for the device, a file of this machine.")
+    arguments = click.option("--binary-args", help='Its arguments, such as "--use_gpu=true --num_runs=20".')
+    return agent(binary(arguments(command)))
 
 
 def table_and_device(command: Command) -> Command:
     """Add the options of a table that predicts, and of the device it is held against."""
-    lut = click.option(
-        "--lut",
-        type=click.Path(path_type=Path),
-        shell_complete=complete.tables,
-        required=True,
-        help="The latency table that predicts.",
-    )
+    help_of_table = "The latency table that predicts."
+    lut = click.option("--lut", type=PATH, shell_complete=complete.tables, required=True, help=help_of_table)
     device = click.option(
         "--device", default="local", show_default=True, shell_complete=complete.devices, help="As for fbprof measure."
     )
@@ -66,7 +55,7 @@ def measured_elsewhere(command: Command) -> Command:
         shell_complete=complete.spaces,
         help="Search space of the latencies: a known name or a .toml file.",
     )
-    output = click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The table to write.")
+    output = click.option("-o", "--output", type=PATH, required=True, help="The table to write.")
     runtime = click.option("--runtime", default="unknown", show_default=True, help="Runtime they were measured in.")
     return space(output(runtime(command)))
 
@@ -75,6 +64,11 @@ max_time = timing("max_time_min", "--max-time")
 seed = timing("seed")
 fresh = click.option("--fresh", is_flag=True, help="Start over; earlier samples are set aside (.old).")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+def print_json(answer: Any) -> None:
+    """Print a command's answer as JSON."""
+    click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
 
 
 def with_binary(profile: "Profile", agent: str | None, binary: Path | None, binary_args: str | None) -> "Profile":
@@ -96,14 +90,12 @@ def with_binary(profile: "Profile", agent: str | None, binary: Path | None, bina
 
 def check_benchmark(profiles: "Sequence[Profile]", runtime: str) -> None:
     """Raise click.UsageError where benchmark_model cannot do what is asked for."""
-    from fbagents.benchmark import binary as benchmark_binary
+    from fbagents.benchmark.binary import RUNTIME
 
     if not any(profile.agent == "benchmark_model" for profile in profiles):
         return
-    if runtime != benchmark_binary.RUNTIME:
-        raise click.UsageError(
-            f"benchmark_model runs models of {benchmark_binary.RUNTIME}, not of {runtime}: leave out --runtime"
-        )
+    if runtime != RUNTIME:
+        raise click.UsageError(f"benchmark_model runs models of {RUNTIME}, not of {runtime}: leave out --runtime")
     context = click.get_current_context()
     flags = {"runs": "--runs", "dropped": "--drop"}
     given = [f for name, f in flags.items() if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from fbprof.commands import _options
+
 
 @click.group("agent")
 def command() -> None:
@@ -19,7 +21,7 @@ def command() -> None:
 
 @command.command("build")
 @click.argument("target")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write (default: only the cache's).")
+@click.option("-o", "--output", type=_options.PATH, help="File to write (default: only the cache's).")
 def build(target: str, output: Path | None) -> None:
     """Build the native agent for TARGET: x86_64-linux, aarch64-linux or aarch64-macos.
 
@@ -45,13 +47,9 @@ def build(target: str, output: Path | None) -> None:
 
 @command.command("bundle")
 @click.argument("target")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Archive (.tar.xz) to write, for another machine."
-)
-@click.option(
-    "--from", "source", type=click.Path(path_type=Path), help="Archive to take the bundle from, not built here."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option("-o", "--output", type=_options.PATH, help="Archive (.tar.xz) to write, for another machine.")
+@click.option("--from", "source", type=_options.PATH, help="Archive to take the bundle from, not built here.")
+@_options.as_json
 def bundle(target: str, output: Path | None, source: Path | None, as_json: bool) -> None:
     """Make the bundle for TARGET, aarch64-linux or x86_64-linux: the agent and all it needs on a device.
 

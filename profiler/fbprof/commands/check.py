@@ -41,11 +41,14 @@ def command(tables: tuple[Path, ...], strict: bool, every: bool, as_json: bool) 
     found = _check(tables)
     errors = sum(finding.severity == "error" for _, finding in found)
     warnings = len(found) - errors
+    verdict = _verdict(errors, warnings)
     if as_json:
-        click.echo(json.dumps(_as_dict(found, errors, warnings), indent=2, ensure_ascii=False))
+        findings = [{"table": table} | asdict(finding) for table, finding in found]
+        answer = {"verdict": verdict.partition(":")[0], "errors": errors, "warnings": warnings, "findings": findings}
+        click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
     else:
         _print(found, every)
-        click.echo(_verdict(errors, warnings))
+        click.echo(verdict)
     if errors:
         raise CheckError(f"{_count(errors, 'error')} found; each line on stdout ends with what to do")
     if strict and warnings:
@@ -90,12 +93,3 @@ def _verdict(errors: int, warnings: int) -> str:
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
-
-
-def _as_dict(found: Found, errors: int, warnings: int) -> dict[str, object]:
-    return {
-        "verdict": _verdict(errors, warnings).partition(":")[0],
-        "errors": errors,
-        "warnings": warnings,
-        "findings": [{"table": table} | asdict(finding) for table, finding in found],
-    }

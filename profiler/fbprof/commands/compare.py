@@ -142,12 +142,8 @@ def _check(first: str, results: "dict[str, Comparison]", limit: float) -> None:
     """Raise CheckError where a table is slower by more than the limit."""
     slower = []
     for name, result in results.items():
-        if result.slower_percent > limit:
-            slower.append(f"{name} is {result.slower_percent:.1f} % slower than {first} in the mean of its operators")
-        slower += [
-            f"{name} is {100 * (n.ratio - 1):.1f} % slower than {first} for {n.name}"
-            for n in result.networks
-            if 100 * (n.ratio - 1) > limit
-        ]
+        percents = {"in the mean of its operators": result.slower_percent}
+        percents |= {f"for {n.name}": 100 * (n.ratio - 1) for n in result.networks}
+        slower += [f"{name} is {by:.1f} % slower than {first} {where}" for where, by in percents.items() if by > limit]
     if slower:
         raise CheckError(f"slower by more than {limit:g} %: {'; '.join(slower)}")

@@ -25,9 +25,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
     assert ctx.parent is not None
     group = ctx.parent.command
     assert isinstance(group, click.Group)
-    commands = {
-        name: found for name in group.list_commands(ctx.parent) if (found := group.get_command(ctx.parent, name))
-    }
+    commands = {name: each for name in group.list_commands(ctx.parent) if (each := group.get_command(ctx.parent, name))}
     settings = settings_of(str(group.name), commands)
     files = {str(path): path.is_file() for path in files_of(str(group.name))}
     if as_json:

@@ -43,28 +43,16 @@ def command(check: bool, template: bool, as_json: bool) -> None:
     profiles = known()
     reasons = all_reachable(profiles) if check else None
     if as_json:
-        click.echo(json.dumps(_summary(phones, trouble, profiles, reasons), indent=2, ensure_ascii=False))
+        listed = [asdict(phone) | {"usable": phone.is_usable, "device": phone.device or None} for phone in phones]
+        answer = {"attached": listed, "trouble": trouble, "known": [_known(profile, reasons) for profile in profiles]}
+        click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
         return
     _print_attached(phones, trouble)
     _print_known(profiles, reasons)
 
 
-def _summary(
-    phones: "list[Attached]", trouble: str, profiles: "list[Profile]", reasons: "dict[str, str | None] | None"
-) -> dict[str, object]:
-    return {
-        "attached": [asdict(phone) | {"usable": phone.is_usable, "device": phone.device or None} for phone in phones],
-        "trouble": trouble,
-        "known": [_known(profile, reasons) for profile in profiles],
-    }
-
-
 def _known(profile: "Profile", reasons: "dict[str, str | None] | None") -> dict[str, object]:
-    known: dict[str, object] = {
-        "name": profile.name,
-        "transport": profile.transport,
-        "description": profile.description,
-    }
+    known: dict[str, object] = {name: getattr(profile, name) for name in ("name", "transport", "description")}
     if reasons is not None:
         known |= {"reachable": reasons[profile.name] is None, "reason": reasons[profile.name]}
     return known

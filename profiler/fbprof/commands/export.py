@@ -7,7 +7,9 @@ from pathlib import Path
 import click
 
 from fbexport.formats import FORMATS
+from fbprof.commands import _options
 
+FILE = click.Path(path_type=Path, dir_okay=False)
 CALIBRATION_BATCH = 64
 REPORTED_IMAGES = 8
 
@@ -15,24 +17,19 @@ REPORTED_IMAGES = 8
 @click.command(short_help="Write a network as a model file (TFLite, ONNX, TorchScript).")
 @click.argument("arch")
 @click.option("--format", "format_name", required=True, metavar="NAME", help=f"{FORMATS.listed()}.")
-@click.option("--weights", type=click.Path(path_type=Path), help="Trained weights; random ones without it.")
+@click.option("--weights", type=_options.PATH, help="Trained weights; random ones without it.")
 @click.option("--precision", default="float32", show_default=True, help="Precision of the numbers in the model.")
-@click.option("--ranges", type=click.Path(path_type=Path), help="Of int8: the file of fbsearch train or eval --ranges.")
+@click.option("--ranges", type=_options.PATH, help="Of int8: the file of fbsearch train or eval --ranges.")
 @click.option(
     "--calibration",
-    type=click.Path(path_type=Path),
+    type=_options.PATH,
     help="Of int8, in place of --ranges: images N, C, H, W as the network gets them (.npy).",
 )
 @click.option("--calibrate-by", default="mse", show_default=True, help="min-max, percentile or mse.")
 @click.option("--report", is_flag=True, help="Run it here and tell every layer's noise beside float32.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the random weights.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="File to write. [default: the network's name, in this folder]",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option("-o", "--output", type=FILE, help="File to write. [default: the network's name, in this folder]")
+@_options.as_json
 def command(
     arch: str,
     format_name: str,
@@ -95,14 +92,8 @@ def command(
     complexity = count(network, space.input_shape)  # takes its weights away
     path = output or Path(architecture.name.replace("/", "-") + suffix)
     write_bytes(path, content)
-    result = {
-        "file": str(path),
-        "size_bytes": len(content),
-        "format": format_name,
-        "precision": precision,
-        "macs": complexity.macs,
-        "parameters": complexity.parameters,
-    }
+    result = {"file": str(path), "size_bytes": len(content), "format": format_name, "precision": precision}
+    result |= {"macs": complexity.macs, "parameters": complexity.parameters}
     if as_json:
         as_dicts = [dataclasses.asdict(layer) for layer in layers]
         click.echo(json.dumps(result | {"layers": as_dicts} if report else result))

@@ -1,6 +1,5 @@
 """fbprof fit: a latency table from measured whole networks."""
 
-import json
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command("fit")
-@click.argument("networks", type=click.Path(path_type=Path))
+@click.argument("networks", type=_options.PATH)
 @_options.measured_elsewhere
 @click.option("--device", help="What they ran on.  [default: the file's name without _networks]")
 @click.option("--precision", default="float32", show_default=True, help="Precision of the models.")
@@ -24,13 +23,7 @@ if TYPE_CHECKING:
 @_options.timing("seed", help="Of the held-out fifth.")
 @_options.as_json
 def command(
-    networks: Path,
-    space: str,
-    output: Path,
-    device: str | None,
-    seed: int,
-    as_json: bool,
-    **context: Any,
+    networks: Path, space: str, output: Path, device: str | None, seed: int, as_json: bool, **context: Any
 ) -> None:
     r"""Make a latency table of measured whole networks, where single operators cannot be timed.
 
@@ -62,7 +55,7 @@ def command(
             err=True,
         )
     if as_json:
-        click.echo(json.dumps(_as_dict(lut, evaluation, output), indent=2, ensure_ascii=False))
+        _options.print_json(_as_dict(lut, evaluation, output))
     else:
         _print(lut, evaluation, output)
 

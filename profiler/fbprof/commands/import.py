@@ -10,7 +10,7 @@ from fbprof.imports import IMPORTS, UNITS_US
 
 
 @click.command("import")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=_options.PATH)
 @_options.measured_elsewhere
 @click.option(
     "--format", "format_name", type=click.Choice(IMPORTS.names()), help="Its format.  [default: by its ending]"
@@ -20,13 +20,7 @@ from fbprof.imports import IMPORTS, UNITS_US
 @click.option("--precision", default="unknown", show_default=True, help="Precision of the models.")
 @_options.timing("threads", default=None, help="Threads.  [default: 1, with a warning in the table]")
 def command(
-    file: Path,
-    space: str,
-    output: Path,
-    format_name: str | None,
-    unit: str | None,
-    threads: int | None,
-    **context: Any,
+    file: Path, space: str, output: Path, format_name: str | None, unit: str | None, threads: int | None, **context: Any
 ) -> None:
     r"""Make a latency table of somebody else's latencies.
 

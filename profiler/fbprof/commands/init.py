@@ -40,9 +40,8 @@ def command(device: str | None, space: str | None, runtime: str | None, force: b
         except FbError:
             phones = []
         names = [*phones, *(profile.name for profile in known())]
-        device = click.prompt(
-            f"Which device? ({', '.join(names)}, or a .toml file)", default=names[0] if phones else "local"
-        )
+        usual = names[0] if phones else "local"
+        device = click.prompt(f"Which device? ({', '.join(names)}, or a .toml file)", default=usual)
     load_profile(str(device))
     if space is None:
         space = click.prompt(f"Which space? ({', '.join(SPACES.names())}, a network, or a file)", default="fbnet-tiny")

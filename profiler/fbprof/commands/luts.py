@@ -42,16 +42,15 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
             Section(name, (), ("", "value"), tuple((key, str(value)) for key, value in _stated(lut).items()))
             for name, lut in tables.items()
         ]
-        click.echo(VIEWS.load("table").render("", sections, {}).lstrip())
-        return
-    rows = tuple(
-        (name, *(str(getattr(lut.metadata, c)) for c in COLUMNS), _counts(lut)["operators"], lut.metadata.verdict)
-        for name, lut in tables.items()
-    )
-    columns = ("name", *COLUMNS, "operators", "verdict")
-    text = ("use a name in place of a file: fbsearch run --lut NAME; fbprof luts NAME tells where it comes from",)
-    section = Section("published tables", text, columns, rows)
-    click.echo(VIEWS.load("table").render("", [section], {}).lstrip())
+    else:
+        rows = tuple(
+            (name, *(str(getattr(lut.metadata, c)) for c in COLUMNS), _counts(lut)["operators"], lut.metadata.verdict)
+            for name, lut in tables.items()
+        )
+        columns = ("name", *COLUMNS, "operators", "verdict")
+        text = ("use a name in place of a file: fbsearch run --lut NAME; fbprof luts NAME tells where it comes from",)
+        sections = [Section("published tables", text, columns, rows)]
+    click.echo(VIEWS.load("table").render("", sections, {}).lstrip())
 
 
 def _counts(lut: "Lut") -> dict[str, int]:

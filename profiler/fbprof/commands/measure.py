@@ -1,6 +1,5 @@
 """fbprof measure: a latency table of a device."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,9 +67,7 @@ if TYPE_CHECKING:
 @_options.fresh
 @click.option("--keep", is_flag=True, help="Leave what was sent to the device there, for the next run.")
 @_options.as_json
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="The table to write, or its folder.  [default: DEVICE.csv]"
-)
+@click.option("-o", "--output", type=_options.PATH, help="The table to write, or its folder.  [default: DEVICE.csv]")
 def command(
     devices: tuple[str, ...],
     with_attached: bool,
@@ -151,7 +148,7 @@ def command(
     jobs = jobs_of(plan, profiles, output, loaded_space, networks, grid)
     if dry_run:
         if as_json:
-            _echo_json([plan_summary(job.plan, job.table) for job in jobs])
+            _print_json([plan_summary(job.plan, job.table) for job in jobs])
             return
         click.echo(describe(jobs[0].plan.operators))
         for job in jobs:
@@ -198,9 +195,9 @@ def _print(outcomes: "Sequence[Outcome]", as_json: bool) -> None:
         else:
             print_summary(outcome.lut, job.table, journal, percent, seconds)
     if as_json:
-        _echo_json(summaries)
+        _print_json(summaries)
 
 
-def _echo_json(summaries: list[dict[str, object]]) -> None:
+def _print_json(summaries: list[dict[str, object]]) -> None:
     """Print one device's summary as an object, those of several as a list."""
-    click.echo(json.dumps(summaries[0] if len(summaries) == 1 else summaries, indent=2, ensure_ascii=False))
+    _options.print_json(summaries[0] if len(summaries) == 1 else summaries)

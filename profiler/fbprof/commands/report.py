@@ -1,24 +1,26 @@
 """fbprof report: a table, its measurement and a search, as one page to look at."""
 
+import csv
 from pathlib import Path
 from typing import Any
 
 import click
 
 from fbbase.commandline import options_of_plugins
+from fbbase.errors import FbError
+from fbbase.files import read_text, write_text
 from fbprof.charts import CHARTS
 from fbprof.commands import _complete as complete
+from fbprof.commands._options import PATH
 
 
 @click.command("report")
-@click.argument("table", shell_complete=complete.tables, type=click.Path(path_type=Path))
-@click.argument(
-    "others", nargs=-1, metavar="[OTHER...]", shell_complete=complete.tables, type=click.Path(path_type=Path)
-)
-@click.option("--run", "run_folder", type=click.Path(path_type=Path), help="Folder of a search, to be shown as well.")
-@click.option("--validation", type=click.Path(path_type=Path), help="Networks that fbprof validate wrote with -o.")
+@click.argument("table", shell_complete=complete.tables, type=PATH)
+@click.argument("others", nargs=-1, metavar="[OTHER...]", shell_complete=complete.tables, type=PATH)
+@click.option("--run", "run_folder", type=PATH, help="Folder of a search, to be shown as well.")
+@click.option("--validation", type=PATH, help="Networks that fbprof validate wrote with -o.")
 @options_of_plugins(CHARTS)
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The page.  [default: TABLE.html]")
+@click.option("-o", "--output", type=PATH, help="The page.  [default: TABLE.html]")
 def command(
     table: Path,
     others: tuple[Path, ...],
@@ -39,7 +41,6 @@ def command(
       fbprof report s8.csv -o s8.html
       fbprof report s8.csv iphonex.csv --run runs/s8 -o report.html
     """
-    from fbbase.files import write_text
     from fblut.check import known_space
     from fblut.compare import compare
     from fblut.reading import read_lut
@@ -64,11 +65,6 @@ def command(
 
 def _networks(path: Path) -> list[tuple[str, float, float]]:
     """Return the networks in a file, predicted and measured in milliseconds. Raises FbError where it has none."""
-    import csv
-
-    from fbbase.errors import FbError
-    from fbbase.files import read_text
-
     lines = [line for line in read_text(path, "file of networks").splitlines() if not line.startswith("#")]
     try:
         rows = csv.DictReader(lines)

@@ -1,6 +1,5 @@
 """fbprof validate: a table's predictions for networks it has not seen, against those networks measured."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean, median
@@ -33,16 +32,14 @@ if TYPE_CHECKING:
 @_options.seed
 @click.option(
     "--exclude",
-    type=click.Path(path_type=Path),
+    type=_options.PATH,
     help="Measured networks that are not to be drawn: those that fbprof fit made the table of.",
 )
 @_options.fresh
 @click.option("--within", type=click.FloatRange(min=0), help="Exit 1 if the mean error is more percent.")
 @_options.as_json
-@click.option("--plot", type=click.Path(path_type=Path), help="Draw predicted against measured: a .png or .svg file.")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="The networks as CSV.  [default: TABLE.validation.csv]"
-)
+@click.option("--plot", type=_options.PATH, help="Draw predicted against measured: a .png or .svg file.")
+@click.option("-o", "--output", type=_options.PATH, help="The networks as CSV.  [default: TABLE.validation.csv]")
 def command(
     lut: Path,
     device: str,
@@ -115,7 +112,7 @@ def command(
         plot_results(result.results, title, plot)
         files["plot"] = str(plot)
     if as_json:
-        click.echo(json.dumps(_as_dict(result, files), indent=2, ensure_ascii=False))
+        _options.print_json(_as_dict(result, files))
     else:
         _print(result, table, is_unseen, files)
     if within is not None and result.figures.mape_percent > within:

@@ -80,10 +80,8 @@ def calibrate(operators: Sequence[OpSpec], isolated_us: Floats, counts: Floats, 
         scaled = to_factor * deviations
         factor = 1 + scaled @ fit.coefficients
         if factor.min() >= SMALLEST_FACTOR:
-            variance = fit.variance(scaled)
-            fits.append(
-                (fit.error, fit.parameters, factor, variance, float(deviations[-1] * fit.coefficients[-1]) * scale_us)
-            )
+            network_us = float(deviations[-1] * fit.coefficients[-1]) * scale_us
+            fits.append((fit.error, fit.parameters, factor, fit.variance(scaled), network_us))
     if not fits:
         raise ValueError("the networks contradict the operators: no factor makes their sum the network's latency")
     errors, parameters, factors, variances, networks_us = (np.array(column) for column in zip(*fits, strict=True))
@@ -129,8 +127,7 @@ class _Fit:
 def _ridge(design: Floats, target: Floats) -> _Fit:
     """Minimise ‖target − design·β‖² + ‖β‖²; scaled columns shrink in proportion to their scale.
 
-    There are fewer observations than coefficients, so what is inverted is DD' + I:
-    (D'D + I)⁻¹ = I − D'(DD' + I)⁻¹D.
+    There are fewer observations than coefficients, so what is inverted is DD' + I: (D'D + I)⁻¹ = I − D'(DD' + I)⁻¹D.
     """
     kernel = design @ design.T
     inverse = np.asarray(np.linalg.inv(kernel + np.eye(len(target))), dtype=np.float64)

@@ -15,8 +15,7 @@ from fblut.table import NORMAL_95, Lut, Metadata, Row
 from fbprof.estimate.calibrate import MIN_NETWORKS, Calibration, calibrate
 from fbprof.estimate.samples import Samples, usable_samples
 from fbprof.estimate.verdict import verdict_of
-from fbprof.journal.conditions import describe_conditions
-from fbprof.journal.delegates import describe_delegates
+from fbprof.journal.conditions import describe_conditions, describe_delegates
 from fbprof.journal.journal import JournalContent
 from fbprof.plan.grid import grid_operators
 from fbprof.plan.subject import is_network_key, network_specs
@@ -33,10 +32,7 @@ QUICK_HALF_WINDOWS = (8,)
 
 
 def estimate(
-    content: JournalContent,
-    space: Space,
-    correct_drift: bool = True,
-    calibrate_by: Collection[str] | None = None,
+    content: JournalContent, space: Space, correct_drift: bool = True, calibrate_by: Collection[str] | None = None
 ) -> Lut:
     """Return the table of a journal, with a row for each operator of its space that was measured or failed.
 
@@ -44,19 +40,21 @@ def estimate(
     Raises JournalError where it holds networks of another space.
     """
     samples = usable_samples(content, correct_drift)
+    metadata = _metadata(content, samples)
     rows: dict[str, Row] = {}
-    for spec in grid_operators(space, content.start.identity.get("grid_points")):
+    for spec in grid_operators(space, metadata.grid_points):
         placed = [describe_delegates(content, spec.key()), *content.fallbacks.get(spec.key(), ())]
         row = _row(spec, samples, content.failed, "; ".join(filter(None, placed)))
         if row is not None:
             rows[spec.key()] = row
     networks = network_latencies_us(samples)
     chosen = {key: us for key, us in networks.items() if calibrate_by is None or key in calibrate_by}
-    is_grid = content.start.identity.get("grid_points") is not None
-    calibration, used = _calibrate(rows, chosen, space, is_grid)
+    calibration, used = _calibrate(rows, chosen, space, metadata.grid_points is not None)
     if calibration is not None:
         rows = _in_context(rows, calibration)
-    metadata = _metadata(content, samples).model_copy(update=_calibrated(calibration, used))
+        network_us, error_percent = round(calibration.network_us, 3), round(calibration.error_percent, 3)
+        update = {"network_us": network_us, "calibration_networks": used, "network_error_percent": error_percent}
+        metadata = metadata.model_copy(update=update)
     lut = Lut(metadata, rows)
     verdict, warnings = verdict_of(content, samples, lut)
     return Lut(metadata.model_copy(update={"verdict": verdict, "warnings": warnings}), rows)
@@ -103,19 +101,8 @@ def _row(spec: OpSpec, samples: Samples, failed: Mapping[str, str], notes: str) 
     every = [sample for visit in samples.visits_us[key] for sample in visit]
     latency_us, interval = latency_of(samples.medians_by_load_us(key))
     low, high = interval or (None, None)
-    return Row(
-        spec=spec,
-        latency_us=latency_us,
-        ci_low_us=low,
-        ci_high_us=high,
-        spread_us=interquartile_range(every),
-        samples=len(every),
-        preempted=preempted,
-        isolated_us=latency_us,
-        isolated_low_us=low,
-        isolated_high_us=high,
-        notes=notes,
-    )
+    alone = latency_us, low, high
+    return Row(spec, *alone, interquartile_range(every), len(every), preempted, *alone, notes=notes)
 
 
 def network_latencies_us(samples: Samples) -> dict[str, float]:
@@ -168,16 +155,6 @@ def _in_context(rows: Mapping[str, Row], calibration: Calibration) -> dict[str, 
     return result
 
 
-def _calibrated(calibration: Calibration | None, networks: int) -> dict[str, object]:
-    if calibration is None:
-        return {}
-    return {
-        "network_us": round(calibration.network_us, 3),
-        "calibration_networks": networks,
-        "network_error_percent": round(calibration.error_percent, 3),
-    }
-
-
 def without_outliers(values: Sequence[float]) -> list[float]:
     """Return the values within OUTLIER_DEVIATIONS scaled median absolute deviations of their median.
 
@@ -188,9 +165,8 @@ def without_outliers(values: Sequence[float]) -> list[float]:
         return [*values]
     middle = statistics.median(values)
     deviation = 1.4826 * statistics.median(abs(value - middle) for value in values)
-    return (
-        [value for value in values if abs(value - middle) <= OUTLIER_DEVIATIONS * deviation] if deviation else [*values]
-    )
+    limit = OUTLIER_DEVIATIONS * deviation or math.inf
+    return [value for value in values if abs(value - middle) <= limit]
 
 
 def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:

@@ -12,8 +12,7 @@ import numpy as np
 from fblut.check import half_width_percent
 from fblut.table import Lut
 from fbprof.estimate.samples import Samples
-from fbprof.journal.conditions import affinities, clocks_ghz, temperatures_c
-from fbprof.journal.delegates import describe_delegates, without_delegate
+from fbprof.journal.conditions import affinities, clocks_ghz, describe_delegates, temperatures_c, without_delegate
 from fbprof.journal.journal import JournalContent
 from fbprof.plan.subject import is_network_key
 
@@ -186,18 +185,8 @@ def _networks(evidence: _Evidence) -> Iterator[Concern]:
 
 
 RULES: tuple[Callable[[_Evidence], Iterator[Concern]], ...] = (
-    _replayed,
-    _failed,
-    _delegates,
-    _drift,
-    _throttling,
-    _preemption,
-    _bimodal,
-    _clocks,
-    _affinity,
-    _wide,
-    _networks,
-)
+    _replayed, _failed, _delegates, _drift, _throttling, _preemption, _bimodal, _clocks, _affinity, _wide, _networks,
+)  # fmt: skip
 
 
 def is_bimodal(values: Sequence[float]) -> bool:

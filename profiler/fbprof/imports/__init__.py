@@ -1,7 +1,4 @@
-"""One file per format in which others publish latencies.
-
-Nothing is measured, and what a file does not say is unknown.
-"""
+"""One file per format in which others publish latencies; what a file does not say is unknown."""
 
 import math
 from abc import ABC, abstractmethod
@@ -61,6 +58,14 @@ def finite(text: str) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
+
+
+def number_of(text: str, complaint: str) -> float:
+    """Return the number that a cell holds. Raises LutError with the complaint where it is not `finite`."""
+    value = finite(text)
+    if value is None:
+        raise LutError(complaint)
+    return value
 
 
 def look_up(

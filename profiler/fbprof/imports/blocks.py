@@ -2,11 +2,10 @@
 
 import csv
 import io
-from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from fblut.errors import LutError
-from fbprof.imports import Imported, Importer, finite
+from fbprof.imports import Imported, Importer, number_of
 from fbspace.blocks import block_of
 from fbspace.opspec import OpSpec
 from fbspace.space import Space
@@ -29,15 +28,10 @@ class Blocks(Importer):
     def read(self, text: str, name: str, space: Space, unit_us: float) -> Imported:
         """Read a file of blocks; a network's sum is the constant and its deltas. Raises LutError with the line."""
         constant_us, delta_us = parse_blocks(text, name, space)
-        fixed = [*space.stem, *space.heads[space.head_channels]]
-        fixed += [spec for layer in space.layers for spec in layer.candidates.values() if block_of(spec).leaves_out]
-        return Imported(
-            delta_us,
-            RELATIVE,
-            constant_us,
-            dict.fromkeys(fixed, "part of every network's fixed cost"),
-            dict.fromkeys(delta_us, RELATIVE),
-        )
+        parts = [*space.stem, *space.heads[space.head_channels]]
+        parts += [spec for layer in space.layers for spec in layer.candidates.values() if block_of(spec).leaves_out]
+        fixed = dict.fromkeys(parts, "part of every network's fixed cost")
+        return Imported(delta_us, RELATIVE, constant_us, fixed, dict.fromkeys(delta_us, RELATIVE))
 
 
 def parse_blocks(text: str, name: str, space: Space) -> tuple[float, dict[OpSpec, float]]:
@@ -46,7 +40,9 @@ def parse_blocks(text: str, name: str, space: Space) -> tuple[float, dict[OpSpec
     constant_us: float | None = None
     delta_us: dict[OpSpec, float] = {}
     for where, cells in _records(text, name):
-        latency_us = 1000 * _number(cells, where)
+        text = cells["delta_ms_vs_skip"]
+        remedy = "correct it or remove the line"
+        latency_us = 1000 * number_of(text, f"{where}: delta_ms_vs_skip {text[:60]!r} is not a number; {remedy}")
         if cells["layer_key"].startswith(CONSTANT):
             if constant_us is not None:
                 raise LutError(f"{where}: a second {CONSTANT} row; keep one")
@@ -63,8 +59,7 @@ def parse_blocks(text: str, name: str, space: Space) -> tuple[float, dict[OpSpec
 
 def _places(space: Space, name: str) -> dict[_Shape, tuple[dict[str, OpSpec], int]]:
     """Return the candidates of every distinct place of a space, and how many layers are such a place."""
-    shapes = []
-    found = {}
+    found: dict[_Shape, tuple[dict[str, OpSpec], int]] = {}
     for layer in space.layers:
         skip = next((spec for spec in layer.candidates.values() if block_of(spec).leaves_out), None)
         if skip is None:
@@ -73,10 +68,9 @@ def _places(space: Space, name: str) -> dict[_Shape, tuple[dict[str, OpSpec], in
                 "name the space it is of with --space"
             )
         shape = skip.height, skip.in_channels, skip.out_channels, skip.stride
-        shapes.append(shape)
-        found[shape] = layer.candidates
-    counts = Counter(shapes)
-    return {shape: (candidates, counts[shape]) for shape, candidates in found.items()}
+        _, layers = found.get(shape, ({}, 0))
+        found[shape] = layer.candidates, layers + 1
+    return found
 
 
 def _records(text: str, name: str) -> Iterator[tuple[str, dict[str, str]]]:
@@ -93,14 +87,6 @@ def _records(text: str, name: str) -> Iterator[tuple[str, dict[str, str]]]:
             yield where, dict(zip(COLUMNS, record, strict=True))
     except csv.Error as error:
         raise LutError(f"{name}: line {reader.line_num}: {error}; correct the quotes") from None
-
-
-def _number(cells: Mapping[str, str], where: str) -> float:
-    text = cells["delta_ms_vs_skip"]
-    value = finite(text)
-    if value is None:
-        raise LutError(f"{where}: delta_ms_vs_skip {text[:60]!r} is not a number; correct it or remove the line")
-    return value
 
 
 def _spec(

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from fblut.errors import LutError
-from fbprof.imports import Imported, Importer, finite, look_up
+from fbprof.imports import Imported, Importer, look_up, number_of
 from fbspace.space import Space
 
 
@@ -28,7 +28,5 @@ class Keys(Importer):
 def _number(value: Any, where: str) -> float:
     if isinstance(value, dict):
         value = value.get("latency")
-    number = None if isinstance(value, bool) else finite(str(value).partition("+-")[0])
-    if number is None:
-        raise LutError(f"{where}: {str(value)[:60]!r} is not a latency; write a number, or an object with one")
-    return number
+    complaint = f"{where}: {str(value)[:60]!r} is not a latency; write a number, or an object with one"
+    return number_of(str(value).partition("+-")[0], complaint)

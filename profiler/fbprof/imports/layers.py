@@ -3,7 +3,7 @@
 import statistics
 
 from fblut.errors import LutError
-from fbprof.imports import Imported, Importer, finite
+from fbprof.imports import Imported, Importer, number_of
 from fbspace.blocks import is_identity
 from fbspace.opspec import OpSpec
 from fbspace.space import Space
@@ -40,12 +40,10 @@ class Layers(Importer):
                         f"{where}: layer {layer.index} of space {space.name} has no candidate {candidate!r}; "
                         f"it has {', '.join(layer.candidates)}"
                     )
-                latency_us = _number(word, where) * unit_us
+                latency_us = number_of(word, f"{where}: {word[:60]!r} is not a number; correct it") * unit_us
                 if not is_identity(spec):
                     found.setdefault(spec, []).append(latency_us)
-        rest = dict.fromkeys(
-            [*space.stem, *(s for head in space.heads.values() for s in head)], "not in the imported file"
-        )
+        rest = [*space.stem, *(spec for head in space.heads.values() for spec in head)]
         return Imported(
             {spec: statistics.median(values) for spec, values in found.items()},
             "by layer",
@@ -58,10 +56,3 @@ class Layers(Importer):
 def _candidate(word: str) -> str:
     """Return the candidate's name here: ir_k3_s2 is k3_e1_g2, ir_k5_e6 is k5_e6."""
     return word.removeprefix("ir_").replace("_s2", "_e1_g2")
-
-
-def _number(word: str, where: str) -> float:
-    value = finite(word)
-    if value is None:
-        raise LutError(f"{where}: {word[:60]!r} is not a number; correct it")
-    return value

@@ -112,7 +112,7 @@ class JournalContent:
                 self.sessions.append(record)
             case StateRead():
                 self.states.append(record.state)
-            case Visited(warm_up=True):
+            case Start() | Visited(warm_up=True):
                 pass
             case Visited():
                 self.visits.append(record)
@@ -125,8 +125,6 @@ class JournalContent:
             case ModelLoaded():
                 self.loads[record.key] += 1
                 self.delegates.setdefault(record.key, {})[record.loaded.delegates] = None
-            case Start():
-                pass
 
 
 def journal_path(table: Path) -> Path:
@@ -180,7 +178,7 @@ class JournalWriter:
     """
 
     def __init__(self, path: Path, content: JournalContent) -> None:
-        self._path, self.content = path, content
+        self.path, self.content = path, content
         with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
@@ -204,23 +202,20 @@ class JournalWriter:
     def append(self, record: Record) -> None:
         """Append one line. Raises StorageError; a line that was torn by that is left out when the journal is read."""
         line = record.model_dump_json().encode() + b"\n"
-        with storage_errors(self._path):
+        with storage_errors(self.path):
             while line:
                 line = line[os.write(self._handle, line) :]
         self.content.add(record)
 
     def sync(self) -> None:
         """Make what was appended survive a power cut."""
-        with storage_errors(self._path):
+        with storage_errors(self.path):
             os.fsync(self._handle)
 
 
 @contextlib.contextmanager
 def open_journal(path: Path, start: Start, fresh: bool) -> Iterator[JournalWriter]:
-    """Continue a journal, or begin one; `fresh` sets the one that is there aside (NAME.old).
-
-    Raises JournalError where it belongs to another run.
-    """
+    """Continue a journal, or begin one; `fresh` sets one aside (NAME.old). Raises JournalError for another run's."""
     if fresh and path.exists():
         with storage_errors(path):
             path.replace(path.with_name(path.name + ".old"))
@@ -233,14 +228,14 @@ def open_journal(path: Path, start: Start, fresh: bool) -> Iterator[JournalWrite
         yield writer
 
 
-def check_same_device(path: Path, content: JournalContent, hello: Hello) -> None:
+def check_same_device(journal: JournalWriter, hello: Hello) -> None:
     """Raise JournalError where the agent runs on another device, or with another runtime, than the journal's."""
-    runtime = content.start.identity["runtime"]
-    for session in content.sessions[:1]:
+    runtime = journal.content.start.identity["runtime"]
+    for session in journal.content.sessions[:1]:
         first = session.hello
         there = {"processor": first.soc, "runtime version": first.runtimes.get(runtime)}
         here = {"processor": hello.soc, "runtime version": hello.runtimes.get(runtime)}
-        _refuse_differences(path, there, here, "on this device")
+        _refuse_differences(journal.path, there, here, "on this device")
 
 
 def _refuse_differences(path: Path, theirs: dict[str, Any], ours: dict[str, Any], what: str) -> None:

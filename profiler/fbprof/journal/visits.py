@@ -43,9 +43,8 @@ class Visits(Sequence[Visited]):
     def append(self, record: Visited) -> None:
         """Take in one more visit."""
         visit = record.visit
-        number = self._numbers.get(record.key)
-        if number is None:
-            number = self._numbers[record.key] = len(self._names)
+        number = self._numbers.setdefault(record.key, len(self._names))
+        if number == len(self._names):
             self._names.append(record.key)
         self._keys.append(number)
         self._wall_ns.extend(visit.wall_ns)

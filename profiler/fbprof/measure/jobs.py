@@ -100,9 +100,7 @@ def _tables(profiles: Sequence[Profile], output: Path | None) -> list[Path]:
     """Return where each device's table goes. Raises FbError where several were to go into one file."""
     if len(profiles) == 1 and output is not None and not output.is_dir():
         return [output]
-    folder = output or Path()
+    folder, count = output or Path(), len(profiles)
     if not folder.is_dir() and (folder.suffix or folder.exists()):
-        raise FbError(
-            f"-o {folder} is not a folder: {len(profiles)} devices write a table each, DEVICE.csv in a folder"
-        )
+        raise FbError(f"-o {folder} is not a folder: {count} devices write a table each, DEVICE.csv in a folder")
     return [folder / f"{profile.name}.csv" for profile in profiles]

@@ -72,7 +72,7 @@ def collect(
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     start = Start(identity=plan.identity(), timing=plan.timing, started_at=now, tool_version=__version__)
     with open_journal(journal, start, fresh) as writer:
-        _Run(plan, profile, writer, journal, check).carry_out(files)
+        _Run(plan, profile, writer, check).carry_out(files)
         content = writer.content
     if not content.visits:
         reasons = "; ".join(sorted(set(content.failed.values()))[:3])
@@ -97,11 +97,8 @@ def keeping(journal: Path) -> Iterator[None]:
 class _Run:
     """What is left of a plan, and the agent that does it."""
 
-    def __init__(
-        self, plan: Plan, profile: Profile, writer: JournalWriter, journal: Path, check: Callable[[], None]
-    ) -> None:
-        self._plan, self._profile, self._writer, self._journal = plan, profile, writer, journal
-        self._check = check
+    def __init__(self, plan: Plan, profile: Profile, writer: JournalWriter, check: Callable[[], None]) -> None:
+        self._plan, self._profile, self._writer, self._check = plan, profile, writer, check
         self._content = writer.content
         self._subjects = {subject.key: subject for subject in plan.subjects}
         self._references = [spec.key() for spec in references(plan.operators)]
@@ -135,7 +132,7 @@ class _Run:
         try:
             with AgentClient(transport, self._plan.threads, self._plan.cores) as agent:
                 _check_runtime(agent, self._plan.runtime, self._profile)
-                check_same_device(self._journal, self._content, agent.hello)
+                check_same_device(self._writer, agent.hello)
                 self._writer.append(Session(hello=agent.hello))
                 models = LoadedModels(agent, transport, self._plan, files)
                 while self._wanted() and not self._is_late():
@@ -143,7 +140,7 @@ class _Run:
         except (AgentLostError, AgentTimeoutError, AgentReplyError) as error:
             culprit = self._crashes.blame(error)
             if culprit is not None:
-                self._fail(culprit, f"the agent is lost when it runs: {error}")
+                self._writer.append(Failed(key=culprit, reason=f"the agent is lost when it runs: {error}"))
             return False
         return True
 
@@ -212,9 +209,9 @@ class _Run:
             if key in models.fallbacks and key not in self._content.fallbacks:
                 self._writer.append(Placed(key=key, fallbacks=models.fallbacks[key]))
         except ExportError as error:
-            self._fail(key, str(error))
+            self._writer.append(Failed(key=key, reason=str(error)))
         except AgentReplyError as error:
-            self._fail(key, f"cannot be loaded: {error}")
+            self._writer.append(Failed(key=key, reason=f"cannot be loaded: {error}"))
         else:
             self._since_load[key] = 0
         self._crashes.suspect = None
@@ -229,9 +226,8 @@ class _Run:
             return
         waiting, last_us = list(keys), dict[str, float]()
         for _ in range(WARM_UP_VISITS):
-            now_us: dict[str, float] = {}
-            for key, visit in self._visits(agent, waiting, warm_up=True):
-                now_us[key] = statistics.median(visit.wall_ns) / 1e3
+            visits = self._visits(agent, waiting, warm_up=True)
+            now_us = {key: statistics.median(visit.wall_ns) / 1e3 for key, visit in visits}
             waiting = [k for k in waiting if k not in last_us or now_us[k] < last_us[k] * (1 - STEADY_PERCENT / 100)]
             last_us |= now_us
             if not waiting:
@@ -274,9 +270,6 @@ class _Run:
             yield key, visit
         self._crashes.suspect = None
         next(visits, None)  # the agent's closing line, without which the schedule would not count
-
-    def _fail(self, key: str, reason: str) -> None:
-        self._writer.append(Failed(key=key, reason=reason))
 
 
 def _check_runtime(agent: AgentClient, runtime: str, profile: Profile) -> None:

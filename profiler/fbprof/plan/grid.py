@@ -39,9 +39,8 @@ def _layer(layer: Layer, at: Cursor, points: int) -> Iterator[OpSpec]:
     ins, outs = layer.ins or (at.channels,), layer.widths
     for spec in layer.candidates.values():
         widths = outs or (spec.out_channels,)
-        if block_of(
-            spec
-        ).leaves_out:  # between equal widths nothing runs, so no point between those is between measured ones
+        if block_of(spec).leaves_out:
+            # between equal widths nothing runs, so no point between those is between measured ones
             if not layer.keeps_width:
                 yield from (at.copy(c).at(spec, out_channels=width) for c in ins for width in widths)
             continue

@@ -124,12 +124,9 @@ class _Header:
         if name in candidates:
             return name
         found = f"unknown operator {name[:60]!r}" if name else "no operator"
-        raise self._error(
-            where,
-            column,
-            f"{found}; space {self.space.name} has {', '.join(candidates)} here: "
-            "correct the name, or name the space it is of with --space",
-        )
+        known = f"space {self.space.name} has {', '.join(candidates)} here"
+        remedy = "correct the name, or name the space it is of with --space"
+        raise self._error(where, column, f"{found}; {known}: {remedy}")
 
     def _head(self, cells: list[str], where: str) -> int:
         if "head_channels" not in self.columns:

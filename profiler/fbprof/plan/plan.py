@@ -92,12 +92,10 @@ def with_agent(plan: Plan, profile: Profile) -> Plan:
     `benchmark_model` loads a model for every visit, and gives it one sample, the average. Raises ProfileError where its
     binary cannot be read.
     """
-    benchmark = benchmark_of(profile)
-    if benchmark is None:
+    program = benchmark_of(profile)
+    if program is None:
         return plan
-    return replace(
-        plan, runs=1, dropped=0, reload_visits=None, agent=benchmark.agent, visit_min_s=benchmark.visit_min_s
-    )
+    return replace(plan, runs=1, dropped=0, reload_visits=None, agent=program.agent, visit_min_s=program.visit_min_s)
 
 
 def references(operators: Sequence[OpSpec], count: int = REFERENCES) -> list[OpSpec]:
@@ -108,10 +106,7 @@ def references(operators: Sequence[OpSpec], count: int = REFERENCES) -> list[OpS
 
 
 def calibration_networks(space: Space, count: int, seed: int) -> tuple[Subject, ...]:
-    """Return the random networks that put a table into context: the same for the same seed, none of the zoo.
-
-    A space of one network has none.
-    """
+    """Return the random networks that calibrate, the same for one seed, none of the zoo; () where there is only one."""
     if all(len(decision.options) == 1 for decision in space.decisions):
         return ()
     drawn = draw_networks(space, count, f"calibration/{seed}", zoo_choices(space))

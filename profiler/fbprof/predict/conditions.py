@@ -29,18 +29,10 @@ def plan_like(metadata: Metadata, profile: Profile, **what: Any) -> Plan:
         )
     format_for(metadata.runtime, metadata.precision)
     check_agent(metadata, profile)
-    timed = {name: value for name in ("runs", "dropped") if (value := getattr(metadata, name)) is not None}
-    plan = Plan(
-        space=metadata.space,
-        device=profile.name,
-        runtime=metadata.runtime,
-        precision=metadata.precision,
-        threads=metadata.threads,
-        cores=None if metadata.cores == "any" else check_cores(metadata.cores),
-        **timed,
-        **what,
-    )
-    return with_agent(plan, profile)
+    names = ("space", "runtime", "precision", "threads", "runs", "dropped")
+    same = {name: value for name in names if (value := getattr(metadata, name)) is not None}
+    cores = None if metadata.cores == "any" else check_cores(metadata.cores)
+    return with_agent(Plan(device=profile.name, cores=cores, **same, **what), profile)
 
 
 def check_agent(metadata: Metadata, profile: Profile) -> None:

@@ -85,14 +85,11 @@ def draw_candidates(
             candidates.append(Candidate(name, choices, head, False, network(space, choices, head)))
     for name in ZOO.names():
         published = load_architecture(name)
-        zoo_head = published.head_channels or space.head_channels
-        if (
-            published.space == space.name
-            and published.choices not in exclude
-            and not lut.missing(space.heads[zoo_head])
-        ):
-            subject = network(space, published.choices, zoo_head)
-            candidates.append(Candidate(name, published.choices, zoo_head, True, subject))
+        if published.space == space.name and published.choices not in exclude:
+            zoo_head = published.head_channels or space.head_channels
+            if not lut.missing(space.heads[zoo_head]):
+                subject = network(space, published.choices, zoo_head)
+                candidates.append(Candidate(name, published.choices, zoo_head, True, subject))
     if not candidates:
         raise FbError(
             f"space {space.name} has no network left to validate by: all that there are calibrated the table; "

@@ -17,6 +17,8 @@ COLUMNS = ("operator", "kind", "kernel", "expansion", "input", "million MACs", "
 
 def page(title: str, lut: Lut, charts: Sequence[Chart], comparisons: dict[str, Comparison]) -> str:
     """Return the report of a table; `comparisons` are its operators' ratios in other tables, by their names."""
+    from plotly.offline import get_plotlyjs
+
     template = files("fbprof.report").joinpath("page.html").read_text(encoding="utf-8")
     parts = {
         "TITLE": escape(title),
@@ -28,14 +30,7 @@ def page(title: str, lut: Lut, charts: Sequence[Chart], comparisons: dict[str, C
     before, library, after = template.partition("{{PLOTLY}}")
     for name, text in parts.items():
         before, after = (part.replace("{{" + name + "}}", text) for part in (before, after))
-    return before + (_plotly() if library else "") + after
-
-
-def _plotly() -> str:
-    from plotly.offline import get_plotlyjs
-
-    library: str = get_plotlyjs()
-    return library
+    return before + (get_plotlyjs() if library else "") + after
 
 
 def _head(lut: Lut) -> str:

@@ -18,6 +18,7 @@ SUFFIXES = (".png", ".svg")
 BAND_PERCENT = 5.0
 SIZE_INCHES = 5.5
 DOTS_PER_INCH = 150
+MARKERS = "osD^vP*X"
 
 
 def check_plot_path(path: Path) -> None:
@@ -45,14 +46,8 @@ def plot_results(results: Sequence[Result], title: str, path: Path) -> None:
                 measured_ms = [r.measured_us / 1e3 for r in shown]
                 predicted_ms = [r.predicted.latency_us / 1e3 for r in shown]
                 axes.scatter(measured_ms, predicted_ms, s=16, marker=marker, alpha=0.8, label=label)
-        axes.set(
-            xlim=ends,
-            ylim=ends,
-            aspect="equal",
-            title=title,
-            xlabel="measured latency (ms)",
-            ylabel="predicted latency (ms)",
-        )
+        axes.set(xlim=ends, ylim=ends, aspect="equal", title=title)
+        axes.set(xlabel="measured latency (ms)", ylabel="predicted latency (ms)")
         axes.legend(loc="upper left", frameon=False)
 
 
@@ -66,7 +61,8 @@ def plot_comparison(first: str, results: Mapping[str, Comparison], path: Path) -
         every = [o for result in results.values() for o in result.operators]
         colors = {kernel: f"C{i}" for i, kernel in enumerate(sorted({o.spec.kernel for o in every}))}
         ends = [min(o.first_us for o in every) * 0.9, max(o.first_us for o in every) * 1.1]
-        for (name, result), marker in zip(results.items(), _markers(len(results)), strict=True):
+        for number, (name, result) in enumerate(results.items()):
+            marker = MARKERS[number % len(MARKERS)]
             mean = result.mean.ratio
             axes.plot(ends, [end * mean for end in ends], color="0.6", linewidth=0.8, label=f"{name}: {mean:.2f} x")
             for kernel, color in colors.items():
@@ -78,10 +74,6 @@ def plot_comparison(first: str, results: Mapping[str, Comparison], path: Path) -
         other = next(iter(results)) if len(results) == 1 else "the others"
         axes.set(xscale="log", yscale="log", xlabel=f"{first} (µs)", ylabel=f"{other} (µs)", title="operators")
         axes.legend(loc="upper left", frameon=False)
-
-
-def _markers(count: int) -> list[str]:
-    return ["osD^vP*X"[i % 8] for i in range(count)]
 
 
 @contextlib.contextmanager
