@@ -21,10 +21,8 @@ RANGES = "ranges.json"
 _Finite = Annotated[float, pydantic.Field(allow_inf_nan=False)]
 
 
-class RangesFile(pydantic.BaseModel):
+class RangesFile(pydantic.BaseModel, extra="forbid", frozen=True):
     """Least and greatest of every value, how they were found, and the SHA-256 of the weights they belong to."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     method: str
     images: Annotated[int, pydantic.Field(ge=0)]

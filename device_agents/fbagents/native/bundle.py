@@ -47,20 +47,16 @@ class Bundle:
         return [loader, "--library-path", folder, f"{folder}/{AGENT}", *options]
 
 
-class FileEntry(pydantic.BaseModel):
+class FileEntry(pydantic.BaseModel, frozen=True, extra="forbid"):
     """One file of a bundle, as the manifest lists it."""
-
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
     sha256: Annotated[str, pydantic.Field(pattern=r"^[0-9a-f]{64}$")]
     bytes: Annotated[int, pydantic.Field(ge=0, le=MAX_FILE_BYTES)]
     origin: Annotated[str, pydantic.Field(max_length=2000)]
 
 
-class Manifest(pydantic.BaseModel):
+class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
     """What a bundle is made of, and its files; kept beside them, not sent to devices."""
-
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
     target: str
