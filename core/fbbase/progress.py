@@ -26,7 +26,6 @@ class Advance(Protocol):
 
     def __call__(self, steps: int = 1, note: str = "") -> None:
         """Advance the bar."""
-        ...
 
 
 @contextlib.contextmanager
