@@ -33,13 +33,7 @@ _FUSED = {
 }
 _FUNCTIONS = {"relu": _OP.RELU, "relu6": _OP.RELU6, "hswish": _OP.HARD_SWISH, "sigmoid": _OP.LOGISTIC}
 _GROUPED_CONV_VERSION = 6
-_INT8_VERSIONS = {
-    _OP.CONV_2D: 3,
-    _OP.DEPTHWISE_CONV_2D: 3,
-    _OP.FULLY_CONNECTED: 4,
-    _OP.HARD_SWISH: 1,
-    _OP.RESHAPE: 1,
-}
+_INT8_VERSIONS = {_OP.CONV_2D: 3, _OP.DEPTHWISE_CONV_2D: 3, _OP.FULLY_CONNECTED: 4, _OP.HARD_SWISH: 1, _OP.RESHAPE: 1}
 """Versions of operators that take int8, 2 for all others; runtimes refuse a model that states an older one."""
 _HALF_DEQUANTIZE_VERSION = 3
 _SIX = Quantization(6 / 255, -128)

@@ -35,10 +35,7 @@ class TorchScript(Format):
             warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
             warnings.filterwarnings("ignore", message=".*torch.jit", category=FutureWarning)
             script = torch.jit.trace(  # type: ignore[no-untyped-call]
-                forward,
-                torch.zeros(graph.input.shape),
-                check_trace=False,
-                _compilation_unit=torch._C.CompilationUnit(),
+                forward, torch.zeros(graph.input.shape), check_trace=False, _compilation_unit=torch._C.CompilationUnit()
             )
         return _without_debug_records(script.save_to_buffer())
 

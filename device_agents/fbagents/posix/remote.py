@@ -18,10 +18,7 @@ from fbagents.profile import Profile
 from fbagents.transport import Transport
 
 SLOWEST_BYTES_PER_S = 100_000
-BUNDLES = {
-    ("Linux", "aarch64"): "aarch64-linux",
-    ("Linux", "x86_64"): "x86_64-linux",
-}
+BUNDLES = {("Linux", "aarch64"): "aarch64-linux", ("Linux", "x86_64"): "x86_64-linux"}
 """What `uname` says, and the bundle that runs there."""
 
 
