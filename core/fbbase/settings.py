@@ -73,7 +73,8 @@ def apply_settings(
                 raise UnknownNameError(f"setting in {path}", key, every)
         for key, value in _of_command(content, name).items():
             if key in options:
-                defaults.setdefault(_named(options[key]), _value(options[key], value))
+                listed = options[key].multiple and not isinstance(value, list)
+                defaults.setdefault(str(options[key].name), [value] if listed else value)
             elif key in content.get(name, {}):
                 raise UnknownNameError(f"setting of {name} in {path}", key, options)
     if defaults:
@@ -128,15 +129,6 @@ def _options(command: click.Command) -> dict[str, click.Option]:
             if long is not None:
                 found[long.removeprefix("--")] = parameter
     return found
-
-
-def _named(option: click.Option) -> str:
-    assert option.name is not None
-    return option.name
-
-
-def _value(option: click.Option, value: Any) -> Any:
-    return [value] if option.multiple and not isinstance(value, list) else value
 
 
 def _variables(tool: str, command: str, option: str) -> list[str]:

@@ -75,8 +75,9 @@ def quantize(graph: Graph, ranges: Ranges) -> QuantizedGraph:
                 values[node.output.name] = UNIT
             case Activation(function="sigmoid"):
                 values[node.output.name] = SIGMOID
-            case Conv() | Linear():
-                _check_finite(node)
+            case Conv() | Linear() if not (np.isfinite(node.weight).all() and np.isfinite(node.bias).all()):
+                where = f"{type(node).__name__} of {module_name(node.source)}"
+                raise ExportError(f"{where} has weights that are not finite")
     return QuantizedGraph(graph, values)
 
 
@@ -88,8 +89,3 @@ def gated(graph: Graph) -> set[Value]:
         for value in node.inputs:
             read[value] = read.get(value, True) and is_gate
     return {value for value, by_gates_alone in read.items() if by_gates_alone}
-
-
-def _check_finite(node: Conv | Linear) -> None:
-    if not (np.isfinite(node.weight).all() and np.isfinite(node.bias).all()):
-        raise ExportError(f"{type(node).__name__} of {module_name(node.source)} has weights that are not finite")

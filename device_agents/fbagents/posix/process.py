@@ -100,17 +100,11 @@ class ProcessChannel:
     def _lost(self) -> AgentLostError:
         """Describe how the process ended."""
         try:
-            code: int | None = self._process.wait(timeout=2)
+            code = self._process.wait(timeout=2)
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with {code}"
         except subprocess.TimeoutExpired:
-            code = None
+            how = "closed its output"
         words = _last_words(self._stderr)
-        how = (
-            "closed its output"
-            if code is None
-            else f"was killed by signal {-code}"
-            if code < 0
-            else f"ended with {code}"
-        )
         return AgentLostError(f"the agent {how}" + (f": {words}" if words else ""))
 
 
