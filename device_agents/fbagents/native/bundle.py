@@ -17,6 +17,7 @@ from fbagents.errors import DeviceError
 from fbagents.native import build as native
 from fbagents.native import libraries as _libraries
 from fbbase import __version__
+from fbbase.files import file_sha256
 from fbexport.runtimes import native_libraries
 
 FORMAT = 1
@@ -162,9 +163,3 @@ def install(manifest: Manifest, work: Path, folder: Path) -> Bundle:
     shutil.rmtree(folder, ignore_errors=True)
     work.rename(folder)
     return as_bundle(manifest, folder)
-
-
-def file_sha256(path: Path) -> str:
-    """Return a file's SHA-256 in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
