@@ -84,13 +84,9 @@ def apply_settings(
 def settings_of(tool: str, commands: Mapping[str, click.Command]) -> list[Setting]:
     """Return every option that is set in the environment or in a file, from where it is taken."""
     contents = list(_contents(tool))
-    found = []
-    for name, command in commands.items():
-        for option in _options(command) if name not in WITHOUT else ():
-            setting = _find(tool, name, option, contents)
-            if setting is not None:
-                found.append(setting)
-    return found
+    options = ((name, option) for name in commands if name not in WITHOUT for option in _options(commands[name]))
+    found = (_find(tool, name, option, contents) for name, option in options)
+    return [setting for setting in found if setting is not None]
 
 
 def _find(tool: str, name: str, option: str, contents: list[tuple[Path, dict[str, Any]]]) -> Setting | None:
