@@ -58,12 +58,8 @@ def scale(space: Space, specs: Sequence[OpSpec], width: float = 1.0, size: int |
     """
     operators = [PlacedOperator.of(spec) for spec in specs]
     if width != 1:
-        operators = [
-            operator.model_copy(update={"channels": round_channels(width * operator.channels)})
-            if operator.kind != "classifier"
-            else operator
-            for operator in operators
-        ]
+        widths = [it.channels if it.kind == "classifier" else round_channels(width * it.channels) for it in operators]
+        operators = [it.model_copy(update={"channels": wide}) for it, wide in zip(operators, widths, strict=True)]
     stem, layers = len(space.stem), len(space.stem) + len(space.layers)
     return Listing(
         input=Input(channels=space.input_channels, size=size or space.input_size),
