@@ -1,6 +1,7 @@
 """Files are written to the side and moved: a reader sees the old content or the new one, never half of it."""
 
 import contextlib
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -65,6 +66,12 @@ def read_text(path: Path, what: str) -> str:
         raise FbError(f"{path} is not a text file: byte {error.start} is not UTF-8") from None
     except OSError as error:
         raise FbError(f"cannot read {what} {path}: {error.strerror}") from error
+
+
+def file_sha256(path: Path) -> str:
+    """Return a file's SHA-256 in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _umask() -> int:

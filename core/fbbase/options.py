@@ -85,11 +85,8 @@ def options_of(cls: type[Any]) -> list[Option]:
             raise FbError(f"{cls.__module__}.{cls.__name__} has an option {name!r} but is no dataclass; add @dataclass")
     if not dataclasses.is_dataclass(cls):
         return []
-    return [
-        Option(each.name, _type(each.type), each.default, **each.metadata)
-        for each in dataclasses.fields(cls)
-        if "help" in each.metadata
-    ]
+    declared = [each for each in dataclasses.fields(cls) if "help" in each.metadata]
+    return [Option(each.name, _type(each.type), each.default, **each.metadata) for each in declared]
 
 
 def declared_options(source: Path) -> list[Option]:

@@ -31,9 +31,7 @@ class PluginFolder:
 
     def names(self) -> list[str]:
         """Return the known names, sorted."""
-        found = {name.replace("_", "-") for name in self._files()}
-        found.update(entry.name for entry in importlib.metadata.entry_points(group=self.package))
-        return sorted(found)
+        return sorted({*self._files(), *importlib.metadata.entry_points(group=self.package).names})
 
     def listed(self) -> str:
         """Return the names as help texts list them, `a, b or c`."""
@@ -59,10 +57,9 @@ class PluginFolder:
 
     def path(self, name: str) -> Path:
         """Return the file of a plug-in. Raises UnknownNameError, or FbError for an entry point without its file."""
-        files = self._files()
-        for stem in (name, name.replace("-", "_")):
-            if stem in files:
-                return files[stem]
+        own = self._files().get(name.replace("_", "-"))
+        if own is not None:
+            return own
         entry = self._entry(name)
         if entry is None:
             raise UnknownNameError(self.kind, name, self.names())
@@ -95,13 +92,14 @@ class PluginFolder:
 
     def _is_file(self, name: str) -> bool:
         """Whether it is one of the project's own: to be asked first, as reading entry points takes 10 ms."""
-        return name in {stem.replace("_", "-") for stem in self._files()}
+        return name in self._files()
 
     def _files(self) -> dict[str, Path]:
+        """Return the project's own ones by name."""
         spec = importlib.util.find_spec(self.package)
         folders = (spec.submodule_search_locations if spec is not None else None) or ()
         files = (path for folder in folders for path in Path(folder).glob(f"*{self.suffix}"))
-        return {path.stem: path for path in files if not path.name.startswith(("_", "."))}
+        return {path.stem.replace("_", "-"): path for path in files if not path.name.startswith(("_", "."))}
 
     def _source(self, name: str) -> Path | None:
         if self._is_file(name):
@@ -154,12 +152,8 @@ class Plugins(PluginFolder, Generic[T]):
         return self.load(name, **{option: value for option, value in options.items() if option in own})
 
     def _is_own(self, value: Any, module: ModuleType) -> bool:
-        return (
-            isinstance(value, type)
-            and issubclass(value, self.base)
-            and value.__module__ == module.__name__
-            and not value.__name__.startswith("_")
-        )
+        is_public = isinstance(value, type) and not value.__name__.startswith("_")
+        return is_public and issubclass(value, self.base) and value.__module__ == module.__name__
 
 
 def _check(cls: type[Any], base: type[Any], what: str) -> None:

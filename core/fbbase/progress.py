@@ -26,7 +26,6 @@ class Advance(Protocol):
 
     def __call__(self, steps: int = 1, note: str = "") -> None:
         """Advance the bar."""
-        ...
 
 
 @contextlib.contextmanager
@@ -53,11 +52,9 @@ class _Screen:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.bars: Progress | None = None
-        """The bars that are on the screen now."""
+        self.bars: Progress | None = None  # that are on the screen now
         self._users = 0
-        self.printing: Counter[int] = Counter()
-        """Lines that are open, by thread."""
+        self.printing: Counter[int] = Counter()  # lines that are open, by thread
         self._row = threading.local()
 
     @contextlib.contextmanager

@@ -73,7 +73,8 @@ def apply_settings(
                 raise UnknownNameError(f"setting in {path}", key, every)
         for key, value in _of_command(content, name).items():
             if key in options:
-                defaults.setdefault(_named(options[key]), _value(options[key], value))
+                listed = options[key].multiple and not isinstance(value, list)
+                defaults.setdefault(str(options[key].name), [value] if listed else value)
             elif key in content.get(name, {}):
                 raise UnknownNameError(f"setting of {name} in {path}", key, options)
     if defaults:
@@ -83,13 +84,9 @@ def apply_settings(
 def settings_of(tool: str, commands: Mapping[str, click.Command]) -> list[Setting]:
     """Return every option that is set in the environment or in a file, from where it is taken."""
     contents = list(_contents(tool))
-    found = []
-    for name, command in commands.items():
-        for option in _options(command) if name not in WITHOUT else ():
-            setting = _find(tool, name, option, contents)
-            if setting is not None:
-                found.append(setting)
-    return found
+    options = ((name, option) for name in commands if name not in WITHOUT for option in _options(commands[name]))
+    found = (_find(tool, name, option, contents) for name, option in options)
+    return [setting for setting in found if setting is not None]
 
 
 def _find(tool: str, name: str, option: str, contents: list[tuple[Path, dict[str, Any]]]) -> Setting | None:
@@ -128,15 +125,6 @@ def _options(command: click.Command) -> dict[str, click.Option]:
             if long is not None:
                 found[long.removeprefix("--")] = parameter
     return found
-
-
-def _named(option: click.Option) -> str:
-    assert option.name is not None
-    return option.name
-
-
-def _value(option: click.Option, value: Any) -> Any:
-    return [value] if option.multiple and not isinstance(value, list) else value
 
 
 def _variables(tool: str, command: str, option: str) -> list[str]:

@@ -1,8 +1,4 @@
-"""Errors of fbexport.
-
-FbError
-└── ExportError   2  a module cannot be written in the format asked for
-"""
+"""Errors of fbexport: a module that cannot be written in the format asked for, exit code 2."""
 
 from fbbase.errors import FbError
 

@@ -39,16 +39,12 @@ def layer_noise(
     results = load_model(content, runtime_of(format_name))(images.numpy())
     graph = trace(network, shape)  # type: ignore[arg-type]
     clipped = gated(graph) if precision == "int8" else set()
+    noise = []
     exact = [(node, x.numpy()) for node, _, x in run_float(graph, images) if node is not None]
-    return [
-        LayerNoise(node.source, type(node).__name__, snr_db(_clipped(x) if node.output in clipped else x, result))
-        for (node, x), result in zip(exact, results, strict=True)
-    ]
-
-
-def _clipped(x: Array) -> Array:
-    """Return what a hard sigmoid sees of its input."""
-    return x.clip(-HSIGMOID_ENDS, HSIGMOID_ENDS)
+    for (node, x), result in zip(exact, results, strict=True):
+        seen = x.clip(-HSIGMOID_ENDS, HSIGMOID_ENDS) if node.output in clipped else x  # by a hard sigmoid
+        noise.append(LayerNoise(node.source, type(node).__name__, snr_db(seen, result)))
+    return noise
 
 
 def snr_db(signal: Array, result: Array) -> float | None:

@@ -117,14 +117,7 @@ def _fused(conv: Conv, node: Node) -> Conv | None:
 
 def _standing_alone(norm: BatchNorm) -> Conv:
     """Return a BatchNorm that follows no convolution as what it is: a depthwise 1x1 convolution."""
-    channels = norm.scale.size
+    weight = np.ascontiguousarray(norm.scale).reshape(-1, 1, 1, 1)
     return Conv(
-        norm.inputs,
-        norm.output,
-        norm.source,
-        weight=np.ascontiguousarray(norm.scale).reshape(channels, 1, 1, 1),
-        bias=norm.shift,
-        stride=(1, 1),
-        padding=(0, 0),
-        groups=channels,
+        norm.inputs, norm.output, norm.source, weight, norm.shift, stride=(1, 1), padding=(0, 0), groups=len(weight)
     )

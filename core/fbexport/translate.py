@@ -259,10 +259,4 @@ _FUNCTIONS: dict[object, Callable[[Call], Node | Value]] = {
     F.hardswish: _activation("hswish"),
     F.hardsigmoid: _activation("hsigmoid"),
 }
-_METHODS: dict[str, Callable[[Call], Node | Value]] = {
-    "add": _binary("add"),
-    "mul": _binary("mul"),
-    "mean": _mean,
-    "relu": _activation("relu"),
-    "sigmoid": _activation("sigmoid"),
-}
+_METHODS = {each.__name__: _FUNCTIONS[each] for each in (torch.add, torch.mul, torch.mean, torch.relu, torch.sigmoid)}

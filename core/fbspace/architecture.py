@@ -18,10 +18,8 @@ from fbspace.space import SPACES, Space, load_space
 ZOO = PluginFolder("published network", "fbspace.zoo", suffix=".json")
 
 
-class Predicted(pydantic.BaseModel):
+class Predicted(pydantic.BaseModel, extra="forbid", frozen=True):
     """What a latency table said of the network when it was chosen: latency and its 95 % interval, if it has one."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     latency_us: Annotated[float, pydantic.Field(gt=0)]
     ci_low_us: Annotated[float, pydantic.Field(ge=0)] | None = None
@@ -31,15 +29,13 @@ class Predicted(pydantic.BaseModel):
     runtime: str
 
 
-class Architecture(pydantic.BaseModel):
+class Architecture(pydantic.BaseModel, extra="forbid", frozen=True):
     """A network: the space, the candidate chosen in each layer, the head's width, and where it came from.
 
     One that is of no space, having widths of its own, holds its operators as `network` in place of space and choices;
     it is then the only network of a space that has its name. `provenance` is free-form: the search's settings,
     accuracies, a citation.
     """
-
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     format: Literal["fbnet-lab architecture 1"] = "fbnet-lab architecture 1"
     name: str

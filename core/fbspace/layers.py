@@ -14,12 +14,7 @@ ACTIVATION_LAYERS: dict[str, type[nn.Module]] = {
 
 
 def conv_bn(
-    in_channels: int,
-    out_channels: int,
-    kernel: int,
-    stride: int = 1,
-    groups: int = 1,
-    activation: str = "none",
+    in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1, activation: str = "none"
 ) -> nn.Sequential:
     """Return convolution → batch normalisation → activation, padded so that stride 1 keeps the size."""
     layers: list[nn.Module] = [

@@ -1,6 +1,6 @@
 """Listing: a network told operator by operator, such as one with widths of its own; it is a space of one network."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 import pydantic
@@ -34,7 +34,10 @@ class Listing(Strict):
             raise SpaceError(f"network {name} ends in {self.head[-1].kind!r}; the last operator is a 'classifier'")
         cursor = Cursor(self.input.channels, self.input.size, self.input.size)
         stem = tuple(cursor.place(operator) for operator in self.stem)
-        layers = tuple(self._layers(cursor))
+        layers, stage = [], 1
+        for index, operator in enumerate(self.layers, start=1):
+            stage += operator.stride > 1
+            layers.append(Layer(index, stage, {_name(operator): cursor.place(operator)}))
         head = tuple(cursor.place(operator) for operator in self.head)
         return Space(
             name=name,
@@ -43,15 +46,9 @@ class Listing(Strict):
             input_size=self.input.size,
             classes=head[-1].out_channels,
             stem=stem,
-            layers=layers,
+            layers=tuple(layers),
             heads={head[0].out_channels: head},
         )
-
-    def _layers(self, cursor: Cursor) -> Iterator[Layer]:
-        stage = 1
-        for index, operator in enumerate(self.layers, start=1):
-            stage += operator.stride > 1
-            yield Layer(index, stage, {_name(operator): cursor.place(operator)})
 
 
 def scale(space: Space, specs: Sequence[OpSpec], width: float = 1.0, size: int | None = None) -> Listing:
@@ -61,12 +58,8 @@ def scale(space: Space, specs: Sequence[OpSpec], width: float = 1.0, size: int |
     """
     operators = [PlacedOperator.of(spec) for spec in specs]
     if width != 1:
-        operators = [
-            operator.model_copy(update={"channels": round_channels(width * operator.channels)})
-            if operator.kind != "classifier"
-            else operator
-            for operator in operators
-        ]
+        widths = [it.channels if it.kind == "classifier" else round_channels(width * it.channels) for it in operators]
+        operators = [it.model_copy(update={"channels": wide}) for it, wide in zip(operators, widths, strict=True)]
     stem, layers = len(space.stem), len(space.stem) + len(space.layers)
     return Listing(
         input=Input(channels=space.input_channels, size=size or space.input_size),

@@ -35,10 +35,8 @@ def _known(kind: str) -> str:
     return kind
 
 
-class Operator(Strict):
+class Operator(Strict, extra="allow"):
     """An operator apart from its width and stride, e.g. a candidate; the block's own parameters stand beside these."""
-
-    model_config = pydantic.ConfigDict(extra="allow")
 
     kind: Annotated[str, pydantic.AfterValidator(_known)]
     kernel: Count = 1

@@ -1,14 +1,4 @@
-"""Errors of fbagents.
-
-FbError
-├── ProfileError            2  a device profile that is not one
-└── DeviceError             3  the device cannot be used as asked
-    ├── AgentLostError      3  the agent's process ended or its connection broke
-    │   └── ConnectionLostError 3  the connection broke, whatever the agent was doing
-    ├── UnreachableError    3  nobody answers at the device's address now
-    ├── AgentTimeoutError   3  the agent did not answer in time
-    └── AgentReplyError     3  the agent answered with an error, or with what is not an answer
-"""
+"""Errors of fbagents: a mistake in a profile, exit code 2, and what is the device's or its agent's, exit code 3."""
 
 from fbbase.errors import FbError
 

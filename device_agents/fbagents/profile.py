@@ -29,10 +29,8 @@ def _checked_cores(text: str) -> str:
         raise ValueError(str(error)) from None
 
 
-class PhoneConditions(pydantic.BaseModel):
+class PhoneConditions(pydantic.BaseModel, extra="forbid", frozen=True):
     """What an Android phone is to be like while it is measured: the table `[phone]`."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     stay_on: bool = True
     min_battery_percent: Annotated[int, pydantic.Field(ge=0, le=100)] = 20
@@ -41,7 +39,7 @@ class PhoneConditions(pydantic.BaseModel):
     fixed_performance: bool = False
 
 
-class Profile(pydantic.BaseModel):
+class Profile(pydantic.BaseModel, extra="forbid", frozen=True):
     """A device: its transport and where that finds it, which agent runs there, and the agent's environment.
 
     `address` is the transport's own (a host, a serial number, a port) and checked by it; `folder` is where the agent
@@ -50,8 +48,6 @@ class Profile(pydantic.BaseModel):
     `keep` leaves what was pushed there for the next run. `cores` are those to bind the agent to unless others are
     asked for. `phone` is for phones over adb.
     """
-
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     name: str
     description: str

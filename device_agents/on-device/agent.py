@@ -26,8 +26,6 @@ MAX_FILE_BYTES = 1 << 40
 MAX_PIECES = 10_000
 BLOCK_BYTES = 1 << 20
 MAX_CORES = 1024
-
-
 RUNTIMES = {}
 
 
@@ -422,17 +420,19 @@ def hash_of(paths):
     return content.hexdigest()[:12]
 
 
+def read_text(path):
+    """Return what a file of the system holds, nothing where it does not tell."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
 def processor_name():
     """Return the processor's name as its system calls it."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            for line in file:
-                field, _, value = line.partition(":")
-                if field.strip() in ("model name", "Hardware", "Model"):
-                    return value.strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+    name = re.search(r"^(?:model name|Hardware|Model)[ \t]*:(.*)", read_text("/proc/cpuinfo"), re.MULTILINE)
+    return name[1].strip() if name else platform.processor() or platform.machine()
 
 
 def allowed_cores():
@@ -579,23 +579,14 @@ def temperatures_c(sys_folder="/sys", denied=None):
 
 def resident_bytes():
     """Return how much memory this process occupies, None where the system does not tell."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return None
+    pages = re.match(r"[0-9]+ ([0-9]+)", read_text("/proc/self/statm"))
+    return int(pages[1]) * os.sysconf("SC_PAGE_SIZE") if pages else None
 
 
 def available_bytes():
     """Return how much memory is left for new work, None where the system does not tell."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            for line in file:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    return None
+    kilobytes = re.search(r"^MemAvailable: *([0-9]+)", read_text("/proc/meminfo"), re.MULTILINE)
+    return int(kilobytes[1]) * 1024 if kilobytes else None
 
 
 def read_lines(file):

@@ -26,20 +26,10 @@ except ModuleNotFoundError as error:
     ) from error
 
 _OP = schema.BuiltinOperator
-_FUSED = {
-    "none": schema.ActivationFunctionType.NONE,
-    "relu": schema.ActivationFunctionType.RELU,
-    "relu6": schema.ActivationFunctionType.RELU6,
-}
+_FUSED = {name: getattr(schema.ActivationFunctionType, name.upper()) for name in ("none", "relu", "relu6")}
 _FUNCTIONS = {"relu": _OP.RELU, "relu6": _OP.RELU6, "hswish": _OP.HARD_SWISH, "sigmoid": _OP.LOGISTIC}
 _GROUPED_CONV_VERSION = 6
-_INT8_VERSIONS = {
-    _OP.CONV_2D: 3,
-    _OP.DEPTHWISE_CONV_2D: 3,
-    _OP.FULLY_CONNECTED: 4,
-    _OP.HARD_SWISH: 1,
-    _OP.RESHAPE: 1,
-}
+_INT8_VERSIONS = {_OP.CONV_2D: 3, _OP.DEPTHWISE_CONV_2D: 3, _OP.FULLY_CONNECTED: 4, _OP.HARD_SWISH: 1, _OP.RESHAPE: 1}
 """Versions of operators that take int8, 2 for all others; runtimes refuse a model that states an older one."""
 _HALF_DEQUANTIZE_VERSION = 3
 _SIX = Quantization(6 / 255, -128)
@@ -278,10 +268,7 @@ class _Model:
 
 
 _KINDS = {
-    np.float32: schema.TensorType.FLOAT32,
-    np.float16: schema.TensorType.FLOAT16,
-    np.int8: schema.TensorType.INT8,
-    np.int32: schema.TensorType.INT32,
+    kind: getattr(schema.TensorType, kind.__name__.upper()) for kind in (np.float32, np.float16, np.int8, np.int32)
 }
 
 

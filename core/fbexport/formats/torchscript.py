@@ -5,7 +5,7 @@ The file is not optimised for inference: such a file would not load. Whoever run
 
 import io
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -30,30 +30,21 @@ class TorchScript(Format):
         """
         if len(outputs) > 1:
             raise ExportError("torchscript files have one output; compare layer by layer in another format")
-        forward = _forward(graph)
+        steps = [(node, function_of(node)) for node in graph.nodes]
+
+        def forward(x: Tensor) -> Tensor:
+            values = {graph.input.name: x}
+            for node, step in steps:
+                values[node.output.name] = step(*(values[value.name] for value in node.inputs))
+            return values[graph.output.name]
+
         with warnings.catch_warnings(), torch.no_grad():
             warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
             warnings.filterwarnings("ignore", message=".*torch.jit", category=FutureWarning)
             script = torch.jit.trace(  # type: ignore[no-untyped-call]
-                forward,
-                torch.zeros(graph.input.shape),
-                check_trace=False,
-                _compilation_unit=torch._C.CompilationUnit(),
+                forward, torch.zeros(graph.input.shape), check_trace=False, _compilation_unit=torch._C.CompilationUnit()
             )
         return _without_debug_records(script.save_to_buffer())
-
-
-def _forward(graph: Graph) -> Callable[[Tensor], Tensor]:
-    """Return the graph as a function."""
-    steps = [(node, function_of(node)) for node in graph.nodes]
-
-    def forward(x: Tensor) -> Tensor:
-        values = {graph.input.name: x}
-        for node, step in steps:
-            values[node.output.name] = step(*(values[value.name] for value in node.inputs))
-        return values[graph.output.name]
-
-    return forward
 
 
 def _without_debug_records(archive: bytes) -> bytes:

@@ -11,7 +11,7 @@ from torch import Tensor
 from fbbase.errors import UnknownNameError
 from fbexport.errors import ExportError, module_name
 from fbexport.functions import run_float
-from fbexport.graph import Graph, Node
+from fbexport.graph import Graph
 from fbexport.quantization.scheme import of_range
 
 Range = tuple[float, float]
@@ -43,7 +43,9 @@ def calibrate(graph: Graph, batches: Sequence[Tensor], method: str = "min-max") 
     for batch in batches:
         for node, value, x in run_float(graph, batch):
             low, high = x.min().item(), x.max().item()
-            _check_finite(node, low, high)
+            if not (math.isfinite(low) and math.isfinite(high)):
+                where = f"{type(node).__name__} of {module_name(node.source)}" if node else "the images to calibrate by"
+                raise ExportError(f"{where}: values from {low} to {high}; int8 needs a finite range")
             before = ranges.get(value.name, (low, high))
             ranges[value.name] = min(low, before[0]), max(high, before[1])
     choose = METHODS[method]
@@ -62,12 +64,6 @@ def plausible_ranges(graph: Graph) -> Ranges:
     """Return the ranges of normal random numbers, for a network that is only timed."""
     x = torch.randn(graph.input.shape, generator=torch.Generator().manual_seed(0))
     return calibrate(graph, [x])
-
-
-def _check_finite(node: Node | None, low: float, high: float) -> None:
-    if not (math.isfinite(low) and math.isfinite(high)):
-        where = "the images to calibrate by" if node is None else f"{type(node).__name__} of {module_name(node.source)}"
-        raise ExportError(f"{where}: values from {low} to {high}; int8 needs a finite range")
 
 
 def _percentile(low: float, high: float, counts: Counts) -> Range:

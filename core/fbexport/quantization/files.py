@@ -1,6 +1,5 @@
 """Files of int8: images to calibrate by (.npy), and ranges of a network with the weights that they hold for (JSON)."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ import pydantic
 import torch
 from torch import Tensor
 
-from fbbase.files import read_text, write_text
+from fbbase.files import file_sha256, read_text, write_text
 from fbexport.errors import ExportError
 from fbexport.quantization.calibration import Ranges
 
@@ -21,10 +20,8 @@ RANGES = "ranges.json"
 _Finite = Annotated[float, pydantic.Field(allow_inf_nan=False)]
 
 
-class RangesFile(pydantic.BaseModel):
+class RangesFile(pydantic.BaseModel, extra="forbid", frozen=True):
     """Least and greatest of every value, how they were found, and the SHA-256 of the weights they belong to."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     method: str
     images: Annotated[int, pydantic.Field(ge=0)]
@@ -34,7 +31,7 @@ class RangesFile(pydantic.BaseModel):
 
 def write_ranges(path: Path, ranges: Ranges, method: str, images: int, weights: Path) -> None:
     """Write the ranges of a network with these weights. Raises StorageError."""
-    content = RangesFile(method=method, images=images, weights_sha256=_sha256(weights), ranges=dict(ranges))
+    content = RangesFile(method=method, images=images, weights_sha256=file_sha256(weights), ranges=dict(ranges))
     write_text(path, json.dumps(content.model_dump(mode="json"), indent=1) + "\n")
 
 
@@ -46,13 +43,9 @@ def read_ranges(path: Path, weights: Path) -> Ranges:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "file"
         raise ExportError(f"{path} is not a file of ranges: {where}: {first['msg']}") from None
-    if content.weights_sha256 != _sha256(weights):
+    if content.weights_sha256 != file_sha256(weights):
         raise ExportError(f"{path} was made for other weights than {weights}: delete it, and calibrate again")
     return content.ranges
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def read_images(path: Path, input_shape: Sequence[int]) -> Tensor:

@@ -7,18 +7,9 @@ import numpy as np
 
 from fbexport.errors import ExportError, module_name
 from fbexport.graph import Activation, Conv, Graph, Linear, Shuffle, Value
+from fbexport.quantization import scheme
 from fbexport.quantization.calibration import Ranges
-from fbexport.quantization.scheme import (
-    SIGMOID,
-    UNIT,
-    Float32,
-    Int8,
-    Int32,
-    Quantization,
-    of_bias,
-    of_range,
-    of_weights,
-)
+from fbexport.quantization.scheme import Float32, Int8, Int32, Quantization
 
 HSIGMOID_ENDS = 3.0
 """Beyond, a hard sigmoid is constant, so what only such read needs no wider range."""
@@ -51,9 +42,9 @@ class QuantizedGraph:
     def parameters(self, node: Conv | Linear) -> Parameters:
         """Return int8 weights: a scale for each channel of a convolution, a single one for a fully connected layer."""
         scale = self.of(node.inputs[0]).scale
-        weight, weight_scale = of_weights(node.weight, node.bias, scale, per_channel=isinstance(node, Conv))
+        weight, weight_scale = scheme.of_weights(node.weight, node.bias, scale, per_channel=isinstance(node, Conv))
         bias_scale = (scale * weight_scale.astype(np.float64)).astype(np.float32)
-        return Parameters(weight, weight_scale, of_bias(node.bias, bias_scale), bias_scale)
+        return Parameters(weight, weight_scale, scheme.of_bias(node.bias, bias_scale), bias_scale)
 
 
 def quantize(graph: Graph, ranges: Ranges) -> QuantizedGraph:
@@ -66,17 +57,18 @@ def quantize(graph: Graph, ranges: Ranges) -> QuantizedGraph:
         low, high = ranges[value.name]
         if value in gates:
             low, high = max(low, -HSIGMOID_ENDS), min(high, HSIGMOID_ENDS)
-        values[value.name] = of_range(low, high)
+        values[value.name] = scheme.of_range(low, high)
     for node in graph.nodes:
         match node:
             case Shuffle():  # only moves numbers
                 values[node.output.name] = values[node.inputs[0].name]
             case Activation(function="hsigmoid"):
-                values[node.output.name] = UNIT
+                values[node.output.name] = scheme.UNIT
             case Activation(function="sigmoid"):
-                values[node.output.name] = SIGMOID
-            case Conv() | Linear():
-                _check_finite(node)
+                values[node.output.name] = scheme.SIGMOID
+            case Conv() | Linear() if not (np.isfinite(node.weight).all() and np.isfinite(node.bias).all()):
+                where = f"{type(node).__name__} of {module_name(node.source)}"
+                raise ExportError(f"{where} has weights that are not finite")
     return QuantizedGraph(graph, values)
 
 
@@ -88,8 +80,3 @@ def gated(graph: Graph) -> set[Value]:
         for value in node.inputs:
             read[value] = read.get(value, True) and is_gate
     return {value for value, by_gates_alone in read.items() if by_gates_alone}
-
-
-def _check_finite(node: Conv | Linear) -> None:
-    if not (np.isfinite(node.weight).all() and np.isfinite(node.bias).all()):
-        raise ExportError(f"{type(node).__name__} of {module_name(node.source)} has weights that are not finite")

@@ -2,11 +2,11 @@
 
 import math
 
-from fbspace.blocks import Module
+from fbspace.blocks import Block, Module
 from fbspace.blocks.ir import Ir
 from fbspace.errors import SpecError
 from fbspace.opspec import OpSpec
-from fbspace.widths import round_channels, squeezed_channels
+from fbspace.widths import squeezed_channels
 
 
 class MbConv(Ir):
@@ -20,9 +20,7 @@ class MbConv(Ir):
             raise SpecError(f"kind 'mbconv' has no grouped 1x1 convolutions, but groups={spec.groups}; use kind 'ir'")
         return InvertedResidual(spec, self.middle_channels(spec) or spec.in_channels, expands=spec.expansion != 1)
 
-    def middle_channels(self, spec: OpSpec) -> int | None:
-        """Return in_channels · expansion, rounded to a multiple of 8."""
-        return round_channels(spec.in_channels * spec.expansion) if spec.expansion != 1 else None
+    middle_channels = Block.middle_channels  # rounded to a multiple of 8
 
     def count(self, spec: OpSpec) -> tuple[int, int]:
         """Return what counting the module gives, for spaces of 10^5 operators."""

@@ -33,10 +33,7 @@ def _ascending(values: list[Any]) -> list[Any]:
 
 
 _Counts = Annotated[
-    list[Count],
-    pydantic.BeforeValidator(_listed),
-    pydantic.AfterValidator(_ascending),
-    pydantic.Field(min_length=1),
+    list[Count], pydantic.BeforeValidator(_listed), pydantic.AfterValidator(_ascending), pydantic.Field(min_length=1)
 ]
 """Options of a width or a size: a number, or a list of them."""
 

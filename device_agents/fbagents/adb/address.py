@@ -38,13 +38,11 @@ _File = Annotated[str, pydantic.Field(pattern=r"^[^\x00-\x1f]+$", max_length=100
 _ConfigFile = Annotated[str, pydantic.Field(pattern=r'^[^"\\$\x00-\x1f]+$', max_length=1000)]
 
 
-class Address(pydantic.BaseModel):
+class Address(pydantic.BaseModel, extra="forbid", frozen=True, strict=True):
     """A phone that listens on TCP (`host`), or one that is attached, here or at an adb server elsewhere.
 
     Without `host`, `serial` and `model` it is the one phone that is attached.
     """
-
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True)
 
     host: Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:%-]*$", max_length=255)] | None = None
     port: Annotated[int, pydantic.Field(ge=1, le=65535)] = DEFAULT_PORT

@@ -122,14 +122,11 @@ class AdbChannel:
 
     def _lost(self) -> AgentLostError:
         """Describe how the process ended."""
-        code = self._command.exit_code
-        if code is None and self._command.has_ended:
-            how = "was lost: the device closed its streams without an exit code"
-        elif code is None:
-            how = "sends a line without an end"
-        else:
-            how = how_it_ended(code)
-        words = last_words(bytes(self._command.stderr))
+        code, words = self._command.exit_code, last_words(bytes(self._command.stderr))
         if code is not None:
-            words += cannot_be_run(code, self._connection)
+            how, words = how_it_ended(code), words + cannot_be_run(code, self._connection)
+        elif self._command.has_ended:
+            how = "was lost: the device closed its streams without an exit code"
+        else:
+            how = "sends a line without an end"
         return AgentLostError(f"the agent {how}" + (f": {words}" if words else ""))

@@ -9,7 +9,7 @@ from fbagents.adb.open import ask_for_the_dialog, refused, tcp_link, usb_link
 from fbagents.adb.packets import PacketLink
 from fbagents.adb.server import Server, server_at, server_behind, usual_server
 from fbagents.adb.server_link import ServerLink
-from fbagents.adb.usb import usb_phones
+from fbagents.adb.usb import printable, usb_phones
 from fbagents.errors import DeviceError, UnreachableError
 from fbagents.posix import openssh
 from fbagents.transport import Attached
@@ -144,5 +144,4 @@ class Route:
 def banner_model(banner: bytes) -> str:
     """Return the model that a phone tells when it answers."""
     match = re.search(rb"ro\.product\.model=([^;]{1,100})", banner)
-    text = match[1].decode(errors="replace") if match else ""
-    return "".join(c if c.isprintable() else "?" for c in text)
+    return printable(match[1].decode(errors="replace") if match else None)

@@ -88,7 +88,6 @@ class Server:
 def server_at(address: str) -> Server:
     """Return the server at `host:port`."""
     host, _, port = address.rpartition(":")
-
     return Server(address, lambda: connected(host.strip("[]"), int(port), SERVER_TIMEOUT_S))
 
 

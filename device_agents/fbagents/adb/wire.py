@@ -12,19 +12,15 @@ class Wire(Protocol):
 
     def has_data(self, timeout_s: float) -> bool:
         """Wait until a packet begins to arrive; return False where none does."""
-        ...
 
     def read(self, size_bytes: int, timeout_s: float) -> bytes:
         """Return at least one byte and at most `size_bytes`, which belong to one header or one payload."""
-        ...
 
     def send(self, header: bytes, payload: bytes, timeout_s: float) -> None:
         """Send a packet, all of it."""
-        ...
 
     def close(self) -> None:
         """Close it; never raises, and may be called again."""
-        ...
 
 
 def connected(host: str, port: int, timeout_s: float) -> socket.socket:

@@ -12,15 +12,12 @@ class Channel(Protocol):
 
     def send(self, line: bytes, following: bytes = b"") -> None:
         """Send one line, and bytes that follow it. Raises AgentLostError."""
-        ...
 
     def receive(self, timeout_s: float) -> bytes:
         """Return the next line. Raises AgentTimeoutError, or AgentLostError with the process's last words."""
-        ...
 
     def close(self) -> None:
         """End the process; never raises."""
-        ...
 
 
 class StartsAgents(Protocol):
@@ -28,7 +25,6 @@ class StartsAgents(Protocol):
 
     def start(self, options: Sequence[str]) -> Channel:
         """Start the agent with these options. Raises DeviceError."""
-        ...
 
 
 class Finished(NamedTuple):

@@ -39,7 +39,6 @@ class Write(Protocol):
 
     def __call__(self, path: str, sha256: str, pieces: Sequence[Piece], following: bytes) -> None:
         """Write a file there. Raises AgentReplyError where it cannot be written, or has not this hash."""
-        ...
 
 
 class Content:

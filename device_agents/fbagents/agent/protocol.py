@@ -23,10 +23,8 @@ class _Reply(pydantic.BaseModel):
     id: int | None = None
 
 
-class Cluster(pydantic.BaseModel):
+class Cluster(pydantic.BaseModel, frozen=True, extra="ignore"):
     """The cores of one kind that are on: those whose clock goes up to the same `max_khz`."""
-
-    model_config = pydantic.ConfigDict(frozen=True, extra="ignore")
 
     max_khz: Annotated[int, pydantic.Field(gt=0, lt=1 << 40)]
     cores: Annotated[tuple[_Core, ...], pydantic.Field(min_length=1, max_length=MAX_CORES)]
@@ -53,13 +51,11 @@ class Hello(_Reply):
     recorded_at: _Name | None = None
 
 
-class Delegate(pydantic.BaseModel):
+class Delegate(pydantic.BaseModel, frozen=True, extra="ignore"):
     """How much of a model a delegate executes, the rest being left to the CPU; `detail` is what is counted.
 
     `untold` is one that was asked for, and of which nothing is told.
     """
-
-    model_config = pydantic.ConfigDict(frozen=True, extra="ignore")
 
     name: _Name
     extent: Literal["completely", "partially", "not", "untold"]
@@ -171,10 +167,8 @@ def parse_reply(line: bytes) -> Reply:
         raise AgentReplyError(f"the agent sent what is not a reply ({where}: {first['msg']}): {shown!r}") from None
 
 
-class _Version(pydantic.BaseModel):
+class _Version(pydantic.BaseModel, extra="allow"):
     """What is looked at before the version is known: an agent that tells none is older than those that do."""
-
-    model_config = pydantic.ConfigDict(extra="allow")
 
     event: Literal["hello"]
     protocol: int = 0

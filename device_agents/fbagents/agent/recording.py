@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import pydantic
 
@@ -152,20 +152,20 @@ def _replayed(hello: Hello, runtime: str, name: str, started_at: str) -> dict[st
     """Return the hello of a replay: no table made with it may pass for one that was measured now."""
     if runtime not in hello.runtimes:
         raise ValueError(f"the agent has no runtime {runtime}, which the journal says it measured with")
-    system = f"replay of {name[:200]}: {hello.system}"
-    told = {"agent": f"replay of {hello.agent}", "soc": f"replay of {hello.soc}", "system": system}
-    changes: dict[str, Any] = {field: text[:2000] for field, text in told.items()} | {
+    return hello.model_dump(mode="json", exclude={"id", "event"}) | {
+        "agent": f"replay of {hello.agent}"[:2000],
+        "soc": f"replay of {hello.soc}"[:2000],
+        "system": f"replay of {name[:200]}: {hello.system}"[:2000],
         "runtimes": {runtime: hello.runtimes[runtime]},
         "protocol": PROTOCOL,
         "recorded_at": hello.recorded_at or started_at,
     }
-    return hello.model_dump(mode="json", exclude={"id", "event"}) | changes
 
 
 def _lines(path: Path, max_bytes: int) -> Iterator[bytes]:
     """Yield the lines of a journal, each whole. Raises ProfileError."""
     try:
-        with _open(path) as file:
+        with lzma.open(path, "rb") if path.suffix == ".xz" else path.open("rb") as file:
             number = size = 0
             while line := file.readline(MAX_LINE_BYTES + 1):
                 number += 1
@@ -180,7 +180,3 @@ def _lines(path: Path, max_bytes: int) -> Iterator[bytes]:
         raise ProfileError(f"{path}: there is no such journal; a relative path begins in the current folder") from None
     except (OSError, EOFError, lzma.LZMAError) as error:
         raise ProfileError(f"cannot read journal {path}: {error}") from error
-
-
-def _open(path: Path) -> IO[bytes]:
-    return lzma.open(path, "rb") if path.suffix == ".xz" else path.open("rb")

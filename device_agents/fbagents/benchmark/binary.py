@@ -1,6 +1,5 @@
 """Benchmark binary: which `benchmark_model` a profile names, with which arguments, and what a table says of it."""
 
-import hashlib
 import re
 import shlex
 from collections.abc import Iterable
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from fbagents.errors import DeviceError, ProfileError
 from fbagents.profile import Profile
+from fbbase.files import file_sha256
 
 NAME = "benchmark_model"
 RUNTIME = "litert"
@@ -93,8 +93,7 @@ def benchmark_of(profile: Profile) -> Benchmark | None:
         )
     path = Path(profile.binary).expanduser()
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = file_sha256(path)
     except OSError as error:
         raise ProfileError(f"the {NAME} binary {path} cannot be read: {error.strerror}") from None
     given = parse_arguments(profile.binary_arguments)

@@ -175,11 +175,8 @@ def _parse_statistics(line: str) -> Statistics:
         result, std, percentiles = Statistics(count, value, value, value, float(value)), 0, match.groups()[3:]
     elif match := _STATISTICS.fullmatch(line):
         count, first, last, low, high = (int(match[index]) for index in range(1, 6))
-        result, std, percentiles = (
-            Statistics(count, first, low, high, float(match[6])),
-            int(match[7]),
-            match.groups()[7:],
-        )
+        result = Statistics(count, first, low, high, float(match[6]))
+        std, percentiles = int(match[7]), match.groups()[7:]
         if not low <= last <= high:
             raise ValueError("the last inference lies outside min to max")
     else:

@@ -10,20 +10,11 @@ from pathlib import Path
 import pydantic
 
 from fbagents.errors import DeviceError
+from fbagents.native import bundle as bundles
 from fbagents.native import libraries as _libraries
-from fbagents.native.bundle import (
-    MANIFEST,
-    MAX_FILE_BYTES,
-    Bundle,
-    Manifest,
-    file_sha256,
-    ingredients,
-    install,
-    locked,
-    place,
-)
+from fbagents.native.bundle import MANIFEST, Bundle, Manifest
 from fbagents.native.elf import read_elf
-from fbbase.files import atomic_write
+from fbbase.files import atomic_write, file_sha256
 
 MAX_MANIFEST_BYTES = 1 << 20
 
@@ -51,10 +42,10 @@ def bring(target: str, path: Path) -> Bundle:
 
     Refused is what is not such an archive, and a bundle that is not of this machine's versions. Raises DeviceError.
     """
-    wanted = ingredients(target)
-    folder = place(target, wanted)
+    wanted = bundles.ingredients(target)
+    folder = bundles.place(target, wanted)
     try:
-        with path.open("rb") as file, locked(folder) as work:
+        with path.open("rb") as file, bundles.locked(folder) as work:
             with lzma.open(file) as plain, tarfile.open(fileobj=plain, mode="r|") as archive:
                 members = iter(archive)
                 manifest = _manifest(archive, members)
@@ -66,7 +57,7 @@ def bring(target: str, path: Path) -> Bundle:
                     raise DeviceError(f"{name} is for {machine}, not for {target}")
             if absent := _libraries.missing(work):
                 raise DeviceError(f"incomplete: {'; '.join(absent[:3])}")
-            return install(manifest, work, folder)
+            return bundles.install(manifest, work, folder)
     except OSError as error:
         raise DeviceError(f"cannot read {path}: {error.strerror or error}") from None
     except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
@@ -104,7 +95,7 @@ def _unpack(archive: tarfile.TarFile, members: Iterator[tarfile.TarInfo], manife
     left = dict(manifest.files)
     for member in members:
         entry = left.pop(member.name, None)
-        if entry is None or not member.isreg() or member.size != entry.bytes or member.size > MAX_FILE_BYTES:
+        if entry is None or not member.isreg() or member.size != entry.bytes or member.size > bundles.MAX_FILE_BYTES:
             raise DeviceError(f"it holds {member.name!r}, which its manifest does not list as that")
         source = archive.extractfile(member)
         assert source is not None

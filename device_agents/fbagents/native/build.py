@@ -103,13 +103,8 @@ def _compile(command: list[str], sources: list[Path], program: Path, target: str
         program.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".build-", dir=program.parent) as folder:
             built = Path(folder) / "agent"
-            done = subprocess.run(
-                [*command, *c_files, *libraries, "-o", str(built)],
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=BUILD_TIMEOUT_S,
-            )
+            argv = [*command, *c_files, *libraries, "-o", str(built)]
+            done = subprocess.run(argv, capture_output=True, text=True, errors="replace", timeout=BUILD_TIMEOUT_S)
             if done.returncode != 0:
                 raise DeviceError(
                     f"cannot build the native agent for {target} with {command[0]}:\n{done.stderr[-2000:]}"

@@ -17,6 +17,7 @@ from fbagents.errors import DeviceError
 from fbagents.native import build as native
 from fbagents.native import libraries as _libraries
 from fbbase import __version__
+from fbbase.files import file_sha256
 from fbexport.runtimes import native_libraries
 
 FORMAT = 1
@@ -47,20 +48,16 @@ class Bundle:
         return [loader, "--library-path", folder, f"{folder}/{AGENT}", *options]
 
 
-class FileEntry(pydantic.BaseModel):
+class FileEntry(pydantic.BaseModel, frozen=True, extra="forbid"):
     """One file of a bundle, as the manifest lists it."""
-
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
     sha256: Annotated[str, pydantic.Field(pattern=r"^[0-9a-f]{64}$")]
     bytes: Annotated[int, pydantic.Field(ge=0, le=MAX_FILE_BYTES)]
     origin: Annotated[str, pydantic.Field(max_length=2000)]
 
 
-class Manifest(pydantic.BaseModel):
+class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
     """What a bundle is made of, and its files; kept beside them, not sent to devices."""
-
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
     target: str
@@ -166,9 +163,3 @@ def install(manifest: Manifest, work: Path, folder: Path) -> Bundle:
     shutil.rmtree(folder, ignore_errors=True)
     work.rename(folder)
     return as_bundle(manifest, folder)
-
-
-def file_sha256(path: Path) -> str:
-    """Return a file's SHA-256 in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

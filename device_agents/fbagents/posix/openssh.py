@@ -43,10 +43,8 @@ _Jumps = Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:%+@,\
 _File = Annotated[str, pydantic.Field(pattern=r'^[^"\\$\x00-\x1f]+$', max_length=1000)]
 
 
-class Address(pydantic.BaseModel):
+class Address(pydantic.BaseModel, extra="forbid", frozen=True, strict=True):
     """Where a device is; what is left out comes from the user's OpenSSH configuration, where `host` may be an alias."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True)
 
     host: _Name
     port: Annotated[int, pydantic.Field(ge=1, le=65535)] | None = None

@@ -37,16 +37,10 @@ class ProcessChannel:
     """A child process that speaks in lines; it has its own session, so Ctrl-C reaches only the host."""
 
     def __init__(self, argv: Sequence[str], environment: dict[str, str]) -> None:
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the channel
+        self._stderr, pipe = tempfile.TemporaryFile(), subprocess.PIPE  # noqa: SIM115 - closed with the channel
         try:
             self._process = subprocess.Popen(
-                argv,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._stderr,
-                env=environment,
-                bufsize=0,
-                start_new_session=True,
+                argv, stdin=pipe, stdout=pipe, stderr=self._stderr, env=environment, bufsize=0, start_new_session=True
             )
         except OSError as error:
             self._stderr.close()
@@ -100,17 +94,11 @@ class ProcessChannel:
     def _lost(self) -> AgentLostError:
         """Describe how the process ended."""
         try:
-            code: int | None = self._process.wait(timeout=2)
+            code = self._process.wait(timeout=2)
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with {code}"
         except subprocess.TimeoutExpired:
-            code = None
+            how = "closed its output"
         words = _last_words(self._stderr)
-        how = (
-            "closed its output"
-            if code is None
-            else f"was killed by signal {-code}"
-            if code < 0
-            else f"ended with {code}"
-        )
         return AgentLostError(f"the agent {how}" + (f": {words}" if words else ""))
 
 

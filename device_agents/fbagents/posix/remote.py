@@ -1,6 +1,5 @@
 """RemoteTransport: files and an agent on a device that runs POSIX shell scripts, whatever connection leads there."""
 
-import hashlib
 import re
 import secrets
 from collections.abc import Sequence
@@ -16,12 +15,10 @@ from fbagents.posix.connection import COMMAND_TIMEOUT_S, Connection
 from fbagents.posix.scripts import CHECK, DAMAGED, MISSING, PREPARE, REMOVE, START, UPLOAD
 from fbagents.profile import Profile
 from fbagents.transport import Transport
+from fbbase.files import file_sha256
 
 SLOWEST_BYTES_PER_S = 100_000
-BUNDLES = {
-    ("Linux", "aarch64"): "aarch64-linux",
-    ("Linux", "x86_64"): "x86_64-linux",
-}
+BUNDLES = {("Linux", "aarch64"): "aarch64-linux", ("Linux", "x86_64"): "x86_64-linux"}
 """What `uname` says, and the bundle that runs there."""
 
 
@@ -61,8 +58,7 @@ class RemoteTransport(Transport):
         return self._connection.run(script, *arguments, timeout_s=timeout_s)
 
     def _place(self, path: Path, mode: str) -> str:
-        with Path(path).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = file_sha256(path)
         remote = self._name(path, digest)
         connection = self._prepare()
         if self._there.get(remote) != connection:

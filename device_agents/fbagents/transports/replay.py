@@ -17,10 +17,8 @@ from fbagents.profile import Profile, check_address
 from fbagents.transport import Transport
 
 
-class Address(pydantic.BaseModel):
+class Address(pydantic.BaseModel, extra="forbid", frozen=True, strict=True):
     """A journal, plain or .xz, and how much faster than its device it is replayed; at 0 without waiting at all."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True)
 
     journal: Annotated[str, pydantic.Field(min_length=1, pattern=r"^[^\x00]+$")]
     speed: Annotated[float, pydantic.Field(ge=0, le=1e6, allow_inf_nan=False)] = 0.0
