@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
 from fblut.table import Lut, Metadata, Row
 from fblut.writing import write_lut
@@ -52,6 +54,16 @@ k3 = { kind = "mbconv", kernel = 3 }
 k5_se = { kind = "mbconv", kernel = 5, squeeze_excite = true, activation = "hswish" }
 skip = { kind = "skip", activation = "none" }
 """
+
+
+@pytest.fixture(scope="session")
+def digits_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The digits as a file: processes that read it need not import scikit-learn, which takes them seconds."""
+    digits = load_digits()
+    pixels = np.repeat(digits.images[..., None] * 15, 3, axis=3).astype(np.uint8)
+    file = tmp_path_factory.mktemp("digits") / "digits.npz"
+    np.savez(file, x_train=pixels, y_train=digits.target)
+    return file
 
 
 def make_lut(space: Space) -> Lut:

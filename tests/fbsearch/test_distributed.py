@@ -79,8 +79,13 @@ def started(tmp_path: Path) -> Iterator[Started]:
 
 
 @pytest.fixture(scope="module")
-def inputs(micro_file: Path, micro_lut_file: Path) -> list[str]:
-    return ["--lut", str(micro_lut_file), "--space", str(micro_file), *OPTIONS]
+def options(digits_file: Path) -> list[str]:
+    return ["--data", str(digits_file), *OPTIONS]
+
+
+@pytest.fixture(scope="module")
+def inputs(micro_file: Path, micro_lut_file: Path, options: list[str]) -> list[str]:
+    return ["--lut", str(micro_lut_file), "--space", str(micro_file), *options]
 
 
 @pytest.fixture(scope="module")
@@ -153,11 +158,11 @@ def test_two_ranks_find_what_one_process_finds_and_one_of_them_writes_and_prints
 
 @pytest.mark.parametrize("strategy", ["mixture", "single-path"])
 def test_two_ranks_search_widths_and_sizes_as_one_process_does(
-    strategy: str, masked_table: Path, started: Started, tmp_path: Path
+    strategy: str, masked_table: Path, options: list[str], started: Started, tmp_path: Path
 ) -> None:
     """One path runs over the modules of the masks where batch normalisation is shared, over slices where it is not."""
     space = str(masked_table.with_name("masked.toml"))
-    inputs = ["--lut", str(masked_table), "--space", space, *OPTIONS, "--strategy", strategy, "--target-ms", "0.06"]
+    inputs = ["--lut", str(masked_table), "--space", space, *options, "--strategy", strategy, "--target-ms", "0.06"]
     launcher = started.torchrun([*inputs, "-o", str(tmp_path / "two")])
     folder = tmp_path / "one"
     assert run(fbsearch, ["run", *inputs, "-o", str(folder)]) == 0

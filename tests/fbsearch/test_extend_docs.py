@@ -1,11 +1,7 @@
 """docs/extend of strategies, costs, losses and image sets, followed literally: as a file, and in an own package."""
 
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,24 +19,9 @@ from fbsearch.theta import one_hot
 from fbspace.architecture import Architecture, load_architecture
 from fbspace.network import count_architecture
 from fbspace.space import load_space
+from peers.extending import ROOT, Ended, copy_sources, examples, give, install, page
 
-ROOT = Path(__file__).parents[2]
-SOURCES = ("core", "search", "profiler", "device_agents", "luts")
 SHORTER = ["--epochs", "2", "--steps", "1", "--batch", "8", "--limit", "80", "--train-epochs", "0", "--threads", "1"]
-
-
-def page(name: str) -> str:
-    return (ROOT / "docs" / "extend" / f"{name}.md").read_text(encoding="utf-8")
-
-
-def block(name: str, language: str) -> str:
-    found = re.findall(rf"```{language}\n(.*?)```", page(name), re.DOTALL)
-    assert len(found) == 1
-    return str(found[0])
-
-
-def files(folder: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and "__pycache__" not in str(path)}
 
 
 class Checkout:
@@ -56,44 +37,24 @@ class Checkout:
         file = re.search(r"complete one, `(\w+\.py)`", page(name))
         assert place is not None
         assert file is not None
+        (code,) = examples(page(name), "python")
         if self.way == "file":
-            for source in SOURCES:
-                ignored = shutil.ignore_patterns("__pycache__")
-                shutil.copytree(ROOT / source, self.folder / source, ignore=ignored, dirs_exist_ok=True)
-            package = self.folder / place[1]
+            copy_sources(self.folder)
+            (self.folder / place[1] / file[1]).write_text(code, encoding="utf-8")
         else:
-            package = self.folder / "site" / "my_package"
-            self.install(package, tomllib.loads(block(name, "toml"))["project"]["entry-points"])
-        before = files(self.folder)
-        (package / file[1]).write_text(block(name, "python"), encoding="utf-8")
-        assert [path for path, content in files(self.folder).items() if before.get(path) != content] == [
-            package / file[1]
-        ]
+            (project,) = examples(page(name), "toml")
+            install(self.folder / "site", tomllib.loads(project), {file[1]: code})
 
-    def install(self, package: Path, groups: dict[str, dict[str, str]]) -> None:
-        """Leave a package and what it says of its entry points as an installer does."""
-        info = package.with_name("my_package-1.0.dist-info")
-        for folder in (package, info):
-            folder.mkdir(parents=True)
-        (package / "__init__.py").touch()
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
-        for group, points in groups.items():
-            lines = [f"{name} = {value}\n" for name, value in points.items()]
-            (info / "entry_points.txt").write_text(f"[{group}]\n{''.join(lines)}")
-
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run fbsearch of these sources."""
-        sources = self.folder if self.way == "file" else ROOT
-        paths = [*(sources / name for name in SOURCES), self.folder / "site"]
-        known = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
-        command = [sys.executable, "-m", "fbsearch", *words]
-        return subprocess.run(command, cwd=self.folder, env=known, capture_output=True, text=True, timeout=300)
-
-    def follow(self, name: str, *changed: str) -> subprocess.CompletedProcess[str]:
-        """Run the page's own command, made short, with options changed."""
+    def follow(self, name: str, *more: list[str]) -> list[Ended]:
+        """Give the page's own command, made short and with options changed, then others, in one process."""
         found = re.findall(r"^    fbsearch (.*)$", page(name), re.M)
         assert len(found) == 1
-        return self.run(*found[0].split(), *SHORTER, *changed)
+        own = [*found[0].split(), *SHORTER]
+        commands = [own, *(words if words[0] == "run" else [*own, *words] for words in more)]
+        sources = self.folder if self.way == "file" else ROOT
+        ended = give([["fbsearch", *words] for words in commands], self.folder, sources, self.folder / "site")
+        assert ended[0].code == 0, ended[0].err
+        return ended
 
     def found(self, run: str) -> dict[str, Any]:
         """Return what a run's architecture file says of where the network came from."""
@@ -101,33 +62,32 @@ class Checkout:
         return provenance
 
 
-@pytest.fixture(params=["file", "package"])
+@pytest.fixture(params=["file", pytest.param("package", marks=pytest.mark.full)])
 def checkout(tmp_path: Path, request: pytest.FixtureRequest, tiny_lut: Lut) -> Checkout:
+    """In make test, packages are those of tests/test_outside_package.py."""
     return Checkout(tmp_path, request.param, tiny_lut)
 
 
 def module(name: str) -> SimpleNamespace:
     namespace: dict[str, Any] = {"__name__": name}
-    exec(compile(block(name, "python"), f"{name}.md", "exec"), namespace)
+    exec(compile(examples(page(name), "python")[0], f"{name}.md", "exec"), namespace)
     return SimpleNamespace(**namespace)
 
 
 def test_strategy(checkout: Checkout) -> None:
     checkout.add("strategy")
-    done = checkout.follow("strategy")
-    assert done.returncode == 0, done.stderr
+    _, told, other, wrong, refused = checkout.follow(
+        "strategy", ["run", "--help"], ["--coldest", "0.4"], ["--coldest", "0"], ["--strategy", "darts"]
+    )
     settings = checkout.found("hard")["settings"]
     assert (settings["strategy"], settings["coldest"]) == ("hard", 0.2)
     metrics = [json.loads(line) for line in (checkout.folder / "runs/hard/metrics.jsonl").read_text().splitlines()]
     thetas = [value for layer in metrics[-1]["objectives"]["local"]["theta"].values() for value in layer.values()]
     assert any(value != 0 for value in thetas)
-    told = " ".join(checkout.run("run", "--help").stdout.split())
-    assert "--coldest FLOAT Lowest τ of the samples. [default: 0.5; of strategy hard]" in told
-    if checkout.way == "file":
-        assert "coldest: 0.2 then, 0.4 now" in checkout.follow("strategy", "--coldest", "0.4").stderr
-        assert "--coldest must be a positive number, not 0" in checkout.follow("strategy", "--coldest", "0").stderr
-        refused = "--coldest is no option of strategy darts, cost lut and loss paper; strategy hard has it"
-        assert refused in checkout.follow("strategy", "--strategy", "darts").stderr
+    assert "--coldest FLOAT Lowest τ of the samples. [default: 0.5; of strategy hard]" in " ".join(told.out.split())
+    assert "coldest: 0.2 then, 0.4 now" in other.err
+    assert "--coldest must be a positive number, not 0" in wrong.err
+    assert "--coldest is no option of strategy darts, cost lut and loss paper; strategy hard has it" in refused.err
 
 
 def test_the_strategy_runs_what_it_draws() -> None:
@@ -144,24 +104,26 @@ def test_the_strategy_runs_what_it_draws() -> None:
 
 def test_cost(checkout: Checkout) -> None:
     checkout.add("cost")
-    done = checkout.follow("cost")
-    assert done.returncode == 0, done.stderr
+    short = ["run", "--lut", "local.csv", "--cost", "storage", "--bits", "8", "--target"]
+    done, told, wrong, none, added = checkout.follow(
+        "cost",
+        ["run", "--help"],
+        [*short, "-1"],
+        [*short, "9"],
+        ["run", "--lut", "local.csv", "--cost", "lut+0.5*storage", "-o", "runs/sum", *SHORTER],
+    )
     network = load_architecture(str(checkout.folder / "runs" / "small" / "arch.json"))
     assert 58_200 <= count_architecture(network).parameters <= 60_000
     found = checkout.found("small")
     assert (found["target"], found["settings"]["bits"]) == ([60_000.0, "bytes"], 8)
-    assert "target               60 kB; the network takes" in done.stdout
-    told = " ".join(checkout.run("run", "--help").stdout.split())
-    assert "million parameters (params), kB (storage) that the network may take at most" in told
-    assert "--bits INTEGER Bits of a parameter. [default: 32; of cost storage]" in told
-    if checkout.way == "file":
-        short = ("run", "--lut", "local.csv", "--cost", "storage", "--bits", "8", "--target")
-        assert "--target must be a positive number, not -1" in checkout.run(*short, "-1").stderr
-        refused = "no network has as few. Networks of this space have 50.48 to 340.5 kB"
-        assert refused in checkout.run(*short, "9").stderr
-        done = checkout.run("run", "--lut", "local.csv", "--cost", "lut+0.5*storage", "-o", "runs/sum", *SHORTER)
-        assert done.returncode == 0, done.stderr
-        assert checkout.found("sum")["settings"]["bits"] == 32
+    assert "target               60 kB; the network takes" in done.out
+    words = " ".join(told.out.split())
+    assert "million parameters (params), kB (storage) that the network may take at most" in words
+    assert "--bits INTEGER Bits of a parameter. [default: 32; of cost storage]" in words
+    assert "--target must be a positive number, not -1" in wrong.err
+    assert "no network has as few. Networks of this space have 50.48 to 340.5 kB" in none.err
+    assert added.code == 0, added.err
+    assert checkout.found("sum")["settings"]["bits"] == 32
 
 
 def test_the_cost_is_that_of_the_networks_parameters(tiny_lut: Lut) -> None:
@@ -175,14 +137,11 @@ def test_the_cost_is_that_of_the_networks_parameters(tiny_lut: Lut) -> None:
 
 def test_loss(checkout: Checkout) -> None:
     checkout.add("loss")
-    done = checkout.follow("loss")
-    assert done.returncode == 0, done.stderr
+    _, refused = checkout.follow("loss", ["run", "--lut", "local.csv", "--loss", "hinge"])
     found = checkout.found("hinge")
     assert (found["settings"]["loss"], found["settings"]["slope"]) == ("hinge", 3.0)
     assert 0.97 * 300 <= found["candidates"][0]["cost"] <= 300
-    if checkout.way == "file":
-        done = checkout.run("run", "--lut", "local.csv", "--loss", "hinge")
-        assert "--loss hinge needs a target: give --target-ms" in done.stderr
+    assert "--loss hinge needs a target: give --target-ms" in refused.err
 
 
 @pytest.mark.parametrize(("cost", "more"), [(90.0, 0.0), (150.0, 1.5), (200.0, 3.0)])
@@ -207,8 +166,7 @@ def digits_file(tmp_path: Path) -> dict[str, NDArray[np.uint8]]:
 
 def test_source(checkout: Checkout, digits_file: dict[str, NDArray[np.uint8]]) -> None:
     checkout.add("source")
-    done = checkout.follow("source")
-    assert done.returncode == 0, done.stderr
+    checkout.follow("source")
     found = checkout.found("mnist")
     assert found["classes"] == list("0123456789")
     assert found["w_images"] + found["theta_images"] + found["validation_images"] == 80

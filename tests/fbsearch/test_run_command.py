@@ -126,11 +126,21 @@ def test_a_target_out_of_reach_is_refused_before_any_training_with_the_range(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.fixture(scope="module")
+def whole(micro_file: Path, micro_lut_file: Path, digits_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    inputs = ["--lut", str(micro_lut_file), "--space", str(micro_file), "--data", str(digits_file)]
+    assert run(fbsearch, ["run", *inputs, *QUICK, "--epochs", "12", "-o", str(folder)]) == 0
+    return folder
+
+
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_run_continues_to_the_same_result(
-    sent: signal.Signals, arguments: list[str], tmp_path: Path
+    sent: signal.Signals, arguments: list[str], digits_file: Path, whole: Path, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-c", "from fbsearch.cli import main; main()", *arguments, "--epochs", "12"]
+    options = [*arguments, "--data", str(digits_file), "--epochs", "12"]
+    command = [sys.executable, "-c", "from fbsearch.cli import main; main()", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 60
         metrics = tmp_path / "run" / "metrics.jsonl"
@@ -142,9 +152,7 @@ def test_an_interrupted_run_continues_to_the_same_result(
         assert process.returncode == (130 if sent is signal.SIGINT else 4)
         assert "the same command continues" in err
     assert not (tmp_path / "run" / "arch.json").exists()
-    assert run(fbsearch, command[3:]) == 0
-    whole = tmp_path / "whole"
-    assert run(fbsearch, [*command[3:], "-o", str(whole)]) == 0
+    assert run(fbsearch, options) == 0
     mine, other = (torch.load(f / "search.ckpt", weights_only=True)["state"] for f in (tmp_path / "run", whole))
     for name, value in other["net"].items():
         assert torch.equal(value, mine["net"][name]), name

@@ -2,20 +2,15 @@
 
 import filecmp
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-SOURCES = ("core", "search", "profiler", "device_agents", "luts")
-PAGE = (ROOT / "docs" / "extend" / "block.md").read_text(encoding="utf-8")
+from peers.extending import ROOT, SOURCES, copy_sources, examples, install, page, python
+
+PAGE = page("block")
 
 FOLLOW = """
 import io, json, sys
@@ -77,47 +72,26 @@ print(json.dumps({
 """
 
 
-def shown(language: str, number: int = 0) -> str:
-    """Return one of the page's blocks in a language."""
-    return str(re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)[number])
-
-
-def copied(folder: Path) -> Path:
-    """Copy the sources."""
-    for source in SOURCES:
-        shutil.copytree(ROOT / source, folder / source, ignore=shutil.ignore_patterns("__pycache__"))
-    return folder
-
-
 def touched(before: filecmp.dircmp[str]) -> list[str]:
     """Return the files that are only on the right, or differ."""
     below = [f"{name}/{path}" for name, sub in before.subdirs.items() for path in touched(sub)]
     return sorted([*before.right_only, *before.left_only, *before.diff_files, *below])
 
 
-@pytest.mark.parametrize("way", ["file", "package"])
-def test_a_block_with_a_parameter_of_its_own_is_one_file(
-    way: str, tmp_path: Path, install_package: Callable[..., None]
-) -> None:
-    sources, work, site = copied(tmp_path / "checkout"), tmp_path / "work", tmp_path / "site"
+@pytest.mark.parametrize("way", ["file", pytest.param("package", marks=pytest.mark.full)])
+def test_a_block_with_a_parameter_of_its_own_is_one_file(way: str, tmp_path: Path) -> None:
+    (code,), tomls = examples(PAGE, "python"), examples(PAGE, "toml")
+    sources, work, site = copy_sources(tmp_path / "checkout"), tmp_path / "work", tmp_path / "site"
     work.mkdir()
     if way == "file":
         place = re.search(r"This is `(core/fbspace/blocks/\w+\.py)`", PAGE)
         assert place is not None
-        (sources / place[1]).write_text(shown("python"), encoding="utf-8")
+        (sources / place[1]).write_text(code, encoding="utf-8")
     else:
-        install_package(site, tomllib.loads(shown("toml", 1)), {"dilated.py": shown("python")})
-    (work / "dilated.toml").write_text(shown("toml"), encoding="utf-8")
-    commands = shown("sh").splitlines()
-    known = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [*(sources / name for name in SOURCES), site]))}
-    result = subprocess.run(
-        [sys.executable, "-c", FOLLOW, json.dumps(commands)],
-        cwd=work,
-        env=known,
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
+        install(site, tomllib.loads(tomls[1]), {"dilated.py": code})
+    (work / "dilated.toml").write_text(tomls[0], encoding="utf-8")
+    commands = examples(PAGE, "sh")[0].splitlines()
+    result = python(["-c", FOLLOW, json.dumps(commands)], work, sources, site)
     assert result.returncode == 0, result.stderr
     told = json.loads(result.stdout.splitlines()[-1])
     assert told["home"].startswith(str(sources))
