@@ -6,6 +6,8 @@ DEMO   ?= runs/demo
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 # Files of tests go side by side to as many workers.
 WORKERS ?= 2
+# The tests start hundreds of processes: Python keeps what it compiled, also where it was told not to.
+export PYTHONDONTWRITEBYTECODE =
 PYTEST := MAKE_BEGAN=$(shell date +%s) $(BIN)/python -m pytest
 
 .PHONY: demo test test-full lint house install clean
