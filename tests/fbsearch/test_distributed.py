@@ -140,7 +140,11 @@ def require_same(folder: Path, other: Path, tolerance: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "extra", [["--strategy", "mixture"], ["--strategy", "single-path", "--targets", "0.040,0.042"]]
+    "extra",
+    [
+        pytest.param(["--strategy", "mixture"], marks=pytest.mark.full),  # test_two_hosts.py has it, on two hosts
+        ["--strategy", "single-path", "--targets", "0.040,0.042"],
+    ],
 )
 def test_two_ranks_find_what_one_process_finds_and_one_of_them_writes_and_prints(
     extra: list[str], inputs: list[str], alone: Callable[..., Path], started: Started, tmp_path: Path
@@ -156,7 +160,7 @@ def test_two_ranks_find_what_one_process_finds_and_one_of_them_writes_and_prints
     assert len(progress) == len(set(progress))
 
 
-@pytest.mark.parametrize("strategy", ["mixture", "single-path"])
+@pytest.mark.parametrize("strategy", [pytest.param("mixture", marks=pytest.mark.full), "single-path"])
 def test_two_ranks_search_widths_and_sizes_as_one_process_does(
     strategy: str, masked_table: Path, options: list[str], started: Started, tmp_path: Path
 ) -> None:
