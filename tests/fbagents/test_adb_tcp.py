@@ -1,6 +1,7 @@
 """A phone over TCP against Debian's real adbd: hostile names, what is cut or damaged, keys, and who else may listen."""
 
 import contextlib
+import errno
 import hashlib
 import io
 import os
@@ -18,10 +19,11 @@ import pytest
 from fbagents.adb.address import Address
 from fbagents.adb.connection import AdbConnection
 from fbagents.adb.keys import signer
+from fbagents.adb.wire import TcpWire
 from fbagents.agent.client import AgentClient
 from fbagents.agent.pieces import Content
 from fbagents.connect import connect
-from fbagents.errors import DeviceError
+from fbagents.errors import DeviceError, UnreachableError
 from fbagents.posix.connection import Connection
 from fbagents.posix.scripts import DAMAGED, UPLOAD
 from fbbase.commandline import run
@@ -181,6 +183,22 @@ def test_nothing_listening_a_wrong_name_and_another_protocol_are_told(
     with pytest.raises(DeviceError, match=r"name nowhere\.invalid is not known here"):
         AdbConnection(Address(host="nowhere.invalid"), IMPATIENT).ensure()
     assert time.monotonic() - start < 5
+
+
+def test_a_connection_that_is_reset_in_the_handshake_is_out_of_reach(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a phone answers that is starting: it is tried again, as one that does not speak adb is not."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    def reset(*sent: object) -> None:
+        raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+
+    monkeypatch.setattr(TcpWire, "send", reset)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(UnreachableError, match=rf"cannot reach 127.0.0.1 port {port}: Connection reset by peer"):
+            AdbConnection(Address(host="127.0.0.1", port=port), IMPATIENT).ensure()
 
 
 def answer(server: socket.socket, said: bytes) -> None:

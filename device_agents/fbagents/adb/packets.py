@@ -99,7 +99,7 @@ class PacketLink(Link):
                     raise self.fail(f"the device's adbd has not answered for {quiet_s + answer_s:.0f} s")
             self._dispatch(*self._read_packet(time.monotonic() + self.timeouts.packet_s))
         except OSError as error:
-            raise self.fail(str(error)) from None
+            raise self.fail(str(error)) from error
         return True
 
     def is_open(self) -> bool:
@@ -182,4 +182,4 @@ class PacketLink(Link):
         try:
             self._wire.send(HEADER.pack(command, ours, theirs, len(data), total, magic), data, self.timeouts.answer_s)
         except OSError as error:
-            raise self.fail(str(error)) from None
+            raise self.fail(str(error)) from error
