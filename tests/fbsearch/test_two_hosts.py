@@ -74,7 +74,7 @@ def test_two_hosts_find_what_one_process_finds(
                 environment = os.environ | {"GLOO_SOCKET_IFNAME": "cable"}
                 launchers.append(subprocess.Popen(command, stdout=output, stderr=output, env=environment))
         assert run(fbsearch, [*options, "-o", str(tmp_path / "alone")]) == 0
-        codes = [launcher.wait(timeout=90) for launcher in launchers]
+        codes = [launcher.wait(timeout=240) for launcher in launchers]
     finally:
         for launcher in launchers:
             launcher.terminate()
