@@ -100,6 +100,7 @@ def test_a_runtime(checkout):
     assert "reference (format onnx) has no precision 'int8'; it is written in float32" in refused.err
 
 
+@pytest.mark.full  # tests/test_outside_package.py measures by it
 def test_a_runtime_of_a_package_outside(tmp_path):
     host, on_device, added = examples(page("runtime"), "python")
     after = '    precisions = ("float32",)\n'

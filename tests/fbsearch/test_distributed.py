@@ -1,5 +1,6 @@
 """Searches of two real processes: the single process's result, one writer, one end whatever ends them."""
 
+import functools
 import json
 import os
 import signal
@@ -9,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from fbsearch.cli import fbsearch
 
 # 140 images train w and 40 θ: batches of 35, of which one rank has one image more than the other, and of 40
 OPTIONS = ["--threads", "1", "--epochs", "3", "--warmup", "1", "--batch", "41", "--limit", "200", "--samples", "2"]
-LONGER = ["--epochs", "6", "--batch", "20", "--strategy", "single-path"]
+LONGER = ["--epochs", "6", "--batch", "20", "--strategy", "single-path", "--targets", "0.040,0.042"]
 FBSEARCH = ["-m", "fbsearch", "run"]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
@@ -139,23 +140,42 @@ def require_same(folder: Path, other: Path, tolerance: float) -> None:
         assert found.get("network") == expected.get("network")
 
 
+class Launched(NamedTuple):
+    """A search of two ranks that torchrun started: its folder and what was printed."""
+
+    folder: Path
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="module")
+def launched(inputs: list[str], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Launched]:
+    """Search in two ranks, once with the same options."""
+
+    @functools.cache
+    def search(*extra: str) -> Launched:
+        started = Started(tmp_path_factory.mktemp("two"))
+        launcher = started.torchrun([*inputs, *extra, "-o", str(started.folder / "run")])
+        assert started.wait(launcher) == [0], started.text(launcher)
+        return Launched(started.folder / "run", started.text(launcher, "out"), started.text(launcher))
+
+    return search
+
+
 @pytest.mark.parametrize(
-    "extra",
+    ("extra", "steps"),
     [
-        pytest.param(["--strategy", "mixture"], marks=pytest.mark.full),  # test_two_hosts.py has it, on two hosts
-        ["--strategy", "single-path", "--targets", "0.040,0.042"],
+        pytest.param(["--strategy", "mixture"], 3 * 4 + 2, marks=pytest.mark.full),  # test_two_hosts.py has it
+        (LONGER, 6 * 7 + 2 * 5 * 2),
     ],
 )
 def test_two_ranks_find_what_one_process_finds_and_one_of_them_writes_and_prints(
-    extra: list[str], inputs: list[str], alone: Callable[..., Path], started: Started, tmp_path: Path
+    extra: list[str], steps: int, launched: Callable[..., Launched], alone: Callable[..., Path]
 ) -> None:
-    launcher = started.torchrun([*inputs, *extra, "-o", str(tmp_path / "two")])
-    expected = alone(*extra)
-    assert started.wait(launcher) == [0], started.text(launcher)
-    require_same(tmp_path / "two", expected, 1e-4)
-    assert started.text(launcher, "").count("network for") == len(list(expected.glob("arch*.json")))
-    steps = 3 * 4 + 2 * (2 if "--targets" in extra else 1)
-    progress = [line.split(",")[0] for line in started.text(launcher).splitlines() if "left" in line]
+    two, expected = launched(*extra), alone(*extra)
+    require_same(two.folder, expected, 1e-4)
+    assert two.out.count("network for") == len(list(expected.glob("arch*.json")))
+    progress = [line.split(",")[0] for line in two.err.splitlines() if "left" in line]
     assert progress[-1] == f"search: {steps}/{steps}"
     assert len(progress) == len(set(progress))
 
@@ -174,12 +194,14 @@ def test_two_ranks_search_widths_and_sizes_as_one_process_does(
     require_same(tmp_path / "two", folder, 1e-4)
 
 
-def test_ranks_end_together_and_go_on_to_the_same_bits(inputs: list[str], started: Started, tmp_path: Path) -> None:
-    def both(name: str) -> list[subprocess.Popen[bytes]]:
+def test_ranks_end_together_and_go_on_to_the_same_bits(
+    inputs: list[str], launched: Callable[..., Launched], started: Started, tmp_path: Path
+) -> None:
+    def both() -> list[subprocess.Popen[bytes]]:
         # each host has a folder of its own, and only that of the first one is used
-        return started.ranks(*([*inputs, *LONGER, "-o", str(tmp_path / f"{name}-{rank}")] for rank in range(2)))
+        return started.ranks(*([*inputs, *LONGER, "-o", str(tmp_path / f"stopped-{rank}")] for rank in range(2)))
 
-    ranks = both("stopped")
+    ranks = both()
     await_epochs(tmp_path / "stopped-0", 1, *ranks)
     ranks[1].send_signal(signal.SIGTERM)
     assert started.wait(*ranks) == [4, 4]
@@ -189,10 +211,10 @@ def test_ranks_end_together_and_go_on_to_the_same_bits(inputs: list[str], starte
     assert epoch >= 1
     assert phase or step
 
-    resumed, whole = both("stopped"), both("whole")
-    assert started.wait(*resumed, *whole) == [0] * 4, started.text(resumed[0]) + started.text(whole[0])
-    require_same(tmp_path / "stopped-0", tmp_path / "whole-0", 0)
-    assert not (tmp_path / "whole-1").exists()
+    resumed = both()
+    assert started.wait(*resumed) == [0, 0], started.text(resumed[0])
+    require_same(tmp_path / "stopped-0", launched(*LONGER).folder, 0)
+    assert not (tmp_path / "stopped-1").exists()
 
 
 def test_a_rank_that_is_killed_ends_the_other_at_once(inputs: list[str], started: Started, tmp_path: Path) -> None:
