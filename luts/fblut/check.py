@@ -1,7 +1,6 @@
 """Auditing tables: every rule a table that can be read may still break, each a small function listed in RULES."""
 
 import functools
-import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from fbbase.errors import FbError
-from fblut.table import Lut, Metadata, Row
+from fblut.table import Lut, Metadata, Row, measure_again
 from fbspace.architecture import load_space_of
 from fbspace.space import Space
 
@@ -60,7 +59,7 @@ def _failed(lut: Lut, space: Space | None) -> Iterator[Finding]:
     for key, row in lut.rows.items():
         if row.status == "failed":
             reason = row.notes or "without a reason"
-            yield Finding("error", "failed", (key,), f"{key}: failed: {reason}; {_measure_again(lut.metadata)}")
+            yield Finding("error", "failed", (key,), f"{key}: failed: {reason}; {measure_again(lut.metadata)}")
 
 
 def _missing(lut: Lut, space: Space | None) -> Iterator[Finding]:
@@ -74,7 +73,7 @@ def _missing(lut: Lut, space: Space | None) -> Iterator[Finding]:
         return
     for spec in space.operators():
         if lut.row(spec) is None:
-            yield Finding("error", "missing", (spec.key(),), f"{spec.key()}: no row; {_measure_again(lut.metadata)}")
+            yield Finding("error", "missing", (spec.key(),), f"{spec.key()}: no row; {measure_again(lut.metadata)}")
 
 
 def _order(field: Literal["kernel", "expansion"], lut: Lut, space: Space | None) -> Iterator[Finding]:
@@ -207,13 +206,3 @@ def _overlap(a: Row, b: Row) -> bool | None:
     """Whether the 95 % intervals overlap; None where one is missing."""
     first, second = _interval(a), _interval(b)
     return None if not first or not second else first[0] <= second[1] and second[0] <= first[1]
-
-
-def _measure_again(metadata: Metadata) -> str:
-    if metadata.origin == "fitted":
-        return "fit networks that have it"
-    if metadata.origin == "imported":
-        return "complete the file it was imported from, or measure a table of your own"
-    names = ("space", "device", "runtime", "precision", "threads")
-    options = [part for name in names for part in (f"--{name}", str(getattr(metadata, name)))]
-    return f"measure again: {shlex.join(['fbprof', 'measure', *options])}"

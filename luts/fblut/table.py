@@ -2,6 +2,7 @@
 
 import functools
 import math
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -202,8 +203,19 @@ class Lut:
             raise LutError(
                 f"the table (device {self.metadata.device}, space {self.metadata.space}) lacks {len(missing)} "
                 f"operator{'s' * (len(missing) != 1)} of {what}:\n{keys}\n"
-                f"Measure again: fbprof measure --space {self.metadata.space} --device {self.metadata.device}"
+                f"Remedy: {measure_again(self.metadata)}"
             )
+
+
+def measure_again(metadata: Metadata) -> str:
+    """Say how a table gets what it lacks."""
+    if metadata.origin == "fitted":
+        return "fit networks that have it"
+    if metadata.origin == "imported":
+        return "complete the file it was imported from, or measure a table of your own"
+    names = ("space", "device", "runtime", "precision", "threads")
+    options = [part for name in names for part in (f"--{name}", str(getattr(metadata, name)))]
+    return f"measure again: {shlex.join(['fbprof', 'measure', *options])}"
 
 
 def _interpolated(spec: OpSpec, parts: Sequence[tuple[Row, float]]) -> Row:

@@ -32,17 +32,17 @@ TARGETS = [
     type=PATH,
     required=True,
     multiple=True,
-    help="Latency table of a device; once for each device.",
+    help="Latency table of a device, a file or a published name; once for each device.",
 )
 @click.option("--space", help="Search space: a name or a .toml file.  [default: the table's]")
-@click.option("--data", default="digits", show_default=True, help="digits, .npz or folder; see docs/searching/data.md.")
+@click.option("--data", default="digits", show_default=True, help="digits or a path; see docs/searching/data.md.")
 @click.option("-o", "--output", type=PATH, help="Folder of the run.  [default: runs/TABLE]")
 @click.option("--combine-precisions", is_flag=True, help="Take tables of several precisions, such as int8 and float32.")
 @click.option("--fresh", is_flag=True, help="Start over in a folder that holds an earlier search.")
 @threads
 @device
 @click.option("--compile", "compiled", is_flag=True, help="Compile the supernet with torch.compile.")
-@click.option("--json", "as_json", is_flag=True, help="Print the architecture as JSON, or all of them and cross table.")
+@click.option("--json", "as_json", is_flag=True, help="Print the architecture as JSON; of several, all and a table.")
 @one_of(
     "--preset",
     PRESETS,

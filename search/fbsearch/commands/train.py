@@ -97,14 +97,18 @@ def command(
         }
         print_json(about)
     else:
-        _print(written, trained, output, data, precision)
+        _print(written, trained, Path(arch), output, data, precision)
 
 
-def _print(architecture: "Architecture", trained: "Training", output: Path, data: str, precision: str) -> None:
+def _print(
+    architecture: "Architecture", trained: "Training", source: Path, output: Path, data: str, precision: str
+) -> None:
     from fbexport.runtimes import DEFAULT
+    from fbsearch.jobs.search_job import TABLES
 
     validation, record = trained.validation, architecture.provenance["training"]
     table = architecture.predicted.lut if architecture.predicted else "TABLE"
+    kept = source.parent / TABLES / f"{table}.csv"
     file, weights = output / "arch.json", output / "weights.pt"
     runtime = "" if precision == "float32" else f" --precision {precision} --runtime {DEFAULT}"
     waited_percent = 100 * trained.waited_s / trained.seconds if trained.seconds else 0.0
@@ -116,5 +120,5 @@ def _print(architecture: "Architecture", trained: "Training", output: Path, data
         f"time                 {trained.seconds:.1f} s, {waited_percent:.0f} % of it waiting for images\n"
         f"written              {file}, {weights}, {output / 'metrics.jsonl'}, {output / 'tensorboard'}\n"
         f"next                 fbsearch eval {file} --weights {weights} --data {data}{runtime}\n"
-        f"                     fbprof verify {file} --lut {table}"
+        f"                     fbprof verify {file} --lut {kept if kept.exists() else table}"
     )
