@@ -35,6 +35,9 @@ class Option:
     below: float | None = None
     choices: tuple[str, ...] | None = None
 
+    def __post_init__(self) -> None:
+        self.check(self.default, f"the default of {self.flag}")
+
     @property
     def flag(self) -> str:
         """The option as a person types it, `--latency-weight`."""
@@ -130,7 +133,11 @@ def check_options(what: str, known: Sequence[Option], given: Mapping[str, Any], 
 
 
 def _tree(source: Path) -> ast.Module:
-    return ast.parse(source.read_text(encoding="utf-8"), str(source))
+    """Return a file's syntax; nothing of one that is no Python, of which loading it tells."""
+    try:
+        return ast.parse(source.read_text(encoding="utf-8"), str(source))
+    except (SyntaxError, ValueError):
+        return ast.Module([], [])
 
 
 def _type(annotation: Any) -> type[Any]:
@@ -151,6 +158,8 @@ def _declared(node: Any, source: Path) -> Option:
         arguments = [ast.literal_eval(each) for each in node.value.args]
         keywords = {each.arg: ast.literal_eval(each.value) for each in node.value.keywords}
         return Option(node.target.id, _type(ast.unparse(node.annotation)), *arguments, **keywords)
+    except FbError as error:
+        raise FbError(f"{source}, line {node.lineno}: {error}") from None
     except (ValueError, KeyError, AttributeError, TypeError):
         raise FbError(
             f"{source}, line {node.lineno}: an option is written NAME: TYPE = option(DEFAULT, HELP, …), TYPE is one of "

@@ -43,7 +43,7 @@ class PluginFolder:
         return self._is_file(name) or self._entry(name) is not None
 
     def module(self, name: str) -> ModuleType:
-        """Import the plug-in's module. Raises UnknownNameError, or FbError naming a package that is not installed."""
+        """Import the plug-in's module. Raises UnknownNameError, or FbError: no Python, a package is not installed."""
         try:
             if self._is_file(name):
                 return importlib.import_module(f"{self.package}.{name.replace('-', '_')}")
@@ -51,6 +51,10 @@ class PluginFolder:
             if entry is None:
                 raise UnknownNameError(self.kind, name, self.names())
             return importlib.import_module(entry.module)
+        except SyntaxError as error:
+            raise FbError(
+                f"{self.kind} {name!r} is no Python: {error.filename}, line {error.lineno}: {error.msg}; mend the file"
+            ) from error
         except ModuleNotFoundError as error:
             missing = (error.name or "").partition(".")[0]
             raise FbError(f"{self.kind} {name!r} needs the package {missing!r}: {_remedy(missing)}") from error

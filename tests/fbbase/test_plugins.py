@@ -181,6 +181,22 @@ def test_an_option_that_is_no_literal_is_named_with_its_line(dishes: Plugins[Dis
         dishes.options()
 
 
+def test_a_default_that_is_none_is_named_with_its_line(dishes: Plugins[Dish]) -> None:
+    change(dishes, "option(2,", 'option("two",')
+    with pytest.raises(FbError, match=r"hot_soup.py, line 11: the default of --bowls must be of type int, not two"):
+        dishes.options()
+
+
+def test_a_file_that_is_no_python_hinders_only_whom_it_is_loaded_for(dishes: Plugins[Dish], tmp_path: Path) -> None:
+    (tmp_path / "dishes" / "burnt.py").write_text("def (\n")
+    assert dishes.names() == ["burnt", "hot-soup"]
+    assert list(dishes.options()) == ["salt", "bowls"]
+    assert dishes.declared("is_hot") == {"hot-soup": True}
+    assert dishes.load("hot-soup").cook() == "0.5 g in 2."
+    with pytest.raises(FbError, match=r"dish 'burnt' is no Python: .*burnt.py, line 1: .*; mend the file"):
+        dishes.load("burnt")
+
+
 def test_an_unknown_name_suggests_the_nearest(dishes: Plugins[Dish]) -> None:
     with pytest.raises(UnknownNameError, match=r"unknown dish 'hot-sou'. Did you mean 'hot-soup'\? Known: hot-soup"):
         dishes.load("hot-sou")

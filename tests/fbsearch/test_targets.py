@@ -86,6 +86,9 @@ def test_at_the_command_line_each_cost_has_its_own_words(
     base += ["macs", "--fresh"]
     assert run(fbsearch, [*base, "--target-mmacs", "-5"]) == 2
     assert "--target-mmacs must be a positive number, not -5" in capsys.readouterr().err
+    for option in ("--target", "--targets"):  # it is named as it was given
+        assert run(fbsearch, [*base, option, "-1"]) == 2
+        assert f"{option} must be a positive number, not -1" in capsys.readouterr().err
     assert run(fbsearch, [*base, "--loss", "target"]) == 2
     assert "--loss target needs a target: give --target-mmacs" in capsys.readouterr().err
     assert run(fbsearch, [*base, "--targets", "0.044,0.088"]) == 0

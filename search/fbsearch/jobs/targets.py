@@ -12,6 +12,7 @@ from fbsearch.errors import SearchError
 from fbsearch.fbnet.settings import TARGET_SHARE, Settings
 
 ANY = Cost.target_option
+POSITIVE = Option("target", float, 1.0, "", above=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Target:
     factor: float
 
     def __post_init__(self) -> None:
-        Option("target", float, 1.0, "", above=0).check(self.value, self.option)
+        POSITIVE.check(self.value, self.option)
 
     @classmethod
     def of(cls, cost: Cost, value: float) -> "Target":
@@ -87,6 +88,9 @@ def objectives_of(
     Raises SearchError for options that do not go together.
     """
     given = {option: values for option, values in given.items() if values}
+    for option, values in {**given, "--targets": several}.items():
+        for value in values:
+            POSITIVE.check(value, option)
     for option in given.keys() - {load_cost(cost).target_option, ANY}:
         needs = next(name for name, known in COSTS.declared("target_option").items() if known == option)
         raise SearchError(f"{option} goes with --cost {needs}, not with --cost {cost}; leave one of the two away")
