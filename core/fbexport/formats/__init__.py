@@ -3,6 +3,7 @@
 docs/extend/format.md shows how one is added. A runtime names its format (`fbexport.runtimes`); a format names none.
 """
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
@@ -73,6 +74,7 @@ class Format(ABC):
 FORMATS = Plugins("format", "fbexport.formats", base=Format)
 
 
+@functools.cache
 def load_format(name: str) -> Format:
     """Return a format by name. Raises UnknownNameError, or FbError naming a package that is not installed."""
     return FORMATS.load(name)
