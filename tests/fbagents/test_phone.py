@@ -116,9 +116,10 @@ def test_the_bundle_runs_both_runtimes_with_the_hosts_outputs(
 @pytest.mark.parametrize(
     ("transport", "runtime", "precision", "space"),
     [
-        ("adb", "litert", "float32", "fbnet-tiny"),
+        ("adb", "litert", "float32", "two"),
         ("ssh", "onnxruntime", "float32", "two"),
         ("adb", "litert", "int8", "two"),
+        pytest.param("adb", "litert", "float32", "fbnet-tiny", marks=pytest.mark.full),
         pytest.param("adb", "onnxruntime", "float32", "fbnet-tiny", marks=pytest.mark.full),
         pytest.param("ssh", "litert", "float32", "fbnet-tiny", marks=pytest.mark.full),
         pytest.param("ssh", "onnxruntime", "float32", "fbnet-tiny", marks=pytest.mark.full),
