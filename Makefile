@@ -17,9 +17,12 @@ demo: $(VENV)/.installed
 	$(BIN)/fbsearch run --lut $(DEMO)/local.csv --data digits --preset quick -o $(DEMO)/search
 	$(BIN)/fbprof verify $(DEMO)/search/arch.json --lut $(DEMO)/local.csv --device local
 
-test test-full: lint house
+test: lint house
 	@tests/install_peers.sh
-	$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(if $(filter test-full,$@),-m "")
+	$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(EVERY)
+
+test-full: EVERY = -m ""
+test-full: test
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -11,15 +11,13 @@ import fbprof.commands
 from fbbase.commandline import run
 from fblut.reading import read_lut
 from fbprof.cli import fbprof as tool
+from peers.extending import ROOT, examples, install, page
 
-ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "extend" / "command.md").read_text(encoding="utf-8")
+PAGE = page("command")
 
 
 def block(language: str) -> str:
-    found = re.search(rf"```{language}\n(.*?)```", PAGE, re.S)
-    assert found is not None
-    return found[1]
+    return examples(PAGE, language)[0]
 
 
 def check(capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,15 +48,6 @@ def test_a_file_in_the_folder(
 def test_a_package_of_ones_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    package = tmp_path / "my_package"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "slowest.py").write_text(block("python"), encoding="utf-8")
-    ((group, entries),) = tomllib.loads(block("toml"))["project"]["entry-points"].items()
-    about = tmp_path / "my_package-1.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1\n")
-    lines = [f"[{group}]", *(f"{name} = {value}" for name, value in entries.items())]
-    (about / "entry_points.txt").write_text("\n".join(lines) + "\n")
+    install(tmp_path, tomllib.loads(block("toml")), {"slowest.py": block("python")})
     monkeypatch.syspath_prepend(tmp_path)
     check(capsys)

@@ -7,7 +7,6 @@ that a plug-in declares are options of the commands. What the pages give no exam
 import importlib
 import inspect
 import json
-import os
 import re
 import subprocess
 import sys
@@ -19,10 +18,10 @@ import pytest
 
 from fblut.reading import read_lut
 from fbspace.space import load_space
+from peers.extending import ROOT, examples, give
+from peers.extending import page as page_of
 
-ROOT = Path(__file__).parents[1]
 EXTEND = ROOT / "docs" / "extend"
-SOURCES = ("core", "luts", "device_agents", "profiler", "search")
 MORE = {
     ("fbsearch.commands", "newest"): '''
 """newest: when a network was found."""
@@ -92,18 +91,10 @@ skip = { kind = "skip" }
 """
 
 
-def page_of(name: str) -> str:
-    return (EXTEND / f"{name}.md").read_text(encoding="utf-8")
-
-
-def blocks(page: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", page, re.S | re.M)
-
-
 def entry_points(page: str) -> dict[str, dict[str, str]]:
     """Return the entry points that a page says, by group."""
     found: dict[str, dict[str, str]] = {}
-    for block in blocks(page, "toml"):
+    for block in examples(page, "toml"):
         if "entry-points" in block:
             found |= tomllib.loads(block)["project"]["entry-points"]
     return found
@@ -111,7 +102,7 @@ def entry_points(page: str) -> dict[str, dict[str, str]]:
 
 def modules_of(name: str) -> dict[str, str]:
     """Return the modules that a page shows for a package of one's own, by their file's name."""
-    code = blocks(page_of(name), "python")
+    code = examples(page_of(name), "python")
     if name != "runtime":
         return {f"{name}.py": code[0]} if code else {}
     host, on_device, source = code
@@ -125,7 +116,7 @@ def data_of(name: str) -> dict[str, str]:
     """Return the data file that a page shows for a package of one's own: its first TOML that is no entry point."""
     if name not in ("space", "transport"):
         return {}
-    text = next(block for block in blocks(page_of(name), "toml") if "entry-points" not in block)
+    text = next(block for block in examples(page_of(name), "toml") if "entry-points" not in block)
     return {{"space": "mine.toml", "transport": "slow.toml"}[name]: text}
 
 
@@ -185,22 +176,6 @@ def test_every_kind_of_the_index_has_a_page_that_says_how_a_package_adds_one() -
         assert inspect.isabstract(getattr(importlib.import_module(module), name)), base
 
 
-RUN = """
-import contextlib, io, json, sys
-from fbbase.commandline import run
-from fbprof.cli import fbprof
-from fbsearch.cli import fbsearch
-printed = {}
-for line in json.load(sys.stdin):
-    tool, *words = line.split()
-    with contextlib.redirect_stdout(io.StringIO()) as out:
-        code = run({"fbprof": fbprof, "fbsearch": fbsearch}[tool], words)
-    printed[line] = out.getvalue()
-    if code:
-        sys.exit(f"exit code {code}: {line}")
-json.dump(printed, sys.stdout)
-"""
-"""Gives commands one after the other in one process, and prints what each of them prints."""
 SHORT = "--epochs 1 --steps 1 --batch 16 --warmup 0 --samples 1 --device cpu"
 FEW = "--rounds 1 --calibrate 0"
 MEASURE = f"fbprof measure --device slow --space dilated.toml --runtime reference {FEW} -o dilated.csv"
@@ -224,7 +199,7 @@ EVERY = [MEASURE, EXPORT, SPACE, IMPORT, COMPARE, REPORT, SLOWEST, NEWEST, SEARC
 def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder in which the commands run, with the files that they read."""
     folder = tmp_path_factory.mktemp("here")
-    space = next(block for block in blocks(page_of("block"), "toml") if "entry-points" not in block)
+    space = next(block for block in examples(page_of("block"), "toml") if "entry-points" not in block)
     (folder / "dilated.toml").write_text(space, encoding="utf-8")
     (folder / "bare.toml").write_text(BARE_SPACE)
     keys = [spec.key() for spec in load_space("fbnet-tiny").operators()]
@@ -240,19 +215,9 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def printed(installed: Path, here: Path) -> dict[str, str]:
     """Give every command with the package installed; return what each prints."""
-    known = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [installed, *(ROOT / name for name in SOURCES)]))}
-    done = subprocess.run(
-        [sys.executable, "-c", RUN],
-        cwd=here,
-        env=known,
-        input=json.dumps(EVERY),
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, str] = json.loads(done.stdout)
-    return found
+    ended = give([line.split() for line in EVERY], here, site=installed)
+    assert {line: each.err for line, each in zip(EVERY, ended, strict=True) if each.code} == {}
+    return {line: each.out for line, each in zip(EVERY, ended, strict=True)}
 
 
 def test_a_transport_a_runtime_and_a_block_measure_a_table(printed: dict[str, str], here: Path) -> None:

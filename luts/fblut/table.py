@@ -225,7 +225,14 @@ def _interpolated(spec: OpSpec, parts: Sequence[tuple[Row, float]]) -> Row:
         values = [getattr(row, name) for row, _ in parts]
         return None if None in values else sum(v * w for v, (_, w) in zip(values, parts, strict=True))
 
-    alone = total("isolated_us"), total("isolated_low_us"), total("isolated_high_us")
-    samples = min(row.samples for row, _ in parts)
-    within = total("latency_us"), total("ci_low_us"), total("ci_high_us")
-    return Row(spec, *within, None, samples, 0, *alone, notes=INTERPOLATED)
+    return Row(
+        spec,
+        total("latency_us"),
+        total("ci_low_us"),
+        total("ci_high_us"),
+        samples=min(row.samples for row, _ in parts),
+        isolated_us=total("isolated_us"),
+        isolated_low_us=total("isolated_low_us"),
+        isolated_high_us=total("isolated_high_us"),
+        notes=INTERPOLATED,
+    )

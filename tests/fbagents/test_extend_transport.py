@@ -12,11 +12,11 @@ import pytest
 
 from fblut.reading import read_lut
 from fbspace.space import load_space
+from peers.extending import copy_sources, examples, page
 
-ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "extend" / "transport.md").read_text(encoding="utf-8")
-CODE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[0]
-PROFILE, ENTRY_POINTS = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+PAGE = page("transport")
+CODE = examples(PAGE, "python")[0]
+PROFILE, ENTRY_POINTS = examples(PAGE, "toml")
 NICE = """#!/bin/sh
 echo "$1 $2" >>"$SEEN"
 exec {nice} "$@"
@@ -61,8 +61,7 @@ def host(tmp_path: Path) -> Host:
 @pytest.fixture
 def agents(tmp_path: Path) -> Path:
     """The sources of fbagents, to add a file to."""
-    shutil.copytree(ROOT / "device_agents", tmp_path / "device_agents", ignore=shutil.ignore_patterns("__pycache__"))
-    return tmp_path / "device_agents"
+    return copy_sources(tmp_path, ["device_agents"]) / "device_agents"
 
 
 def test_a_file_in_the_folder(host: Host, agents: Path) -> None:

@@ -87,7 +87,8 @@ def test_a_runtime(checkout):
     body, end, after = rest.partition("\n\n\n")
     agent.write_text(f"{before}{class_torch}{body}\n\n\n{on_device}{end}{after}")
     assert touched(checkout) == {"core/fbexport/runtimes/reference.py", "device_agents/on-device/agent.py"}
-    assert python(["-c", RUN_HERE], checkout, checkout).returncode == 0
+    here = python(["-c", RUN_HERE], checkout, checkout)
+    assert here.returncode == 0, here.stderr
     commands = [
         [*shown("runtime"), "--rounds", "2", "--calibrate", "0"],
         ["fbprof", "measure", "--help"],
@@ -110,7 +111,8 @@ def test_a_runtime_of_a_package_outside(tmp_path):
     (project,) = examples(page("runtime"), "toml")
     site = tmp_path / "site"
     install(site, tomllib.loads(project), {"reference.py": host, "on_device.py": on_device})
-    assert python(["-c", RUN_HERE], tmp_path, site=site).returncode == 0
+    here = python(["-c", RUN_HERE], tmp_path, site=site)
+    assert here.returncode == 0, here.stderr
     own = [*shown("runtime"), "--rounds", "2", "--calibrate", "0"]
     (done,) = give([own], tmp_path, site=site)
     assert done.code == 0, done.err

@@ -26,7 +26,11 @@ except ModuleNotFoundError as error:
     ) from error
 
 _OP = schema.BuiltinOperator
-_FUSED = {name: getattr(schema.ActivationFunctionType, name.upper()) for name in ("none", "relu", "relu6")}
+_FUSED = {
+    "none": schema.ActivationFunctionType.NONE,
+    "relu": schema.ActivationFunctionType.RELU,
+    "relu6": schema.ActivationFunctionType.RELU6,
+}
 _FUNCTIONS = {"relu": _OP.RELU, "relu6": _OP.RELU6, "hswish": _OP.HARD_SWISH, "sigmoid": _OP.LOGISTIC}
 _GROUPED_CONV_VERSION = 6
 _INT8_VERSIONS = {_OP.CONV_2D: 3, _OP.DEPTHWISE_CONV_2D: 3, _OP.FULLY_CONNECTED: 4, _OP.HARD_SWISH: 1, _OP.RESHAPE: 1}
@@ -268,7 +272,10 @@ class _Model:
 
 
 _KINDS = {
-    kind: getattr(schema.TensorType, kind.__name__.upper()) for kind in (np.float32, np.float16, np.int8, np.int32)
+    np.float32: schema.TensorType.FLOAT32,
+    np.float16: schema.TensorType.FLOAT16,
+    np.int8: schema.TensorType.INT8,
+    np.int32: schema.TensorType.INT32,
 }
 
 

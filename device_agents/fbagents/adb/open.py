@@ -59,8 +59,7 @@ def _authenticated(wire: Wire, where: str, key_file: str, timeouts: Timeouts) ->
 
     try:
         return PacketLink(wire, [signer(key)], timeouts, ask)
-    except (OSError, LinkError) as broken:
-        error = broken.__cause__ if isinstance(broken.__cause__, OSError) else broken  # a phone that starts resets
+    except (OSError, LinkError) as error:
         if asked and isinstance(error, TimeoutError | ConnectionError):
             raise refused(where, str(key)) from None
         raise _explain(error, where) from None

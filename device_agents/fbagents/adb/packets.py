@@ -99,7 +99,7 @@ class PacketLink(Link):
                     raise self.fail(f"the device's adbd has not answered for {quiet_s + answer_s:.0f} s")
             self._dispatch(*self._read_packet(time.monotonic() + self.timeouts.packet_s))
         except OSError as error:
-            raise self.fail(str(error)) from error
+            raise self.fail(str(error)) from None
         return True
 
     def is_open(self) -> bool:
@@ -119,9 +119,12 @@ class PacketLink(Link):
         self._wire.close()
 
     def _connect(self, signers: Sequence[Any], ask: Callable[[], None]) -> tuple[int, int, bytes]:
-        """Introduce this side and prove that it has a key; return the device's version, packet size and banner."""
+        """Introduce this side and prove that it has a key; return the device's version, packet size and banner.
+
+        Raises OSError, LinkError.
+        """
         deadline = time.monotonic() + self.timeouts.handshake_s
-        self._send(CONNECT, VERSION, MAX_PACKET_BYTES, b"host::\0")
+        self._write_packet(CONNECT, VERSION, MAX_PACKET_BYTES, b"host::\0")
         untried, asked = list(signers), False
         while True:
             command, first, second, data = self._read_packet(deadline)
@@ -134,11 +137,11 @@ class PacketLink(Link):
             if first != TOKEN or len(data) != TOKEN_BYTES:
                 raise LinkError("it asks for a signature in a way that adb has not")
             if untried:
-                self._send(AUTHENTICATE, SIGNATURE, 0, untried.pop(0).Sign(data))
+                self._write_packet(AUTHENTICATE, SIGNATURE, 0, untried.pop(0).Sign(data))
             else:
                 asked = True
                 ask()
-                self._send(AUTHENTICATE, PUBLIC_KEY, 0, signers[0].GetPublicKey().encode() + b"\0")
+                self._write_packet(AUTHENTICATE, PUBLIC_KEY, 0, signers[0].GetPublicKey().encode() + b"\0")
                 deadline = time.monotonic() + self.timeouts.dialog_s
 
     def _dispatch(self, command: bytes, theirs: int, ours: int, data: bytes) -> None:
@@ -177,9 +180,13 @@ class PacketLink(Link):
 
     def _send(self, command: bytes, ours: int, theirs: int, data: bytes = b"") -> None:
         self._check_open()
+        try:
+            self._write_packet(command, ours, theirs, data)
+        except OSError as error:
+            raise self.fail(str(error)) from None
+
+    def _write_packet(self, command: bytes, ours: int, theirs: int, data: bytes) -> None:
+        """Send a packet. Raises OSError."""
         magic = int.from_bytes(command, "little") ^ 0xFFFFFFFF
         total = sum(data) & 0xFFFFFFFF if self._sums else 0
-        try:
-            self._wire.send(HEADER.pack(command, ours, theirs, len(data), total, magic), data, self.timeouts.answer_s)
-        except OSError as error:
-            raise self.fail(str(error)) from error
+        self._wire.send(HEADER.pack(command, ours, theirs, len(data), total, magic), data, self.timeouts.answer_s)

@@ -37,10 +37,16 @@ class ProcessChannel:
     """A child process that speaks in lines; it has its own session, so Ctrl-C reaches only the host."""
 
     def __init__(self, argv: Sequence[str], environment: dict[str, str]) -> None:
-        self._stderr, pipe = tempfile.TemporaryFile(), subprocess.PIPE  # noqa: SIM115 - closed with the channel
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the channel
         try:
             self._process = subprocess.Popen(
-                argv, stdin=pipe, stdout=pipe, stderr=self._stderr, env=environment, bufsize=0, start_new_session=True
+                argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                env=environment,
+                bufsize=0,
+                start_new_session=True,
             )
         except OSError as error:
             self._stderr.close()

@@ -41,17 +41,23 @@ def _theta(name: str, epochs: list[dict[str, Any]]) -> Chart:
     """Return how sure every decision is, over the epochs: the largest probability of its options."""
     last = epochs[-1]["objectives"][name]["theta"]
     decisions = list(last)[:MOST_DECISIONS]
-    cells, words = [], []  # the softmax of the likeliest, and which it is
+    cells, words = [], []
     for decision in decisions:
-        thetas = [epoch["objectives"][name]["theta"][decision] for epoch in epochs]
-        cells.append([1 / sum(math.exp(x - max(theta.values())) for x in theta.values()) for theta in thetas])
-        words.append([max(theta, key=theta.__getitem__) for theta in thetas])
+        likeliest = [_likeliest(epoch["objectives"][name]["theta"][decision]) for epoch in epochs]
+        cells.append([probability for _, probability in likeliest])
+        words.append([option for option, _ in likeliest])
     numbers = [epoch["epoch"] + 1 for epoch in epochs]
     hover = "epoch %{x}, %{y}: %{text} with %{z:.2f}"
     heat = heatmap(numbers, decisions, cells, words, hover, "P", zmin=0, zmax=1)
     layout = {"xaxis": axis("epoch"), "yaxis": axis("", autorange="reversed", dtick=1)}
     note = "The probability of the likeliest option of every decision, epoch by epoch; hover to see which it is."
     return Chart(f"theta-{name}", f"θ over time: {name}", note, [heat], layout)
+
+
+def _likeliest(theta: dict[str, float]) -> tuple[str, float]:
+    """Return the likeliest option and its probability, by softmax."""
+    option = max(theta, key=theta.__getitem__)
+    return option, 1 / sum(math.exp(value - theta[option]) for value in theta.values())
 
 
 def _front(architecture: Architecture, stem: str) -> list[Chart]:

@@ -1,6 +1,5 @@
 """Complete: what the shell offers for devices, spaces, runtimes and tables, where a person presses the tab key."""
 
-import importlib
 from collections.abc import Callable, Iterable
 
 import click
@@ -19,20 +18,32 @@ def _completer(names: Callable[[], Iterable[str]], with_files: bool) -> Complete
     return complete
 
 
-def _plugins(folder: str) -> list[str]:
-    """Return the names in a folder of plug-ins, `module:NAME`, which is imported only where the key is pressed."""
-    module, _, name = folder.partition(":")
-    names: list[str] = getattr(importlib.import_module(module), name).names()
-    return names
-
-
 def _devices() -> list[str]:
     from fbagents.discovery import known
 
     return [profile.name for profile in known()]
 
 
+def _spaces() -> list[str]:
+    from fbspace.architecture import ZOO
+    from fbspace.space import SPACES
+
+    return [*SPACES.names(), *ZOO.names()]
+
+
+def _runtimes() -> list[str]:
+    from fbexport.runtimes import RUNTIMES
+
+    return RUNTIMES.names()
+
+
+def _tables() -> list[str]:
+    from fblut.reading import PUBLISHED
+
+    return PUBLISHED.names()
+
+
 devices = _completer(_devices, with_files=True)
-spaces = _completer(lambda: _plugins("fbspace.space:SPACES") + _plugins("fbspace.architecture:ZOO"), with_files=True)
-runtimes = _completer(lambda: _plugins("fbexport.runtimes:RUNTIMES"), with_files=False)
-tables = _completer(lambda: _plugins("fblut.reading:PUBLISHED"), with_files=True)
+spaces = _completer(_spaces, with_files=True)
+runtimes = _completer(_runtimes, with_files=False)
+tables = _completer(_tables, with_files=True)

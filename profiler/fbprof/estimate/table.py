@@ -101,8 +101,19 @@ def _row(spec: OpSpec, samples: Samples, failed: Mapping[str, str], notes: str) 
     every = [sample for visit in samples.visits_us[key] for sample in visit]
     latency_us, interval = latency_of(samples.medians_by_load_us(key))
     low, high = interval or (None, None)
-    alone = latency_us, low, high
-    return Row(spec, *alone, interquartile_range(every), len(every), preempted, *alone, notes=notes)
+    return Row(
+        spec=spec,
+        latency_us=latency_us,
+        ci_low_us=low,
+        ci_high_us=high,
+        spread_us=interquartile_range(every),
+        samples=len(every),
+        preempted=preempted,
+        isolated_us=latency_us,
+        isolated_low_us=low,
+        isolated_high_us=high,
+        notes=notes,
+    )
 
 
 def network_latencies_us(samples: Samples) -> dict[str, float]:

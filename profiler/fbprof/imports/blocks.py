@@ -40,9 +40,9 @@ def parse_blocks(text: str, name: str, space: Space) -> tuple[float, dict[OpSpec
     constant_us: float | None = None
     delta_us: dict[OpSpec, float] = {}
     for where, cells in _records(text, name):
-        text = cells["delta_ms_vs_skip"]
+        cell = cells["delta_ms_vs_skip"]
         remedy = "correct it or remove the line"
-        latency_us = 1000 * number_of(text, f"{where}: delta_ms_vs_skip {text[:60]!r} is not a number; {remedy}")
+        latency_us = 1000 * number_of(cell, f"{where}: delta_ms_vs_skip {cell[:60]!r} is not a number; {remedy}")
         if cells["layer_key"].startswith(CONSTANT):
             if constant_us is not None:
                 raise LutError(f"{where}: a second {CONSTANT} row; keep one")

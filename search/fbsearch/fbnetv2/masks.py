@@ -55,8 +55,12 @@ def at_sides(run: Callable[[Tensor], Tensor], x: Tensor, g: Tensor, sides: Seque
     map would see zeros in place of neighbours (FBNetV2, figure 4). A side of weight zero is not run. The side of x is
     the largest, and b makes it `out`; None where b makes logits, which need not be put back.
     """
-    runs = [(g_i.to(x.device), run(subsample(x, side))) for g_i, side in zip(g, sides, strict=True) if g_i != 0]
-    return torch.stack([g_i * (y if out is None else intersperse(y, out)) for g_i, y in runs]).sum(0)
+    results = []
+    for g_i, side, weight in zip(g, sides, g.tolist(), strict=True):
+        if weight:
+            y = run(subsample(x, side))
+            results.append(g_i.to(x.device) * (y if out is None else intersperse(y, out)))
+    return torch.stack(results).sum(0)
 
 
 def fit(x: Tensor, channels: int) -> Tensor:

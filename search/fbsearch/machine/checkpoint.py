@@ -33,7 +33,10 @@ class RunFolder:
         write_bytes(self.path / name, buffer.getvalue())
 
     def load(self, name: str) -> dict[str, Any] | None:
-        """Return what `save` was given, None where there is none. Raises SearchError if damaged or of another run."""
+        """Return what `save` was given, None where there is none.
+
+        Executes no code from the file. Raises SearchError where it is damaged or belongs to another run.
+        """
         path = self.path / name
         if not path.exists():
             return None
