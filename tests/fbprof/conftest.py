@@ -1,4 +1,4 @@
-"""Agents that do what a test wants."""
+"""A small space, and agents that do what a test wants."""
 
 import stat
 import sys
@@ -6,6 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from fbagents.connect import load_profile
+from fbagents.profile import Profile
+from peers.given import SPACE
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> str:
+    """The file of a space of two layers."""
+    file = tmp_path / "two.toml"
+    file.write_text(SPACE)
+    return str(file)
 
 
 @pytest.fixture
@@ -58,3 +70,9 @@ def python_that_takes(python_that: Callable[[str], str]) -> Callable[..., str]:
         return python_that(before + VISIT.replace("WALL_NS", wall_ns).replace("CPU_NS", cpu_ns))
 
     return write
+
+
+@pytest.fixture
+def agent_that(python_that: Callable[[str], str]) -> Callable[[str], Profile]:
+    """Return a function that gives a profile whose agent is changed by a body."""
+    return lambda body: load_profile("local").model_copy(update={"python": python_that(body)})

@@ -1,10 +1,7 @@
-"""fbprof fit: known tables are found again from whole networks, and public recordings are predicted."""
+"""fbprof fit: known tables are found again from whole networks."""
 
-import csv
 import json
 import random
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +13,6 @@ import torch
 
 from fbbase.commandline import run
 from fblut.check import check
-from fblut.correlation import spearman
 from fblut.reading import read_lut
 from fblut.table import Lut
 from fbprof.borrowed.fit import design_of, fit
@@ -25,7 +21,6 @@ from fbprof.cli import fbprof
 from fbprof.errors import NetworksError
 from fbprof.plan.networks_file import MeasuredNetwork, read_networks, write_networks
 from fbsearch.costs import COSTS
-from fbspace.draw import draw_networks
 from fbspace.opspec import OpSpec
 from fbspace.space import Space, load_space
 
@@ -339,63 +334,3 @@ def test_networks_with_two_heads_are_refused(here: Path) -> None:
     networks[7] = replace(networks[7], head_channels=48)
     with pytest.raises(NetworksError, match="n:7: a head of 48 channels, but n:0 has one of 32"):
         table(networks, space)
-
-
-def blocks(path: Path, space: Space) -> tuple[float, dict[OpSpec, float]]:
-    """Return the constant and what each operator takes beyond skip, in µs, of a public block table."""
-    with path.open(newline="") as file:
-        constant, *rows = csv.DictReader(file)
-    found = {}
-    for row in rows:
-        shape = tuple(int(row[name]) for name in ("h", "cin", "cout", "stride"))
-        for layer in space.layers:
-            spec = layer.candidates[row["op"]]
-            if (spec.height, spec.in_channels, spec.out_channels, spec.stride) == shape:
-                found[spec] = 1000 * float(row["delta_ms_vs_skip"])
-    return 1000 * float(constant["delta_ms_vs_skip"]), found
-
-
-def fit_here(here: Path, networks: Path) -> tuple[Lut, dict[str, float]]:
-    """Run the command in a process of its own, as a person does."""
-    command = [sys.executable, "-m", "fbprof", "fit", str(networks), "--space", "fbnet-cifar", "-o", "t.csv", "--json"]
-    done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=True, timeout=120)
-    return read_lut(here / "t.csv"), json.loads(done.stdout)
-
-
-def test_a_public_block_table_is_found_again_from_networks_made_of_it(shared: Path, here: Path) -> None:
-    """Raspberry Pi 4, all 96 operators of 22 layers, on a device that throttles, 0.5 % noise."""
-    space = load_space("fbnet-cifar")
-    constant_us, operators = blocks(shared / "data" / "devices" / "raspi4_blocks.csv", space)
-    rng = np.random.default_rng(0)
-    drift = 0.15 * ((np.linspace(0, 1, 2000) * 6) % 1)
-    speed = np.exp(drift - drift.mean() + rng.normal(0, 0.005, 2000))
-    networks = [
-        MeasuredNetwork(
-            choices, 1504, (constant_us + sum(operators.get(s, 0.0) for s in space.specs(choices))) * factor
-        )
-        for choices, factor in zip(draw_networks(space, 2000, "test"), speed, strict=True)
-    ]
-    write_networks(here / "n.csv", "fbnet-cifar", networks)
-    lut, _ = fit_here(here, here / "n.csv")
-    rows = [row for row in lut.rows.values() if row.status == "ok"]
-    assert {row.spec for row in rows} == set(operators)
-    within = [row.ci_low_us <= operators[row.spec] <= row.ci_high_us for row in rows]  # type: ignore[operator]
-    assert sum(within) >= 0.9 * 96
-    assert np.median([abs(row.latency_us / operators[row.spec] - 1) for row in rows]) < 0.01  # type: ignore[operator]
-    assert lut.metadata.network_us == pytest.approx(constant_us, rel=0.02)
-
-
-def test_a_recorded_phone_is_predicted_and_its_table_resembles_another_phones(shared: Path, here: Path) -> None:
-    """Samsung A50, 5,000 networks; benchmarks/drift.py reports all devices. The other phone is a Pixel 3."""
-    devices = shared / "data" / "devices"
-    lut, result = fit_here(here, devices / "samsung_a50_networks.csv")
-    assert result["mape_percent_drift"] < 1.8
-    assert result["mape_percent_static"] > 2.5
-    assert result["spearman_drift"] > 0.95 > result["spearman_static"]
-    assert (lut.metadata.device, lut.metadata.calibration_networks) == ("samsung_a50", 5000)
-    _, pixel3 = blocks(devices / "pixel3_blocks.csv", load_space("fbnet-cifar"))
-    rows = {row.spec: row.latency_us for row in lut.rows.values() if row.latency_us is not None}
-    assert set(rows) == set(pixel3)
-    correlation = spearman([rows[spec] for spec in pixel3], list(pixel3.values()))
-    assert correlation is not None
-    assert correlation > 0.85
