@@ -1,6 +1,5 @@
 """docs/extend of formats and runtimes, followed literally: files are added to a copy of the sources, and they work."""
 
-import filecmp
 import re
 import tomllib
 from importlib.metadata import version
@@ -9,7 +8,7 @@ import pytest
 
 from fblut.reading import read_lut
 from fbspace.space import load_space
-from peers.extending import ROOT, SOURCES, copy_sources, examples, give, install, page, python
+from peers.extending import copy_sources, examples, give, install, page, python, touched
 from peers.given import SPACE
 
 RUN_HERE = """
@@ -36,17 +35,6 @@ def shown(name):
 @pytest.fixture
 def checkout(tmp_path):
     return copy_sources(tmp_path)
-
-
-def touched(folder):
-    """Return which files of a copy of the sources are not as they were."""
-    files = {path.relative_to(folder) for name in SOURCES for path in (folder / name).rglob("*") if path.is_file()}
-    return {
-        str(path)
-        for path in files
-        if "__pycache__" not in path.parts
-        and not ((ROOT / path).exists() and filecmp.cmp(ROOT / path, folder / path, shallow=False))
-    }
 
 
 def check_table(path):

@@ -57,7 +57,7 @@ skip = { kind = "skip", activation = "none" }
 
 
 @pytest.fixture(scope="session")
-def digits_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def digits_npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The digits as a file: processes that read it need not import scikit-learn, which takes them seconds."""
     digits = load_digits()
     pixels = np.repeat(digits.images[..., None] * 15, 3, axis=3).astype(np.uint8)

@@ -80,8 +80,8 @@ def started(tmp_path: Path) -> Iterator[Started]:
 
 
 @pytest.fixture(scope="module")
-def options(digits_file: Path) -> list[str]:
-    return ["--data", str(digits_file), *OPTIONS]
+def options(digits_npz: Path) -> list[str]:
+    return ["--data", str(digits_npz), *OPTIONS]
 
 
 @pytest.fixture(scope="module")

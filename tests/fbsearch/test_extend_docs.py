@@ -19,7 +19,7 @@ from fbsearch.theta import one_hot
 from fbspace.architecture import Architecture, load_architecture
 from fbspace.network import count_architecture
 from fbspace.space import load_space
-from peers.extending import ROOT, Ended, copy_sources, examples, give, install, page
+from peers.extending import ROOT, Ended, copy_sources, examples, give, install, page, touched
 
 SHORTER = ["--epochs", "2", "--steps", "1", "--batch", "8", "--limit", "80", "--train-epochs", "0", "--threads", "1"]
 
@@ -41,6 +41,7 @@ class Checkout:
         if self.way == "file":
             copy_sources(self.folder)
             (self.folder / place[1] / file[1]).write_text(code, encoding="utf-8")
+            assert touched(self.folder) == {f"{place[1]}/{file[1]}"}
         else:
             (project,) = examples(page(name), "toml")
             install(self.folder / "site", tomllib.loads(project), {file[1]: code})

@@ -127,19 +127,19 @@ def test_a_target_out_of_reach_is_refused_before_any_training_with_the_range(
 
 
 @pytest.fixture(scope="module")
-def whole(micro_file: Path, micro_lut_file: Path, digits_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(micro_file: Path, micro_lut_file: Path, digits_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that nothing interrupted."""
     folder = tmp_path_factory.mktemp("whole")
-    inputs = ["--lut", str(micro_lut_file), "--space", str(micro_file), "--data", str(digits_file)]
+    inputs = ["--lut", str(micro_lut_file), "--space", str(micro_file), "--data", str(digits_npz)]
     assert run(fbsearch, ["run", *inputs, *QUICK, "--epochs", "12", "-o", str(folder)]) == 0
     return folder
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_run_continues_to_the_same_result(
-    sent: signal.Signals, arguments: list[str], digits_file: Path, whole: Path, tmp_path: Path
+    sent: signal.Signals, arguments: list[str], digits_npz: Path, whole: Path, tmp_path: Path
 ) -> None:
-    options = [*arguments, "--data", str(digits_file), "--epochs", "12"]
+    options = [*arguments, "--data", str(digits_npz), "--epochs", "12"]
     command = [sys.executable, "-c", "from fbsearch.cli import main; main()", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 60

@@ -92,23 +92,10 @@ def test_training_writes_weights_record_and_metrics_and_eval_agrees(
 
 
 def test_stopped_again_and_again_the_same_command_ends_in_the_same_bits(
-    arguments: list[str], digits_file: Path, tmp_path: Path
+    arguments: list[str], digits_npz: Path, tmp_path: Path
 ) -> None:
-    options = [
-        *arguments,
-        "--data",
-        str(digits_file),
-        "--epochs",
-        "12",
-        "--batch",
-        "8",
-        "--mixup",
-        "0.2",
-        "--ema",
-        "0.9",
-        "--augment",
-        "flip",
-    ]
+    recipe = ["--epochs", "12", "--batch", "8", "--mixup", "0.2", "--ema", "0.9", "--augment", "flip"]
+    options = [*arguments, "--data", str(digits_npz), *recipe]
     command = [sys.executable, "-c", "from fbsearch.cli import main; main()", *options]
     metrics = tmp_path / "out" / "metrics.jsonl"
     for sent, epochs, code, words in (

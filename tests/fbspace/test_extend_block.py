@@ -1,6 +1,5 @@
 """docs/extend/block.md, followed literally: as one file in a copy of the sources, and in an installed package."""
 
-import filecmp
 import json
 import re
 import tomllib
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from peers.extending import ROOT, SOURCES, copy_sources, examples, install, page, python
+from peers.extending import copy_sources, examples, install, page, python, touched
 
 PAGE = page("block")
 
@@ -72,12 +71,6 @@ print(json.dumps({
 """
 
 
-def touched(before: filecmp.dircmp[str]) -> list[str]:
-    """Return the files that are only on the right, or differ."""
-    below = [f"{name}/{path}" for name, sub in before.subdirs.items() for path in touched(sub)]
-    return sorted([*before.right_only, *before.left_only, *before.diff_files, *below])
-
-
 @pytest.mark.parametrize("way", ["file", pytest.param("package", marks=pytest.mark.full)])
 def test_a_block_with_a_parameter_of_its_own_is_one_file(way: str, tmp_path: Path) -> None:
     (code,), tomls = examples(PAGE, "python"), examples(PAGE, "toml")
@@ -116,8 +109,4 @@ def test_a_block_with_a_parameter_of_its_own_is_one_file(way: str, tmp_path: Pat
     assert [group for group in told["groups"] if group[0] == "dilation"] == [["dilation", "1", 3], ["dilation", "2", 3]]
     assert max(told["errors"]) < 1e-4
     assert "candidates of kind" not in result.stderr  # it says how it starts, so none is left at random
-    assert touched(filecmp.dircmp(ROOT / "core", sources / "core", ignore=["__pycache__"])) == (
-        ["fbspace/blocks/dilated.py"] if way == "file" else []
-    )
-    for source in SOURCES[1:]:
-        assert touched(filecmp.dircmp(ROOT / source, sources / source, ignore=["__pycache__"])) == []
+    assert touched(sources) == ({"core/fbspace/blocks/dilated.py"} if way == "file" else set())

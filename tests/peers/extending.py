@@ -1,5 +1,6 @@
 """What follows the pages of docs/extend: their text, a copy of the sources, an own package, commands with either."""
 
+import filecmp
 import json
 import os
 import re
@@ -48,9 +49,25 @@ def examples(text: str, language: str) -> list[str]:
 
 def copy_sources(folder: Path, names: Sequence[str] = SOURCES) -> Path:
     """Copy the sources with what Python has compiled of them, which it then need not compile again."""
+    unfinished = shutil.ignore_patterns("*.pyc.*")  # which another process of the tests may write at the moment
     for name in names:
-        shutil.copytree(ROOT / name, folder / name)
+        shutil.copytree(ROOT / name, folder / name, ignore=unfinished)
     return folder
+
+
+def touched(folder: Path) -> set[str]:
+    """Return the files of a copy of the sources that are not as they are here, or only on one side."""
+    here, there = (
+        {
+            str(path.relative_to(root)): path
+            for name in SOURCES
+            for path in (root / name).rglob("*")
+            if path.is_file() and "__pycache__" not in path.parts
+        }
+        for root in (ROOT, folder)
+    )
+    same = {name for name in here.keys() & there.keys() if filecmp.cmp(here[name], there[name], shallow=False)}
+    return (here.keys() | there.keys()) - same
 
 
 def install(site: Path, project: Mapping[str, Any], files: Mapping[str, str]) -> None:
