@@ -20,6 +20,7 @@ from fbagents.errors import AgentReplyError, AgentTimeoutError, DeviceError
 from fbagents.profile import Profile
 from fbagents.transport import Transport
 from peers.given import SPEC
+from peers.runs import wait_until
 
 QUICK = "--warmup_runs=1 --warmup_min_secs=0 --num_runs=7 --min_secs=0 "
 
@@ -218,11 +219,12 @@ def test_what_a_broken_connection_left_behind_is_ended(tmp_path: Path) -> None:
     left = int(pid.read_text())
     first.kill()
     first.wait()
-    assert str(program).encode() in read(Path(f"/proc/{left}/cmdline"))
+    command = Path(f"/proc/{left}/cmdline")  # empty while the program is being started
+    wait_until(lambda: str(program).encode() in read(command), 10, "the program is running")
     transport = connect(load_profile("local"))
     done = transport.run(RUN, "60", str(pid), "", "A=b c", "--", "sh", "-c", 'echo "$A"', timeout_s=10)
     assert done[:2] == (0, "b c\n")
-    assert str(program).encode() not in read(Path(f"/proc/{left}/cmdline"))
+    assert str(program).encode() not in read(command)
 
 
 def test_requests_that_it_cannot_answer(benchmark_model: Path, model: Path) -> None:

@@ -102,6 +102,7 @@ def test_what_does_not_fit_the_base_is_refused(host: Host, agents: Path) -> None
         assert words in line
 
 
+@pytest.mark.full
 def test_a_package_of_ones_own(host: Host, space: str) -> None:
     packages = host.folder / "packages"
     package, info = packages / "lab_devices", packages / "lab_devices-1.dist-info"

@@ -71,7 +71,7 @@ def test_the_phone_is_an_arm64_machine_and_its_user_androids_shell(emulated_phon
         assert ask(connection, "touch /x 2>/dev/null || touch /system/x 2>/dev/null || echo no") == "no\n"
 
 
-@over_adb_and_ssh
+@pytest.mark.parametrize("transport", ["adb", pytest.param("ssh", marks=pytest.mark.full)])
 def test_the_bundle_runs_both_runtimes_with_the_hosts_outputs(
     phone: Phone, transport: str, models: dict[str, Path], int8_models: dict[str, Path], local: Transport
 ) -> None:

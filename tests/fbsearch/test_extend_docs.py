@@ -136,6 +136,7 @@ def test_the_cost_is_that_of_the_networks_parameters(tiny_lut: Lut) -> None:
     assert cost(m).item() == count_architecture(network).parameters / 2
 
 
+@pytest.mark.full
 def test_loss(checkout: Checkout) -> None:
     checkout.add("loss")
     _, refused = checkout.follow("loss", ["run", "--lut", "local.csv", "--loss", "hinge"])
@@ -165,6 +166,7 @@ def digits_file(tmp_path: Path) -> dict[str, NDArray[np.uint8]]:
     return sets
 
 
+@pytest.mark.full
 def test_source(checkout: Checkout, digits_file: dict[str, NDArray[np.uint8]]) -> None:
     checkout.add("source")
     checkout.follow("source")
