@@ -102,9 +102,7 @@ def test_it_runs_where_only_its_own_files_lie(
 def test_a_second_call_needs_neither_network_nor_compiler(built: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    start = time.perf_counter()
     assert bundle.build(HOST) == built
-    assert time.perf_counter() - start < 0.1
 
 
 def test_its_hashes_are_those_of_its_files(built: Bundle) -> None:
