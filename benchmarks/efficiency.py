@@ -34,7 +34,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / "t.csv"
         argv = [sys.executable, "-m", "fbprof", "measure", "--runtime", options.runtime, "--space", options.space]
-        argv += ["--rounds", "3", "--calibrate", "3"] if options.quick else []
+        argv += ["--rounds", "3", "--calibrate", "8"] if options.quick else []
         start = time.monotonic()
         subprocess.run([*argv, "-o", str(table)], check=True, stdout=subprocess.DEVNULL)
         wall_s = time.monotonic() - start

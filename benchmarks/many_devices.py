@@ -27,7 +27,7 @@ DEVICES = 32
 def options_of(quick: bool) -> list[str]:
     """Return the options of the measurement, the same for the recording and for its replays."""
     rounds = "2" if quick else "80"
-    return ["--space", SPACE, "--rounds", rounds, "--calibrate", "2" if quick else "50", "--max-time", "60"]
+    return ["--space", SPACE, "--rounds", rounds, "--calibrate", "8" if quick else "50", "--max-time", "60"]
 
 
 def record(folder: Path, quick: bool) -> Path:

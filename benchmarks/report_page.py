@@ -125,7 +125,7 @@ def slower(row: Row) -> Row:
 
 def measured(folder: Path) -> Path:
     """Return the report of a table of this machine and the space fbnet, with its journal and another table."""
-    fbprof("measure", "--space", "fbnet", "--rounds", "20", "--calibrate", "5", "-o", "here.csv", folder=folder)
+    fbprof("measure", "--space", "fbnet", "--rounds", "20", "--calibrate", "8", "-o", "here.csv", folder=folder)
     lut = read_lut(folder / "here.csv")
     rows = {key: slower(row) for key, row in lut.rows.items()}
     write_lut(Lut(lut.metadata.model_copy(update={"device": "there"}), rows), folder / "there.csv")

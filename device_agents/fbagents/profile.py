@@ -29,6 +29,12 @@ def _checked_cores(text: str) -> str:
         raise ValueError(str(error)) from None
 
 
+def _checked_name(text: str) -> str:
+    if not text.isprintable() or "/" in text or "\\" in text or not text.strip(" ."):
+        raise ValueError(f"{text!r} cannot name a device, whose name names its files: take letters, digits, - and _")
+    return text
+
+
 class PhoneConditions(pydantic.BaseModel, extra="forbid", frozen=True):
     """What an Android phone is to be like while it is measured: the table `[phone]`."""
 
@@ -49,7 +55,7 @@ class Profile(pydantic.BaseModel, extra="forbid", frozen=True):
     asked for. `phone` is for phones over adb.
     """
 
-    name: str
+    name: Annotated[str, pydantic.AfterValidator(_checked_name)]
     description: str
     transport: str
     address: dict[str, str | int | float | bool] = {}

@@ -12,6 +12,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
+import math
 import os
 import platform
 import re
@@ -26,6 +27,13 @@ MAX_FILE_BYTES = 1 << 40
 MAX_PIECES = 10_000
 BLOCK_BYTES = 1 << 20
 MAX_CORES = 1024
+WORDS = ("big", "middle", "little", "all")
+FAMILIES = (
+    "41c05 41c07 41d01 41d02 41d03 41d04 41d05 41d46 41d80 41d88 41d8a 51201 51211 51801 51803 51805",
+    "41c08 41c09 41c0d 41c0e 41c0f 41d07 41d08 41d09 41d0a 41d0b 41d0d 41d0e 41d41 41d42 41d47 41d4b 41d4d 41d81 "
+    "41d87 41d8b 51001 51205 51800 51802 51804",
+    "41d44 41d48 41d4c 41d4e 41d82 41d85 41d8c 41d90 53001 53002 53003 53004",
+)  # Arm's cores by implementer and part, as in MIDR_EL1: little, middle, big
 RUNTIMES = {}
 
 
@@ -141,7 +149,10 @@ def output_sums(outputs):
     for output in outputs:
         check_element(output.dtype.name)
     values = [output.astype("float64") for output in outputs]  # in int8 the absolute value of -128 is -128
-    return sum(v.size for v in values), sum(float(v.sum()) for v in values), sum(float(abs(v).sum()) for v in values)
+    absolute = sum(float(abs(v).sum()) for v in values)
+    if not math.isfinite(absolute):
+        raise ValueError("the model computes NaN or infinity from the test input")
+    return sum(v.size for v in values), sum(float(v.sum()) for v in values), absolute
 
 
 def test_input(shape, element):
@@ -195,8 +206,9 @@ class Agent:
             clusters=clusters(self.sys_folder) or None,
             clocks=["wall", "thread_cpu"] if self.threads == 1 else ["wall"],
             overhead_ns=overhead_ns(),
-            soc=processor_name(),
-            system=f"{platform.system()} {platform.release()} {platform.machine()}",
+            soc=processor_name() or board(self.sys_folder) or platform.machine(),
+            system=system_name(),
+            device_model=device_model(self.sys_folder),
         )
 
     def answer(self, request):
@@ -429,10 +441,49 @@ def read_text(path):
         return ""
 
 
+def android_property(name):
+    """Return a property of an Android device, nothing where there is none or this is no Android."""
+    if not any(os.access(f"{folder}/getprop", os.X_OK) for folder in os.get_exec_path()):
+        return ""
+    import subprocess  # only where it is needed: it takes as long to import as all the rest
+
+    try:
+        done = subprocess.run(["getprop", name], stdin=subprocess.DEVNULL, capture_output=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    value = done.stdout.decode(errors="replace").strip()
+    return "" if value == "unknown" else value[:200]
+
+
+def named(maker, model):
+    """Return what Android calls a model, with its maker before it; nothing where it does not tell."""
+    maker, model = android_property(maker), android_property(model)
+    return f"{maker} {model}".strip() if model and not model.lower().startswith(maker.lower()) else model
+
+
+def board(sys_folder):
+    """Return what a board's device tree calls it, nothing where it does not tell."""
+    return read_text(f"{sys_folder}/../proc/device-tree/model").strip("\0 \n")[:200]
+
+
+def device_model(sys_folder):
+    """Return what its maker calls the device, None where it does not tell."""
+    return named("ro.product.manufacturer", "ro.product.model") or board(sys_folder) or None
+
+
 def processor_name():
-    """Return the processor's name as its system calls it."""
+    """Return the processor's name as Android tells it, else as /proc/cpuinfo does, nothing where neither does."""
+    soc = named("ro.soc.manufacturer", "ro.soc.model")
+    soc = soc or android_property("ro.board.platform") or android_property("ro.hardware")
     name = re.search(r"^(?:model name|Hardware|Model)[ \t]*:(.*)", read_text("/proc/cpuinfo"), re.MULTILINE)
-    return name[1].strip() if name else platform.processor() or platform.machine()
+    return soc or (name[1].strip() if name else "")
+
+
+def system_name():
+    """Return the system's name and release, Android's before the kernel's."""
+    kernel = f"{platform.system()} {platform.release()} {platform.machine()}"
+    release, build = android_property("ro.build.version.release"), android_property("ro.build.id")
+    return f"Android {release}{f' ({build})' if build else ''}, {kernel}" if release else kernel
 
 
 def allowed_cores():
@@ -451,59 +502,98 @@ def online_cores(sys_folder):
     return [core for core in cores if core < MAX_CORES and read_number(f"{folder}/cpu{core}/online") != 0]
 
 
+def read_parts(sys_folder):
+    """Return implementer and part of every core, as in MIDR_EL1 (`41d03`), by core; /proc/cpuinfo has none on x86."""
+    found, told = {}, {}
+    for line in read_text(f"{sys_folder}/../proc/cpuinfo").splitlines():
+        name, _, value = line.partition(":")
+        told[name.strip()] = value.strip()
+        if name.strip() == "CPU part" and {"processor", "CPU implementer"} <= told.keys():
+            found[told["processor"]] = f"{told['CPU implementer']}{value.strip().removeprefix('0x'):0>3}".removeprefix(
+                "0x"
+            )
+    return found
+
+
+def family_of(core, folder, parts):
+    """Return 1 for a little core of Arm's, 2 for a middle one, 3 for a big one, 0 for one that is not known."""
+    try:
+        midr = int(read_text(f"{folder}/cpu{core}/regs/identification/midr_el1"), 16)
+        part = f"{midr >> 24 & 0xFF:x}{midr >> 4 & 0xFFF:03x}"
+    except ValueError:
+        part = parts.get(str(core))
+    return next((number for number, family in enumerate(FAMILIES, start=1) if part in family.split()), 0)
+
+
+def of_all(values):
+    """Return numbers above 0, or as many zeros where not every one of them is known."""
+    known = [max(value or 0, 0) for value in values]
+    return known if all(known) else [0] * len(known)
+
+
 def clusters(sys_folder):
-    """Return the cores that are on by their highest clock, the slowest first; a core that does not tell is in none."""
-    found = {}
-    for core in online_cores(sys_folder):
-        max_khz = read_number(f"{sys_folder}/devices/system/cpu/cpu{core}/cpufreq/cpuinfo_max_freq")
-        if max_khz is not None and max_khz > 0:
-            found.setdefault(max_khz, []).append(core)
-    return [{"max_khz": max_khz, "cores": found[max_khz]} for max_khz in sorted(found)]
+    """Return the cores that are on by what they can do, the weakest first; a core that tells nothing is in none.
+
+    Capacity decides, or else Arm's family, or else the highest clock; the first two only where every core tells them,
+    and not a capacity that is the same for all: so it is too where the system does not know it.
+    """
+    folder = f"{sys_folder}/devices/system/cpu"
+    cores, parts, found = online_cores(sys_folder), read_parts(sys_folder), {}
+    capacities = of_all(read_number(f"{folder}/cpu{core}/cpu_capacity") for core in cores)
+    if len(set(capacities)) == 1:
+        capacities = [0] * len(cores)
+    families = of_all(family_of(core, folder, parts) for core in cores)
+    for core, capacity, family in zip(cores, capacities, families):  # noqa: B905 - Python 3.9 has no strict
+        max_khz = max(read_number(f"{folder}/cpu{core}/cpufreq/cpuinfo_max_freq") or 0, 0)
+        if capacity or family or max_khz:
+            found.setdefault((capacity, family, max_khz), []).append(core)
+    return [{"capacity": kind[0] or None, "max_khz": kind[2] or None, "cores": found[kind]} for kind in sorted(found)]
 
 
 def named_cores(text, sys_folder):
-    """Return the cores that are meant: big, middle, little, all, numbers and ranges, or a hexadecimal mask."""
-    if text == "all":
+    """Return the cores that are meant, separated by commas: words, numbers and ranges, hexadecimal masks."""
+    cores = set()
+    for part in text.split(","):
+        found = worded_cores(part, sys_folder) if part in WORDS else numbered_cores(part)
+        if not found:
+            raise ValueError(f"cores are {', '.join(WORDS)}, numbers such as 0-3,6 or a mask, not {text!r}")
+        cores |= set(found)
+    return sorted(cores)
+
+
+def worded_cores(word, sys_folder):
+    """Return the cores that are big, middle, little or all. Where there is one kind, all are big and none is little."""
+    if word == "all":
         cores = online_cores(sys_folder)
         if not cores:
             raise ValueError(f"{sys_folder}/devices/system/cpu lists no cores; name them by numbers, such as 0-3")
         return cores
-    if text in ("big", "middle", "little"):
-        found = [cluster["cores"] for cluster in clusters(sys_folder)]
-        if not found:
-            raise ValueError(
-                f"no core under {sys_folder}/devices/system/cpu tells its highest clock (cpufreq/cpuinfo_max_freq), "
-                f"so which are {text} is not known; name them by numbers, such as 4-7"
-            )
-        if text == "middle" and len(found) < 3:
-            raise ValueError(f"there are no middle cores: the device tells {len(found)} cluster{'s'[len(found) < 2 :]}")
-        chosen = {"big": found[-1:], "middle": found[1:-1], "little": found[:1]}[text]
-        return sorted(core for cores in chosen for core in cores)
-    cores = numbered_cores(text)
-    if not cores:
-        raise ValueError(f"cores are big, middle, little, all, numbers such as 0-3,6 or a mask, not {text!r}")
-    return cores
+    found = [cluster["cores"] for cluster in clusters(sys_folder)]
+    if not found:
+        raise ValueError(
+            f"no core under {sys_folder}/devices/system/cpu tells its capacity, its part or its highest clock, "
+            f"so which are {word} is not known; name them by numbers, such as 4-7"
+        )
+    if len(found) < {"big": 1, "little": 2, "middle": 3}[word]:
+        raise ValueError(f"there are no {word} cores: the device tells {len(found)} cluster{'s'[len(found) < 2 :]}")
+    chosen = {"big": found[-1:], "middle": found[1:-1], "little": found[:1]}[word]
+    return [core for cores in chosen for core in cores]
 
 
 def numbered_cores(text):
-    """Return the cores of numbers and ranges such as 0-3,6, or of a hexadecimal mask; none where it is neither."""
+    """Return the cores of a number, a range such as 0-3, or a hexadecimal mask; none where it is neither."""
     if re.fullmatch(r"0x[0-9a-fA-F]{1,256}", text):
         return [core for core in range(MAX_CORES) if int(text, 16) >> core & 1]
-    cores = set()
-    for part in text.split(","):
-        ends = re.fullmatch(r"([0-9]{1,4})(?:-([0-9]{1,4}))?", part)
-        first, last = (int(ends[1]), int(ends[2] or ends[1])) if ends else (1, 0)
-        if not first <= last < MAX_CORES:
-            return []
-        cores |= set(range(first, last + 1))
-    return sorted(cores)
+    ends = re.fullmatch(r"([0-9]{1,4})(?:-([0-9]{1,4}))?", text)
+    first, last = (int(ends[1]), int(ends[2] or ends[1])) if ends else (1, 0)
+    return range(first, last + 1) if first <= last < MAX_CORES else []
 
 
 def bind(text, sys_folder):
     """Bind this process to the cores that are meant, and return those that it may run on then."""
     cores = named_cores(text, sys_folder)
     numbers = ",".join(map(str, cores))
-    asked = f"{numbers} ({text})" if text.isalpha() else numbers
+    asked = f"{numbers} ({text})" if set(text.split(",")) & set(WORDS) else numbers
     try:
         os.sched_setaffinity(0, cores)
     except OSError as error:
@@ -603,7 +693,7 @@ def main():
     """Answer requests until the input ends."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--cores", help="bind to these cores: big, middle, little, all, 0-3,6 or 0xf0")
+    parser.add_argument("--cores", help="bind to these cores: big,middle, little, all, 0-3,6 or 0xf0")
     parser.add_argument("--deadline-s", type=float, help="end by itself after so many seconds")
     parser.add_argument("--memory-bytes", type=int, help="load no model beyond this size of the process")
     parser.add_argument("--sys", default="/sys", help="the folder of the system's files")

@@ -13,10 +13,10 @@
 #include "system.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
 #ifndef AGENT_VERSION
@@ -83,8 +83,7 @@ static int64_t overhead_ns(void) {
 /* ---- requests ---- */
 
 void hello(const char *own_path) {
-  char hash[65] = "unknown", text[512];
-  struct utsname system;
+  char hash[65] = "unknown", text[1024];
   int cores[MAX_CORES];
   int64_t wide[MAX_CORES];
   file_sha256(own_path, hash);
@@ -110,12 +109,11 @@ void hello(const char *own_path) {
   write_clusters(replies);
   fprintf(replies, ",\"clocks\":[\"wall\"%s]", options.threads == 1 ? ",\"thread_cpu\"" : "");
   write_integer("overhead_ns", overhead_ns(), true);
-  fputs(",\"soc\":", replies);
-  write_processor_name(replies);
-  bool known = uname(&system) >= 0;
-  snprintf(text, sizeof text, "%.100s %.100s %.100s", known ? system.sysname : "", known ? system.release : "",
-           known ? system.machine : "");
+  read_processor_name(text);
+  write_text("soc", text, strlen(text));
+  read_system_name(text, sizeof text);
   write_text("system", text, strlen(text));
+  if (read_device_model(text)) write_text("device_model", text, strlen(text));
   end_reply();
 }
 
@@ -174,6 +172,7 @@ static bool load(const Json *request) {
   int64_t load_ns = clock_ns(false) - start;
   if (!model) return false;
   bool ran = model->run(model) && model->outputs(model, &outputs) && within_memory(0);
+  if (ran && !isfinite(outputs.abs_sum)) ran = fail("the model computes NaN or infinity from the test input");
   int64_t after = resident_bytes();
   if (!ran || !keep(model, name)) {
     discard(model);

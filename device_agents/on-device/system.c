@@ -2,19 +2,27 @@
 #define _GNU_SOURCE
 #include "system.h"
 
-#include "json.h"
+#include "options.h"
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <spawn.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/utsname.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 #ifdef __APPLE__
 #include <mach/mach.h>
 #include <sys/sysctl.h>
 #endif
+
+extern char **environ;
 
 int64_t clock_ns(bool thread_cpu) {
   struct timespec now;
@@ -46,7 +54,7 @@ bool read_number(const char *path, long *value, bool *denied) {
   return errno == 0 && end > line && *end == '\0';
 }
 
-/* ---- memory and processor ---- */
+/* ---- memory ---- */
 
 int64_t resident_bytes(void) {
 #ifdef __APPLE__
@@ -89,8 +97,62 @@ int64_t available_bytes(void) {
   return kilobytes ? strtoll(kilobytes, NULL, 10) * 1024 : -1;
 }
 
-void write_processor_name(FILE *out) {
-  char line[256] = "";
+/* ---- what the device is ---- */
+
+/* Reads a property of an Android device; empty where there is none, or this is no Android. */
+static void read_property(const char *name, char value[NAME_BYTES]) {
+  int ends[2];
+  pid_t child;
+  posix_spawn_file_actions_t actions;
+  *value = '\0';
+  if (pipe(ends) != 0) return;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_adddup2(&actions, ends[1], 1);
+  posix_spawn_file_actions_addclose(&actions, ends[0]);
+  posix_spawn_file_actions_addclose(&actions, ends[1]);
+  char *const arguments[] = {(char[]){"getprop"}, (char *)name, NULL};
+  bool started = posix_spawnp(&child, "getprop", &actions, NULL, arguments, environ) == 0;
+  posix_spawn_file_actions_destroy(&actions);
+  close(ends[1]);
+  FILE *answer = fdopen(ends[0], "r");
+  if (!answer) close(ends[0]);
+  else if (!fgets(value, NAME_BYTES, answer)) *value = '\0';
+  if (answer) fclose(answer);
+  if (started) waitpid(child, NULL, 0);
+  value[strcspn(value, "\r\n")] = '\0';
+  if (strcmp(value, "unknown") == 0) *value = '\0';
+}
+
+/* Reads what Android calls a model, with its maker before it; false where it does not tell. */
+static bool read_model(const char *maker_name, const char *model_name, char text[2 * NAME_BYTES]) {
+  char maker[NAME_BYTES], model[NAME_BYTES];
+  read_property(model_name, model);
+  if (!*model) return false;
+  read_property(maker_name, maker);
+  bool has_maker = !*maker || strncasecmp(model, maker, strlen(maker)) == 0;
+  snprintf(text, 2 * NAME_BYTES, "%s%s%s", has_maker ? "" : maker, has_maker ? "" : " ", model);
+  return true;
+}
+
+/* Reads what a board's device tree calls it; false where it does not tell. */
+static bool read_board(char text[2 * NAME_BYTES]) {
+  char path[PATH_MAX];
+  snprintf(path, sizeof path, "%s/../proc/device-tree/model", options.sys);
+  return read_first_line(path, text, NAME_BYTES, NULL) && *text;
+}
+
+bool read_device_model(char text[2 * NAME_BYTES]) {
+  return read_model("ro.product.manufacturer", "ro.product.model", text) || read_board(text);
+}
+
+void read_processor_name(char text[2 * NAME_BYTES]) {
+  char line[NAME_BYTES] = "";
+  struct utsname system;
+  if (read_model("ro.soc.manufacturer", "ro.soc.model", text)) return;
+  read_property("ro.board.platform", text);
+  if (!*text) read_property("ro.hardware", text);
+  if (*text) return;
 #ifdef __APPLE__
   size_t bytes = sizeof line;
   const char *name = sysctlbyname("machdep.cpu.brand_string", line, &bytes, NULL, 0) == 0 ? line : NULL;
@@ -98,7 +160,23 @@ void write_processor_name(FILE *out) {
   const char *name = find_field("/proc/cpuinfo", (const char *const[]){"model name", "Hardware", "Model", NULL}, line,
                                 sizeof line);
 #endif
-  struct utsname system;
+  if (!name && read_board(text)) return;
   if (!name) name = uname(&system) >= 0 ? system.machine : "";
-  json_write_string(out, name, strlen(name));
+  snprintf(text, 2 * NAME_BYTES, "%s", name);
+}
+
+void read_system_name(char *text, size_t bytes) {
+  char release[NAME_BYTES], build[NAME_BYTES];
+  struct utsname system;
+  bool known = uname(&system) >= 0;
+  size_t at = 0;
+  *text = '\0';
+  read_property("ro.build.version.release", release);
+  read_property("ro.build.id", build);
+  if (*release) {
+    at = (size_t)snprintf(text, bytes, "Android %s%s%s%s, ", release, *build ? " (" : "", build, *build ? ")" : "");
+  }
+  if (known && at < bytes) {
+    snprintf(text + at, bytes - at, "%.100s %.100s %.100s", system.sysname, system.release, system.machine);
+  }
 }

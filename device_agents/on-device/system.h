@@ -1,16 +1,21 @@
-/* The system: clocks, memory, the processor's name, and its files; -1 or false is what it does not tell. */
+/* The system: clocks, memory, what the device is called, and its files; -1 or false is what it does not tell. */
 #ifndef SYSTEM_H
 #define SYSTEM_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 
 int64_t clock_ns(bool thread_cpu);
 int64_t resident_bytes(void);
 int64_t available_bytes(void);
-void write_processor_name(FILE *out);
+
+enum { NAME_BYTES = 200 };
+
+/* Read what device, processor and system are called, as Android tells it or else /proc; false where it does not. */
+bool read_device_model(char text[2 * NAME_BYTES]);
+void read_processor_name(char text[2 * NAME_BYTES]);
+void read_system_name(char *text, size_t bytes);
 
 /* Read the first line of a file, or the number in it; they set `denied` where there is one that may not be read. */
 bool read_first_line(const char *path, char *line, size_t bytes, bool *denied);

@@ -22,7 +22,7 @@ NOISY = 0.20
 DISAGREE = 0.10
 """Tables of the same conditions disagree where the slower latency exceeds the faster by more than this share of it."""
 
-CONDITIONS = ("device", "runtime", "precision", "threads")
+CONDITIONS = ("device", "device_model", "runtime", "precision", "threads")
 """Metadata that must be equal before two latencies of one operator are held against each other."""
 MIXED = ("space", "runtime", "precision", "threads")
 """Metadata that should be the same in tables that are used together; several devices are what one compares."""

@@ -17,8 +17,8 @@ from fbspace.opspec import OpSpec
 from fbspace.space import Space
 
 CONDITIONS = (
-    "device", "soc", "system", "runtime", "runtime_version", "precision", "threads", "cores", "timing", "grid_points",
-    "calibration_networks", "verdict",
+    "device", "device_model", "soc", "system", "runtime", "runtime_version", "precision", "threads", "cores", "timing",
+    "grid_points", "calibration_networks", "verdict",
 )  # fmt: skip
 """Metadata that decide what a latency means; a comparison says where they differ."""
 

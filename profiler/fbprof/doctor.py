@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 from fbagents.agent.client import AgentClient, Planned
-from fbagents.agent.protocol import Loaded
+from fbagents.agent.cores import spelled
+from fbagents.agent.protocol import Cluster, Loaded
 from fbagents.connect import connect, load_profile
 from fbagents.discovery import attached
 from fbagents.errors import AgentReplyError, DeviceError
@@ -74,11 +75,11 @@ def check_device(profile: Profile) -> Iterator[Check]:
             stack.callback(transport.close)
             agent = stack.enter_context(AgentClient(transport, cores=profile.cores))
         except FbError as error:
-            advice = "docs/devices/adb.md and docs/devices/ssh.md say what a device needs"
-            yield Check("agent", "failed", str(error), advice)
+            yield Check("agent", "failed", str(error))  # which says what to do
             return
         hello = agent.hello
-        yield Check("agent", "ok", f"{hello.agent} on {hello.soc} ({hello.system}) in {time.monotonic() - start:.1f} s")
+        where = f"{hello.device_model}, {hello.soc}" if hello.device_model else hello.soc
+        yield Check("agent", "ok", f"{hello.agent} on {where} ({hello.system}) in {time.monotonic() - start:.1f} s")
         yield from _cores(agent)
         yield from _state(agent)
         if not hello.runtimes:
@@ -132,14 +133,22 @@ def _difference(path: Path, runtime: str, loaded: Loaded) -> tuple[float | None,
 
 def _cores(agent: AgentClient) -> Iterator[Check]:
     clusters = agent.hello.clusters
-    bound = ",".join(map(str, agent.hello.cores)) if agent.hello.cores is not None else "not bound"
+    bound = spelled(agent.hello.cores) if agent.hello.cores is not None else "not bound"
     if not clusters:
         untold = "their kinds are not told, so --cores takes numbers only and not big or little"
         yield Check("cores", "ok", f"{bound}; {untold}")
         return
-    kinds = ", ".join(f"{','.join(map(str, c.cores))} up to {c.max_khz / 1e6:.2f} GHz" for c in clusters)
+    kinds = ", ".join(f"{spelled(c.cores)}{_up_to(c)}" for c in clusters)
+    clocks = [c.max_khz or 0 for c in clusters]
+    if max(clocks) > clocks[-1]:
+        kinds += f": {spelled(clusters[-1].cores)} are the big ones by what they are, though others have a higher clock"
     is_free = len(clusters) > 1 and agent.hello.cores is None
     yield _warn_if(is_free, "cores", f"{bound}; {kinds}", "bind it to cores of one kind: --cores big")
+
+
+def _up_to(cluster: Cluster) -> str:
+    capacity = f" of capacity {cluster.capacity}" if cluster.capacity else ""
+    return capacity + (f" up to {cluster.max_khz / 1e6:.2f} GHz" if cluster.max_khz else "")
 
 
 def _state(agent: AgentClient) -> Iterator[Check]:

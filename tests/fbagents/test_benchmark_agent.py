@@ -11,7 +11,7 @@ import pytest
 
 from fbagents.agent.client import AgentClient, Planned
 from fbagents.agent.pieces import Content
-from fbagents.agent.protocol import Delegate
+from fbagents.agent.protocol import Cluster, Delegate
 from fbagents.benchmark.binary import with_binary
 from fbagents.benchmark.facts import FACTS, Facts, parse_facts, parse_state
 from fbagents.benchmark.process import RUN, keep
@@ -282,16 +282,15 @@ core 3 1 2314000
 
 def test_words_for_cores_are_the_devices() -> None:
     facts = parse_facts(FACTS_OF_A_PHONE)
-    assert facts == Facts(
-        "aarch64", "Exynos 8895", "Linux 4.9.59 aarch64", (0, 1, 3, 10), {1690000: [0, 1], 2314000: [3, 10]}
-    )
+    kinds = (Cluster(max_khz=1690000, cores=(0, 1)), Cluster(max_khz=2314000, cores=(3, 10)))
+    assert facts == Facts("aarch64", "Exynos 8895", "Linux 4.9.59 aarch64", (0, 1, 3, 10), kinds)
     assert facts.named_cores("big") == [3, 10]
     assert facts.named_cores("little") == [0, 1]
     assert facts.named_cores("all") == [0, 1, 3, 10]
     assert facts.named_cores("2,5") == [2, 5]
     with pytest.raises(DeviceError, match="which cores are middle is not known: the device tells 2 kinds"):
         facts.named_cores("middle")
-    assert parse_facts("") == Facts("unknown", "unknown", "unknown", (), {})
+    assert parse_facts("") == Facts("unknown", "unknown", "unknown", (), ())
 
 
 def test_a_state_is_read_as_the_agents_read_it() -> None:

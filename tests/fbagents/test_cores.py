@@ -48,7 +48,7 @@ def first_line(argv: list[str], folder: Path, *options: str, **process: Any) -> 
     return line
 
 
-def clusters(argv: list[str], folder: Path) -> list[tuple[int, tuple[int, ...]]] | None:
+def clusters(argv: list[str], folder: Path) -> list[tuple[int | None, tuple[int, ...]]] | None:
     """Return what an agent's hello says of the clusters, as the host reads it."""
     hello = parse_reply(json.dumps(first_line(argv, folder)).encode())
     assert isinstance(hello, Hello)
@@ -98,13 +98,12 @@ def test_an_agent_is_bound_to_what_was_meant(
 
 
 @needs_two_cores
-def test_with_one_cluster_big_and_little_are_the_same(agent_argv: list[str], tmp_path: Path) -> None:
+def test_with_one_cluster_all_cores_are_big_and_none_is_little(agent_argv: list[str], tmp_path: Path) -> None:
     folder = make_sys(tmp_path, {0: 1500000, 1: 1500000})
-    for word in ("big", "little"):
-        assert first_line(agent_argv, folder, "--cores", word)["cores"] == [0, 1]
-    assert (
-        "no middle cores: the device tells 1 cluster" in first_line(agent_argv, folder, "--cores", "middle")["message"]
-    )
+    assert first_line(agent_argv, folder, "--cores", "big")["cores"] == [0, 1]
+    for word in ("little", "middle"):
+        message = first_line(agent_argv, folder, "--cores", word)["message"]
+        assert message == f"there are no {word} cores: the device tells 1 cluster"
 
 
 @needs_two_cores
@@ -127,6 +126,8 @@ def test_middle_cores_are_all_between_big_and_little(agent_argv: list[str], tmp_
         ({core + 900: khz for core, khz in GALAXY_S8.items()}, "little", "900,901,902,903 (little)"),
         ({core + 900: khz for core, khz in THREE_CLUSTERS.items()}, "big", "907 (big)"),
         ({core + 900: khz for core, khz in THREE_CLUSTERS.items()}, "middle", "904,905,906 (middle)"),
+        ({core + 900: khz for core, khz in THREE_CLUSTERS.items()}, "big,middle", "904,905,906,907 (big,middle)"),
+        ({core + 900: khz for core, khz in THREE_CLUSTERS.items()}, "little,907", "900,901,902,903,907 (little,907)"),
         ({900: None, 1000: None, 1024: None}, "all", "900,1000 (all)"),
         ({}, "902,900-901", "900,901,902"),
         ({}, "0x3" + "0" * 225, "900,901"),
@@ -216,6 +217,9 @@ def test_clusters_that_may_not_be_read_are_unknown(kind: str) -> None:
         ("Little", "little"),
         ("middle", "middle"),
         ("all", "all"),
+        ("little, Big", "big,little"),
+        ("2,big,0-1", "big,0,1,2"),
+        ("middle,0xc", "middle,2,3"),
     ],
 )
 def test_every_spelling_of_cores_has_one_text(text: str, canonical: str) -> None:
@@ -223,7 +227,9 @@ def test_every_spelling_of_cores_has_one_text(text: str, canonical: str) -> None
     assert check_cores(canonical) == canonical
 
 
-@pytest.mark.parametrize("text", ["", "a", "3-1", "0;1", "-1", "0x", "0x0", "0xg", "f0", "1024", "0-9999", "²", "any"])
+@pytest.mark.parametrize(
+    "text", ["", "a", "3-1", "0;1", "-1", "0x", "0x0", "0xg", "f0", "1024", "0-9999", "²", "any", "big,"]
+)
 def test_other_cores_are_refused(text: str) -> None:
     with pytest.raises(DeviceError, match="core"):
         check_cores(text)

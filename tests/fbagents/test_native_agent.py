@@ -89,8 +89,33 @@ def test_every_form_of_cores_under_sanitizers(sanitized: Path, tmp_path: Path, m
         folder = tmp_path / f"devices/system/cpu/cpu{core}/cpufreq"
         folder.mkdir(parents=True)
         (folder / "cpuinfo_max_freq").write_text(khz)
-    good = ["big", "middle", "little", "all", "0", "0-1023", "0," * 9999 + "0", "0x1", "0x" + "f" * 256]
-    bad = ["", ",", "-", "0x", "0x0", "0x" + "f" * 257, "0-1024", "1-0", "9" * 99, "0" * 9999 + "g", "é\x7f%n%s" * 99]
+    good = [
+        "big",
+        "middle",
+        "little",
+        "all",
+        "big,little",
+        "0",
+        "0x1,middle",
+        "0-1023",
+        "0," * 9999 + "0",
+        "0x1",
+        "0x" + "f" * 256,
+    ]
+    bad = [
+        "",
+        ",",
+        "big,",
+        "-",
+        "0x",
+        "0x0",
+        "0x" + "f" * 257,
+        "0-1024",
+        "1-0",
+        "9" * 99,
+        "0" * 9999 + "g",
+        "é\x7f%n%s" * 99,
+    ]
     for text in [*good, *bad]:
         done = subprocess.run(
             [sanitized, "--sys", tmp_path, "--cores", text], stdin=subprocess.DEVNULL, capture_output=True, timeout=30

@@ -1,5 +1,6 @@
 """Device profiles and the transports they name."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,11 @@ def test_unknown_names_list_the_known_ones(tmp_path: Path) -> None:
     file.write_text('description = "x"\ntransport = "pigeon"\n')
     with pytest.raises(UnknownNameError, match="unknown transport 'pigeon'"):
         connect(load_profile(str(file)))
+
+
+@pytest.mark.parametrize("name", ["../../x", "a/b", "..", "", "a\\b", "a\nb", "x\0"])
+def test_a_name_that_leads_elsewhere_is_refused(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "p.toml"
+    file.write_text(f'description = "x"\ntransport = "local"\nname = {json.dumps(name)}\n')
+    with pytest.raises(ProfileError, match=r"name: .*cannot name a device, whose name names its files"):
+        load_profile(str(file))

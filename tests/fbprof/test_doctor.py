@@ -57,6 +57,17 @@ def test_an_output_that_differs_is_a_failure(device: Callable[..., Profile]) -> 
     assert "its output differs from this machine's" in checks["runtime litert"].found
 
 
+def test_capacity_and_clock_that_disagree_are_told(device: Callable[..., Profile]) -> None:
+    cores = {0: (592, 1896000), 1: (592, 1896000), 2: (1024, 1800000), 3: (1024, 1800000)}  # an Odroid N2's
+    sys_files = {}
+    for core, (capacity, khz) in cores.items():
+        sys_files[f"devices/system/cpu/cpu{core}/cpu_capacity"] = f"{capacity}\n"
+        sys_files[f"devices/system/cpu/cpu{core}/cpufreq/cpuinfo_max_freq"] = f"{khz}\n"
+    check = found(device(sys_files=sys_files))["cores"]
+    assert "0-1 of capacity 592 up to 1.90 GHz, 2-3 of capacity 1024 up to 1.80 GHz" in check.found
+    assert "2-3 are the big ones by what they are, though others have a higher clock" in check.found
+
+
 def test_a_device_without_runtimes_is_told_what_to_install(device: Callable[..., Profile]) -> None:
     check = found(device('s/"runtimes":[^}]*}/"runtimes":{}/'))["runtimes"]
     assert (check.status, check.found) == ("failed", "none")

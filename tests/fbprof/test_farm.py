@@ -28,7 +28,7 @@ from fbprof.plan.subject import Subject, operator
 from fbspace.space import load_space
 
 DATA = Path(__file__).parents[1] / "data"
-OPTIONS = ["--space", "replay.toml", "--rounds", "6", "--calibrate", "3"]
+OPTIONS = ["--space", "replay.toml", "--rounds", "6", "--calibrate", "8"]
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def start_slow(rounds: int, *names: str, also: str | None = None) -> subprocess.
         write_profile(name, speed=0.02)
     files = [*(f"{name}.toml" for name in names), *([also] if also else [])]
     devices = [word for file in files for word in ("--device", file)]
-    argv = [sys.executable, "-m", "fbprof", "measure", *devices, "--space", "replay.toml", "--calibrate", "3"]
+    argv = [sys.executable, "-m", "fbprof", "measure", *devices, "--space", "replay.toml", "--calibrate", "8"]
     argv += ["--rounds", str(rounds)]
     process = subprocess.Popen(argv, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
@@ -202,7 +202,7 @@ def test_ctrl_c_ends_every_device_in_order_and_the_same_command_continues(here: 
         assert not (here / f"{name}.csv").exists()
         write_profile(name)
     rounds = max(20, *(max(content.counts.values()) for content in kept.values()))  # type: ignore[union-attr]
-    options = ["--space", "replay.toml", "--calibrate", "3", "--rounds", str(rounds)]
+    options = ["--space", "replay.toml", "--calibrate", "8", "--rounds", str(rounds)]
     assert measure("a", "b", "c", options=options) == 0
     for name in "abc":
         after = read_journal(here / f"{name}.journal.jsonl")

@@ -39,6 +39,9 @@ def test_dry_run_prints_the_plan_and_writes_nothing(
         (["--drop", "3"], "leaves nothing of --runs 3"),
         (["--cores", "x"], "cores are big, middle, little, all, numbers and ranges"),
         (["--threads", "0"], "0 is not in the range"),
+        (["--cores", "0", "--threads", "2"], "2 threads cannot run side by side on 1 core (0): use --threads 1"),
+        (["--cores", "0", "--cores", "1-2", "--threads", "4"], "4 threads cannot run side by side on 3 cores (0-2)"),
+        (["--calibrate", "7"], "--calibrate 7: a table is calibrated by 8 networks or more"),
     ],
 )
 def test_bad_input_is_one_clear_message_and_nothing_is_written(

@@ -3,6 +3,8 @@
 tests/data/emulated-phone.journal.jsonl.xz is the journal of a real run on the peer of tests/peers/phone.py:
 
     fbprof measure --device emulated-phone.toml --space replay.toml --quick --rounds 12 --calibrate 4
+
+Today a table is calibrated by eight networks or more: the other four are not in the recording.
 """
 
 import json
@@ -16,7 +18,7 @@ from fblut.reading import read_lut
 from fbprof.cli import fbprof
 
 DATA = Path(__file__).parents[1] / "data"
-PLAN = ["--space", "replay.toml", "--quick", "--rounds", "12", "--calibrate", "4"]
+PLAN = ["--space", "replay.toml", "--quick", "--rounds", "12", "--calibrate", "8"]
 
 
 @pytest.fixture
@@ -50,7 +52,8 @@ def test_its_outputs_are_those_of_this_machine(phone: str) -> None:
     assert run(fbprof, ["measure", "--device", phone, *PLAN, "-o", "phone.csv"]) == 0
     assert run(fbprof, ["measure", "--device", "local", *PLAN, "-o", "here.csv"]) == 0
     there, here = sums("phone.csv"), sums("here.csv")
-    assert there.keys() == here.keys()
-    assert len(here) == 14
-    for key, (total, absolute) in here.items():
+    assert there.keys() < here.keys()
+    assert len(there) == 14
+    for key in there:
+        total, absolute = here[key]
         assert there[key] == pytest.approx((total, absolute), abs=1e-6 * absolute), key

@@ -75,7 +75,7 @@ def test_a_replay_is_replayed_as_what_was_recorded_first(here: Path) -> None:
     profile = 'description = "x"\ntransport = "replay"\naddress.journal = "{}.journal.jsonl"\n'
     (here / "first.toml").write_text(profile.format("replay"))
     (here / "second.toml").write_text(profile.format("first"))
-    options = ["--space", "replay.toml", "--rounds", "5", "--calibrate", "2"]
+    options = ["--space", "replay.toml", "--rounds", "5", "--calibrate", "8"]
     for name in ("first", "second"):
         assert run(fbprof, ["measure", "--device", f"{name}.toml", *options]) == 0
     first, second = read_lut(here / "first.csv"), read_lut(here / "second.csv")

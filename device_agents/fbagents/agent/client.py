@@ -1,5 +1,6 @@
 """AgentClient: one running agent, asked in Python and answered with parsed replies."""
 
+import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -7,13 +8,16 @@ from typing import Self, TypeVar
 
 from fbagents.agent import protocol
 from fbagents.agent.channel import Channel, StartsAgents
+from fbagents.agent.cores import check_claims
 from fbagents.agent.pieces import Piece
-from fbagents.agent.protocol import Hello, Loaded, Reply, State, Visit, check_version, parse_reply
-from fbagents.errors import AgentReplyError
+from fbagents.agent.protocol import NOT_FINITE, Hello, Loaded, Reply, State, Visit, check_version, parse_reply
+from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError
 
 START_TIMEOUT_S = 60.0
 LOAD_TIMEOUT_S = 120.0
 VISIT_TIMEOUT_S = 120.0
+END_TIMEOUT_S = 5.0
+"""For lines that say nothing new: that a schedule is done, whose visits have all come, and goodbye."""
 
 _R = TypeVar("_R", bound=Reply)
 
@@ -41,7 +45,8 @@ class AgentClient:
         try:
             first = self._channel.receive(START_TIMEOUT_S)
             check_version(first)
-            self.hello = self._parsed(first, Hello, None)
+            self.hello = self._parsed(parse_reply(first), Hello, None)
+            check_claims(self.hello, threads, cores)
         except BaseException:
             self._channel.close()
             raise
@@ -52,7 +57,8 @@ class AgentClient:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None:
-                self._expect(protocol.Bye, self._ask("bye"), START_TIMEOUT_S)
+                with contextlib.suppress(AgentTimeoutError, AgentLostError, AgentReplyError):
+                    self._expect(protocol.Bye, self._ask("bye"), END_TIMEOUT_S)
         finally:
             self._channel.close()
 
@@ -68,7 +74,11 @@ class AgentClient:
     def load(self, model: str, path: str, runtime: str, input_shape: Sequence[int]) -> Loaded:
         """Load a model file under a name; `input_shape` is N, C, H, W. Raises AgentReplyError."""
         number = self._ask("load", model=model, path=path, runtime=runtime, input_shape=list(input_shape))
-        return self._expect(Loaded, number, LOAD_TIMEOUT_S)
+        loaded = self._expect(Loaded, number, LOAD_TIMEOUT_S)
+        if not loaded.is_finite:
+            self.unload(model)
+            raise AgentReplyError(NOT_FINITE)
+        return loaded
 
     def unload(self, model: str) -> None:
         """Forget a model. Raises AgentReplyError where it is not loaded."""
@@ -89,7 +99,8 @@ class AgentClient:
             if (visit.index, visit.model, len(visit.wall_ns)) != (index, planned.model, planned.runs):
                 raise AgentReplyError(f"the agent answered visit {index} ({planned.model}) with {visit!r:.200}")
             yield visit
-        self._expect(protocol.Done, number, VISIT_TIMEOUT_S)
+        with contextlib.suppress(AgentTimeoutError):
+            self._expect(protocol.Done, number, END_TIMEOUT_S)
 
     def _ask(self, operation: str, following: bytes = b"", **arguments: object) -> int:
         self._number += 1
@@ -98,10 +109,13 @@ class AgentClient:
         return self._number
 
     def _expect(self, kind: type[_R], number: int | None, timeout_s: float) -> _R:
-        return self._parsed(self._channel.receive(timeout_s), kind, number)
+        while True:
+            line = self._channel.receive(timeout_s)
+            reply = parse_reply(line)
+            if not isinstance(reply, protocol.Done) or kind is protocol.Done or reply.id == number:
+                return self._parsed(reply, kind, number)
 
-    def _parsed(self, line: bytes, kind: type[_R], number: int | None) -> _R:
-        reply = parse_reply(line)
+    def _parsed(self, reply: Reply, kind: type[_R], number: int | None) -> _R:
         if isinstance(reply, protocol.Error):
             raise AgentReplyError(reply.message)
         if not isinstance(reply, kind) or reply.id != number:

@@ -1,5 +1,6 @@
 """The agent's replies, parsed with bounds: what a device sends is never trusted (docs/devices/agent-protocol.md)."""
 
+import math
 from typing import Annotated, Literal, Self
 
 import pydantic
@@ -9,11 +10,13 @@ from fbagents.errors import AgentReplyError, DeviceError
 PROTOCOL = 2
 MAX_LINE_BYTES = 4 << 20
 MAX_CORES = 1024
+NOT_FINITE = "its outputs on the test input are not finite: NaN or infinity is computed, which may take another time"
 
 _Name = Annotated[str, pydantic.Field(max_length=2000)]
 _Nanoseconds = Annotated[int, pydantic.Field(ge=0, lt=1 << 62)]
 _Integer = Annotated[int, pydantic.Field(gt=-(1 << 62), lt=1 << 62)]
 _Core = Annotated[int, pydantic.Field(ge=0, lt=MAX_CORES)]
+_Sum = Annotated[float, pydantic.BeforeValidator(lambda value: math.nan if value is None else value)]
 _Samples = Annotated[tuple[_Nanoseconds, ...], pydantic.Field(min_length=1, max_length=100_000)]
 
 
@@ -24,17 +27,22 @@ class _Reply(pydantic.BaseModel):
 
 
 class Cluster(pydantic.BaseModel, frozen=True, extra="ignore"):
-    """The cores of one kind that are on: those whose clock goes up to the same `max_khz`."""
+    """The cores of one kind that are on: those of the same Linux `capacity` whose clock goes up to the same `max_khz`.
 
-    max_khz: Annotated[int, pydantic.Field(gt=0, lt=1 << 40)]
+    None is what the device, or an earlier agent, does not tell.
+    """
+
+    capacity: Annotated[int, pydantic.Field(gt=0, lt=1 << 40)] | None = None
+    max_khz: Annotated[int, pydantic.Field(gt=0, lt=1 << 40)] | None = None
     cores: Annotated[tuple[_Core, ...], pydantic.Field(min_length=1, max_length=MAX_CORES)]
 
 
 class Hello(_Reply):
     """First line of an agent: what it is and what it can do; `overhead_ns` is what a sample of nothing takes.
 
-    `cores` are those that the agent may run on, after it was bound; `clusters` the device's, the slowest first, None
-    where it does not tell. A replay tells in `recorded_at` when its samples were measured.
+    `cores` are those that the agent may run on, after it was bound; `clusters` the device's, the weakest first, None
+    where it does not tell. `device_model` is what its maker calls it. A replay tells in `recorded_at` when its samples
+    were measured.
     """
 
     event: Literal["hello"]
@@ -48,6 +56,7 @@ class Hello(_Reply):
     overhead_ns: _Nanoseconds | None = None
     soc: _Name
     system: _Name
+    device_model: _Name | None = None
     recorded_at: _Name | None = None
 
 
@@ -78,9 +87,14 @@ class Loaded(_Reply):
     load_ns: _Nanoseconds
     memory_bytes: Annotated[int, pydantic.Field(ge=0)] | None = None
     outputs: int
-    output_sum: float
-    output_abs_sum: float
+    output_sum: _Sum
+    output_abs_sum: _Sum
     delegates: Annotated[tuple[Delegate, ...], pydantic.Field(max_length=100)] = ()
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the outputs are numbers, and neither infinity nor NaN is among them."""
+        return math.isfinite(self.output_sum) and math.isfinite(self.output_abs_sum)
 
 
 class Written(_Reply):

@@ -156,6 +156,7 @@ def _replayed(hello: Hello, runtime: str, name: str, started_at: str) -> dict[st
         "agent": f"replay of {hello.agent}"[:2000],
         "soc": f"replay of {hello.soc}"[:2000],
         "system": f"replay of {name[:200]}: {hello.system}"[:2000],
+        "device_model": hello.device_model and f"replay of {hello.device_model}"[:2000],
         "runtimes": {runtime: hello.runtimes[runtime]},
         "protocol": PROTOCOL,
         "recorded_at": hello.recorded_at or started_at,

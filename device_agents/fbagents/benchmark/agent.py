@@ -110,6 +110,7 @@ class BenchmarkChannel:
             "clocks": ["wall"],
             "soc": facts.soc,
             "system": facts.system,
+            "device_model": facts.device_model,
         }
 
     def _load(self, request: dict[str, Any]) -> Iterator[dict[str, object]]:

@@ -37,7 +37,11 @@ if TYPE_CHECKING:
 @_options.program
 @_options.timing("precision")
 @_options.timing("threads")
-@click.option("--cores", help="Bind to these: big, middle, little, all, 0-3,6 or 0xf0.  [default: as the profile says]")
+@click.option(
+    "--cores",
+    multiple=True,
+    help="Bind to these: big, middle, little, all, 0-3,6 or 0xf0; several together.  [default: as the profile says]",
+)
 @_options.timing("ci_percent", "--ci")
 @_options.max_time
 @_options.timing(
@@ -75,7 +79,7 @@ def command(
     agent: str | None,
     binary: Path | None,
     binary_args: str | None,
-    cores: str | None,
+    cores: tuple[str, ...],
     networks: int | None,
     grid: int | None,
     memory_mb: int | None,
@@ -116,6 +120,7 @@ def command(
     from fbbase.errors import CheckError
     from fbexport.formats import format_for
     from fbexport.runtimes import prepare_process
+    from fbprof.estimate.calibrate import MIN_NETWORKS
     from fbprof.measure.farm import measure_all, raise_failures
     from fbprof.measure.jobs import carry_out, jobs_of
     from fbprof.plan.plan import Plan
@@ -137,10 +142,15 @@ def command(
         timing["rounds"] = QUICK_ROUNDS if quick else _options.TIMING["rounds"].default
     if networks is None:
         networks = 0 if quick else CALIBRATION_NETWORKS
+    elif 0 < networks < MIN_NETWORKS:
+        raise click.BadParameter(
+            f"--calibrate {networks}: a table is calibrated by {MIN_NETWORKS} networks or more (better "
+            f"{CALIBRATION_NETWORKS}), and fewer would be measured for nothing; 0 measures none"
+        )
     plan = Plan(
         space=space,
         device=profiles[0].name,
-        cores=None if cores is None else check_cores(cores),
+        cores=check_cores(",".join(cores)) if cores else None,
         memory_bytes=memory_mb * 1_000_000 if memory_mb else None,
         **timing,
     )

@@ -122,9 +122,11 @@ def command(
 def _warn_of_differences(table: "Lut", content: "JournalContent") -> None:
     hello, then = content.sessions[-1].hello, table.metadata
     here = {"soc": hello.soc, "runtime_version": hello.runtimes.get(then.runtime, "unknown")}
+    if hello.device_model is not None:
+        here["device_model"] = hello.device_model
     for field, now in here.items():
         before = getattr(then, field)
-        if before not in ("unknown", now):
+        if before not in (None, "unknown", now):
             click.echo(f"warning: {field.replace('_', ' ')} was {before} for the table, is {now} now", err=True)
 
 

@@ -215,6 +215,7 @@ def _metadata(content: JournalContent, samples: Samples) -> Metadata:
         **{name: identity[name] for name in same},
         runtime_version=hello.runtimes.get(identity["runtime"], "unknown"),
         cores=_bound_cores(identity["cores"], hello),
+        device_model=hello.device_model,
         soc=hello.soc,
         system=hello.system,
         timing=content.start.timing,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fbagents.agent.cores import WORDS
+from fbagents.agent.cores import has_words
 from fbprof.journal.journal import JournalContent
 
 
@@ -27,7 +27,7 @@ def describe_conditions(content: JournalContent) -> str:
     denied = {name for state in content.states for name in state.denied}
     cores = " then ".join(",".join(map(str, affinity)) for affinity in affinities(content))
     asked = content.start.identity["cores"]
-    word = f" ({asked})" if asked in WORDS else ""
+    word = f" ({asked})" if has_words(asked) else ""
     overheads_ns = [ns for session in content.sessions if (ns := session.hello.overhead_ns) is not None]
     overhead = f"{max(overheads_ns) / 1e3:.2f} µs per sample" if overheads_ns else "not told"
     sessions = len(content.sessions)

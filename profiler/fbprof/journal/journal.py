@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 import pydantic
 
 from fbagents.agent.cores import check_cores
-from fbagents.agent.protocol import Delegate, Hello, Loaded, State
+from fbagents.agent.protocol import NOT_FINITE, Delegate, Hello, Loaded, State
 from fbbase.files import storage_errors
 from fbprof.errors import JournalError
 from fbprof.journal.visits import Visited, Visits
@@ -123,6 +123,8 @@ class JournalContent:
             case Placed():
                 self.fallbacks[record.key] = record.fallbacks
             case ModelLoaded():
+                if not record.loaded.is_finite:  # earlier versions measured it all the same
+                    self.failed[record.key] = NOT_FINITE
                 self.loads[record.key] += 1
                 self.delegates.setdefault(record.key, {})[record.loaded.delegates] = None
 
@@ -233,9 +235,18 @@ def check_same_device(journal: JournalWriter, hello: Hello) -> None:
     runtime = journal.content.start.identity["runtime"]
     for session in journal.content.sessions[:1]:
         first = session.hello
-        there = {"processor": first.soc, "runtime version": first.runtimes.get(runtime)}
-        here = {"processor": hello.soc, "runtime version": hello.runtimes.get(runtime)}
+        there = {"device": first.device_model, "processor": first.soc, "runtime version": first.runtimes.get(runtime)}
+        here = {"device": hello.device_model, "processor": hello.soc, "runtime version": hello.runtimes.get(runtime)}
+        if first.device_model is None:  # told by an earlier agent, which called the processor of most phones aarch64
+            there["device"] = hello.device_model
+            is_vague = first.soc in first.system.split() or _clocks(first) == _clocks(hello) != set()
+            if hello.device_model is not None and is_vague:
+                there["processor"] = hello.soc
         _refuse_differences(journal.path, there, here, "on this device")
+
+
+def _clocks(hello: Hello) -> set[tuple[int | None, tuple[int, ...]]]:
+    return {(cluster.max_khz, cluster.cores) for cluster in hello.clusters or ()}
 
 
 def _refuse_differences(path: Path, theirs: dict[str, Any], ours: dict[str, Any], what: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fbagents.agent.cores import has_words, too_many_threads
 from fbagents.profile import Profile
 from fbagents.transports import TRANSPORTS
 from fbbase.errors import FbError
@@ -48,7 +49,7 @@ def jobs_of(
 ) -> list[Job]:
     """Return what each device has to do: the same operators and networks, on its own cores and by its own agent.
 
-    Raises FbError where two devices, or their tables, are the same.
+    Raises FbError where two devices, or their tables, are the same, or cores are fewer than threads.
     """
     _check_devices(profiles)
     tables = _tables(profiles, output)
@@ -57,6 +58,10 @@ def jobs_of(
     jobs = []
     for profile, table in zip(profiles, tables, strict=True):
         bound = replace(plan, device=profile.name, cores=profile.cores if plan.cores is None else plan.cores)
+        if bound.cores is not None and not has_words(bound.cores):
+            wrong = too_many_threads(bound.threads, [int(core) for core in bound.cores.split(",")])
+            if wrong:
+                raise FbError(wrong)
         jobs.append(Job(profile, with_agent(bound, profile), table))
     return jobs
 
