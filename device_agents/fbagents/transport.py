@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,7 +17,8 @@ class Attached:
     """A device that is plugged in, whether or not a profile names it.
 
     `state` is what whoever sees it says of it, `by` who that is (and `server` where); `remedy` says what to do where it
-    cannot be used, and is empty where nothing is known that keeps it from being measured.
+    cannot be used, and is empty where nothing is known that keeps it from being measured. `places` tell it from others
+    of its serial, such as `usb:1-1.4`.
     """
 
     device: str
@@ -28,6 +29,12 @@ class Attached:
     by: str
     server: str = ""
     remedy: str = ""
+    places: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def name(self) -> str:
+        """What tells it from all others that are attached: its serial, or a place; empty where it cannot be named."""
+        return self.device.partition(":")[2]
 
     @property
     def is_usable(self) -> bool:
@@ -35,7 +42,8 @@ class Attached:
         return not self.remedy
 
     def __str__(self) -> str:
-        return f"{self.serial or 'one without a serial number'} ({self.model or 'model not known'}, {self.state})"
+        at = f" at {self.name}" if self.name not in ("", self.serial) else ""
+        return f"{self.serial or 'one without a serial number'}{at} ({self.model or 'model not known'}, {self.state})"
 
 
 class Transport(ABC):

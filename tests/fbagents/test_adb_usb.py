@@ -186,6 +186,9 @@ class Device:
     def getBusNumber(self) -> int:  # noqa: N802
         return 3
 
+    def getPortNumberList(self) -> list[int]:  # noqa: N802
+        return [1, 4]
+
     def getDeviceAddress(self) -> int:  # noqa: N802
         return 9
 
@@ -224,6 +227,9 @@ def test_a_phone_that_cannot_be_opened_is_told_with_a_remedy(
     attach("open")
     [found] = usb_phones()
     assert (found.serial, found.model, found.remedy) == ("R58?[2J", "SM-G950F", "")
+    assert found.places == ("usb:3-1.4",)
+    with pytest.raises(DeviceError, match=message.replace("R58", "usb:3-1.4")):
+        open_usb("usb:3-1.4")
     with pytest.raises(DeviceError, match=message):
         open_usb(found.serial)
     attach("serial")

@@ -1,7 +1,10 @@
 """Address: which phone an adb profile means, which of those that are attached that is, and what keeps it from use."""
 
 import re
+import shlex
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Annotated
 
@@ -41,7 +44,8 @@ _ConfigFile = Annotated[str, pydantic.Field(pattern=r'^[^"\\$\x00-\x1f]+$', max_
 class Address(pydantic.BaseModel, extra="forbid", frozen=True, strict=True):
     """A phone that listens on TCP (`host`), or one that is attached, here or at an adb server elsewhere.
 
-    Without `host`, `serial` and `model` it is the one phone that is attached.
+    Without `host`, `serial` and `model` it is the one phone that is attached. `serial` may also be a place, `usb:PATH`
+    or `transport:ID`, as an adb server lists them.
     """
 
     host: Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:%-]*$", max_length=255)] | None = None
@@ -78,10 +82,27 @@ class Address(pydantic.BaseModel, extra="forbid", frozen=True, strict=True):
         return f"{which} ({' on '.join(places)})" if places else which
 
 
-def seen(serial: str, model: str, state: str, by: str, server: str = "", obstacle: str = "") -> Attached:
+def seen(
+    serial: str, model: str, state: str, by: str, server: str = "", obstacle: str = "", places: Sequence[str] = ()
+) -> Attached:
     """Return a phone that an adb server or USB shows, with what to do where it cannot be used."""
     remedy = obstacle or _REMEDIES.get(state, "start Android on it, unlock it, and plug it in again")
-    return Attached(f"adb:{serial}" if serial else "", serial, model, state, by, server, remedy)
+    return Attached(f"adb:{serial}" if serial else "", serial, model, state, by, server, remedy, tuple(places))
+
+
+def told_apart(phones: Sequence[Attached]) -> list[Attached]:
+    """Return phones that `--device` names by a place where their serial is none, or that of several."""
+    count = Counter(phone.serial for phone in phones)
+    unclear = [phone for phone in phones if phone.places and (not phone.serial or count[phone.serial] > 1)]
+    return [replace(phone, device=f"adb:{phone.places[0]}") if phone in unclear else phone for phone in phones]
+
+
+def network_place(serial: str | None) -> tuple[str, int] | None:
+    """Return host and port where a serial is that of a phone on the network, HOST:PORT; a place is none."""
+    match = re.fullmatch(rf"({_HOST}|\[[0-9A-Fa-f:.]+\]):([0-9]{{1,5}})", serial or "")
+    if match is None or match[1] == "transport" or not 0 < int(match[2]) < 65536:
+        return None
+    return match[1].strip("[]"), int(match[2])
 
 
 def is_model(model: str, pattern: str) -> bool:
@@ -92,7 +113,8 @@ def is_model(model: str, pattern: str) -> bool:
 def choose(phones: Sequence[Attached], serial: str | None, model: str | None, where: str) -> Attached:
     """Return the phone that is meant. Raises UnreachableError where it is not there, DeviceError for several."""
     if serial is not None:
-        found, wanted = [phone for phone in phones if phone.serial == serial], f" with serial {serial}"
+        found = [phone for phone in phones if serial in (phone.serial, *phone.places)]
+        wanted = f" at {serial}" if re.match("usb:|transport:", serial) else f" with serial {serial}"
     elif model is not None:
         found, wanted = [phone for phone in phones if is_model(phone.model, model)], f" of model {model}"
     else:
@@ -101,9 +123,15 @@ def choose(phones: Sequence[Attached], serial: str | None, model: str | None, wh
         return found[0]
     if found:
         example = next((phone for phone in found if phone.is_usable), found[0])
+        how = "adb:SERIAL" if example.name == example.serial else "adb:usb:PATH or adb:transport:ID"
         raise DeviceError(
-            f"{len(found)} phones{wanted} are attached ({where}): {_listed(found)}. Choose one with --device adb:SERIAL"
-            f", as in --device adb:{example.serial}, or set serial in the address of a profile"
+            f"{len(found)} phones{wanted} are attached ({where}): {_listed(found)}. Choose one with --device {how}, as "
+            f"in --device {shlex.quote(example.device)}, or set serial in the address of a profile"
+        )
+    if network_place(serial) or (serial or "").endswith("._tcp"):
+        raise UnreachableError(
+            f"no phone{wanted} is attached ({where}): is it on, and in this network? An adb server knows a phone on "
+            f"the network once adb connect {serial} was run"
         )
     if phones:
         raise UnreachableError(

@@ -30,9 +30,9 @@ def tcp_link(host: str, port: int, key_file: str, timeouts: Timeouts) -> PacketL
     return _authenticated(wire, where, key_file, timeouts)
 
 
-def usb_link(serial: str, key_file: str, timeouts: Timeouts) -> PacketLink:
+def usb_link(name: str, key_file: str, timeouts: Timeouts) -> PacketLink:
     """Connect to a phone on USB, and authenticate. Raises DeviceError."""
-    return _authenticated(open_usb(serial), f"the phone {serial}", key_file, timeouts)
+    return _authenticated(open_usb(name), f"the phone {name}", key_file, timeouts)
 
 
 def ask_for_the_dialog(where: str) -> None:

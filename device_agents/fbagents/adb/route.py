@@ -2,8 +2,9 @@
 
 import re
 import time
+from dataclasses import replace
 
-from fbagents.adb.address import ASKING, BLOCKED, DEFAULT_SERVER, READY, Address, choose, seen
+from fbagents.adb.address import ASKING, BLOCKED, DEFAULT_SERVER, READY, Address, choose, network_place
 from fbagents.adb.link import Link, LinkError, Timeouts
 from fbagents.adb.open import ask_for_the_dialog, refused, tcp_link, usb_link
 from fbagents.adb.packets import PacketLink
@@ -28,6 +29,7 @@ class Route:
         self._tunnel_timeout_s = tunnel_timeout_s
         self._serial = address.serial
         self._name = str(address)
+        self._by_server = False
         self._tunnel: openssh.OpenSsh | None = None
 
     def __str__(self) -> str:
@@ -36,10 +38,17 @@ class Route:
     def open(self) -> Link:
         """Connect and authenticate. Raises DeviceError in words that say what to do on the phone."""
         address = self._address
-        if address.host is not None:
-            return tcp_link(address.host, address.port, address.key_file, self._timeouts)
+        if (place := self.tcp()) is not None:
+            return tcp_link(*place, address.key_file, self._timeouts)
         server = self.server()
         return self._open_usb() if server is None else self._open_server(server)
+
+    def tcp(self) -> tuple[str, int] | None:
+        """Return host and port of a phone that is reached without an adb server and without USB, else None."""
+        if self._address.host is not None:
+            return self._address.host, self._address.port
+        place = None if self._by_server else network_place(self._address.serial)
+        return place if place is not None and self.server() is None else None
 
     def phones(self) -> tuple[list[Attached], str]:
         """Return the phones of the adb server, or else those on USB, and which it was. Raises DeviceError."""
@@ -82,13 +91,14 @@ class Route:
     def _open_server(self, server: Server) -> Link:
         where = f"adb server {server.name}"
         phone = choose(server.phones(), self._serial, self._address.model, where)
-        self._found(phone.serial, where)
+        self._found(phone.name, where)
+        self._by_server = True
         if phone.state in ASKING:
             phone = self._accepted(server, phone)
         if phone.state != READY:
             raise UnreachableError(f"{self} is {phone.state}: {phone.remedy}")
         try:
-            return ServerLink(server, phone.serial, self._timeouts)
+            return ServerLink(server, phone.name, self._timeouts)
         except LinkError as error:
             raise UnreachableError(f"cannot reach {self}: {error}") from None
 
@@ -101,7 +111,7 @@ class Route:
                 raise refused(str(self), f"(that of the adb server {server.name})")
             time.sleep(LOOK_INTERVAL_S)
             # it may be away for a moment: people pull the cable and plug it in again
-            phone = next((now for now in server.phones() if now.serial == phone.serial), phone)
+            phone = next((now for now in server.phones() if now.device == phone.device), phone)
         return phone
 
     def _open_usb(self) -> PacketLink:
@@ -111,8 +121,8 @@ class Route:
         phone = choose(phones, self._serial, None, "USB")
         if phone.state == BLOCKED:
             raise DeviceError(phone.remedy)
-        self._found(phone.serial, "USB")
-        return usb_link(phone.serial, key, self._timeouts)
+        self._found(phone.name, "USB")
+        return usb_link(phone.name, key, self._timeouts)
 
     def _open_model(self, phones: list[Attached], model: str, key: str) -> PacketLink:
         """Ask every phone on USB for its model, and keep the one that is meant."""
@@ -123,12 +133,12 @@ class Route:
             try:
                 if phone.state == BLOCKED:
                     raise DeviceError(phone.remedy)
-                link = links[phone.serial] = usb_link(phone.serial, key, self._timeouts)
-                told.append(seen(phone.serial, banner_model(link.banner), READY, "usb"))
+                link = links[phone.name] = usb_link(phone.name, key, self._timeouts)
+                told.append(replace(phone, model=banner_model(link.banner), state=READY))
             except DeviceError as error:
                 obstacles.append(error)
         try:
-            self._found(choose(told, None, model, "USB").serial, "USB")
+            self._found(choose(told, None, model, "USB").name, "USB")
             return links.pop(self._serial or "")
         except UnreachableError as error:
             raise (obstacles[0] if obstacles else error) from None
@@ -136,9 +146,9 @@ class Route:
             for link in links.values():
                 link.close()
 
-    def _found(self, serial: str, where: str) -> None:
-        self._serial = serial
-        self._name = f"the phone {serial} ({where})"
+    def _found(self, name: str, where: str) -> None:
+        self._serial = name
+        self._name = f"the phone {name} ({where})"
 
 
 def banner_model(banner: bytes) -> str:

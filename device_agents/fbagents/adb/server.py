@@ -8,12 +8,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from fbagents.adb.address import seen
+from fbagents.adb.address import seen, told_apart
 from fbagents.adb.wire import connected
 from fbagents.errors import DeviceError, UnreachableError
 from fbagents.transport import Attached
 
 DEFAULT_PORT = 5037
+NO_SERIAL = "(no serial number)"
+STATES = (
+    "device", "offline", "unauthorized", "authorizing", "connecting", "no permissions", "recovery", "rescue",
+    "sideload", "bootloader", "host", "detached", "unknown",
+)  # fmt: skip
+"""What a server calls a phone's state: where a line's serial ends."""
 SERVER_TIMEOUT_S = 3.0
 """Within this time a server that is alive has answered what it knows by itself."""
 
@@ -29,6 +35,17 @@ class Listed(NamedTuple):
     state: str
     model: str
     transport: int
+    usb: str = ""
+
+    @property
+    def known(self) -> str:
+        """The serial, empty where there is none."""
+        return "" if self.serial == NO_SERIAL else self.serial
+
+    @property
+    def places(self) -> list[str]:
+        """What tells the phone from others of its serial, that which outlasts a pulled cable first."""
+        return list(filter(None, [self.usb, f"transport:{self.transport}" if self.transport else ""]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +66,12 @@ class Server:
     def phones(self) -> list[Attached]:
         """Return the phones that the server knows. Raises UnreachableError."""
         try:
-            return [seen(it.serial, it.model, it.state, "server", self.name) for it in self.listed()]
+            phones = [seen(it.known, it.model, it.state, "server", self.name, places=it.places) for it in self.listed()]
         except OSError as error:
             raise UnreachableError(
                 f"no adb server answers at {self.name} ({words(error)}): start one there with adb start-server"
             ) from None
+        return told_apart(phones)
 
     def listed(self) -> list[Listed]:
         """Return the server's list. Raises OSError."""
@@ -157,9 +175,10 @@ def _read(connection: socket.socket, size: int) -> bytes:
 
 
 def _listed(line: str) -> Listed:
-    serial, _, rest = line.partition(" ")
-    state, *tags = rest.split() or [""]
-    known = dict(tag.split(":", 1) for tag in tags if ":" in tag)
+    """Return a line of `adb devices -l`: a serial, which may hold blanks, a state, then words on it, and tags."""
+    match = re.fullmatch(rf"(.+?) +({'|'.join(STATES)})(?: (.*))?", line) or re.fullmatch(r"(\S+) +(\S+)(.*)", line)
+    serial, state, rest = match.groups("") if match else (line, "", "")
+    known = dict(tag.split(":", 1) for tag in rest.split() if ":" in tag)
     number = known.get("transport_id", "")
-    state = "no permissions" if state == "no" else state  # and words on what to do, which are not the phone's state
-    return Listed(serial, state, known.get("model", ""), int(number) if number.isdigit() else 0)
+    usb = f"usb:{known['usb']}" if "usb" in known else ""
+    return Listed(serial, state, known.get("model", ""), int(number) if number.isdigit() else 0, usb)

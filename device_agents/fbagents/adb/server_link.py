@@ -21,17 +21,17 @@ class ServerLink(Link):
     The server reports phones that come and go on a socket of its own; it does not notice one that is frozen.
     """
 
-    def __init__(self, server: Server, serial: str, timeouts: Timeouts) -> None:
-        """Open the link. Raises LinkError."""
+    def __init__(self, server: Server, name: str, timeouts: Timeouts) -> None:
+        """Open the link to the phone of a serial, or at a place of the server's list. Raises LinkError."""
         super().__init__(timeouts)
-        self._server, self._serial = server, serial
+        self._server = server
         self._open: dict[int, tuple[Stream, socket.socket]] = {}
         self._unread_news = b""
         self._news: socket.socket | None = None
         with self._asking():
             self._news = server.ask("host:track-devices")
             self._news.setblocking(False)
-            self._transport = self._find()
+            self._serial, self._transport, self._is_alone = self._find(name)
 
     def open(self, service: bytes) -> Stream:
         """Open a service; the stream is closed where the device refuses it."""
@@ -192,22 +192,28 @@ class ServerLink(Link):
                 break
             text = self._unread_news[4:end].decode(errors="replace")
             self._unread_news = self._unread_news[end:]
-            states = dict(line.split("\t", 1) for line in text.splitlines() if "\t" in line)
-            if states.get(self._serial) != READY:
-                raise self.fail(_absence(states.get(self._serial)))
+            lines = [line.rsplit("\t", 1) for line in text.splitlines() if "\t" in line]
+            states = [state for serial, state in lines if serial == self._serial]
+            self._is_alone &= len(states) < 2
+            if not self._is_alone:  # another phone has its serial: only the server's number tells which of them this is
+                with self._asking():
+                    self._check()
+            elif states != [READY]:
+                raise self.fail(_absence(states[0] if states else None))
 
     def _check(self) -> None:
         """Ask the server whether this attachment of the phone still is. Raises LinkError, OSError."""
-        if self._find() != self._transport:
-            raise self.fail(_absence(None))
+        states = [phone.state for phone in self._server.listed() if phone.transport == self._transport]
+        if states != [READY]:
+            raise self.fail(_absence(states[0] if states else None))
 
-    def _find(self) -> int:
-        for phone in self._server.listed():
-            if phone.serial == self._serial:
-                if phone.state != READY:
-                    raise self.fail(_absence(phone.state))
-                return phone.transport
-        raise self.fail(_absence(None))
+    def _find(self, name: str) -> tuple[str, int, bool]:
+        """Return a phone's serial, its number, and whether no other has its serial. Raises LinkError, OSError."""
+        listed = self._server.listed()
+        found = next((phone for phone in listed if name in (phone.serial, *phone.places)), None)
+        if found is None or found.state != READY:
+            raise self.fail(_absence(found and found.state))
+        return found.serial, found.transport, sum(phone.serial == found.serial for phone in listed) == 1
 
     @contextlib.contextmanager
     def _asking(self) -> Iterator[None]:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from fbagents.adb.address import BLOCKED, ON_USB, UDEV_RULE, seen
+from fbagents.adb.address import BLOCKED, ON_USB, UDEV_RULE, seen, told_apart
 from fbagents.errors import DeviceError, UnreachableError
 from fbagents.transport import Attached
 
@@ -17,22 +17,22 @@ MOST_LEFT_OVER = 100
 
 def usb_phones() -> list[Attached]:
     """Return the phones on USB whose debugging is on. Raises DeviceError where USB cannot be used at all."""
-    return [phone for phone, _ in _found()]
+    return told_apart([phone for phone, _ in _found()])
 
 
-def open_usb(serial: str) -> "UsbWire":
-    """Open the wire to the phone of this serial number.
+def open_usb(name: str) -> "UsbWire":
+    """Open the wire to the phone of this serial number, or at this place (`usb:PATH`).
 
     Raises UnreachableError where it is not attached, DeviceError where it is and cannot be used.
     """
     obstacles = []
     for phone, transport in _found():
-        if phone.serial == serial:
-            return _opened(transport, f"the phone {serial}")
+        if name in (phone.serial, *phone.places):
+            return _opened(transport, f"the phone {name}")
         if not phone.serial:
             obstacles.append(phone.remedy)
     raise UnreachableError(
-        f"no phone {serial} on USB with USB debugging on: is the cable in, the phone unlocked, and USB debugging "
+        f"no phone {name} on USB with USB debugging on: is the cable in, the phone unlocked, and USB debugging "
         "switched on in its developer options?" + "".join(f" {obstacle}" for obstacle in obstacles)
     )
 
@@ -142,7 +142,9 @@ def _described(transport: Any) -> Attached:
 
     device = transport._device
     try:
-        return seen(printable(device.getSerialNumber()), printable(device.getProduct()), ON_USB, "usb")
+        place = f"usb:{device.getBusNumber()}-{'.'.join(map(str, device.getPortNumberList()))}"  # as adb has it
+        serial, product = (printable(text) for text in (device.getSerialNumber(), device.getProduct()))
+        return seen(serial, product, ON_USB, "usb", places=[place])
     except usb1.USBError as error:
         where = f"the phone on USB bus {device.getBusNumber()}, device {device.getDeviceAddress()},"
         return seen("", "", BLOCKED, "usb", obstacle=str(_refused(error, where)))

@@ -37,15 +37,15 @@ class Adb(RemoteTransport):
     @classmethod
     def check(cls, profile: Profile, timeout_s: float) -> None:
         """Raise DeviceError unless the phone is there and could be asked; it is not, so that it shows no dialog."""
-        address = check_address(profile, Address)
-        if address.host is not None:
-            try:
-                connected(address.host, address.port, timeout_s).close()
-            except OSError as error:
-                raise UnreachableError(f"nothing answers at {address}: {error.strerror or error}") from None
-            return
-        route = Route(address, tunnel_timeout_s=timeout_s)
+        route = Route(check_address(profile, Address), tunnel_timeout_s=timeout_s)
         try:
+            if (place := route.tcp()) is not None:
+                try:
+                    connected(*place, timeout_s).close()
+                except OSError as error:
+                    where = f"{place[0]} port {place[1]}"
+                    raise UnreachableError(f"nothing answers at {where}: {error.strerror or error}") from None
+                return
             phone = route.find()
         finally:
             route.close()

@@ -1,6 +1,7 @@
 """fbprof devices: what is attached, what is known, what answers."""
 
 import json
+import shlex
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -72,7 +73,9 @@ def _print_attached(phones: "list[Attached]", trouble: str) -> None:
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row, phone in zip(rows, phones, strict=True):
             click.echo("  " + "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
-            click.echo(f"    {'fbprof measure --device ' + phone.device if phone.is_usable else phone.remedy}")
+            click.echo(
+                f"    {'fbprof measure --device ' + shlex.quote(phone.device) if phone.is_usable else phone.remedy}"
+            )
 
 
 def _by(phone: "Attached") -> str:
