@@ -163,6 +163,70 @@ def test_whatever_was_timed_comes_out_with_six_digits(
     assert (run.warm_up.count, run.warm_up.first_us) == (len(warm), warm[0])
 
 
+LOGCAT_TIME = "07-08 15:37:34.588 I/tflite  ( 6071): "
+STUDIO = "2023-06-14 10:55:21.084 18088-18088 tflite                  org.tensorflow.lite.benchmark        I  "
+VIEWERS = {
+    "logcat -v time": LOGCAT_TIME,
+    "logcat -v brief": "I/tflite  ( 6071): ",
+    "logcat -v threadtime -v year": "2021-05-30 15:16:44.857  3380  3380 I tflite  : ",
+    "Android Studio": STUDIO,
+    "Android Studio to 2021": "2021-03-01 12:00:00.123 18088-18090/org.tensorflow.lite.benchmark I/tflite: ",
+    "indented": "\t",
+}
+
+
+@pytest.mark.parametrize("viewer", VIEWERS)
+@pytest.mark.parametrize("text", [OLD, NEW], ids=["2020", "2024"])
+def test_a_log_is_read_in_whatever_viewer_it_was_seen(viewer: str, text: str) -> None:
+    seen = "\n".join(VIEWERS[viewer] + line for line in text.splitlines())
+    assert parse_output(seen) == parse_output(text)
+
+
+def test_lines_that_ios_prints_twice_are_read_once() -> None:
+    doubled = "\n".join(f"INFO: {line}\n{line}" for line in OLD.splitlines())
+    assert parse_output(doubled) == parse_output(OLD)
+    with pytest.raises(AgentReplyError):
+        parse_output("\n".join(f"{line}\n{line}" for line in OLD.splitlines()))
+
+
+def told(*lines: str) -> tuple[Delegate, ...]:
+    """Return the delegates of a run of which these lines speak; it has no other."""
+    return parse_output("\n".join([*lines, output([5, 6], [5, 7], False, "")])).delegates
+
+
+REPLACING = "VERBOSE: Replacing {} node(s) with delegate (TfLiteHexagonDelegate) node, yielding {} partitions."
+RESTORED = "ERROR: Restored original execution plan after delegate application failure."
+UNPREPARED = "ERROR: Node number 64 (TfLiteGpuDelegateV2) failed to prepare."
+UNDONE = "it failed, and the original execution plan was restored"
+
+
+@pytest.mark.parametrize(
+    ("taken", "partitions", "extent", "detail"),
+    [
+        ("136", 5, "partially", "136 nodes in 5 partitions"),
+        ("136", 1, "completely", "136 nodes in 1 partitions"),
+        ("0", 1, "not", "0 nodes in 1 partitions"),
+        ("3 out of 9", 2, "partially", "3 of 9 nodes in 2 partitions"),
+    ],
+)
+def test_delegates_before_tensorflow_2_10(taken: str, partitions: int, extent: str, detail: str) -> None:
+    (delegate,) = told(REPLACING.format(taken, partitions))
+    assert (delegate.name, delegate.extent, delegate.detail) == ("TfLiteHexagonDelegate", extent, detail)
+    assert told(REPLACING.format(taken, partitions).replace("Hexagon", "XNNPack")) == ()
+
+
+def test_a_delegate_that_was_undone_runs_nothing() -> None:
+    gpu = "VERBOSE: Replacing 64 out of 64 node(s) with delegate (TfLiteGpuDelegateV2) node, yielding 1 partitions."
+    applied = "Explicitly applied GPU delegate, and the model graph will be completely executed by the delegate."
+    nothing = Delegate(name="TfLiteGpuDelegateV2", extent="not", detail=UNDONE)
+    assert told(gpu, UNPREPARED, RESTORED) == (nothing,)
+    assert told(UNPREPARED, RESTORED) == (nothing,)
+    assert told(gpu, RESTORED, applied) == (nothing, Delegate(name="GPU", extent="not", detail=UNDONE))
+    assert told(RESTORED) == ()
+    hexagon = REPLACING.format("3 out of 9", 2)
+    assert [delegate.extent for delegate in told(gpu, RESTORED, hexagon)] == ["not", "partially"]
+
+
 @given(SAMPLES, SAMPLES, st.floats(1.0001, 3), st.booleans())
 def test_an_average_of_other_inferences_is_noticed(
     warm: list[int], timed: list[int], factor: float, is_more: bool

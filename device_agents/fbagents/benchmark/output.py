@@ -2,8 +2,8 @@
 
 A line that carries a result has one of the shapes below, and the lines come in the one order in which the program
 prints them; whatever looks like a result and is none of these is an error. Other lines (drivers and delegates say what
-they like) carry none and are passed over. The shapes are those of TensorFlow Lite since 2018, of the Android app's log,
-and of LiteRT 2, which has a summary of its own.
+they like) carry none and are passed over. The shapes are those of TensorFlow Lite since 2018, of the Android app's log
+as logcat and Android Studio show it, and of LiteRT 2, which has a summary of its own.
 """
 
 import math
@@ -16,9 +16,14 @@ from fbagents.errors import AgentReplyError
 
 _WHOLE = r"(\d{1,15})"
 _REAL = r"(\d{1,15}(?:\.\d{1,15})?(?:e[+-]\d{2})?)"
+_STAMP = r"(?:\d{4}-)?\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}"
 _PREFIX = re.compile(
-    r"(?:\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} +\d+ +\d+ [VDIWEF] [\w.-]+ *: )?"  # logcat
-    r"(?:(?:VERBOSE|INFO|WARN|WARNING|ERROR|FATAL): )?"
+    r"[ \t]*(?:"
+    rf"{_STAMP} +\d+ +\d+ [VDIWEF] [\w.-]+ *: "  # logcat
+    rf"|(?:{_STAMP} +)?[VDIWEF]/[\w.-]+ *\( *\d+\): "  # logcat -v time, -v brief
+    rf"|{_STAMP} +\d+-\d+/\S+ [VDIWEF]/[\w.-]+ *: "  # Android Studio to 2021
+    rf"|{_STAMP} +\d+-\d+ +[\w.-]+ +\S+ +[VDIWEF]  "  # Android Studio since
+    r")?(?:(?:VERBOSE|INFO|WARN|WARNING|ERROR|FATAL): )?"
     r"(?:\[[\w./-]+:\d+\] ?)?"  # LiteRT 2: the file and line that print it
 )
 _HEADER = re.compile(
@@ -51,9 +56,11 @@ _NOT_APPLIED = re.compile(
     r"Though ([\w -]{1,60}) delegate is (?:explicitly )?applied, the model graph will not be executed by the delegate\."
 )
 _REPLACED = re.compile(
-    rf"Replacing {_WHOLE} out of {_WHOLE} node\(s\) with delegate \(([\w -]{{1,60}})\) node, yielding {_WHOLE} "
-    r"partitions for (?:the whole graph|subgraph \d+)\."
+    rf"Replacing {_WHOLE}(?: out of {_WHOLE})? node\(s\) with delegate \(([\w -]{{1,60}})\) node, yielding {_WHOLE} "
+    r"partitions(?: for (?:the whole graph|subgraph \d+))?\."
 )
+_RESTORED = "Restored original execution plan after delegate application failure."
+_NOT_PREPARED = re.compile(r"Node number \d{1,9} \((\w{0,50}Delegate\w{0,10})\) failed to prepare\.")
 _PROFILE = re.compile(r"(?:Timings \(microseconds\)|Memory \(bytes\)): count=")
 _SUSPECT = re.compile(
     r"\bcount=|\bavg=|timings in |BENCHMARK RESULTS|executed (?:by|w/) the delegate|Replacing .* node\(s\) with "
@@ -103,13 +110,17 @@ def parse_output(text: str) -> BenchmarkRun:
     statistics: list[Statistics] = []
     results: dict[str, tuple[float, int | None]] = {}
     summary: _Summary | None = None
-    delegates: dict[Delegate, None] = {}
+    delegates = _Delegates()
+    before = ""
     for number, raw in enumerate(text.splitlines(), start=1):
+        is_again, before = before == f"INFO: {raw}", raw
+        if is_again:  # iOS prints all lines twice, to its log and as they are
+            continue
         line = raw.rstrip()
         line = line[_PREFIX.match(line).end() :]  # type: ignore[union-attr]  # it matches nothing, too
         try:
-            if (found := _parse_delegates(line)) is not None:
-                delegates |= dict.fromkeys(found)
+            if delegates.takes(line):
+                pass
             elif _HEADER.fullmatch(line):
                 kinds.append("header")
             elif line.startswith("count="):
@@ -136,7 +147,36 @@ def parse_output(text: str) -> BenchmarkRun:
         _compare(summary, warm_up, measured)
     except ValueError as error:
         raise AgentReplyError(f"benchmark_model contradicts itself: {error}") from None
-    return BenchmarkRun(warm_up, measured, summary.init_us, tuple(delegates))
+    return BenchmarkRun(warm_up, measured, summary.init_us, tuple(delegates.told))
+
+
+class _Delegates:
+    """The delegates that the program has told of; `told` keeps their order."""
+
+    def __init__(self) -> None:
+        self.told: dict[Delegate, None] = {}
+        self._failed = ""  # to prepare one of its nodes
+        self._is_undone = False
+
+    def takes(self, line: str) -> bool:
+        """Take in a line if it tells of delegates. Raises ValueError where it cannot be."""
+        if match := _NOT_PREPARED.fullmatch(line):
+            self._failed = match[1]
+        elif line == _RESTORED:
+            names = [delegate.name for delegate in self.told] or ([self._failed] if self._failed else [])
+            self.told = {_undone(name): None for name in names}
+            self._is_undone = True
+        elif (found := _parse_delegates(line)) is not None:
+            self._is_undone &= _REPLACED.fullmatch(line) is None
+            found = tuple(_undone(delegate.name) for delegate in found) if self._is_undone else found
+            self.told |= dict.fromkeys(found)
+        else:
+            return False
+        return True
+
+
+def _undone(name: str) -> Delegate:
+    return Delegate(name=name, extent="not", detail="it failed, and the original execution plan was restored")
 
 
 def _parse_delegates(line: str) -> tuple[Delegate, ...] | None:
@@ -153,15 +193,16 @@ def _parse_delegates(line: str) -> tuple[Delegate, ...] | None:
     if match := _NOT_APPLIED.fullmatch(line):
         return (Delegate(name=match[1], extent="not"),)
     if match := _REPLACED.fullmatch(line):
-        taken, nodes, partitions = (int(match[index]) for index in (1, 2, 4))
-        if taken > nodes:
+        taken, partitions = int(match[1]), int(match[4])
+        nodes = int(match[2]) if match[2] else None  # not told before TensorFlow 2.10
+        if nodes is not None and taken > nodes:
             raise ValueError("a delegate takes more nodes than there are")
         if "xnnpack" in match[3].lower():
             return ()
-        detail = f"{taken} of {nodes} nodes in {partitions} partitions"
+        detail = f"{taken}{'' if nodes is None else f' of {nodes}'} nodes in {partitions} partitions"
         if not taken:
             return (Delegate(name=match[3], extent="not", detail=detail),)
-        whole = taken == nodes and partitions == 1
+        whole = nodes in (None, taken) and partitions == 1
         return (Delegate(name=match[3], extent="completely" if whole else "partially", detail=detail),)
     return None
 
