@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 import click
 
@@ -35,6 +35,42 @@ def progress(title: str, total: int, done: int = 0, shown: bool = True) -> Itera
         yield lambda steps=1, note="": None
         return
     yield from _bar(title, total, done) if sys.stderr.isatty() else _lines(title, total, done)
+
+
+class Waiting:
+    """Says on stderr what is waited for, every ten seconds while nothing moves; use as a context manager.
+
+    Work calls it whenever it moves on, with what it does now: that costs no more than an assignment.
+    """
+
+    def __init__(self, title: str, doing: str) -> None:
+        self._title, self._ended = title, threading.Event()
+        self._state = (doing, time.monotonic())
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __call__(self, doing: str) -> None:
+        """Tell that the work moves on."""
+        self._state = (doing, time.monotonic())
+
+    def __enter__(self) -> Self:
+        self(self._state[0])
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        last = self._state
+        due = last[1] + PLAIN_INTERVAL_S
+        while not self._ended.wait(max(due - time.monotonic(), 0.0)):
+            if self._state is not last:
+                last = self._state
+                due = last[1] + PLAIN_INTERVAL_S
+            else:
+                click.echo(f"{self._title}: {last[0]}, {time.monotonic() - last[1]:.0f} s so far", err=True)
+                due += PLAIN_INTERVAL_S
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from fbagents.native import bundle
 from fbagents.profile import Profile
 from fbagents.transport import Transport
 from fbbase.errors import FbError
+from fbbase.progress import Waiting
 from fbexport.export import export_spec
 from fbexport.formats import format_of, load_format
 from fbexport.runtimes import loadable
@@ -69,6 +70,7 @@ def check_host() -> Iterator[Check]:
 def check_device(profile: Profile) -> Iterator[Check]:
     """Yield what is known of a device, from reaching it to timing an operator; ends where nothing more can be known."""
     with contextlib.ExitStack() as stack:
+        waiting = stack.enter_context(Waiting(profile.name, "reaching it and starting the agent"))
         try:
             start = time.monotonic()
             transport = connect(profile)
@@ -88,6 +90,7 @@ def check_device(profile: Profile) -> Iterator[Check]:
             yield Check("runtimes", "failed", "none", advice)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fbprof-")))
         for runtime, version in hello.runtimes.items():
+            waiting(f"trying runtime {runtime}")
             yield _run(agent, transport, folder, runtime, version)
 
 

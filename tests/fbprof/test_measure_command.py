@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fbagents.native.script import agent_script
 from fbbase.commandline import run
 from fblut.reading import read_lut
 from fbprof.cli import fbprof
@@ -99,3 +100,26 @@ def test_a_profiles_cores_are_bound_unless_others_are_asked_for(space: str, tmp_
     metadata = read_lut(table).metadata
     assert metadata.cores == ",".join(map(str, allowed))
     assert f"cores allowed {metadata.cores} (all), agent overhead 0." in metadata.conditions
+
+
+@pytest.mark.skipif(sorted(os.sched_getaffinity(0))[:2] != [0, 1], reason="needs cores 0 and 1 to bind to")
+def test_a_profile_that_binds_to_one_big_core_is_refused_more_threads(
+    space: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the known phones' profiles do where one core is the prime one."""
+    for core, khz in ((0, 2419200), (1, 2841600)):
+        path = tmp_path / f"sys/devices/system/cpu/cpu{core}/cpufreq/cpuinfo_max_freq"
+        path.parent.mkdir(parents=True)
+        path.write_text(f"{khz}\n")
+    program = tmp_path / "agent"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} {agent_script()} --sys {tmp_path}/sys "$@"\n')
+    program.chmod(0o755)
+    device, table = tmp_path / "d.toml", tmp_path / "t.csv"
+    device.write_text(f'description = "x"\ntransport = "local"\ncores = "big"\nprogram = "{program}"\n')
+    command = ["measure", "--device", str(device), "--space", space, "--threads", "2", "--quick", "--rounds", "1"]
+    assert run(fbprof, [*command, "-o", str(table)]) == 3
+    message = "2 threads cannot run side by side on 1 core (1): use --cores 0-1, or --threads 1"
+    assert message in capsys.readouterr().err
+    assert not table.exists()
+    assert run(fbprof, [*command, "--cores", "big", "--cores", "little", "--fresh", "-o", str(table)]) == 0
+    assert (read_lut(table).metadata.cores, read_lut(table).metadata.threads) == ("0,1", 2)

@@ -1,5 +1,6 @@
 """fbprof measure where something goes wrong: a kill, an operator, the agent, the device, the disk."""
 
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from fbagents.connect import load_profile
+from fbagents.errors import DeviceError
 from fbagents.profile import Profile
+from fbbase import progress
 from fbbase.commandline import run
 from fblut.reading import read_lut
 from fblut.table import Lut
@@ -170,6 +173,7 @@ def test_a_full_disk_keeps_what_was_measured_and_exits_4(space: str, tmp_path: P
     code = f"""
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+from fbbase import progress
 from fbbase.commandline import run
 from fbprof.cli import fbprof
 from fbprof.measure.run import JournalWriter
@@ -194,3 +198,29 @@ sys.exit(run(fbprof, ["measure", "--space", {space!r}, *{ENDLESS!r}, "-o", {str(
     assert kept is not None
     assert kept.visits
     assert run(fbprof, ["measure", "--space", space, "--rounds", "12", "-o", str(table)]) == 0
+
+
+def test_a_runtime_that_needs_python_says_so_where_there_is_none(space: str, tmp_path: Path) -> None:
+    python = tmp_path / "python3"
+    python.write_text("#!/bin/sh\necho 'sh: python3: not found' >&2\nexit 127\n")
+    python.chmod(0o755)
+    phone = Profile(name="phone", description="x", transport="local", agent="native", python=str(python))
+    with pytest.raises(DeviceError) as told:
+        measure(plan_of(space, runtime="torch"), phone, tmp_path / "j.jsonl")
+    assert (
+        "torch is run by the Python agent, which cannot be started on phone: it needs Python, numpy and torch"
+        in str(told.value)
+    )
+    assert "Without Python there run litert and onnxruntime" in str(told.value)
+
+
+def test_a_start_that_takes_long_is_told(
+    space: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "PLAIN_INTERVAL_S", 1.0)
+    slow = tmp_path / "python"
+    slow.write_text(f'#!/bin/sh\nsleep 2.5\nexec {shlex.quote(sys.executable)} "$@"\n')
+    slow.chmod(0o755)
+    board = Profile(name="board", description="x", transport="local", python=str(slow))
+    measure(plan_of(space), board, tmp_path / "j.jsonl")
+    assert "board: reaching it and starting the agent, 1 s so far\nboard: reaching it" in capsys.readouterr().err

@@ -68,4 +68,7 @@ def cannot_be_run(code: int, where: object) -> str:
     """Say what to do where a shell found no program, or none that it can run; empty for every other exit code."""
     if code not in (126, 127):
         return ""
-    return f". The agent's program cannot be run on {where}: set python or program in the profile"
+    return (
+        f". The agent's program cannot be run on {where}: set python or program in the profile, or agent = 'native', "
+        "which needs no Python"
+    )

@@ -13,13 +13,14 @@ import click
 from fbagents.agent.client import AgentClient, Planned
 from fbagents.agent.protocol import Visit
 from fbagents.connect import connect
-from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError, DeviceError
+from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError, ConnectionLostError, DeviceError
 from fbagents.profile import Profile, with_agent_for
 from fbagents.transport import Transport
 from fbbase import __version__
 from fbbase.errors import PartialError, StorageError
-from fbbase.progress import Advance, progress
+from fbbase.progress import Advance, Waiting, progress
 from fbexport.errors import ExportError
+from fbexport.runtimes import RUNTIMES, native_libraries
 from fbprof.errors import MeasurementError
 from fbprof.estimate.table import half_widths_percent
 from fbprof.journal.journal import (
@@ -108,6 +109,7 @@ class _Run:
         self._blocks = len(self._content.states)
         self._since_load: Counter[str] = Counter()
         self._crashes = Crashes()
+        self._waiting = Waiting(profile.name, "reaching it and starting the agent")
 
     def carry_out(self, shared: ModelFiles | None) -> None:
         """Start the agent, and again when it is lost, until nothing is left or the time is up."""
@@ -116,6 +118,7 @@ class _Run:
         with contextlib.ExitStack() as stack:
             files = shared or stack.enter_context(ModelFiles(self._plan))
             files.prepare(self._subjects[key] for key in [*self._wanted()][:FILES_AHEAD])
+            stack.enter_context(self._waiting)
             transport = connect(with_agent_for(self._profile, self._plan.runtime))
             stack.callback(transport.close)
             while not self._session(transport, files):
@@ -129,8 +132,9 @@ class _Run:
 
     def _session(self, transport: Transport, files: ModelFiles) -> bool:
         """Run one agent; return whether all is done or the time is up, False where the agent was lost."""
+        self._waiting("reaching it and starting the agent")
         try:
-            with AgentClient(transport, self._plan.threads, self._plan.cores) as agent:
+            with self._start(transport) as agent:
                 _check_runtime(agent, self._plan.runtime, self._profile)
                 check_same_device(self._writer, agent.hello)
                 self._writer.append(Session(hello=agent.hello))
@@ -143,6 +147,20 @@ class _Run:
                 self._writer.append(Failed(key=culprit, reason=f"the agent is lost when it runs: {error}"))
             return False
         return True
+
+    def _start(self, transport: Transport) -> AgentClient:
+        """Start the agent. Raises DeviceError, which tells of a runtime that the native agent cannot run."""
+        try:
+            return AgentClient(transport, self._plan.threads, self._plan.cores)
+        except AgentLostError as error:
+            runtime = self._plan.runtime
+            if isinstance(error, ConnectionLostError) or with_agent_for(self._profile, runtime) == self._profile:
+                raise
+            raise DeviceError(
+                f"{runtime} is run by the Python agent, which cannot be started on {self._profile.name}: it needs "
+                f"Python, numpy and {RUNTIMES.find(runtime).package} there. Without Python there run "
+                f"{' and '.join(native_libraries())} ({error})"
+            ) from None
 
     def _phase(self, agent: AgentClient, models: LoadedModels, files: ModelFiles) -> None:
         """Visit what is wanted until the intervals are to be looked at again."""
@@ -204,6 +222,7 @@ class _Run:
         """Load one model; return its key, or nothing where that fails, which is recorded."""
         self._check()
         self._crashes.suspect = key
+        self._waiting("sending and loading a model")
         try:
             self._writer.append(ModelLoaded(key=key, loaded=models.load(self._subjects[key])))
             if key in models.fallbacks and key not in self._content.fallbacks:
@@ -265,6 +284,7 @@ class _Run:
         for key in order:
             self._check()
             self._crashes.suspect = key
+            self._waiting("waiting for the agent's answer")
             visit = next(visits)
             self._writer.append(Visited(key=key, warm_up=warm_up, visit=visit))
             yield key, visit
