@@ -506,12 +506,10 @@ def read_parts(sys_folder):
     """Return implementer and part of every core, as in MIDR_EL1 (`41d03`), by core; /proc/cpuinfo has none on x86."""
     found, told = {}, {}
     for line in read_text(f"{sys_folder}/../proc/cpuinfo").splitlines():
-        name, _, value = line.partition(":")
-        told[name.strip()] = value.strip()
-        if name.strip() == "CPU part" and {"processor", "CPU implementer"} <= told.keys():
-            found[told["processor"]] = f"{told['CPU implementer']}{value.strip().removeprefix('0x'):0>3}".removeprefix(
-                "0x"
-            )
+        name, _, value = (text.strip() for text in line.partition(":"))
+        told[name] = value.replace("0x", "")
+        if name == "CPU part":
+            found[told.get("processor")] = f"{told.get('CPU implementer')}{told[name]:0>3}"
     return found
 
 

@@ -23,7 +23,7 @@ DISAGREE = 0.10
 """Tables of the same conditions disagree where the slower latency exceeds the faster by more than this share of it."""
 
 CONDITIONS = ("device", "device_model", "runtime", "precision", "threads")
-"""Metadata that must be equal before two latencies of one operator are held against each other."""
+"""Metadata that must be equal, where known, before two latencies of one operator are held against each other."""
 MIXED = ("space", "runtime", "precision", "threads")
 """Metadata that should be the same in tables that are used together; several devices are what one compares."""
 
@@ -133,8 +133,21 @@ def _noisy(lut: Lut, space: Space | None) -> Iterator[Finding]:
             )
 
 
+def _crowded(lut: Lut, space: Space | None) -> Iterator[Finding]:
+    """More threads than cores, which fbprof measure took until it refused them."""
+    cores = lut.metadata.cores.split(",")
+    if all(core.isdigit() for core in cores) and lut.metadata.threads > len(cores):
+        yield Finding(
+            "error",
+            "crowded",
+            (),
+            f"{lut.metadata.threads} threads were bound to cores {lut.metadata.cores} and waited for one another; "
+            "measure again with --cores that are as many as --threads",
+        )
+
+
 _ORDERS = (functools.partial(_order, "kernel"), functools.partial(_order, "expansion"))
-RULES: tuple[Rule, ...] = (_failed, _missing, *_ORDERS, _wide, _no_interval, _noisy)
+RULES: tuple[Rule, ...] = (_failed, _missing, _crowded, *_ORDERS, _wide, _no_interval, _noisy)
 """Every rule for one table, worst first."""
 
 
@@ -149,7 +162,8 @@ def _mixed(luts: Mapping[str, Lut]) -> Iterator[Finding]:
 
 def _disagreeing(luts: Mapping[str, Lut]) -> Iterator[Finding]:
     for (first, a), (second, b) in combinations(luts.items(), 2):
-        if any(getattr(a.metadata, field) != getattr(b.metadata, field) for field in CONDITIONS):
+        values = [(getattr(a.metadata, field), getattr(b.metadata, field)) for field in CONDITIONS]
+        if any(one != other and None not in (one, other) for one, other in values):
             continue
         others = {row.spec: (row, latency_us) for row, latency_us in _measured(b)}
         for row, latency_us in _measured(a):

@@ -82,7 +82,7 @@ def check_device(profile: Profile) -> Iterator[Check]:
         hello = agent.hello
         where = f"{hello.device_model}, {hello.soc}" if hello.device_model else hello.soc
         yield Check("agent", "ok", f"{hello.agent} on {where} ({hello.system}) in {time.monotonic() - start:.1f} s")
-        yield from _cores(agent)
+        yield from _cores(agent, profile.cores is not None)
         yield from _state(agent)
         if not hello.runtimes:
             packages = " or ".join(each.package for each in loadable().values())
@@ -134,7 +134,7 @@ def _difference(path: Path, runtime: str, loaded: Loaded) -> tuple[float | None,
         return abs(loaded.output_sum - own.output_sum) / max(own.output_abs_sum, 1e-30), here.hello.runtimes[runtime]
 
 
-def _cores(agent: AgentClient) -> Iterator[Check]:
+def _cores(agent: AgentClient, is_bound: bool) -> Iterator[Check]:
     clusters = agent.hello.clusters
     bound = spelled(agent.hello.cores) if agent.hello.cores is not None else "not bound"
     if not clusters:
@@ -145,7 +145,8 @@ def _cores(agent: AgentClient) -> Iterator[Check]:
     clocks = [c.max_khz or 0 for c in clusters]
     if max(clocks) > clocks[-1]:
         kinds += f": {spelled(clusters[-1].cores)} are the big ones by what they are, though others have a higher clock"
-    is_free = len(clusters) > 1 and agent.hello.cores is None
+    allowed = set(agent.hello.cores or ())
+    is_free = not is_bound and sum(not allowed or not allowed.isdisjoint(cluster.cores) for cluster in clusters) > 1
     yield _warn_if(is_free, "cores", f"{bound}; {kinds}", "bind it to cores of one kind: --cores big")
 
 

@@ -235,3 +235,15 @@ def test_rows_are_judged_as_they_were_timed_alone() -> None:
     slower = {"isolated_us": 120.0, "isolated_low_us": 119.0, "isolated_high_us": 121.0}
     large = Row(K5, 80.0, 75.0, 85.0, samples=80, **slower)  # type: ignore[arg-type]
     assert [f.rule for f in check(table(small, large), None) if f.rule != "unknown-space"] == []
+
+
+@pytest.mark.parametrize(("threads", "cores", "count"), [(4, "7", 1), (2, "7", 1), (4, "4,5,6,7", 0), (4, "any", 0)])
+def test_more_threads_than_cores_are_an_error(threads: int, cores: str, count: int) -> None:
+    findings = found(table(row(K3, 100.0), threads=threads, cores=cores), "crowded")
+    assert [finding.severity for finding in findings] == ["error"] * count
+
+
+@pytest.mark.parametrize(("models", "count"), [((None, "A"), 1), (("A", "A"), 1), (("A", "B"), 0)])
+def test_two_phones_of_one_profile_do_not_disagree(models: tuple[str | None, str | None], count: int) -> None:
+    a, b = (table(row(K3, us), device_model=model) for us, model in zip((100.0, 200.0), models, strict=True))
+    assert len(check_tables({"a": a, "b": b})) == count

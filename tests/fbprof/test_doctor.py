@@ -82,6 +82,7 @@ def test_cores_of_two_kinds_want_a_choice_and_heat_is_told(device: Callable[...,
     files |= {"class/thermal/thermal_zone0/temp": "71500\n", "class/thermal/thermal_zone0/type": "soc\n"}
     checks = found(device(sys_files=files))
     assert checks["cores"].found.endswith("0 up to 1.69 GHz, 1 up to 2.31 GHz")
+    assert (checks["cores"].status, "--cores big" in checks["cores"].remedy) == ("warning", True)
     assert (checks["temperature"].status, checks["temperature"].found) == ("warning", "72 °C (thermal_zone0 soc)")
     bound = found(device(sys_files=files, cores="big"))["cores"]
     assert (bound.status, bound.found) == ("ok", "1; 0 up to 1.69 GHz, 1 up to 2.31 GHz")

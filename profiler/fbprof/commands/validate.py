@@ -126,7 +126,7 @@ def _warn_of_differences(table: "Lut", content: "JournalContent") -> None:
         here["device_model"] = hello.device_model
     for field, now in here.items():
         before = getattr(then, field)
-        if before not in (None, "unknown", now):
+        if before not in (None, "unknown", now, *then.system.split()):  # once most phones' soc was aarch64
             click.echo(f"warning: {field.replace('_', ' ')} was {before} for the table, is {now} now", err=True)
 
 
