@@ -78,7 +78,8 @@ def _fields(value: object, *names: str) -> dict[str, Any]:
 def _in_short(result: Comparison, names: tuple[str, str]) -> Section:
     first, second = names
     lines = [headline(result)]
-    lines += [f"{name} differs: {left} | {right}" for name, (left, right) in result.differences.items()]
+    for name, values in result.differences.items():
+        lines.append(f"{name} differs: {' | '.join('not told' if it is None else str(it) for it in values)}")
     for which, keys in (("first", result.only_first), ("second", result.only_second)):
         if keys:
             more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""

@@ -1,6 +1,7 @@
 """fbprof verify and compare at the command line, on real measurements of a small network."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -155,13 +156,19 @@ def test_compare_of_a_table_with_itself_doubled(
 ) -> None:
     lut = read_lut(table)
     rows = {key: Row(row.spec, 2 * (row.latency_us or 0), samples=1) for key, row in lut.rows.items()}
-    doubled = Lut(lut.metadata.model_copy(update={"runtime": "onnxruntime", "precision": "int8"}), rows)
+    doubled = Lut(
+        lut.metadata.model_copy(
+            update={"runtime": "onnxruntime", "precision": "int8", "device_model": "samsung SM-G998B"}
+        ),
+        rows,
+    )
     write_lut(doubled, tmp_path / "doubled.csv")
     assert run(fbprof, ["compare", str(table), str(tmp_path / "doubled.csv")]) == 0
     out = capsys.readouterr().out
     assert "geometric mean of the ratios 2.000 (2.000 to 2.000), rank correlation 1.000" in out
     assert "runtime differs: litert | onnxruntime" in out
     assert "precision differs: float32 | int8" in out
+    assert re.search(r"device_model differs: .+ \| samsung SM-G998B\n", out)
     assert run(fbprof, ["compare", str(table), str(tmp_path / "doubled.csv"), "--json"]) == 0
     (result,) = json.loads(capsys.readouterr().out)["comparisons"]
     assert len(result["operators"]) == len(lut.rows)
