@@ -3,6 +3,7 @@
 FbError                    2  usage or configuration
 ├── UnknownNameError       2  a name that is none of the known ones
 ├── CheckError             1  a check was made and failed
+├── UndecidedError         4  a check was made, and what it was given cannot tell
 ├── StorageError           3  a file could not be written (disk full, no permission)
 └── PartialError           4  stopped half-way; the same command continues
 """
@@ -22,6 +23,12 @@ class CheckError(FbError):
     """A check ran and its answer is no."""
 
     exit_code = 1
+
+
+class UndecidedError(FbError):
+    """A check ran, and what it was given does not tell yes from no."""
+
+    exit_code = 4
 
 
 class StorageError(FbError):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from fbbase.errors import FbError
+from fblut.speed import at_one_speed
 from fblut.table import Lut, Metadata, Row, measure_again
 from fbspace.architecture import load_space_of
 from fbspace.space import Space
@@ -165,6 +166,7 @@ def _disagreeing(luts: Mapping[str, Lut]) -> Iterator[Finding]:
         values = [(getattr(a.metadata, field), getattr(b.metadata, field)) for field in CONDITIONS]
         if any(one != other and None not in (one, other) for one, other in values):
             continue
+        b, speed = at_one_speed(a, b)
         others = {row.spec: (row, latency_us) for row, latency_us in _measured(b)}
         for row, latency_us in _measured(a):
             if row.spec not in others:
@@ -176,7 +178,8 @@ def _disagreeing(luts: Mapping[str, Lut]) -> Iterator[Finding]:
                 yield _warning(
                     "disagreeing",
                     (key,),
-                    f"{key}: {latency_us:.1f} µs in {first}, {other_us:.1f} µs in {second}; "
+                    f"{key}: {latency_us:.1f} µs in {first}, {other_us:.1f} µs in {second}"
+                    f"{' at the same speed' if speed else ''}; "
                     "measure both again with nothing else running",
                 )
 

@@ -1,4 +1,7 @@
-"""Comparing tables of one space: ratios with their intervals, and what is cheap on one device and not on the other."""
+"""Comparing tables of one space: ratios with their intervals, and what is cheap on one device and not on the other.
+
+Tables of one device are compared at one speed, and the factor between their speeds is told apart.
+"""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +14,8 @@ from scipy.special import stdtrit
 from fblut.check import space_name
 from fblut.correlation import spearman
 from fblut.errors import LutError
-from fblut.table import Lut, Row
+from fblut.speed import Speed, at_one_speed
+from fblut.table import Lut, Prediction, Row
 from fbspace.blocks import BLOCKS, block_class, parameters_of
 from fbspace.opspec import OpSpec
 from fbspace.space import Space
@@ -92,13 +96,17 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class NetworkRatio:
-    """A network by both tables, in microseconds, and its place among the networks, 1 the fastest."""
+    """A network by both tables, in microseconds, and its place among the networks, 1 the fastest.
+
+    `error` is half of the 95 % interval of the ratio's logarithm; None where a table has no intervals.
+    """
 
     name: str
     first_us: float
     second_us: float
     first_rank: int
     second_rank: int
+    error: float | None = None
 
     @property
     def ratio(self) -> float:
@@ -112,9 +120,11 @@ class Comparison:
 
     `mean` is the geometric mean of all ratios, `spearman` the rank correlation of the latencies (None below 3
     operators), `differences` maps a metadata field to both values, `only_first` and `only_second` are keys without a
-    partner. `pairs` counts the pairs of operators that can stand in each other's place.
+    partner. `pairs` counts the pairs of operators that can stand in each other's place. All times of the second table
+    are at the speed of the first where `speed` says how they differed.
     """
 
+    speed: Speed | None
     operators: tuple[OperatorRatio, ...]
     mean: Mean
     spearman: float | None
@@ -130,11 +140,6 @@ class Comparison:
         """Return the operators whose ratio is farthest from the geometric mean, in either direction."""
         return sorted(self.operators, key=lambda o: -abs(math.log(o.ratio / self.mean.ratio)))[:count]
 
-    @property
-    def slower_percent(self) -> float:
-        """By how much the second table is slower in the mean; below 0, faster."""
-        return 100 * (self.mean.ratio - 1)
-
 
 def compare(
     first: Lut, second: Lut, space: Space | None = None, networks: Mapping[str, Sequence[OpSpec]] | None = None
@@ -149,13 +154,15 @@ def compare(
             f"the tables are of different spaces, {first.metadata.space!r} and {second.metadata.space!r}: "
             "their operators are not the same"
         )
+    second, speed = at_one_speed(first, second)
     a, b = _measured(first), _measured(second)
-    operators = tuple(_ratio(a[key], b[key]) for key in a if key in b)
+    operators = tuple(_ratio(a[key], b[key], speed) for key in a if key in b)
     if not operators:
         raise LutError("the tables have no measured operator in common")
     mean = mean_of(operators)
     reversals, pairs = _reversals(operators, first, second)
     return Comparison(
+        speed=speed,
         operators=operators,
         mean=mean,
         spearman=spearman([o.first_us for o in operators], [o.second_us for o in operators]),
@@ -187,12 +194,13 @@ def _measured(lut: Lut) -> dict[str, Row]:
     return {key: row for key, row in lut.rows.items() if row.latency_us is not None}
 
 
-def _ratio(first: Row, second: Row) -> OperatorRatio:
+def _ratio(first: Row, second: Row, speed: Speed | None) -> OperatorRatio:
     """Return a ratio; relative errors add up in squares, on the scale of logarithms."""
     assert first.latency_us is not None
     assert second.latency_us is not None
     ratio = second.latency_us / first.latency_us
     errors = [_relative_error(row) for row in (first, second)]
+    errors += [] if speed is None else [(speed.error_percent or 0) / 100]
     interval = None
     if None not in errors:
         half = math.hypot(*(error for error in errors if error is not None))
@@ -274,13 +282,26 @@ def stages_of(space: Space) -> dict[OpSpec, str]:
 
 def _networks(first: Lut, second: Lut, networks: Mapping[str, Sequence[OpSpec]]) -> list[NetworkRatio]:
     known = {
-        name: (first.predict_us(specs), second.predict_us(specs))
+        name: (first.predict(specs, at_this_speed=True), second.predict(specs, at_this_speed=True))
         for name, specs in networks.items()
         if not first.missing(specs) and not second.missing(specs)
     }
-    first_order = sorted(known, key=lambda name: known[name][0])
-    second_order = sorted(known, key=lambda name: known[name][1])
+    first_order = sorted(known, key=lambda name: known[name][0].latency_us)
+    second_order = sorted(known, key=lambda name: known[name][1].latency_us)
     return [
-        NetworkRatio(name, one, other, first_order.index(name) + 1, second_order.index(name) + 1)
+        NetworkRatio(
+            name,
+            one.latency_us,
+            other.latency_us,
+            first_order.index(name) + 1,
+            second_order.index(name) + 1,
+            None if None in (halves := [_half(one), _half(other)]) else math.hypot(*filter(None, halves)),
+        )
         for name, (one, other) in known.items()
     ]
+
+
+def _half(prediction: Prediction) -> float | None:
+    """Return half of a prediction's interval as a share of it; None where it has none."""
+    ends = prediction.interval
+    return None if ends is None else (ends[1] - ends[0]) / (2 * prediction.latency_us)

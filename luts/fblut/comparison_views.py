@@ -45,6 +45,7 @@ def as_dict(result: Comparison) -> dict[str, Any]:
         "geometric_mean": result.mean.ratio,
         "geometric_mean_interval": result.mean.interval,
         "spearman": result.spearman,
+        "speed": None if result.speed is None else asdict(result.speed),
         "differences": result.differences,
         "operators": [
             _fields(o, "key", "first_us", "second_us", "ratio")
@@ -78,6 +79,11 @@ def _fields(value: object, *names: str) -> dict[str, Any]:
 def _in_short(result: Comparison, names: tuple[str, str]) -> Section:
     first, second = names
     lines = [headline(result)]
+    if result.speed is not None:
+        lines.append(
+            f"speed: the reference workload took {result.speed} for {second} against {first}; "
+            "that factor, how fast the device was in each run, is taken out of what follows"
+        )
     for name, values in result.differences.items():
         lines.append(f"{name} differs: {' | '.join('not told' if it is None else str(it) for it in values)}")
     for which, keys in (("first", result.only_first), ("second", result.only_second)):

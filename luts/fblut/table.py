@@ -5,7 +5,7 @@ import math
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Annotated, Literal
 
 import pydantic
@@ -26,6 +26,9 @@ Origin = Literal["measured", "fitted", "imported"]
 """Where a table's latencies come from: operators timed by fbprof measure, a regression on whole networks (fbprof fit),
 or a file that others published (fbprof import)."""
 
+At = Literal["peak", "mean", "sustained-so-far"]
+"""At which of the speeds that a device had while it was measured a table's times stand."""
+
 SMALLEST_US = 0.001
 """The last decimal of a table; it knows no latency of 0."""
 
@@ -44,6 +47,11 @@ class Metadata(pydantic.BaseModel):
     `network_us` is what every network costs beside its operators. `calibration_networks` whole networks were measured
     to put the rows into the context of a network (0: rows are operators timed alone), and `network_error_percent` is
     the root mean square error of the sum for networks that the calibration has not seen, without the rows' own noise.
+
+    The times stand `at` one of the run's speeds. `reference_us` is what the reference workload, the same in every
+    measurement, took at that speed (the geometric mean of its blocks'), known within ±`reference_error_percent`: by it
+    tables of one device are brought to one speed. `speed_error_percent` is by how much the device's speed may be
+    another in another run like this, as far as this one tells; all rows have it in common.
 
     `grid_points` says that the rows are a grid over widths and sizes, of so many points on every axis: operators in
     between are interpolated (`fblut.interpolate`).
@@ -73,6 +81,10 @@ class Metadata(pydantic.BaseModel):
     conditions: str = "unknown"
     drift_window_visits: int = 0
     drift_range_percent: float | None = None
+    at: At = "mean"
+    reference_us: Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)] | None = None
+    reference_error_percent: Annotated[float, pydantic.Field(ge=0)] | None = None
+    speed_error_percent: Annotated[float, pydantic.Field(ge=0)] | None = None
     network_us: Annotated[float, pydantic.Field(allow_inf_nan=False)] = 0.0
     calibration_networks: Annotated[int, pydantic.Field(ge=0)] = 0
     network_error_percent: Annotated[float, pydantic.Field(ge=0)] | None = None
@@ -169,16 +181,19 @@ class Lut:
         """Return the fixed cost and the sum of the rows of a network's operators (FBNet, equation 2)."""
         return self.metadata.network_us + sum(self.latency_us(spec) for spec in specs)
 
-    def predict(self, specs: Iterable[OpSpec]) -> Prediction:
+    def predict(self, specs: Iterable[OpSpec], at_this_speed: bool = False) -> Prediction:
         """Return the sum with its 95 % interval, propagated.
 
-        Variances add: of the rows (an operator that occurs k times is wrong by k times its error), and of what a sum
-        cannot say about a network (`network_error_percent`). Without calibration the latter is not known, and the
-        interval covers only the rows' own noise.
+        Variances add: of the rows (an operator that occurs k times is wrong by k times its error), of what a sum
+        cannot say about a network (`network_error_percent`), and of the device's speed (`speed_error_percent`), which
+        counts unless the device is known to be at the table's speed. Where one of the latter is not known, the interval
+        does not cover it.
         """
         counts = Counter(specs)
         latency_us = self.predict_us(counts.elements())
         variance = (latency_us * (self.metadata.network_error_percent or 0.0) / 100) ** 2
+        if not at_this_speed:
+            variance += (latency_us * (self.metadata.speed_error_percent or 0.0) / 100 / NORMAL_95) ** 2
         for spec, count in counts.items():
             row = self.row(spec)
             assert row is not None  # its latency has just been read
@@ -189,6 +204,22 @@ class Lut:
             variance += (count * (row.ci_high_us - row.ci_low_us) / (2 * NORMAL_95)) ** 2
         half = NORMAL_95 * math.sqrt(variance)
         return Prediction(latency_us, max(latency_us - half, 0.0), latency_us + half)
+
+    def slowed(self, factor: float) -> "Lut":
+        """Return the table with all its times multiplied: that of the device at another speed."""
+        if factor == 1:
+            return self
+        times = [field.name for field in fields(Row) if field.name.endswith("_us")]
+
+        def times_slower(row: Row) -> Row:
+            known = {name: value for name in times if (value := getattr(row, name)) is not None}
+            return replace(row, **{name: value * factor for name, value in known.items()})
+
+        update = {"network_us": self.metadata.network_us * factor}
+        if self.metadata.reference_us is not None:
+            update["reference_us"] = self.metadata.reference_us * factor
+        rows = {key: times_slower(row) for key, row in self.rows.items()}
+        return Lut(self.metadata.model_copy(update=update), rows)
 
     def missing(self, specs: Iterable[OpSpec]) -> list[OpSpec]:
         """Return the operators whose cost is not known here, each once, in the order given."""

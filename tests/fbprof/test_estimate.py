@@ -139,7 +139,7 @@ def test_disturbed_visits_do_not_pull_the_estimate() -> None:
 
 
 def test_without_a_cpu_clock_every_sample_counts() -> None:
-    assert usable_samples_us(visit("x", [5, 10, 4000]).visit, 1) == ([10.0, 4000.0], 0)
+    assert usable_samples_us(visit("x", [5, 10, 4000]).visit, 1) == ([10.0, 4000.0], 0, 0)
 
 
 @pytest.mark.parametrize(("n", "rank"), [(5, None), (6, 1), (9, 2), (20, 6), (40, 14)])

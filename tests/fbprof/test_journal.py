@@ -9,8 +9,9 @@ import pytest
 
 from fbagents.agent.protocol import Visit
 from fbbase.errors import StorageError
+from fbbase.locks import HeldError, open_locked
 from fbprof.errors import JournalError
-from fbprof.journal.journal import Failed, JournalContent, JournalWriter, Start, open_journal, read_journal
+from fbprof.journal.journal import Failed, Start, open_journal, read_journal
 from fbprof.journal.visits import Visited
 
 START = Start(identity={"space": "fbnet", "threads": 1}, timing="t", started_at="now", tool_version="0")
@@ -100,10 +101,37 @@ def test_a_journal_of_another_run_is_refused_and_fresh_starts_over(journal: Path
 
 
 def test_a_second_writer_is_refused(journal: Path) -> None:
-    content = JournalContent(START, good_bytes=journal.stat().st_size)
-    with JournalWriter(journal, content), pytest.raises(JournalError, match="another fbprof is writing"):
-        JournalWriter(journal, JournalContent(START))
-    assert read_journal(journal) is not None
+    before = journal.read_bytes()
+    for fresh in (False, True):
+        with (
+            open_journal(journal, START, fresh=False),
+            pytest.raises(HeldError, match=rf"process {os.getpid()} \(.*\) is writing {journal}; wait for it"),
+            open_journal(journal, START, fresh),
+        ):
+            pass
+    assert journal.read_bytes() == before
+    assert len(list(journal.parent.iterdir())) == 1
+
+
+def test_what_is_set_aside_never_replaces_what_was_set_aside_before(journal: Path) -> None:
+    for count in (1, 2, 3):
+        with open_journal(journal, START, fresh=True) as writer:
+            writer.append(visit(count))
+        kept = [read_journal(path) for path in journal.parent.glob("*.old*")]
+        assert sorted(len(content.visits) for content in kept if content) == [1] * (count - 1) + [3]
+
+
+def test_a_journal_without_a_sample_gives_way_to_whatever_is_measured_next(tmp_path: Path) -> None:
+    path = tmp_path / "x.journal.jsonl"
+    with open_journal(path, START, fresh=False) as writer:
+        writer.append(Failed(key="k", reason="no kernel"))
+    other = START.model_copy(update={"identity": {"space": "fbnet", "threads": 4}})
+    with open_journal(path, other, fresh=False) as writer:
+        assert writer.content.failed == {}
+        writer.append(visit(0))
+    again = read_journal(path)
+    assert again is not None
+    assert (again.start.identity["threads"], len(again.visits), again.failed) == (4, 1, {})
 
 
 def test_a_full_disk_is_a_storage_error_and_what_was_written_stays(journal: Path, tmp_path: Path) -> None:
@@ -112,13 +140,14 @@ def test_a_full_disk_is_a_storage_error_and_what_was_written_stays(journal: Path
 import resource, signal
 from pathlib import Path
 from fbbase.errors import StorageError
+from fbbase.locks import open_locked
 from fbprof.journal.journal import Failed, JournalContent, JournalWriter, Start
 path = Path({str(journal)!r})
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 size = path.stat().st_size
 resource.setrlimit(resource.RLIMIT_FSIZE, (size + 30, size + 30))
 start = Start(identity={{}}, timing="t", started_at="now", tool_version="0")
-with JournalWriter(path, JournalContent(start, good_bytes=size)) as writer:
+with JournalWriter(path, open_locked(path), JournalContent(start, good_bytes=size)) as writer:
     try:
         writer.append(Failed(key="k", reason="r" * 100))
     except StorageError as error:
@@ -134,7 +163,7 @@ with JournalWriter(path, JournalContent(start, good_bytes=size)) as writer:
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot write"):
-        JournalWriter(tmp_path / "file" / "x.jsonl", 0)
+        open_locked(tmp_path / "file" / "x.jsonl")
     assert os.listdir(tmp_path) == ["file"]  # noqa: PTH208
 
 
@@ -142,7 +171,9 @@ def test_a_journal_that_lists_its_cores_is_continued_by_the_same_cores_as_text(t
     """Journals of earlier versions hold `"cores":[4,5,6,7]`."""
     path = tmp_path / "x.journal.jsonl"
     start = START.model_copy(update={"identity": {"space": "fbnet", "cores": "4,5,6,7"}})
-    path.write_text(start.model_dump_json().replace('"4,5,6,7"', "[7,4,5,6]") + "\n")
+    path.write_text(
+        start.model_dump_json().replace('"4,5,6,7"', "[7,4,5,6]") + "\n" + visit(0).model_dump_json() + "\n"
+    )
     with open_journal(path, start, fresh=False) as writer:
         writer.append(visit(0))
         assert writer.content.start.identity["cores"] == "4,5,6,7"

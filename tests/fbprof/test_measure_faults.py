@@ -24,6 +24,7 @@ from fbprof.journal.journal import journal_path, read_journal
 from fbprof.measure.run import collect
 from fbprof.plan.plan import Plan
 from fbspace.space import load_space
+from peers.runs import asked_for
 from plans import ENDLESS, NETWORKS, OPERATORS, plan_of
 
 
@@ -62,7 +63,7 @@ def test_a_killed_run_continues_where_it_was(
     assert not table.exists()
     kept = read_journal(journal_path(table))
     assert kept is not None
-    rounds = 2 + min(kept.counts.values())
+    rounds = 2 + min(asked_for(kept).values())
     finish = ["measure", "--space", space, "--ci", "0.0001", "--rounds", str(rounds), "-o", str(table)]
     deadline = time.monotonic() + 20
     while (result := run(fbprof, finish)) == 2 and time.monotonic() < deadline:
@@ -71,8 +72,8 @@ def test_a_killed_run_continues_where_it_was(
     after = read_journal(journal_path(table))
     assert after is not None
     assert after.visits[: len(kept.visits)] == kept.visits
-    assert len(after.counts) == OPERATORS + NETWORKS
-    assert min(after.counts.values()) == rounds
+    assert len(asked_for(after)) == OPERATORS + NETWORKS
+    assert min(asked_for(after).values()) == rounds
     assert "2 sessions" in read_lut(table).metadata.conditions
 
 

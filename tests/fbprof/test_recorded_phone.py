@@ -48,7 +48,8 @@ def test_the_recorded_phone_is_measured_without_one_and_the_table_says_so(phone:
 
 
 def test_its_outputs_are_those_of_this_machine(phone: str) -> None:
-    """Operators and whole networks, LiteRT on arm64 against LiteRT here."""
+    """Operators and whole networks, LiteRT on arm64 against LiteRT here; the recording has
+    neither the reference workload nor all networks."""
     assert run(fbprof, ["measure", "--device", phone, *PLAN, "-o", "phone.csv"]) == 0
     assert run(fbprof, ["measure", "--device", "local", *PLAN, "-o", "here.csv"]) == 0
     there, here = sums("phone.csv"), sums("here.csv")

@@ -177,14 +177,18 @@ def test_compare_of_a_table_with_itself_doubled(
 
 def test_compare_fails_above_a_limit_and_draws(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lut = read_lut(table)
+    steady = lut.metadata.model_copy(update={"speed_error_percent": 0.5, "verdict": "good"})
+    write_lut(Lut(steady, lut.rows), table := tmp_path / "steady.csv")
     rows = {key: Row(row.spec, 1.04 * (row.latency_us or 0), samples=1) for key, row in lut.rows.items()}
-    network_us = lut.metadata.network_us * 1.08
-    write_lut(Lut(lut.metadata.model_copy(update={"network_us": network_us}), rows), tmp_path / "slower.csv")
+    slower = steady.model_copy(update={"network_us": lut.metadata.network_us * 1.08})
+    write_lut(Lut(slower, rows), tmp_path / "slower.csv")
     both = ["compare", str(table), str(tmp_path / "slower.csv")]
     assert run(fbprof, [*both, "--fail-above", "5%", "--plot", str(tmp_path / "plot.svg")]) == 0
     assert "<svg" in (tmp_path / "plot.svg").read_text()
     assert run(fbprof, [*both, "--fail-above", "3"]) == 1
-    assert "is 4.0 % slower than" in capsys.readouterr().err
+    assert "slower.csv is 4.0 % in the mean of its operators (95 % interval 3.3 to 4.7 %)" in capsys.readouterr().err
+    assert run(fbprof, [*both, "--fail-above", "4"]) == 4
+    assert "cannot tell whether it is slower than" in capsys.readouterr().err
     turned = ["compare", str(table), str(tmp_path / "slower.csv"), "--baseline", str(tmp_path / "slower.csv")]
     assert run(fbprof, [*turned, "--fail-above", "0"]) == 0
     assert run(fbprof, ["compare", str(table)]) == 2

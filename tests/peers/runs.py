@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fbagents.profile import Profile
+from fbprof.journal.journal import JournalContent
+from fbprof.plan.plan import REFERENCES
 
 
 def write_profile(path: Path, profile: Profile) -> str:
@@ -26,6 +28,12 @@ def wait_until(condition: Callable[[], object], timeout_s: float, what: str) -> 
         assert time.monotonic() - start < timeout_s, f"{what}: not within {timeout_s} s"
         time.sleep(0.02)
     return time.monotonic() - start
+
+
+def asked_for(content: JournalContent) -> dict[str, int]:
+    """Return the visits to each operator and network of a journal, without those to the reference workload."""
+    references = {subject.key for subject in REFERENCES}
+    return {key: count for key, count in content.counts.items() if key not in references}
 
 
 def counted(table: Path) -> int:

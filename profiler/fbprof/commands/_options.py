@@ -47,6 +47,13 @@ def table_and_device(command: Command) -> Command:
     return lut(device(program(command)))
 
 
+def at(command: Command) -> Command:
+    """Add the option that says at which of the device's speeds a table stands."""
+    speeds = click.Choice(["peak", "mean", "sustained-so-far"])
+    words = "Which of the speeds that the device had in the run the table is of."
+    return click.option("--at", type=speeds, default="mean", show_default=True, help=words)(command)
+
+
 def measured_elsewhere(command: Command) -> Command:
     """Add the options of a table that is made of others' latencies: of which space, where it goes, in which runtime."""
     space = click.option(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fbbase.errors import CheckError, FbError
+from fbbase.errors import CheckError, FbError, UndecidedError
 from fblut.views import VIEWS
 from fbprof.commands import _complete as complete
 
@@ -54,7 +54,8 @@ def _percent(ctx: click.Context, parameter: click.Parameter, value: str | None) 
     "--fail-above",
     callback=_percent,
     metavar="PERCENT",
-    help="Exit with 1 where a table is slower than the baseline by more, in the mean or in one of --networks.",
+    help="Exit with 1 where a table is slower than the baseline by more, in the mean or in one of --networks; with 4 "
+    "where the tables cannot tell.",
 )
 def command(
     tables: tuple[str, ...],
@@ -71,8 +72,9 @@ def command(
 
     A ratio is that of another table over the baseline: above one, the other is slower. It is not significant where it
     is one within its 95 % interval. The operators that differ most are those whose ratio is farthest from the
-    geometric mean. A reversal is a pair of operators that can stand in each other's place, of which each table has
-    another one faster: a network that is best on one device is not on the other.
+    geometric mean. Tables of one device are compared at the baseline's speed, by the reference workload that was timed
+    with each, and the factor between their speeds is told. A reversal is a pair of operators that can stand in each
+    other's place, of which each table has another one faster: a network that is best on one device is not on the other.
 
     \b
     Example:
@@ -105,7 +107,7 @@ def command(
     if plot is not None:
         plot_comparison(first, results, plot)
     if fail_above is not None:
-        _check(first, results, fail_above)
+        _check(first, luts, results, fail_above)
 
 
 def _networks(names: Sequence[str], lut: "Lut") -> "dict[str, list[OpSpec]]":
@@ -138,12 +140,17 @@ def _written(first: str, results: "dict[str, Comparison]", format_name: str, mos
     return VIEWS.load(format_name).render(f"comparison with {first}", sections, values)
 
 
-def _check(first: str, results: "dict[str, Comparison]", limit: float) -> None:
-    """Raise CheckError where a table is slower by more than the limit."""
-    slower = []
-    for name, result in results.items():
-        percents = {"in the mean of its operators": result.slower_percent}
-        percents |= {f"for {n.name}": 100 * (n.ratio - 1) for n in result.networks}
-        slower += [f"{name} is {by:.1f} % slower than {first} {where}" for where, by in percents.items() if by > limit]
+def _check(first: str, luts: "dict[str, Lut]", results: "dict[str, Comparison]", limit: float) -> None:
+    """Raise CheckError where a table is slower by more than the limit, UndecidedError where that cannot be told."""
+    from fblut.gate import judge
+
+    answers = {name: judge(luts[first], luts[name], result, limit) for name, result in results.items()}
+    slower = [f"{name} is {words}" for name, answer in answers.items() for words in answer.slower]
     if slower:
-        raise CheckError(f"slower by more than {limit:g} %: {'; '.join(slower)}")
+        raise CheckError(f"slower than {first} by more than {limit:g} %: {'; '.join(slower)}")
+    undecided = [f"{name}: {words}" for name, answer in answers.items() for words in answer.undecided]
+    if undecided:
+        raise UndecidedError(
+            f"cannot tell whether it is slower than {first} by more than {limit:g} %: {'; '.join(undecided)}; "
+            "measure both again with nothing else running, longer (--max-time) or cooler"
+        )

@@ -1,19 +1,26 @@
 """fbprof estimate: derive a table again from the raw samples of a run."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from fbprof.commands import _options
+
+if TYPE_CHECKING:
+    from fblut.table import At
 
 
 @click.command("estimate")
 @click.argument("journal", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The table to write.")
 @click.option("--no-drift", is_flag=True, help="Do not correct for the device's drift, for comparison.")
-def command(journal: Path, output: Path, no_drift: bool) -> None:
+@_options.at
+def command(journal: Path, output: Path, no_drift: bool, at: "At") -> None:
     r"""Derive a latency table again from the raw samples that fbprof measure kept.
 
     The same journal gives the same table, byte for byte. Nothing is measured; a run that was interrupted gives a table
-    of what it had reached.
+    of what it had reached. --at peak gives the device's fastest moments of that run, --at sustained-so-far its end.
 
     \b
     Example:
@@ -30,7 +37,7 @@ def command(journal: Path, output: Path, no_drift: bool) -> None:
     content = read_journal(journal)
     if content is None or not content.visits:
         raise JournalError(f"{journal} holds no samples; fbprof measure writes them beside its table")
-    lut = estimate(content, load_space_of(content.start.identity["space"]), correct_drift=not no_drift)
+    lut = estimate(content, load_space_of(content.start.identity["space"]), correct_drift=not no_drift, at=at)
     write_lut(lut, output)
     drift = lut.metadata.drift_range_percent
     corrected = f"drift of {drift:.1f} % taken out" if drift is not None else "not corrected for drift"

@@ -12,6 +12,7 @@ from fbprof.plan.timing import CALIBRATION_NETWORKS, QUICK_ROUNDS
 
 if TYPE_CHECKING:
     from fbagents.profile import Profile
+    from fblut.table import At
     from fbprof.measure.jobs import Outcome
 
 
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
 @_options.timing("runs")
 @_options.timing("dropped", "--drop")
 @_options.timing("before")
+@_options.at
 @click.option("--memory", "memory_mb", type=click.IntRange(1), help="MB of models loaded at once.  [default: half]")
 @_options.seed
 @click.option("--quick", is_flag=True, help="Few rounds, no networks: a first look, with wide intervals.")
@@ -82,6 +84,7 @@ def command(
     cores: tuple[str, ...],
     networks: int | None,
     grid: int | None,
+    at: "At",
     memory_mb: int | None,
     quick: bool,
     strict: bool,
@@ -155,7 +158,7 @@ def command(
         **timing,
     )
     loaded_space = load_space_of(space)
-    jobs = jobs_of(plan, profiles, output, loaded_space, networks, grid)
+    jobs = jobs_of(plan, profiles, output, loaded_space, networks, grid, at)
     if dry_run:
         if as_json:
             _print_json([plan_summary(job.plan, job.table) for job in jobs])

@@ -12,6 +12,8 @@ from fbagents.agent.protocol import Visit
 from fbprof.estimate.drift import HALF_WINDOWS, Drift, estimate_operators
 from fbprof.journal.journal import JournalContent
 
+LONGEST_NS = 3_600_000_000_000
+"""No operator and no mobile network takes an hour: a clock that jumped, or an agent that is wrong."""
 PREEMPTED_NS = 20_000
 PREEMPTED_SHARE = 0.005
 """Long runs meet a few interrupts of the system's own, which are theirs to bear."""
@@ -23,13 +25,15 @@ DRIFT_VISITS_PER_SUBJECT = 4
 class Samples:
     """What was measured, by subject's key: `visits_us[key]` are the visits, each a list of samples in microseconds.
 
-    `loads[key]` says in which load of its model each of them was made. `preempted` counts the samples left out,
+    `loads[key]` says in which load of its model each of them was made. `preempted` counts the samples left out because
+    other work ran, `implausible` those of no length, shorter than what the agent itself takes, or longer than an hour.
     `drift` is what was taken out, None where nothing was.
     """
 
     visits_us: dict[str, list[list[float]]]
     loads: dict[str, list[int]]
     preempted: Counter[str]
+    implausible: Counter[str]
     drift: Drift | None
 
     def medians_us(self, key: str) -> list[float]:
@@ -49,13 +53,17 @@ def usable_samples(
 ) -> Samples:
     """Return a journal's samples; subjects and the device's drift are estimated together (fbprof/estimate/drift.py)."""
     dropped = int(content.start.identity["dropped"])
+    overheads_ns = [ns for session in content.sessions if (ns := session.hello.overhead_ns) is not None]
+    shortest_ns = min(overheads_ns, default=0)
     keys: list[str] = []
     samples_us: list[list[float]] = []
     loads: dict[str, list[int]] = defaultdict(list)
     preempted: Counter[str] = Counter()
+    implausible: Counter[str] = Counter()
     for record, load in zip(content.visits, content.load_numbers, strict=True):
-        kept, lost = usable_samples_us(record.visit, dropped)
+        kept, lost, wrong = usable_samples_us(record.visit, dropped, shortest_ns)
         preempted[record.key] += lost
+        implausible[record.key] += wrong
         if kept:
             keys.append(record.key)
             samples_us.append(kept)
@@ -65,21 +73,21 @@ def usable_samples(
     for number, (key, kept) in enumerate(zip(keys, samples_us, strict=True)):
         factor = math.exp(drift.log_factor[number]) if drift else 1.0
         visits_us[key].append([sample / factor for sample in kept])
-    return Samples(dict(visits_us), dict(loads), preempted, drift)
+    return Samples(dict(visits_us), dict(loads), preempted, implausible, drift)
 
 
-def usable_samples_us(visit: Visit, dropped: int) -> tuple[list[float], int]:
-    """Return a visit's counted samples in microseconds, and how many were left out as preempted.
+def usable_samples_us(visit: Visit, dropped: int, shortest_ns: int = 0) -> tuple[list[float], int, int]:
+    """Return a visit's counted samples in microseconds, and how many were left out, as preempted and as implausible.
 
     A single thread that was on a core all the time has the same thread-CPU time as wall time. Where wall time exceeds
-    it by more than PREEMPTED_NS and PREEMPTED_SHARE, other work ran in between, and the sample says nothing.
+    it by more than PREEMPTED_NS and PREEMPTED_SHARE, other work ran in between, and the sample says nothing. One that
+    is not longer than `shortest_ns` is below what the device's clock can tell.
     """
     wall_ns = visit.wall_ns[dropped:]
-    if visit.cpu_ns is None:
-        return [wall / 1e3 for wall in wall_ns], 0
-    pairs = zip(wall_ns, visit.cpu_ns[dropped:], strict=True)
+    cpu_ns = wall_ns if visit.cpu_ns is None else visit.cpu_ns[dropped:]
+    pairs = [(w, c) for w, c in zip(wall_ns, cpu_ns, strict=True) if max(shortest_ns, 0) < w <= LONGEST_NS]
     kept = [wall / 1e3 for wall, cpu in pairs if wall - cpu <= PREEMPTED_NS + PREEMPTED_SHARE * wall]
-    return kept, len(wall_ns) - len(kept)
+    return kept, len(pairs) - len(kept), len(wall_ns) - len(pairs)
 
 
 def _drift(keys: Sequence[str], samples_us: Sequence[Sequence[float]], half_windows: Sequence[int]) -> Drift | None:

@@ -11,14 +11,16 @@ from scipy.special import stdtrit
 
 from fbagents.agent.protocol import Hello
 from fblut.interpolate import Interpolation
-from fblut.table import NORMAL_95, Lut, Metadata, Row
+from fblut.table import NORMAL_95, At, Lut, Metadata, Row
 from fbprof.estimate.calibrate import MIN_NETWORKS, Calibration, calibrate
 from fbprof.estimate.samples import Samples, usable_samples
+from fbprof.estimate.speed import speed_error_percent, speed_factor
 from fbprof.estimate.verdict import verdict_of
 from fbprof.journal.conditions import describe_conditions, describe_delegates
 from fbprof.journal.journal import JournalContent
 from fbprof.plan.grid import grid_operators
-from fbprof.plan.subject import is_network_key, network_specs
+from fbprof.plan.plan import REFERENCES
+from fbprof.plan.subject import is_network_key, is_operator_key, network_specs
 from fbspace.opspec import OpSpec
 from fbspace.space import Space
 
@@ -32,12 +34,17 @@ QUICK_HALF_WINDOWS = (8,)
 
 
 def estimate(
-    content: JournalContent, space: Space, correct_drift: bool = True, calibrate_by: Collection[str] | None = None
+    content: JournalContent,
+    space: Space,
+    correct_drift: bool = True,
+    calibrate_by: Collection[str] | None = None,
+    at: At = "mean",
 ) -> Lut:
     """Return the table of a journal, with a row for each operator of its space that was measured or failed.
 
-    A table without the correction for drift, or calibrated only by the networks of these keys, is for comparison.
-    Raises JournalError where it holds networks of another space.
+    Its times are those `at` one of the run's speeds (`fbprof.estimate.speed`). A table without the correction for
+    drift, or calibrated only by the networks of these keys, is for comparison. Raises JournalError where it holds
+    networks of another space.
     """
     samples = usable_samples(content, correct_drift)
     metadata = _metadata(content, samples)
@@ -57,7 +64,8 @@ def estimate(
         metadata = metadata.model_copy(update=update)
     lut = Lut(metadata, rows)
     verdict, warnings = verdict_of(content, samples, lut)
-    return Lut(metadata.model_copy(update={"verdict": verdict, "warnings": warnings}), rows)
+    metadata = metadata.model_copy(update={"verdict": verdict, "warnings": warnings, "at": at})
+    return Lut(metadata, rows).slowed(speed_factor(samples.drift, at))
 
 
 def half_widths_percent(content: JournalContent) -> dict[str, float]:
@@ -94,9 +102,11 @@ def _row(spec: OpSpec, samples: Samples, failed: Mapping[str, str], notes: str) 
     if key in failed:
         return Row(spec, None, status="failed", notes=failed[key])
     if key not in samples.visits_us:
-        if not preempted:
+        if not preempted and not samples.implausible[key]:
             return None
         reason = f"all {preempted} samples were preempted by other work: close other programs, measure again"
+        if samples.implausible[key]:
+            reason = f"{samples.implausible[key]} samples are too short or too long for the device's clock to be right"
         return Row(spec, None, preempted=preempted, status="failed", notes=reason)
     every = [sample for visit in samples.visits_us[key] for sample in visit]
     latency_us, interval = latency_of(samples.medians_by_load_us(key))
@@ -114,6 +124,23 @@ def _row(spec: OpSpec, samples: Samples, failed: Mapping[str, str], notes: str) 
         isolated_high_us=high,
         notes=notes,
     )
+
+
+def reference_of(samples: Samples) -> tuple[float, float | None] | None:
+    """Return the reference workload's latency in microseconds and half of its 95 % interval in percent.
+
+    The latency is the geometric mean of its blocks'; None where one was not measured, an error None where the visits
+    are too few.
+    """
+    latencies_us, errors = [], []
+    for subject in REFERENCES:
+        if subject.key not in samples.visits_us:
+            return None
+        latency_us, interval = latency_of(samples.medians_by_load_us(subject.key))
+        latencies_us.append(latency_us)
+        errors.append(None if interval is None else (interval[1] - interval[0]) / (2 * latency_us))
+    error = math.hypot(*(e for e in errors if e is not None)) / len(errors)
+    return round(statistics.geometric_mean(latencies_us), 3), None if None in errors else round(100 * error, 3)
 
 
 def network_latencies_us(samples: Samples) -> dict[str, float]:
@@ -209,7 +236,8 @@ def _metadata(content: JournalContent, samples: Samples) -> Metadata:
     identity = content.start.identity
     hello = content.sessions[0].hello
     drift = samples.drift
-    operators = [count for key, count in content.counts.items() if not is_network_key(key)]
+    operators = [count for key, count in content.counts.items() if is_operator_key(key)]
+    reference = reference_of(samples)
     same = ("space", "device", "runtime", "precision", "threads", "runs", "dropped", "seed")
     return Metadata(
         **{name: identity[name] for name in same},
@@ -227,6 +255,9 @@ def _metadata(content: JournalContent, samples: Samples) -> Metadata:
         conditions=describe_conditions(content),
         drift_window_visits=2 * drift.half_window if drift else 0,
         drift_range_percent=round(drift.range_percent, 2) if drift else None,
+        reference_us=reference and reference[0],
+        reference_error_percent=reference and reference[1],
+        speed_error_percent=speed_error_percent(drift),
     )
 
 

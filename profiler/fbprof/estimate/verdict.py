@@ -14,13 +14,14 @@ from fblut.table import Lut
 from fbprof.estimate.samples import Samples
 from fbprof.journal.conditions import affinities, clocks_ghz, describe_delegates, temperatures_c, without_delegate
 from fbprof.journal.journal import JournalContent
-from fbprof.plan.subject import is_network_key
+from fbprof.plan.subject import is_operator_key
 
 Verdict = Literal["good", "usable", "do not use"]
 
 DRIFT_PERCENT, BAD_DRIFT_PERCENT = 15.0, 150.0
 """Range of the device's speed; it is taken out, but a large one is harder to separate from the operators."""
 PREEMPTED_SHARE, BAD_PREEMPTED_SHARE = 0.02, 0.3
+BAD_IMPLAUSIBLE_SHARE = 0.01
 THROTTLED_PERCENT, BAD_THROTTLED_PERCENT = 5.0, 50.0
 """How much slower the last tenth of the run is than the fastest tenth before it, if it gets ever slower."""
 BIMODAL_SHARE, BAD_BIMODAL_SHARE = 0.05, 0.5
@@ -132,8 +133,19 @@ def _preemption(evidence: _Evidence) -> Iterator[Concern]:
         )
 
 
+def _implausible(evidence: _Evidence) -> Iterator[Concern]:
+    wrong = evidence.samples.implausible.total()
+    kept = sum(len(visit) for visits in evidence.samples.visits_us.values() for visit in visits)
+    if wrong:
+        yield Concern(
+            wrong > BAD_IMPLAUSIBLE_SHARE * (wrong + kept),
+            f"{wrong} of {wrong + kept} samples were left out: of no length, within the agent's own overhead, or over "
+            "an hour long; the device's clock jumps, or is too coarse for what is timed: time heavier operators",
+        )
+
+
 def _bimodal(evidence: _Evidence) -> Iterator[Concern]:
-    keys = [key for key in evidence.samples.visits_us if not is_network_key(key)]
+    keys = [key for key in evidence.samples.visits_us if is_operator_key(key)]
     two = [key for key in keys if is_bimodal(evidence.samples.medians_us(key))]
     if len(two) > max(BIMODAL_SHARE * len(keys), 1):
         yield Concern(
@@ -185,7 +197,8 @@ def _networks(evidence: _Evidence) -> Iterator[Concern]:
 
 
 RULES: tuple[Callable[[_Evidence], Iterator[Concern]], ...] = (
-    _replayed, _failed, _delegates, _drift, _throttling, _preemption, _bimodal, _clocks, _affinity, _wide, _networks,
+    _replayed, _failed, _implausible, _delegates, _drift, _throttling, _preemption, _bimodal, _clocks, _affinity, _wide,
+    _networks,
 )  # fmt: skip
 
 

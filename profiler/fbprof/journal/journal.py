@@ -1,7 +1,7 @@
 """Journal: raw samples, appended as they arrive; tables are derived from it and can be derived again."""
 
 import contextlib
-import fcntl
+import itertools
 import json
 import os
 from array import array
@@ -16,6 +16,7 @@ import pydantic
 from fbagents.agent.cores import check_cores
 from fbagents.agent.protocol import NOT_FINITE, Delegate, Hello, Loaded, State
 from fbbase.files import storage_errors
+from fbbase.locks import open_locked
 from fbprof.errors import JournalError
 from fbprof.journal.visits import Visited, Visits
 
@@ -174,24 +175,17 @@ def count_visits(path: Path) -> int:
 
 
 class JournalWriter:
-    """Appends records to a journal that only this process writes; use as a context manager.
+    """Appends records to a journal that only this process writes; a context manager that closes its handle.
 
     `content` takes in what is appended, so that it is always what the file holds.
     """
 
-    def __init__(self, path: Path, content: JournalContent) -> None:
-        self.path, self.content = path, content
+    def __init__(self, path: Path, handle: int, content: JournalContent) -> None:
+        """Go on where the content ends, with a handle that `open_locked` returned."""
+        self.path, self.content, self._handle = path, content, handle
         with storage_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._handle)
-            raise JournalError(f"another fbprof is writing {path}; wait for it, or choose another output") from None
-        with storage_errors(path):
-            os.ftruncate(self._handle, content.good_bytes)
-            os.lseek(self._handle, 0, os.SEEK_END)
+            os.ftruncate(handle, content.good_bytes)
+            os.lseek(handle, 0, os.SEEK_END)
 
     def __enter__(self) -> Self:
         return self
@@ -217,17 +211,36 @@ class JournalWriter:
 
 @contextlib.contextmanager
 def open_journal(path: Path, start: Start, fresh: bool) -> Iterator[JournalWriter]:
-    """Continue a journal, or begin one; `fresh` sets one aside (NAME.old). Raises JournalError for another run's."""
-    if fresh and path.exists():
-        with storage_errors(path):
-            path.replace(path.with_name(path.name + ".old"))
-    content = read_journal(path)
-    if content is not None:
-        _refuse_differences(path, content.start.identity, start.identity, "asked for")
-    with JournalWriter(path, content or JournalContent(start)) as writer:
+    """Continue a journal, or begin one; `fresh` sets one aside (NAME.old). One without a sample gives way.
+
+    It is locked before it is read. Raises HeldError where another process writes it, JournalError for another run's.
+    """
+    handle = open_locked(path)
+    try:
+        if fresh and os.fstat(handle).st_size:
+            with storage_errors(path):
+                path.replace(_free_name(path))
+            os.close(handle)
+            handle = open_locked(path)
+        content = read_journal(path)
+        if content is not None and not content.visits:
+            content = None
+        if content is not None:
+            _refuse_differences(path, content.start.identity, start.identity, "asked for")
+        writer = JournalWriter(path, handle, content or JournalContent(start))
+    except BaseException:
+        os.close(handle)
+        raise
+    with writer:
         if content is None:
             writer.append(start)
         yield writer
+
+
+def _free_name(path: Path) -> Path:
+    """Return where a journal is set aside: beside it, and never in the place of an earlier one."""
+    names = (path.with_name(f"{path.name}.old{number or ''}") for number in itertools.count())
+    return next(name for name in names if not name.exists())
 
 
 def check_same_device(journal: JournalWriter, hello: Hello) -> None:

@@ -14,7 +14,7 @@ from fbbase.progress import shared_screen
 from fbprof.errors import MeasurementError
 from fbprof.measure.jobs import Job, Outcome, carry_out
 from fbprof.measure.models import ModelFiles
-from fbprof.plan.plan import references
+from fbprof.plan.plan import from_light_to_heavy
 from fbspace.space import Space
 
 
@@ -42,7 +42,7 @@ def measure_all(jobs: Sequence[Job], space: Space, fresh: bool = False) -> list[
             except BaseException as error:  # KeyboardInterrupt, and bugs: raised by the main thread
                 ended.put(Outcome(job, time.monotonic() - start, error=error))
 
-        references(jobs[0].plan.operators)  # counts every operator, before the writer's thread traces any
+        from_light_to_heavy(jobs[0].plan.operators, 1)  # counts every operator, before the writer's thread traces any
         threads = []
         for job in jobs:
             # a daemon: after a second Ctrl-C nobody waits for a device that does not answer

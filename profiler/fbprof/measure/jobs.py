@@ -12,7 +12,7 @@ from fbagents.agent.cores import has_words, too_many_threads
 from fbagents.profile import Profile
 from fbagents.transports import TRANSPORTS
 from fbbase.errors import FbError
-from fblut.table import Lut
+from fblut.table import At, Lut
 from fblut.writing import write_lut
 from fbprof.estimate.table import estimate
 from fbprof.journal.journal import journal_path
@@ -27,11 +27,12 @@ _ESTIMATING = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What one device has to do: its plan, and the table to write."""
+    """What one device has to do: its plan, the table to write, and at which of the run's speeds that is to stand."""
 
     profile: Profile
     plan: Plan
     table: Path
+    at: At = "mean"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,13 @@ class Outcome:
 
 
 def jobs_of(
-    plan: Plan, profiles: Sequence[Profile], output: Path | None, space: Space, networks: int, points: int | None
+    plan: Plan,
+    profiles: Sequence[Profile],
+    output: Path | None,
+    space: Space,
+    networks: int,
+    points: int | None,
+    at: At = "mean",
 ) -> list[Job]:
     """Return what each device has to do: the same operators and networks, on its own cores and by its own agent.
 
@@ -62,7 +69,7 @@ def jobs_of(
             wrong = too_many_threads(bound.threads, [int(core) for core in bound.cores.split(",")])
             if wrong:
                 raise FbError(wrong)
-        jobs.append(Job(profile, with_agent(bound, profile), table))
+        jobs.append(Job(profile, with_agent(bound, profile), table, at))
     return jobs
 
 
@@ -75,7 +82,7 @@ def carry_out(
     with keeping(journal):
         content = collect(job.plan, job.profile, journal, fresh, files, check)
     with _ESTIMATING:
-        lut = estimate(content, space)
+        lut = estimate(content, space, at=job.at)
     write_lut(lut, job.table)
     return Outcome(job, time.monotonic() - start, lut)
 

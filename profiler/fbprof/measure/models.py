@@ -20,10 +20,8 @@ from fbexport.errors import ExportError
 from fbexport.formats import format_of, load_format
 from fbexport.runtimes import fallbacks
 from fbprof.plan.plan import Plan
-from fbprof.plan.subject import Subject, is_network_key
+from fbprof.plan.subject import REFERENCE_PRECISION, Subject, is_network_key
 
-DEFAULT_PRECISION = "float32"
-"""Every runtime has kernels for it."""
 UNKNOWN_MEMORY_BYTES = 1 << 30
 """What may be loaded where the device does not tell how much memory it has."""
 FREE_SHARE = 0.5
@@ -107,7 +105,7 @@ class ModelFiles:
     def _write(self, subject: Subject) -> Content:
         path = Path(self._folder.name) / f"{hashlib.sha256(subject.key.encode()).hexdigest()[:16]}{self._suffix}"
         model = subject.export(self._format, self._plan.precision, self._plan.seed)
-        if self._plan.precision != DEFAULT_PRECISION and not is_network_key(subject.key):
+        if subject.precision(self._plan.precision) != REFERENCE_PRECISION and not is_network_key(subject.key):
             self.fallbacks[subject.key] = self._fallbacks(model)
         write_bytes(path, model)
         content = Content(path)

@@ -40,7 +40,7 @@ from fbprof.journal.visits import Visited
 from fbprof.measure.crashes import Crashes
 from fbprof.measure.models import LoadedModels, ModelFiles
 from fbprof.measure.schedule import STAY_ROUNDS, Schedule, fitting_first
-from fbprof.plan.plan import Plan, references
+from fbprof.plan.plan import REFERENCES, Plan
 
 STEADY_PERCENT = 3.0
 """A model is warm once a visit is not faster than the one before by more."""
@@ -101,8 +101,8 @@ class _Run:
     def __init__(self, plan: Plan, profile: Profile, writer: JournalWriter, check: Callable[[], None]) -> None:
         self._plan, self._profile, self._writer, self._check = plan, profile, writer, check
         self._content = writer.content
-        self._subjects = {subject.key: subject for subject in plan.subjects}
-        self._references = [spec.key() for spec in references(plan.operators)]
+        self._subjects = {subject.key: subject for subject in (*plan.subjects, *REFERENCES)}
+        self._references = [subject.key for subject in REFERENCES]
         self._schedule = Schedule(plan, self._references, lambda: half_widths_percent(self._content))
         self._deadline = time.monotonic() + plan.max_time_s
         self._visit_s: dict[str, float] = {}
@@ -203,7 +203,8 @@ class _Run:
 
     def _reload(self, models: LoadedModels, files: ModelFiles, wanted: Mapping[str, int]) -> list[str]:
         """Load models anew that have been where they are for the plan's `reload_visits`, and return them."""
-        due = [key for key in wanted if self._visits_left(key) <= 0 and key in models.keys]
+        every = (*wanted, *self._references)
+        due = [key for key in every if self._visits_left(key) <= 0 and key in models.keys]
         new: list[str] = []
         for number, key in enumerate(due):
             files.prepare(self._subjects[ahead] for ahead in due[number : number + FILES_AHEAD])
@@ -215,8 +216,8 @@ class _Run:
         return self._plan.reload_visits - self._since_load[key] if self._plan.reload_visits else STAY_ROUNDS
 
     def _until_reload(self, keys: Iterable[str]) -> int:
-        """Return the rounds until the first of the models, but for references, is to be loaded anew."""
-        return max(min((self._visits_left(key) for key in keys if key not in self._references), default=STAY_ROUNDS), 1)
+        """Return the rounds until the first of the models is to be loaded anew."""
+        return max(min(map(self._visits_left, keys), default=STAY_ROUNDS), 1)
 
     def _load_one(self, models: LoadedModels, key: str) -> list[str]:
         """Load one model; return its key, or nothing where that fails, which is recorded."""

@@ -57,7 +57,8 @@ class Schedule:
     ) -> list[str]:
         """Return the order of one block, about BLOCK_S long: rounds in random order, references recurring in between.
 
-        Where the plan wants a subject to run after itself, its visits follow each other, and nothing comes between.
+        Where the plan wants a subject to run after itself, its visits follow each other, and nothing comes between; a
+        reference comes last.
         `visit_s` says how long a visit takes, as far as that is known; before, a block is a single round. It has at
         `most` so many.
         """
@@ -67,7 +68,9 @@ class Schedule:
         rounds = min(rounds, max(wanted.values()))
         if self._plan.before == "itself":
             keys = shuffled(list(wanted), self._plan.seed, number * STAY_ROUNDS)
-            return [key for key in keys for _ in range(min(rounds, wanted[key]))]
+            last = self._references[number % len(self._references)] if self._references else None
+            visits = [key for key in keys for _ in range(min(rounds, wanted[key]))]
+            return visits + [last] * rounds if last else visits
         order: list[str] = []
         for round_number in range(rounds):
             keys = [key for key, left in wanted.items() if left > round_number]

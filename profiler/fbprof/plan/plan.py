@@ -10,7 +10,7 @@ from typing import TypeVar
 from fbagents.benchmark.binary import benchmark_of
 from fbagents.profile import Profile
 from fbprof.plan.grid import grid_operators, most_points
-from fbprof.plan.subject import Subject, network, operator
+from fbprof.plan.subject import Subject, network, operator, reference
 from fbprof.plan.timing import Timing
 from fbspace.architecture import ZOO, load_architecture
 from fbspace.draw import draw_networks
@@ -24,7 +24,12 @@ MIN_ROUNDS = 80
 """Visits to everything before the first look at the intervals: fewer tell little of how the device changes."""
 RELOAD_VISITS = 14
 """Visits after which a model is loaded anew: where it lies in memory makes it faster or slower."""
-REFERENCES = 4
+REFERENCES = tuple(
+    reference(OpSpec("ir", channels, channels, size, size, kernel=kernel, expansion=expansion))
+    for channels, size, kernel, expansion in ((16, 56, 3, 1.0), (32, 28, 5, 3.0), (64, 14, 3, 6.0))
+)
+"""The reference workload: the same blocks in every measurement, whatever is measured, early, middle and late ones of
+FBNet's space. They recur throughout and tell the device's speed, by which tables are brought to one speed."""
 
 ASSUMED_MACS_PER_S = 10e9
 """What `--dry-run` assumes of one core until the device has been measured: only for the time it announces."""
@@ -98,8 +103,8 @@ def with_agent(plan: Plan, profile: Profile) -> Plan:
     return replace(plan, runs=1, dropped=0, reload_visits=None, agent=program.agent, visit_min_s=program.visit_min_s)
 
 
-def references(operators: Sequence[OpSpec], count: int = REFERENCES) -> list[OpSpec]:
-    """Return so many of the operators, from light to heavy, that recur throughout a run and tell the device's speed."""
+def from_light_to_heavy(operators: Sequence[OpSpec], count: int) -> list[OpSpec]:
+    """Return so many of the operators, at equal distances in the order of their MACs."""
     by_size = sorted(operators, key=lambda spec: (count_spec(spec).macs, spec.key()))
     count = min(count, len(by_size))
     return [by_size[(2 * i + 1) * len(by_size) // (2 * count)] for i in range(count)]

@@ -1,4 +1,4 @@
-"""Subject: what is timed, a single operator or a whole network."""
+"""Subject: what is timed, a single operator, a whole network, or a reference that tells the device's speed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +9,14 @@ from fbspace.errors import ArchitectureError
 from fbspace.opspec import OpSpec
 from fbspace.space import Space
 
-_NETWORK = "network:"
+_NETWORK, _REFERENCE = "network:", "reference:"
+REFERENCE_PRECISION = "float32"
+"""Every runtime has kernels for it, and tables of other precisions can be held against it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """An operator, or a network; `key` names it in journals and to the agent.
+    """An operator, a network or a reference; `key` names it in journals and to the agent.
 
     `specs` are the operators it runs, one or a network's in order, without identities.
     """
@@ -27,16 +29,25 @@ class Subject:
         """Shape of the input: 1, channels, height, width."""
         return self.specs[0].input_shape
 
+    def precision(self, asked: str) -> str:
+        """Return the precision of its model where a plan asks for one; a reference has always the same."""
+        return REFERENCE_PRECISION if self.key.startswith(_REFERENCE) else asked
+
     def export(self, format_name: str, precision: str, seed: int) -> bytes:
         """Return its model file; an operator has the same weights in a network as alone. Raises ExportError."""
         if is_network_key(self.key):
             return export_chain(self.specs, format_name, precision, seed)
-        return export_spec(self.specs[0], format_name, precision, seed)
+        return export_spec(self.specs[0], format_name, self.precision(precision), seed)
 
 
 def operator(spec: OpSpec) -> Subject:
     """Return an operator as a subject."""
     return Subject(spec.key(), (spec,))
+
+
+def reference(spec: OpSpec) -> Subject:
+    """Return an operator as a reference, which has no row in a table."""
+    return Subject(_REFERENCE + spec.key(), (spec,))
 
 
 def network(space: Space, choices: Sequence[str], head_channels: int | None = None) -> Subject:
@@ -47,6 +58,11 @@ def network(space: Space, choices: Sequence[str], head_channels: int | None = No
 def is_network_key(key: str) -> bool:
     """Whether a key names a network."""
     return key.startswith(_NETWORK)
+
+
+def is_operator_key(key: str) -> bool:
+    """Whether a key names an operator that has a row in the table, and neither a network nor a reference."""
+    return not key.startswith((_NETWORK, _REFERENCE))
 
 
 def network_key(choices: Sequence[str], head_channels: int | None = None) -> str:

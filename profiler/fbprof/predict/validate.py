@@ -12,14 +12,14 @@ from pathlib import Path
 
 from fbagents.profile import Profile
 from fbbase.errors import FbError
-from fblut.table import Lut, Prediction
+from fblut.table import Lut
 from fbprof.errors import MeasurementError
 from fbprof.estimate.samples import Samples, usable_samples
 from fbprof.estimate.table import latency_of
 from fbprof.journal.journal import JournalContent
 from fbprof.plan.grid import grid_operators
 from fbprof.plan.networks_file import MeasuredNetwork, write_networks
-from fbprof.plan.plan import RELOAD_VISITS, Plan, calibration_networks, references, zoo_choices
+from fbprof.plan.plan import RELOAD_VISITS, Plan, calibration_networks, from_light_to_heavy, zoo_choices
 from fbprof.plan.subject import network
 from fbprof.predict.conditions import plan_like, speed_now
 from fbprof.predict.error import Candidate, Figures, OperatorResult, Result, additivity, figures_of
@@ -28,7 +28,7 @@ from fbspace.draw import ENUMERABLE, draw_networks
 from fbspace.opspec import OpSpec
 from fbspace.space import Space
 
-REFERENCES = 16
+OPERATORS = 16
 """Operators that are timed between the networks and tell the device's speed now from its speed then."""
 CALIBRATION_STREAM = 1000
 """So many networks of the stream that calibrates are never drawn, however many of them calibrated the table."""
@@ -121,13 +121,13 @@ def validation_plan(
 ) -> Plan:
     """Return the plan that measures networks under the table's own conditions, operators in between.
 
-    These are the reference operators, which tell the device's speed, and those that the table interpolates. Every model
+    These are some that the table knows, which tell the device's speed, and those that it interpolates. Every model
     is loaded twice or more, so that measuring twice is loading twice. Raises as `plan_like` does.
     """
     return plan_like(
         lut.metadata,
         profile,
-        operators=(*references(_known_operators(lut, space), REFERENCES), *between),
+        operators=(*from_light_to_heavy(_known_operators(lut, space), OPERATORS), *between),
         networks=tuple(candidate.subject for candidate in candidates),
         rounds=rounds,
         max_time_min=max_time_min,
@@ -201,15 +201,14 @@ def _between(spec: OpSpec, samples: Samples, lut: Lut, speed: float) -> Operator
 
 def _result(candidate: Candidate, loads_us: Sequence[Sequence[float]], lut: Lut, speed: float) -> Result:
     table = lut.predict(candidate.subject.specs)
-    ends = (table.ci_low_us, table.ci_high_us)
-    low, high = (None if end is None else end * speed for end in ends)
+    now = lut.slowed(speed).predict(candidate.subject.specs, at_this_speed=True)
     parts = loads_us if len(loads_us) > 1 else [[us] for us in loads_us[0]]  # benchmark_model loads for every visit
     half = len(parts) // 2
     measured_us, ci_us = latency_of(loads_us)
     return Result(
         candidate=candidate,
         table=table,
-        predicted=Prediction(table.latency_us * speed, low, high),
+        predicted=now,
         measured_us=measured_us,
         ci_us=ci_us,
         halves_us=(_median_us(parts[:half]), _median_us(parts[half:])) if half else None,

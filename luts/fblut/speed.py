@@ -1,0 +1,45 @@
+"""Bringing tables of one device to one speed, by the reference workload that was timed throughout each measurement."""
+
+import math
+from dataclasses import dataclass
+
+from fblut.table import Lut, Metadata
+
+SAME = ("device", "soc", "runtime", "runtime_version", "threads", "cores", "timing")
+"""Metadata that must agree: of other devices, or in another runtime, a ratio is a difference and no matter of speed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """What the reference workload took for a second table over what it took for a first, and half of the 95 % interval.
+
+    `error_percent` is None where a table does not know it.
+    """
+
+    ratio: float
+    error_percent: float | None
+
+    @property
+    def slower_percent(self) -> float:
+        """By how much the device was slower when the second table was measured; below 0, faster."""
+        return 100 * (self.ratio - 1)
+
+    def __str__(self) -> str:
+        error = "" if self.error_percent is None else f" ± {self.error_percent:.1f}"
+        return f"{self.slower_percent:+.1f}{error} %"
+
+
+def speed_between(first: Metadata, second: Metadata) -> Speed | None:
+    """Return how fast one device was for two tables; None for two devices, and where a table does not tell."""
+    known = first.reference_us, second.reference_us
+    if known[0] is None or known[1] is None or any(getattr(first, name) != getattr(second, name) for name in SAME):
+        return None
+    errors = first.reference_error_percent, second.reference_error_percent
+    both = None if errors[0] is None or errors[1] is None else math.hypot(errors[0], errors[1])
+    return Speed(known[1] / known[0], both)
+
+
+def at_one_speed(first: Lut, second: Lut) -> tuple[Lut, Speed | None]:
+    """Return the second table at the speed of the first, and how they differed; as it is where that is not known."""
+    speed = speed_between(first.metadata, second.metadata)
+    return (second, None) if speed is None else (second.slowed(1 / speed.ratio), speed)

@@ -1,0 +1,125 @@
+"""Tables of one device at one speed, and the gate that judges them: against factors that are put in."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+
+from fblut.compare import compare
+from fblut.gate import judge
+from fblut.speed import at_one_speed, speed_between
+from fblut.table import Lut
+from fblut.writing import format_lut
+from fbspace.opspec import OpSpec
+
+MakeLut = Callable[..., Lut]
+OPERATORS = [OpSpec("conv", 3, channels, 32, 32) for channels in (8, 16, 24, 32, 40, 48)]
+LATENCIES = {spec: 100.0 * (number + 1) for number, spec in enumerate(OPERATORS)}
+STEADY = {"reference_us": 50.0, "reference_error_percent": 0.3, "speed_error_percent": 1.0, "verdict": "good"}
+
+
+def slowed(factor: float, **one_operator: float) -> dict[OpSpec, float]:
+    """Latencies of a device that is slower by a factor, and one operator by another one on top."""
+    found = {spec: us * factor for spec, us in LATENCIES.items()}
+    return found | {OPERATORS[0]: found[OPERATORS[0]] * one_operator.get("first", 1.0)}
+
+
+def test_the_reference_tells_how_the_speeds_differed(make_lut: MakeLut) -> None:
+    first = make_lut(LATENCIES, **STEADY)
+    second = make_lut(LATENCIES, **STEADY | {"reference_us": 54.7, "reference_error_percent": 0.4})
+    speed = speed_between(first.metadata, second.metadata)
+    assert speed is not None
+    assert speed.slower_percent == pytest.approx(9.4)
+    assert speed.error_percent == pytest.approx(0.5)  # 0.3² + 0.4² = 0.5²
+    assert str(speed) == "+9.4 ± 0.5 %"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"reference_us": None},
+        {"device": "s8"},
+        {"soc": "Exynos 8895"},
+        {"runtime": "onnxruntime"},
+        {"runtime_version": "2.4.0"},
+        {"threads": 2},
+        {"cores": "4-7"},
+        {"timing": "12 runs in a row"},
+    ],
+)
+def test_between_other_devices_or_runtimes_it_tells_nothing(make_lut: MakeLut, other: dict[str, object]) -> None:
+    first, second = make_lut(LATENCIES, **STEADY), make_lut(LATENCIES, **STEADY | other)
+    assert speed_between(first.metadata, second.metadata) is None
+    assert speed_between(second.metadata, first.metadata) is None
+    assert at_one_speed(first, second) == (second, None)
+
+
+def test_every_time_of_a_table_is_brought_to_the_other_speed(make_lut: MakeLut) -> None:
+    first = make_lut(LATENCIES, network_us=10.0, **STEADY)
+    second = first.slowed(1.25)
+    assert (second.metadata.network_us, second.metadata.reference_us) == (12.5, 62.5)
+    assert [row.ci_high_us for row in second.rows.values()] == [1.25 * (us + 2) for us in LATENCIES.values()]
+    again, speed = at_one_speed(first, second)
+    assert speed is not None
+    assert speed.ratio == 1.25
+    assert format_lut(again) == format_lut(first)
+
+
+def test_of_one_device_only_what_differs_beyond_its_speed_is_a_difference(make_lut: MakeLut) -> None:
+    first = make_lut(LATENCIES, **STEADY)
+    second = make_lut(slowed(1.094, first=1.2), **STEADY | {"reference_us": 54.7})
+    result = compare(first, second)
+    assert [o.ratio for o in result.operators] == pytest.approx([1.2, 1, 1, 1, 1, 1])
+    assert [o.is_significant for o in result.operators] == [True] + [False] * 5
+    assert result.speed is not None
+    assert result.speed.ratio == pytest.approx(1.094)
+    elsewhere = make_lut(slowed(1.094), **STEADY | {"reference_us": 54.7, "device": "s8"})
+    assert [o.ratio for o in compare(first, elsewhere).operators] == pytest.approx([1.094] * 6)
+
+
+@pytest.mark.parametrize(
+    ("factor", "reference", "limit", "verdict"),
+    [
+        (1.00, None, 5, "passes"),
+        (0.70, None, 5, "passes"),
+        (1.04, None, 6, "passes"),  # 4 % ± 1.4 %
+        (1.04, None, 5, "cannot tell"),
+        (1.06, None, 5, "cannot tell"),
+        (1.08, None, 5, "fails"),
+        (1.46, 1.0, 5, "fails"),  # the operators, not the device
+        (1.46, 1.46, 5, "cannot tell"),  # the device
+        (1.46, 1.30, 5, "fails"),  # both
+    ],
+)
+def test_the_gate_fails_beyond_doubt_only(
+    make_lut: MakeLut, factor: float, reference: float | None, limit: float, verdict: str
+) -> None:
+    """The speed of each wanders by 1 %, so that of their ratio by √2 %."""
+    first = make_lut(LATENCIES, **STEADY)
+    second = make_lut(slowed(factor), **STEADY | {"reference_us": reference and 50 * reference})
+    answer = judge(first, second, compare(first, second), limit)
+    found = "fails" if answer.slower else "cannot tell" if answer.undecided else "passes"
+    assert found == verdict
+    if verdict == "fails":
+        half = math.sqrt(2) / 100
+        low, high = (100 * (factor * math.exp(sign * half) - 1) for sign in (-1, 1))
+        words = f"{100 * (factor - 1):.1f} % in the mean of its operators (95 % interval {low:.1f} to {high:.1f} %)"
+        assert answer.slower == [words]
+    if reference == factor == 1.46:
+        assert answer.undecided[0].endswith("but so was the device: +46.0 ± 0.4 % by the reference workload")
+
+
+def test_the_gate_asks_nothing_of_a_table_that_must_not_be_used(make_lut: MakeLut) -> None:
+    first, second = make_lut(LATENCIES, **STEADY), make_lut(slowed(1.46), **STEADY | {"verdict": "do not use"})
+    for one, other, which in ((first, second, "second"), (second, first, "first")):
+        answer = judge(one, other, compare(one, other), 5)
+        assert answer.slower == []
+        assert answer.undecided == [f"the verdict on the {which} table is: do not use"]
+
+
+def test_the_gate_judges_networks_by_the_intervals_of_their_predictions(make_lut: MakeLut) -> None:
+    first, second = make_lut(LATENCIES, **STEADY), make_lut(slowed(1.0, first=1.5), **STEADY)
+    networks = {"small": OPERATORS[:1], "large": OPERATORS[1:]}
+    answer = judge(first, second, compare(first, second, networks=networks), 20)
+    assert [words.split(" (")[0] for words in answer.slower] == ["50.0 % for small"]
+    assert [words.split(" (")[0] for words in answer.undecided] == ["7.0 % in the mean of its operators"]
