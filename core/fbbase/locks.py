@@ -1,11 +1,19 @@
-"""Locks: one process at a time writes a file; whoever ends, in whatever way, releases what it held."""
+"""Locks: one process at a time writes a file or has a folder; whoever ends, in whatever way, releases what it held."""
 
+import contextlib
 import fcntl
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from fbbase.errors import FbError
 from fbbase.files import storage_errors
+
+SCRATCH = "fbprof-"
+"""How the folders of runs begin, in the system's folder for temporary files."""
+_LOCK = ".lock"
 
 
 class HeldError(FbError):
@@ -32,6 +40,19 @@ def open_locked(path: Path) -> int:
         os.close(handle)  # it was moved away in between
 
 
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Yield a folder for this run's own files, removed at its end, or by the next run where this one was killed."""
+    place = Path(tempfile.gettempdir())
+    for left in place.glob(f"{SCRATCH}*/{_LOCK}"):
+        with contextlib.suppress(OSError), left.open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused while its owner lives
+            shutil.rmtree(left.parent)
+    with tempfile.TemporaryDirectory(prefix=SCRATCH) as folder, (Path(folder) / _LOCK).open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield Path(folder)
+
+
 def _holder(inode: int) -> str:
     """Return who holds the lock of a file, as far as the system tells (Linux)."""
     try:
@@ -40,4 +61,5 @@ def _holder(inode: int) -> str:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except (OSError, StopIteration, IndexError):
         return "another process"
-    return f"process {pid} ({' '.join(word.decode(errors='replace') for word in words if word)[:200]})"
+    command = " ".join(b" ".join(words).decode(errors="replace").split())
+    return f"process {pid} ({command[:100]})"

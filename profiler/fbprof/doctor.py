@@ -22,6 +22,7 @@ from fbagents.native import bundle
 from fbagents.profile import Profile
 from fbagents.transport import Transport
 from fbbase.errors import FbError
+from fbbase.locks import scratch_folder
 from fbbase.progress import Waiting
 from fbexport.export import export_spec
 from fbexport.formats import format_of, load_format
@@ -88,7 +89,7 @@ def check_device(profile: Profile) -> Iterator[Check]:
             packages = " or ".join(each.package for each in loadable().values())
             advice = f"install {packages} there, or set agent = 'native' in its profile"
             yield Check("runtimes", "failed", "none", advice)
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fbprof-")))
+        folder = stack.enter_context(scratch_folder())
         for runtime, version in hello.runtimes.items():
             waiting(f"trying runtime {runtime}")
             yield _run(agent, transport, folder, runtime, version)

@@ -48,7 +48,12 @@ def wait_for_visits(table: Path, count: int) -> None:
 
 @pytest.mark.parametrize(
     ("blow", "code", "words"),
-    [(signal.SIGKILL, -9, ""), (signal.SIGINT, 130, "the same command continues"), (signal.SIGTERM, -15, "")],
+    [
+        (signal.SIGKILL, -9, ""),
+        (signal.SIGINT, 130, "the same command continues"),
+        (signal.SIGTERM, 4, "stopped by SIGTERM; the same command continues"),
+        (signal.SIGHUP, 4, "visits are kept in"),
+    ],
 )
 def test_a_killed_run_continues_where_it_was(
     space: str, tmp_path: Path, blow: signal.Signals, code: int, words: str

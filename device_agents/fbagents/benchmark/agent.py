@@ -4,9 +4,9 @@ A visit is one process, and its one sample is the average of the inferences that
 single ones (docs/devices/benchmark-model.md). So everything above measures with it as with any other agent.
 """
 
+import contextlib
 import json
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +19,7 @@ from fbagents.benchmark.process import Program
 from fbagents.errors import AgentLostError, AgentReplyError, DeviceError
 from fbagents.transport import Transport
 from fbbase.files import storage_errors
+from fbbase.locks import scratch_folder
 
 FACTS_TIMEOUT_S = 30.0
 
@@ -37,13 +38,14 @@ class BenchmarkTransport(Transport):
         benchmark = benchmark_of(transport.profile)
         assert benchmark is not None
         self._transport, self._benchmark, self.copies = transport, benchmark, transport.copies
-        self._folder = None if transport.copies else tempfile.TemporaryDirectory(prefix="fbprof-")
+        self._stack = contextlib.ExitStack()
+        self._folder = None if transport.copies else self._stack.enter_context(scratch_folder())
 
     def push(self, path: Path) -> str:
         """Make a file available on the device, and keep it there."""
         if self._folder is None:
             return self._transport.push(path)
-        kept = Path(self._folder.name) / path.name
+        kept = self._folder / path.name
         with storage_errors(kept):
             shutil.copyfile(path, kept)
         return self._transport.push(kept)
@@ -55,8 +57,7 @@ class BenchmarkTransport(Transport):
     def close(self) -> None:
         """Release the device."""
         self._transport.close()
-        if self._folder is not None:
-            self._folder.cleanup()
+        self._stack.close()
 
 
 class BenchmarkChannel:

@@ -21,13 +21,13 @@ from fbspace.space import Space
 def measure_all(jobs: Sequence[Job], space: Space, fresh: bool = False) -> list[Outcome]:
     """Carry out jobs of the same space, runtime, precision and seed at once; return how each ended, in their order.
 
-    A device that fails leaves the others alone, and its error is printed at once. After Ctrl-C every device ends its
-    step, its journal is kept and it is released; after a second one nothing is waited for.
+    A device that fails leaves the others alone, and its error is printed at once. After Ctrl-C and SIGTERM every device
+    ends its step, its journal is kept and it is released; after a second one nothing is waited for.
     """
     ended: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
     outcomes: dict[str, Outcome] = {}
     with (
-        interrupt_between_steps() as check,
+        interrupt_between_steps(terminate=True) as check,
         shared_screen(),
         ModelFiles(jobs[0].plan) as files,
         # threads of a matrix product wait in a loop: of many devices that would be all the host does

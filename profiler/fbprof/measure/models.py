@@ -3,12 +3,10 @@
 import contextlib
 import hashlib
 import sys
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Self
 
 from fbagents.agent.client import AgentClient
@@ -16,6 +14,7 @@ from fbagents.agent.pieces import Content
 from fbagents.agent.protocol import Loaded
 from fbagents.transport import Transport
 from fbbase.files import write_bytes
+from fbbase.locks import scratch_folder
 from fbexport.errors import ExportError
 from fbexport.formats import format_of, load_format
 from fbexport.runtimes import fallbacks
@@ -55,7 +54,8 @@ class ModelFiles:
         """Whether a device gets copies: the writer then finds out what `Content` tells, and no device waits for it."""
 
     def __enter__(self) -> Self:
-        self._folder = tempfile.TemporaryDirectory(prefix="fbprof-")
+        self._stack = contextlib.ExitStack()
+        self._folder = self._stack.enter_context(scratch_folder())
         self._writer = ThreadPoolExecutor(max_workers=1)
         self._switch_interval_s = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH_INTERVAL_S)
@@ -64,7 +64,7 @@ class ModelFiles:
     def __exit__(self, *_: object) -> None:
         self._writer.shutdown(cancel_futures=True)
         sys.setswitchinterval(self._switch_interval_s)
-        self._folder.cleanup()
+        self._stack.close()
 
     def prepare(self, subjects: Iterable[Subject]) -> None:
         """Begin to write the files of subjects that will be needed, in this order."""
@@ -103,7 +103,7 @@ class ModelFiles:
                 written.result().path.unlink()
 
     def _write(self, subject: Subject) -> Content:
-        path = Path(self._folder.name) / f"{hashlib.sha256(subject.key.encode()).hexdigest()[:16]}{self._suffix}"
+        path = self._folder / f"{hashlib.sha256(subject.key.encode()).hexdigest()[:16]}{self._suffix}"
         model = subject.export(self._format, self._plan.precision, self._plan.seed)
         if subject.precision(self._plan.precision) != REFERENCE_PRECISION and not is_network_key(subject.key):
             self.fallbacks[subject.key] = self._fallbacks(model)

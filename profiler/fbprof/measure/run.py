@@ -18,6 +18,7 @@ from fbagents.profile import Profile, with_agent_for
 from fbagents.transport import Transport
 from fbbase import __version__
 from fbbase.errors import PartialError, StorageError
+from fbbase.interrupt import Terminated, terminated_as_interrupted
 from fbbase.progress import Advance, Waiting, progress
 from fbexport.errors import ExportError
 from fbexport.runtimes import RUNTIMES, native_libraries
@@ -83,10 +84,11 @@ def collect(
 
 @contextlib.contextmanager
 def keeping(journal: Path) -> Iterator[None]:
-    """Tell what is kept when measuring is interrupted or fails; a disk that is full is a run to be continued."""
+    """Tell what is kept when measuring is stopped or fails; a disk that is full is a run to be continued."""
     try:
-        yield
-    except (KeyboardInterrupt, DeviceError):
+        with terminated_as_interrupted():
+            yield
+    except (KeyboardInterrupt, Terminated, DeviceError):
         visits = count_visits(journal)
         if visits:
             click.echo(f"{visits} visits are kept in {journal}; the same command continues", err=True)

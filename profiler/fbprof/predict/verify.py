@@ -1,11 +1,10 @@
 """Verify: a table's prediction for a whole network against the measured network."""
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 from fbagents.profile import Profile
 from fbbase.errors import PartialError
+from fbbase.locks import scratch_folder
 from fblut.table import Lut
 from fbprof.errors import MeasurementError
 from fbprof.measure.run import collect
@@ -53,9 +52,9 @@ def verify(architecture: Architecture, lut: Lut, profile: Profile, rounds: int, 
         seed=seed,
         reload_visits=min(RELOAD_VISITS, max(rounds // LOADS, 1)),
     )
-    with tempfile.TemporaryDirectory(prefix="fbprof-") as folder:
+    with scratch_folder() as folder:
         try:
-            content = collect(plan, profile, Path(folder) / "verify.journal.jsonl")
+            content = collect(plan, profile, folder / "verify.journal.jsonl")
         except PartialError as error:
             raise MeasurementError(f"network {architecture.name} cannot be measured: {error.__cause__}") from error
     found = evaluate(content, lut, [Candidate(architecture.name, architecture.choices, head, False, subject)])
