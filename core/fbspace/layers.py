@@ -40,13 +40,13 @@ class ChannelShuffle(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-    """Scale channels by a gate computed from their means (MobileNetV3): x · hsigmoid(W₂ relu(W₁ mean(x)))."""
+    """Scale channels by a gate computed from their means (MobileNetV3): x · hsigmoid(W₂ act(W₁ mean(x)))."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, activation: str = "relu") -> None:
         super().__init__()
         squeezed = squeezed_channels(channels)
         self.reduce = nn.Conv2d(channels, squeezed, 1)
-        self.activation = nn.ReLU()
+        self.activation = ACTIVATION_LAYERS[activation]()
         self.expand = nn.Conv2d(squeezed, channels, 1)
         self.gate = nn.Hardsigmoid()
 
@@ -72,7 +72,7 @@ class InvertedResidual(nn.Module):
     shapes allow. The first 1x1 is left away unless it `expands`.
     """
 
-    def __init__(self, spec: OpSpec, middle: int, expands: bool = True) -> None:
+    def __init__(self, spec: OpSpec, middle: int, expands: bool = True, squeeze_activation: str = "relu") -> None:
         super().__init__()
         act = spec.activation
         self.expand: nn.Module = nn.Identity()
@@ -80,7 +80,7 @@ class InvertedResidual(nn.Module):
             self.expand = conv_bn(spec.in_channels, middle, 1, groups=spec.groups, activation=act)
         self.shuffle = ChannelShuffle(spec.groups) if spec.groups > 1 else nn.Identity()
         self.depthwise = conv_bn(middle, middle, spec.kernel, spec.stride, groups=middle, activation=act)
-        self.squeeze_excite = SqueezeExcite(middle) if spec.squeeze_excite else nn.Identity()
+        self.squeeze_excite = SqueezeExcite(middle, squeeze_activation) if spec.squeeze_excite else nn.Identity()
         self.project = conv_bn(middle, spec.out_channels, 1, groups=spec.groups)
         self.residual = spec.stride == 1 and spec.in_channels == spec.out_channels
 

@@ -38,6 +38,10 @@ SPECIAL = {
     "skip-stride-2-odd": OpSpec("skip", 16, 24, 7, 7, stride=2),
     "conv-without-activation": OpSpec("conv", 8, 8, 5, 5, kernel=3, activation="none"),
     "grouped-conv": OpSpec("conv", 12, 24, 6, 6, kernel=3, groups=3, activation="hswish"),
+    "squeeze-by-hswish": replace(RESIDUAL, squeeze_excite=True, parameters=(("squeeze_activation", "hswish"),)),
+    "grouped-mbconv": replace(RESIDUAL, kind="mbconv", groups=2),
+    "grouped-mbconv-without-first": replace(RESIDUAL, kind="mbconv", groups=2, expansion=1),
+    "pool-without-bias": OpSpec("pool", 8, 12, 5, 4, activation="hswish", parameters=(("bias", False),)),
     "tiny-classifier": OpSpec("classifier", 8, 10, 5, 4, activation="none"),
 }
 
@@ -162,7 +166,7 @@ def test_published_networks_equal_torch(name, network, assert_equals_torch):
 @st.composite
 def specs(draw):
     kind = draw(st.sampled_from(["ir", "ir", "mbconv", "conv", "skip", "pool", "classifier"]))
-    groups = 1 if kind == "mbconv" else draw(st.sampled_from([1, 1, 2, 4]))
+    groups = draw(st.sampled_from([1, 1, 2, 4]))
     channels = st.integers(1, 6).map(lambda n: n * groups)
     size = st.integers(1, 12)
     spec = OpSpec(

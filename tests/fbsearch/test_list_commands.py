@@ -35,11 +35,11 @@ def test_a_space_of_ones_own_is_begun_and_checked(capsys: pytest.CaptureFixture[
     (original,) = json.loads(capsys.readouterr().out)
     assert mine == original | {"name": "mine"}
     assert run(fbsearch, ["spaces", "check", str(file)]) == 0
-    text = file.read_text().replace('kind = "ir", kernel = 3, expansion = 1, groups', 'kind = "mbconv", groups')
+    text = file.read_text().replace("expansion = 1, groups = 2", 'squeeze_activation = "hswish"', 1)
     file.write_text(text)
     assert run(fbsearch, ["spaces", "check", str(file)]) == 2
-    line = 1 + text[: text.index("mbconv")].count("\n")
-    assert f"line {line}: candidates.k3_e1_g2: kind 'mbconv' has no grouped" in capsys.readouterr().err
+    line = 1 + text[: text.index("squeeze_activation")].count("\n")
+    assert f"line {line}: candidates.k3_e1_g2: squeeze_activation is of squeeze-excite" in capsys.readouterr().err
 
 
 def test_zoo(capsys: pytest.CaptureFixture[str]) -> None:

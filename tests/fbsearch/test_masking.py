@@ -14,6 +14,7 @@ from fbsearch.fbnetv2.blocks.mbconv import MaskedMBConv
 from fbsearch.fbnetv2.blocks.skip import MaskedSkip
 from fbsearch.fbnetv2.masks import at_sides, intersperse, joint, masked, same, subsample
 from fbsearch.theta import one_hot
+from fbspace.errors import SpecError
 from fbspace.opspec import OpSpec
 
 WIDTHS = Widths(ins=(8, 12, 16), expansions=(1, 1.5, 3), outs=(8, 16, 24))
@@ -22,7 +23,8 @@ X = torch.randn(4, 16, 6, 6, generator=torch.Generator().manual_seed(0))
 
 def block_of(stride: int = 1, squeeze_excite: bool = False, kernel: int = 3, seed: int = 0) -> MaskedMBConv:
     torch.manual_seed(seed)
-    spec = OpSpec("mbconv", 16, 24, 6, 6, kernel, stride, 3, activation="hswish", squeeze_excite=squeeze_excite)
+    own = (("squeeze_activation", "hswish"),) if squeeze_excite else ()
+    spec = OpSpec("mbconv", 16, 24, 6, 6, kernel, stride, 3, 1, "hswish", squeeze_excite, own)
     block = MaskedMBConv(spec, WIDTHS)
     for norm in block.modules():
         if isinstance(norm, nn.BatchNorm2d):
@@ -55,6 +57,11 @@ def test_at_one_hot_it_is_the_ordinary_block(choice: tuple[int, int, int], strid
     y = block(x, Choice(*(one_hot(i, 3) for i in choice)))
     torch.testing.assert_close(y[:, :outs], ordinary(block, int(ins), expansion, int(outs))(x[:, : int(ins)]))
     assert not y[:, int(outs) :].any()
+
+
+def test_a_block_with_groups_is_refused() -> None:
+    with pytest.raises(SpecError, match="masks, which know no groups"):
+        MaskedMBConv(OpSpec("mbconv", 16, 24, 6, 6, 3, expansion=3, groups=2), WIDTHS)
 
 
 def test_a_mask_is_the_sum_of_the_options_run_one_by_one() -> None:

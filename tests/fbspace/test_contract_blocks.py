@@ -43,8 +43,31 @@ def test_mbconv_rounds_its_middle_and_drops_the_first_convolution_at_expansion_1
         module = build_block(OpSpec("mbconv", in_channels, 8, 6, 6, kernel=3, expansion=expansion))
         assert module.expand[0].out_channels == module.depthwise[0].groups == middle
     assert isinstance(build_block(OpSpec("mbconv", 17, 8, 6, 6, kernel=3)).expand, torch.nn.Identity)
-    with pytest.raises(SpecError, match="no grouped 1x1"):
-        build_block(OpSpec("mbconv", 8, 8, 6, 6, groups=2))
+
+
+def test_mbconv_has_groups_as_mobile_vision_has_them() -> None:
+    """At expansion 1 there is no first 1x1 to group; the channels are shuffled and the last 1x1 is grouped."""
+    module = build_block(OpSpec("mbconv", 16, 16, 6, 6, kernel=3, groups=2))
+    assert [type(part).__name__ for part in (module.expand, module.shuffle)] == ["Identity", "ChannelShuffle"]
+    assert (module.depthwise[0].groups, module.project[0].groups) == (16, 2)
+    module = build_block(OpSpec("mbconv", 16, 24, 6, 6, kernel=3, groups=2, expansion=3))
+    assert (module.expand[0].groups, module.project[0].groups) == (2, 2)
+    for kind in ("ir", "mbconv"):  # 9 · 1.2 = 10.8 → 11 or 8
+        with pytest.raises(SpecError, match=r"groups=3 must divide the \d+ channels in the middle of "):
+            build_block(OpSpec(kind, 9, 9, 6, 6, groups=3, expansion=1.2))
+
+
+def test_the_gate_has_the_activation_that_is_asked_for() -> None:
+    x = torch.randn(2, 8, 6, 6)
+    for parameters, function in ((), torch.relu), ((("squeeze_activation", "hswish"),), torch.nn.functional.hardswish):
+        spec = OpSpec("mbconv", 8, 8, 6, 6, kernel=3, squeeze_excite=True, parameters=parameters)
+        gate = randomize(build_block(spec), seed=0).squeeze_excite
+        w1, w2 = gate.reduce, gate.expand
+        y = function(x.mean((2, 3)) @ w1.weight[:, :, 0, 0].T + w1.bias) @ w2.weight[:, :, 0, 0].T + w2.bias
+        torch.testing.assert_close(gate(x), x * ((y + 3).clamp(0, 6) / 6)[:, :, None, None])
+    without = OpSpec("mbconv", 8, 8, 6, 6, kernel=3, parameters=(("squeeze_activation", "hswish"),))
+    with pytest.raises(SpecError, match="squeeze_activation is of squeeze-excite, which mbconv_in8x6x6"):
+        build_block(without)
 
 
 def test_pool_is_what_it_says() -> None:

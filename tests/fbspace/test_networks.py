@@ -34,6 +34,9 @@ FBNET_MACS = [
     ("fbnet-c", 1504, 376.2),
     ("fbnet-s8", 1504, 292.9),
     ("fbnet-iphonex", 1504, 321.8),
+    ("fbnet-a-mobile-vision", 1504, 244.5),
+    ("fbnet-b-mobile-vision", 1984, 291.1),
+    ("fbnet-c-mobile-vision", 1984, 378.2),
 ]
 FULLY_CONNECTED = 1280 * 1000
 # millions of multiply-accumulates and of parameters, as published (facebookresearch/mobile-vision; FBNetV2, CVPR'20)

@@ -59,7 +59,7 @@ def test_a_value_at_its_default_is_left_away_and_others_tell_operators_apart(spa
         ("ratio = 2", "ratio = 0", r"line 11: candidates.wide: ratio must be a positive number, not 0"),
         ("dilation = 2", "dilatoin = 2", r"block 'own' has no parameter dilatoin; .* Did you mean 'dilation'"),
         ("dilation = 2", "channels = 2", r"candidates.far: block 'own' has no parameter channels"),
-        ('"own", dilation = 2', '"ir", dilation = 2', r"block 'ir' has no parameter dilation; it has none"),
+        ('"own", dilation = 2', '"conv", dilation = 2', r"block 'conv' has no parameter dilation; it has none"),
     ],
 )
 def test_a_wrong_parameter_is_named_with_its_line(

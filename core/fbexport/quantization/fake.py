@@ -19,14 +19,19 @@ from fbexport.quantization.scheme import QMAX, QMIN, WEIGHT_MAX, Quantization
 
 
 class FakeQuantized(nn.Module):
-    """A graph with trainable weights, every value and every weight rounded as its int8 model rounds them."""
+    """A graph with trainable weights, every value and every weight rounded as its int8 model rounds them.
+
+    Biases of nothing but zeros stay: the layer may have none, which could take no other (`fold_into`).
+    """
 
     def __init__(self, quantized: QuantizedGraph, ranges: Ranges) -> None:
         super().__init__()
         self.quantized, self.ranges = quantized, ranges
         layers = [node for node in quantized.graph.nodes if isinstance(node, Conv | Linear)]
         self.weights = nn.ParameterList(torch.from_numpy(node.weight.copy()) for node in layers)
-        self.biases = nn.ParameterList(torch.from_numpy(node.bias.copy()) for node in layers)
+        self.biases = nn.ParameterList(
+            nn.Parameter(torch.from_numpy(node.bias.copy()), requires_grad=bool(node.bias.any())) for node in layers
+        )
         self._number = {node.output.name: number for number, node in enumerate(layers)}
 
     def forward(self, x: Tensor) -> Tensor:
@@ -89,6 +94,8 @@ def fold_into(network: nn.Module, graph: Graph) -> None:
             layer.bias.copy_(bias)
             continue
         norm = modules.get(_next(node.source))
+        if not isinstance(norm, nn.BatchNorm2d) and not bias.any():
+            continue
         if not isinstance(norm, nn.BatchNorm2d):
             raise ExportError(f"{module_name(node.source)} has neither a bias nor batch normalisation behind it")
         assert norm.running_mean is not None

@@ -1,19 +1,36 @@
 """ir: the inverted residual that every FBNet candidate is made of (FBNet, CVPR'19, figure 3)."""
 
+from dataclasses import dataclass
+
+from fbbase.options import option
 from fbspace.blocks import Block, Module, Start
-from fbspace.opspec import OpSpec
+from fbspace.errors import SpecError
+from fbspace.opspec import ACTIVATIONS, OpSpec
 
 
+@dataclass(frozen=True)
 class Ir(Block):
     """Inverted residual; the first 1x1 is kept at expansion 1, as in the paper's table."""
 
     expands = True
 
+    squeeze_activation: str = option(
+        "relu", "activation between the two convolutions of squeeze-excite", choices=ACTIVATIONS
+    )
+
     def build(self, spec: OpSpec) -> Module:
-        """Build an inverted residual."""
+        """Build an inverted residual. Raises SpecError where the groups do not divide its middle."""
+        return self._inverted_residual(spec, expands=True)
+
+    def _inverted_residual(self, spec: OpSpec, expands: bool) -> Module:
         from fbspace.layers import InvertedResidual
 
-        return InvertedResidual(spec, self.middle_channels(spec) or spec.in_channels)
+        middle = self.middle_channels(spec) or spec.in_channels
+        if middle % spec.groups:
+            raise SpecError(f"groups={spec.groups} must divide the {middle} channels in the middle of {spec.key()}")
+        if self.squeeze_activation != "relu" and not spec.squeeze_excite:
+            raise SpecError(f"squeeze_activation is of squeeze-excite, which {spec.key()} does not have: leave it away")
+        return InvertedResidual(spec, middle, expands, self.squeeze_activation)
 
     def middle_channels(self, spec: OpSpec) -> int | None:
         """Return in_channels · expansion, to the nearest whole number."""

@@ -1,24 +1,21 @@
 """mbconv: the inverted residual of MobileNetV2 and V3 and of FBNetV2, whose first 1x1 is dropped at expansion 1."""
 
 import math
+from dataclasses import dataclass
 
 from fbspace.blocks import Block, Module
 from fbspace.blocks.ir import Ir
-from fbspace.errors import SpecError
 from fbspace.opspec import OpSpec
 from fbspace.widths import squeezed_channels
 
 
+@dataclass(frozen=True)
 class MbConv(Ir):
     """Inverted residual; the width in the middle is rounded to a multiple of 8."""
 
     def build(self, spec: OpSpec) -> Module:
-        """Build an inverted residual. Raises SpecError for groups, which it does not have."""
-        from fbspace.layers import InvertedResidual
-
-        if spec.groups != 1:
-            raise SpecError(f"kind 'mbconv' has no grouped 1x1 convolutions, but groups={spec.groups}; use kind 'ir'")
-        return InvertedResidual(spec, self.middle_channels(spec) or spec.in_channels, expands=spec.expansion != 1)
+        """Build an inverted residual. Raises SpecError where the groups do not divide its middle."""
+        return self._inverted_residual(spec, expands=spec.expansion != 1)
 
     middle_channels = Block.middle_channels  # rounded to a multiple of 8
 
@@ -26,8 +23,8 @@ class MbConv(Ir):
         """Return what counting the module gives, for spaces of 10^5 operators."""
         pixels_in, pixels_out = spec.height * spec.width, math.prod(self.output_size(spec))
         middle = self.middle_channels(spec) or spec.in_channels
-        depthwise, project = spec.kernel**2 * middle, middle * spec.out_channels
-        expand = spec.in_channels * middle if spec.expansion != 1 else 0
+        depthwise, project = spec.kernel**2 * middle, middle * spec.out_channels // spec.groups
+        expand = spec.in_channels * middle // spec.groups if spec.expansion != 1 else 0
         squeezed = squeezed_channels(middle) if spec.squeeze_excite else 0
         gates = 2 * middle * squeezed
         biases = squeezed + middle if squeezed else 0

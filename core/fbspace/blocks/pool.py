@@ -1,15 +1,20 @@
-"""pool: global average pool → 1x1 convolution with bias → activation, before the classifier of MobileNetV3."""
+"""pool: global average pool → 1x1 convolution → activation, before the classifier of MobileNetV3 and FBNetV2."""
 
 from collections import OrderedDict
+from dataclasses import dataclass
 
+from fbbase.options import option
 from fbspace.blocks import Block, Module
 from fbspace.opspec import OpSpec
 
 
+@dataclass(frozen=True)
 class Pool(Block):
     """N, C_in, H, W → N, C_out, 1, 1."""
 
     has_kernel = False
+
+    bias: bool = option(True, "whether the convolution has a bias: MobileNetV3's has, FBNetV2's has not")
 
     def build(self, spec: OpSpec) -> Module:
         """Build a pool."""
@@ -17,7 +22,8 @@ class Pool(Block):
 
         from fbspace.layers import ACTIVATION_LAYERS, Mean
 
-        conv, activation = nn.Conv2d(spec.in_channels, spec.out_channels, 1), ACTIVATION_LAYERS[spec.activation]()
+        conv = nn.Conv2d(spec.in_channels, spec.out_channels, 1, bias=self.bias)
+        activation = ACTIVATION_LAYERS[spec.activation]()
         return nn.Sequential(OrderedDict(mean=Mean(True), conv=conv, activation=activation))
 
     def output_size(self, spec: OpSpec) -> tuple[int, int]:

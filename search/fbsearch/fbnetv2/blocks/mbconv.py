@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from fbsearch.fbnetv2.blocks import Choice, MaskedBlock, Widths
 from fbsearch.fbnetv2.masks import fit, joint, masked, same
 from fbspace.blocks import block_of
+from fbspace.blocks.mbconv import MbConv
+from fbspace.errors import SpecError
 from fbspace.layers import SqueezeExcite, conv_bn
 from fbspace.opspec import OpSpec
 from fbspace.widths import squeezed_channels
@@ -28,6 +30,9 @@ class MaskedMBConv(MaskedBlock):
     def __init__(self, spec: OpSpec, widths: Widths) -> None:
         super().__init__(spec, widths)
         largest = block_of(spec)
+        assert isinstance(largest, MbConv)
+        if spec.groups != 1:
+            raise SpecError(f"{spec.key()}: widths and expansions are searched by masks, which know no groups")
         pairs = itertools.product(widths.ins, widths.expansions)
         blocks = [replace(spec, in_channels=c, expansion=e) for c, e in pairs]
         self.middles = [largest.middle_channels(block) or block.in_channels for block in blocks]
@@ -36,7 +41,7 @@ class MaskedMBConv(MaskedBlock):
         act = spec.activation
         self.expand = conv_bn(ins, middle, 1, activation=act)
         self.depthwise = conv_bn(middle, middle, spec.kernel, spec.stride, groups=middle, activation=act)
-        self.squeeze_excite = SqueezeExcite(middle) if spec.squeeze_excite else None
+        self.squeeze_excite = SqueezeExcite(middle, largest.squeeze_activation) if spec.squeeze_excite else None
         self.project = conv_bn(middle, outs, 1)
 
     def forward(self, x: Tensor, choice: Choice) -> Tensor:
