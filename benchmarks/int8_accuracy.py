@@ -59,7 +59,7 @@ def accuracy(found: Architecture, weights: Path, data: Data, runtime: str | None
     if method is None:
         ranges, _ = ranges_for(network, data, weights, None, 0, "", 0)
     else:
-        ranges = calibrated(network, data, 256, method, 0)
+        ranges = calibrated(network, data, 256, method, 0).ranges
     model = in_runtime(network, data, runtime, "int8", ranges, BATCH, threads=2)
     return evaluate(model, data, data.test, BATCH).top1_percent
 

@@ -1,18 +1,27 @@
 """Noise: how far every layer of an int8 model is from float32, measured in its runtime."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
+from fbbase.errors import UnknownNameError
 from fbexport.formats import load_format
 from fbexport.functions import run_float
-from fbexport.graph import Array
-from fbexport.quantization.calibration import Ranges
-from fbexport.quantization.quantized import HSIGMOID_ENDS, gated
+from fbexport.graph import Array, Graph
+from fbexport.quantization.calibration import METHODS, Ranges, calibrate_by
+from fbexport.quantization.fake import FakeQuantized
+from fbexport.quantization.quantized import HSIGMOID_ENDS, gated, quantize
 from fbexport.runtimes import load_model, runtime_of
 from fbexport.trace import trace
+
+LEAST_NOISE = "least-noise"
+"""The way to calibrate that takes the method with the least noise."""
+NOISE_IMAGES = 16
+"""So many images tell how noisy a method is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +54,50 @@ def layer_noise(
         seen = x.clip(-HSIGMOID_ENDS, HSIGMOID_ENDS) if node.output in clipped else x  # by a hard sigmoid
         noise.append(LayerNoise(node.source, type(node).__name__, snr_db(seen, result)))
     return noise
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """Ranges, the method that found them, the number of images, and the output's signal-to-noise ratio by each method.
+
+    The ratios are in decibels, of those methods that were compared.
+    """
+
+    ranges: Ranges
+    method: str
+    images: int
+    snr_db: dict[str, float | None]
+
+    def __str__(self) -> str:
+        """Return in words how the ranges were found, and why so."""
+        words = f"calibrated by {self.images} image{'s' * (self.images != 1)}, {self.method}"
+        ratios = {name: "no noise" if ratio is None else f"{ratio:.1f} dB" for name, ratio in self.snr_db.items()}
+        if not ratios:
+            return words
+        best = ratios.pop(self.method)
+        return f"{words}: signal to noise {best} ({', '.join(f'{name} {ratio}' for name, ratio in ratios.items())})"
+
+
+def calibrated(graph: Graph, batches: Sequence[Tensor], method: str = LEAST_NOISE) -> Calibrated:
+    """Return the ranges of a graph's values by a method, or by that whose int8 output is nearest to float32's.
+
+    The noise is that of the first images, rounded as an int8 model rounds (`FakeQuantized`). Raises as `calibrate`
+    does.
+    """
+    if method != LEAST_NOISE and method not in METHODS:
+        raise UnknownNameError("calibration method", method, [*METHODS, LEAST_NOISE])
+    images = sum(map(len, batches))
+    found = calibrate_by(graph, batches, METHODS if method == LEAST_NOISE else [method])
+    if method != LEAST_NOISE:
+        return Calibrated(found[method], method, images, {})
+    x = next(batch for batch in batches if len(batch))[:NOISE_IMAGES]
+    exact = {value: y for _, value, y in run_float(graph, x)}[graph.output].numpy()
+    ratios = {}
+    with torch.no_grad():
+        for name, ranges in found.items():
+            ratios[name] = snr_db(exact, FakeQuantized(quantize(graph, ranges), ranges)(x).numpy())
+    best = max(ratios, key=lambda name: math.inf if (ratio := ratios[name]) is None else ratio)
+    return Calibrated(found[best], best, images, ratios)
 
 
 def snr_db(signal: Array, result: Array) -> float | None:

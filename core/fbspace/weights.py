@@ -60,7 +60,24 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         raise FbError(f"{path} is not a weights file: {reason}") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise FbError(f"{path} is not a weights file: expected a state dict of tensors")
+    for name, value in state.items():
+        wrong = _not_real(value)
+        if wrong:
+            raise FbError(
+                f"{path}: {name} holds {wrong}, where weights are finite real numbers: the training diverged or the "
+                "file is damaged; take those of an earlier checkpoint, or train again"
+            )
     return state
+
+
+def _not_real(value: Tensor) -> str | None:
+    """Return in words what a tensor holds that no weight is; None for finite real numbers."""
+    if value.layout != torch.strided or value.is_quantized:
+        return "sparse or quantised numbers"
+    if value.is_complex():
+        return "complex numbers"
+    real = value.float()  # what float32 cannot hold is infinite there
+    return None if real.isfinite().all() else "NaN" if real.isnan().any() else "infinities"
 
 
 def load_network(

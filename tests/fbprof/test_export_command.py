@@ -1,6 +1,7 @@
 """`fbprof export` as a person and a program use it."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ from fbexport.formats import load_format
 from fbexport.quantization.calibration import calibrate
 from fbexport.trace import trace
 from fbprof.cli import fbprof
+from fbsearch.cli import fbsearch
 from fbsearch.commands.zoo import scaled
 from fbspace.architecture import load_architecture
 from fbspace.network import build_network
@@ -100,8 +102,9 @@ def test_an_int8_file_of_trained_weights_needs_ranges_and_the_report_has_every_l
     np.save(here / "images.npy", images)
     assert run(fbprof, [*command, "--calibration", "images.npy", "--report", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
+    method = re.match(r"calibrated by 4 images, (\S+): signal to noise \d", result["ranges"])[1]
     graph = trace(network, (1, 3, 32, 32))
-    ranges = calibrate(graph, [torch.from_numpy(images)], "mse")
+    ranges = calibrate(graph, [torch.from_numpy(images)], method)
     content = load_format("tflite").write(network, (1, 3, 32, 32), "int8", ranges)
     assert (here / "n").read_bytes() == content
     assert [layer["operator"] for layer in result["layers"]] == [type(node).__name__ for node in graph.nodes]
@@ -143,6 +146,29 @@ def test_bad_calibration_is_one_clear_message(here, capsys, arguments, message):
     assert run(fbprof, [*command, *arguments]) == 2
     assert message in capsys.readouterr().err
     assert not (here / "n.tflite").exists()
+
+
+def test_int8_of_random_weights_says_that_its_ranges_are_of_one_image(here, capsys):
+    command = ["export", TINY, "--format", "onnx", "--precision", "int8"]
+    assert run(fbprof, command) == 0
+    assert "\nint8: random weights, and ranges of one image of random numbers: for timing" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(float("nan"), "NaN"), (float("-inf"), "infinities"), (1e300, "infinities"), (1 + 2j, "complex numbers")],
+)
+def test_weights_that_are_no_finite_real_numbers_are_refused(here, capsys, value, words):
+    state = build_network(load_architecture(TINY)).state_dict()
+    weight = state["layer_03.project.0.weight"].to(torch.tensor(value).dtype if value != 1e300 else torch.float64)
+    weight[1, 2] = value
+    torch.save(state | {"layer_03.project.0.weight": weight}, here / "w.pt")
+    assert run(fbprof, ["export", TINY, "--format", "onnx", "--weights", "w.pt"]) == 2
+    assert f"w.pt: layer_03.project.0.weight holds {words}, where weights are finite" in capsys.readouterr().err
+    for command in (["eval", TINY, "--weights", "w.pt"], ["train", TINY, "--init", "w.pt", "-o", "t"]):
+        assert run(fbsearch, command) == 2
+        assert "w.pt: layer_03.project.0.weight holds" in capsys.readouterr().err
+    assert [path.name for path in here.iterdir()] == ["w.pt"]
 
 
 def test_ranges_are_of_int8_alone(here, capsys):

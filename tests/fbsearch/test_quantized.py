@@ -31,7 +31,7 @@ def network() -> nn.Sequential:
     """Every kind of operator: grouped and shuffled, squeeze-excite, hard-swish, residual, mean, fully connected."""
     specs = [
         OpSpec("ir", 8, 8, 10, 10, 3, 1, 2, 2),
-        OpSpec("mbconv", 8, 12, 10, 10, 5, 2, 3, 1, "hswish", True),
+        OpSpec("mbconv", 8, 12, 10, 10, 5, 2, 3, 1, "hswish", True, (("squeeze_activation", "hswish"),)),
         OpSpec("classifier", 12, 4, 5, 5, activation="none"),
     ]
     return nn.Sequential(*(randomize(build_block(spec), i) for i, spec in enumerate(specs))).eval()
@@ -102,6 +102,21 @@ def test_folded_weights_compute_the_same_in_the_ordinary_network() -> None:
         torch.testing.assert_close(net(x), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_a_layer_without_bias_and_normalisation_is_fine_tuned_without_one() -> None:
+    """FBNetV2's pool; its weights are trained and fit the network again."""
+    own = (("bias", False),)
+    specs = [OpSpec("pool", 8, 6, 10, 10, activation="hswish", parameters=own), OpSpec("classifier", 6, 4, 1, 1)]
+    net = nn.Sequential(*(randomize(build_block(spec), i) for i, spec in enumerate(specs))).eval()
+    tuned, x = fake(net), images()
+    assert [bias.requires_grad for bias in tuned.biases] == [False, True]
+    optimizer = torch.optim.SGD(tuned.parameters(), 0.1)
+    tuned(x).square().sum().backward()
+    optimizer.step()
+    fold_into(net, tuned.trained())
+    with torch.no_grad():
+        assert (net(x) - tuned(x)).abs().mean() < 0.05 * net(x).abs().max()
+
+
 def test_fine_tuning_brings_int8_closer_to_the_labels() -> None:
     """Ranges are far too wide; the loss of the int8 model in LiteRT falls all the same, to what training ended with."""
     head = build_block(OpSpec("classifier", 4, 2, 4, 4, activation="none"))
@@ -159,7 +174,11 @@ def test_the_commands_from_float_to_fine_tuned_int8(
     ranges = tmp_path / "ranges.json"
     int8 = ["--runtime", "litert", "--precision", "int8", "--ranges", str(ranges), "--calibration-images", "100"]
     first = evaluate(capsys, trained, *int8)
-    assert first["computed_by"] == "litert, int8, calibrated by 100 training images (mse)"
+    number = r"\d+\.\d dB"
+    words = rf"litert, int8, calibrated by \d+ images, (\S+): signal to noise {number} \(\S+ {number}, \S+ {number}\)"
+    found = re.fullmatch(words, str(first["computed_by"]))
+    assert found is not None
+    assert json.loads(ranges.read_text())["method"] == found[1]
     assert first["cross_entropy"] != in_float["cross_entropy"]
     assert first["cross_entropy"] == pytest.approx(in_float["cross_entropy"], rel=0.2)
     again = evaluate(capsys, trained, *int8)

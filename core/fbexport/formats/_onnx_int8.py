@@ -69,6 +69,15 @@ class IntegerModel(OnnxModel):
             case _:
                 raise unknown_operator("onnx", node)
 
+    def metadata(self) -> dict[str, str]:
+        """Return what the numbers that go in and come out stand for: real = scale · (number − zero point)."""
+        found = {}
+        for name, value in (("input", self.graph.input), ("output", self.graph.output)):
+            scheme = self.quantized.of(value)
+            found[f"{name}_scale"] = repr(float(np.float32(scheme.scale)))
+            found[f"{name}_zero_point"] = str(scheme.zero_point + UNSIGNED)
+        return found
+
     def hsigmoid(self, value: Value, output: str) -> str:
         """Append x / 6 + 0.5, held between 0 and 1 by the ends of its numbers; x / 6 is x with a sixth of its scale.
 

@@ -50,6 +50,10 @@ class OnnxModel:
         """Return a value's name in the file."""
         return "output" if value == self.graph.output else value.name
 
+    def metadata(self) -> dict[str, str]:
+        """Return what the file says of itself beside its graph."""
+        return {}
+
     def finish(self, outputs: Sequence[Value]) -> ModelProto:
         """Return the finished model."""
         ends = [
@@ -57,9 +61,11 @@ class OnnxModel:
             for value in (self.graph.input, *outputs)
         ]
         graph = helper.make_graph(self.nodes, "network", ends[:1], ends[1:], self.constants)
-        return helper.make_model(
+        model = helper.make_model(
             graph, producer_name="fbnet-lab", opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
         )
+        helper.set_model_props(model, self.metadata())
+        return model
 
 
 def conv_attributes(node: Conv) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Calibration: the range of every value of a graph, from images that run through it in float32."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ SHARES = np.linspace(0.2, 1.0, 81)
 """Shares of the full range that `mse` tries."""
 
 Counts = NDArray[np.float64]
+Choose = Callable[[float, float, Counts], Range]
 
 
 def calibrate(graph: Graph, batches: Sequence[Tensor], method: str = "min-max") -> Ranges:
@@ -36,6 +37,11 @@ def calibrate(graph: Graph, batches: Sequence[Tensor], method: str = "min-max") 
     """
     if method not in METHODS:
         raise UnknownNameError("calibration method", method, list(METHODS))
+    return calibrate_by(graph, batches, [method])[method]
+
+
+def calibrate_by(graph: Graph, batches: Sequence[Tensor], methods: Iterable[str]) -> dict[str, Ranges]:
+    """Return the ranges by each of several methods, for which images run once. Raises as `calibrate` does."""
     batches = [batch for batch in batches if len(batch)]
     if not batches:
         raise ExportError("there are no images to calibrate by: int8 needs some, a hundred do")
@@ -48,16 +54,19 @@ def calibrate(graph: Graph, batches: Sequence[Tensor], method: str = "min-max") 
                 raise ExportError(f"{where}: values from {low} to {high}; int8 needs a finite range")
             before = ranges.get(value.name, (low, high))
             ranges[value.name] = min(low, before[0]), max(high, before[1])
-    choose = METHODS[method]
-    if choose is None:
-        return ranges
+    ways = {method: METHODS[method] for method in methods}
     counts = {name: np.zeros(BINS) for name in ranges}
-    for batch in batches:
+    for batch in batches if any(ways.values()) else []:
         for _, value, x in run_float(graph, batch):
             low, high = ranges[value.name]
             if low < high:
                 counts[value.name] += torch.histc(x, BINS, low, high).double().numpy()
-    return {name: choose(*found, counts[name]) if found[0] < found[1] else found for name, found in ranges.items()}
+
+    def chosen(choose: Choose | None, name: str) -> Range:
+        low, high = ranges[name]
+        return choose(low, high, counts[name]) if choose and low < high else (low, high)
+
+    return {method: {name: chosen(choose, name) for name in ranges} for method, choose in ways.items()}
 
 
 def plausible_ranges(graph: Graph) -> Ranges:
@@ -87,7 +96,7 @@ def _least_squares(low: float, high: float, counts: Counts) -> Range:
     return best
 
 
-METHODS: Mapping[str, Callable[[float, float, Counts], Range] | None] = {
+METHODS: Mapping[str, Choose | None] = {
     "min-max": None,
     "percentile": _percentile,
     "mse": _least_squares,

@@ -25,7 +25,12 @@ REPORTED_IMAGES = 8
     type=_options.PATH,
     help="Of int8, in place of --ranges: images N, C, H, W as the network gets them (.npy).",
 )
-@click.option("--calibrate-by", default="mse", show_default=True, help="min-max, percentile or mse.")
+@click.option(
+    "--calibrate-by",
+    default="least-noise",
+    show_default=True,
+    help="min-max, percentile, mse, or that of them with the least noise.",
+)
 @click.option("--report", is_flag=True, help="Run it here and tell every layer's noise beside float32.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the random weights.")
 @click.option("-o", "--output", type=FILE, help="File to write. [default: the network's name, in this folder]")
@@ -62,8 +67,7 @@ def command(
     from fbbase.files import write_bytes
     from fbexport.export import export_network
     from fbexport.formats import load_format
-    from fbexport.noise import layer_noise
-    from fbexport.quantization.calibration import calibrate
+    from fbexport.noise import calibrated, layer_noise
     from fbexport.quantization.files import read_images, read_ranges
     from fbexport.runtimes import prepare_process
     from fbexport.trace import trace
@@ -82,17 +86,22 @@ def command(
     architecture = load_architecture(arch)
     space = architecture.load_space()
     network = load_network(architecture, weights, space, seed)
-    found = read_ranges(ranges, weights) if ranges and weights else None
+    found, origin = (read_ranges(ranges, weights), f"ranges of {ranges}") if ranges and weights else (None, "")
     images = torch.randn(space.input_shape, generator=torch.Generator().manual_seed(seed))
     if calibration:
         images = read_images(calibration, space.input_shape)
-        found = calibrate(trace(network, space.input_shape), torch.split(images, CALIBRATION_BATCH), calibrate_by)
+        batches = torch.split(images, CALIBRATION_BATCH)
+        calibration_found = calibrated(trace(network, space.input_shape), batches, calibrate_by)
+        found, origin = calibration_found.ranges, str(calibration_found)
+    elif precision == "int8" and found is None:
+        origin = "random weights, and ranges of one image of random numbers: for timing, no measure of accuracy"
     content = export_network(architecture, format_name, precision, weights, seed, found)
     layers = layer_noise(network, images[:REPORTED_IMAGES], format_name, precision, found) if report else []
     complexity = count(network, space.input_shape)  # takes its weights away
     path = output or Path(architecture.name.replace("/", "-") + suffix)
     write_bytes(path, content)
     result = {"file": str(path), "size_bytes": len(content), "format": format_name, "precision": precision}
+    result |= {"ranges": origin} if origin else {}
     result |= {"macs": complexity.macs, "parameters": complexity.parameters}
     if as_json:
         as_dicts = [dataclasses.asdict(layer) for layer in layers]
@@ -105,3 +114,5 @@ def command(
             f"{path}  {len(content) / 1e6:.1f} MB  "
             f"({complexity.macs / 1e6:.1f} M multiply-accumulates, {complexity.parameters / 1e6:.2f} M parameters)"
         )
+        if origin:
+            click.echo(f"int8: {origin}")

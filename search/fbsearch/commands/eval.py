@@ -24,7 +24,12 @@ RUNTIME_BATCH = 32
 @click.option("--runtime", help=f"Evaluate the model file in this runtime: {RUNTIMES.listed()}.")
 @click.option("--precision", default="float32", show_default=True, help="Of the model file: float32, float16, int8.")
 @click.option("--ranges", type=PATH, help="Of int8: read, or calibrated and written.  [default: beside the weights]")
-@click.option("--calibrate-by", default="mse", show_default=True, help="min-max, percentile or mse.")
+@click.option(
+    "--calibrate-by",
+    default="least-noise",
+    show_default=True,
+    help="min-max, percentile, mse, or that of them with the least noise.",
+)
 @click.option(
     "--calibration-images", type=click.IntRange(1), default=256, show_default=True, help="Training images for ranges."
 )

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from fbexport.formats import format_for, load_format
-from fbexport.quantization.calibration import Ranges, calibrate
+from fbexport.noise import LEAST_NOISE, Calibrated
+from fbexport.noise import calibrated as calibrated_by
+from fbexport.quantization.calibration import Ranges
 from fbexport.quantization.fake import FakeQuantized
 from fbexport.quantization.files import RANGES, read_ranges, write_ranges
 from fbexport.quantization.quantized import quantize
@@ -17,7 +19,7 @@ from fbsearch.images.data import Data, batch_count
 from fbsearch.machine.seeds import generator_of
 
 CALIBRATION_IMAGES = 256
-CALIBRATION_METHOD = "mse"
+CALIBRATION_METHOD = LEAST_NOISE
 CALIBRATION_BATCH = 64
 
 
@@ -36,8 +38,8 @@ class RuntimeNetwork(nn.Module):
         return torch.from_numpy(self._run(images.contiguous().numpy())[0][: len(x)])
 
 
-def calibrated(network: nn.Module, data: Data, images: int, method: str, seed: int) -> Ranges:
-    """Return the ranges of a network's values over so many random images that it was trained with.
+def calibrated(network: nn.Module, data: Data, images: int, method: str, seed: int) -> Calibrated:
+    """Return the ranges of a network's values over so many random images that it was trained with, or more.
 
     Raises DataError where there are none, ExportError, UnknownNameError for another method.
     """
@@ -46,7 +48,7 @@ def calibrated(network: nn.Module, data: Data, images: int, method: str, seed: i
     size = min(CALIBRATION_BATCH, images)
     most = min(-(-images // size), batch_count(data.training, size))
     batches = data.batches(data.training, size, generator_of(seed, "calibration"), most)
-    return calibrate(trace(network.eval(), (1, *data.input_shape[1:])), [x for x, _ in batches], method)
+    return calibrated_by(trace(network.eval(), (1, *data.input_shape[1:])), [x for x, _ in batches], method)
 
 
 def in_runtime(
@@ -69,13 +71,13 @@ def ranges_for(
     found = next((path for path in (file, weights.with_name(RANGES)) if path is not None and path.exists()), None)
     if found is not None:
         return read_ranges(found, weights), f"ranges of {found}"
-    ranges = calibrated(network, data, images, method, seed)
+    made = calibrated(network, data, images, method, seed)
     if file is not None:
-        write_ranges(file, ranges, method, images, weights)
-    return ranges, f"calibrated by {images} training images ({method})"
+        write_ranges(file, made.ranges, made.method, made.images, weights)
+    return made.ranges, str(made)
 
 
 def to_fine_tune(network: nn.Module, data: Data, seed: int) -> FakeQuantized:
     """Return a trained network in a form that computes as its int8 model does, to train on."""
-    ranges = calibrated(network, data, CALIBRATION_IMAGES, CALIBRATION_METHOD, seed)
+    ranges = calibrated(network, data, CALIBRATION_IMAGES, CALIBRATION_METHOD, seed).ranges
     return FakeQuantized(quantize(trace(network, (1, *data.input_shape[1:])), ranges), ranges)
