@@ -1,5 +1,6 @@
 """From latency tables to architecture files: check, search, derive, train, write."""
 
+import contextlib
 import dataclasses
 import socket
 from collections.abc import Mapping
@@ -26,7 +27,7 @@ from fbsearch.images.split import Shares
 from fbsearch.jobs.own_options import recorded
 from fbsearch.jobs.targets import Goal, goals_of
 from fbsearch.losses import LOSSES
-from fbsearch.machine.checkpoint import FILES, SEARCH, TRAIN, RunFolder, hash_of
+from fbsearch.machine.checkpoint import FILES, SEARCH, TRAIN, RunFolder, hash_of, owned
 from fbsearch.machine.compute import Compute
 from fbsearch.machine.ranks import Ranks
 from fbsearch.strategies import STRATEGIES
@@ -64,8 +65,8 @@ def run_search(
 
     The folder is the first rank's; the others read and write no files, and return no networks. `luts` are the tables by
     name, as the settings' objectives name them; of another precision only where `combine_precisions` says that this is
-    meant. Raises SearchError for tables of another space, a folder of another search or a target out of reach, LutError
-    for a table that lacks operators, DataError, and Interrupted on Ctrl-C.
+    meant. Raises SearchError for tables of another space, a folder of another search or that another process writes, or
+    a target out of reach, LutError for a table that lacks operators, DataError, and Interrupted on Ctrl-C.
     """
     ranks = ranks or Ranks()
     with ranks.together():
@@ -77,7 +78,8 @@ def run_search(
     check_alike(folder, ranks)
 
     def prepare() -> bool:
-        """Return whether the folder holds a finished search; make it ready for this one if not."""
+        """Return whether the folder, now ours, holds a finished search; make it ready for this one if not."""
+        stack.enter_context(owned(path))
         if fresh:
             clear(folder)
         if folder.load(SEARCH) is not None and all(each.exists() for each in paths.values()):
@@ -87,12 +89,13 @@ def run_search(
         return False
 
     try:
-        if not ranks.from_first(prepare):
-            search.run(folder)
-            with ranks.together():
-                for objective, (table, _) in zip(search.objectives, settings.objectives, strict=True):
-                    if ranks.is_first:
-                        _conclude(search, objective, table, luts[table], paths[objective.name], folder)
+        with contextlib.ExitStack() as stack:
+            if not ranks.from_first(prepare):
+                search.run(folder)
+                with ranks.together():
+                    for objective, (table, _) in zip(search.objectives, settings.objectives, strict=True):
+                        if ranks.is_first:
+                            _conclude(search, objective, table, luts[table], paths[objective.name], folder)
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; the same command continues where {path} was saved last") from None
     if not ranks.is_first:

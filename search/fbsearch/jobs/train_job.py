@@ -9,7 +9,7 @@ from fbexport.quantization.fake import FakeQuantized, fold_into
 from fbexport.quantization.files import RANGES, write_ranges
 from fbsearch.errors import Interrupted, SearchError
 from fbsearch.images.data import load_data
-from fbsearch.machine.checkpoint import SEARCH, TRAIN, RunFolder, hash_of
+from fbsearch.machine.checkpoint import SEARCH, TRAIN, RunFolder, hash_of, owned
 from fbsearch.machine.compute import Compute
 from fbsearch.training.quantized import CALIBRATION_IMAGES, CALIBRATION_METHOD, to_fine_tune
 from fbsearch.training.recipe import Recipe
@@ -35,13 +35,11 @@ def train_network(
 
     `init` is a file of weights to begin with; its classifier is left out where it has another number of classes. In
     `precision` int8 these are fine-tuned to the rounding of an int8 model, whose ranges are written beside the weights.
-    Raises SearchError for a folder of another training or of a search, DataError, DivergedError, and Interrupted on
-    Ctrl-C or Terminated on SIGTERM, with a checkpoint.
+    Raises SearchError for a folder of another training or of a search, or that another process writes, DataError,
+    DivergedError, and Interrupted on Ctrl-C or Terminated on SIGTERM, with a checkpoint.
     """
     if path.exists() and not path.is_dir():
         raise SearchError(f"{path} is a file; -o names a folder")
-    if (path / SEARCH).exists():
-        raise SearchError(f"{path} holds a search, whose weights a training would overwrite; choose another with -o")
     space = architecture.load_space()
     data = load_data(data_name, space.input_shape, recipe.seed, recipe.limit, device=compute.device)
     initial: dict[str, Tensor] | None = None
@@ -61,22 +59,27 @@ def train_network(
         "precision": precision,
         "initial weights": "" if init is None else hash_of(init.read_bytes()),
     }
-    folder = RunFolder(path, dataclasses.asdict(recipe), inputs)
-    if fresh:
-        folder.clear((TRAIN, "weights.pt", "metrics.jsonl", RANGES))
-    try:
-        trained = train(architecture, space, data, recipe, folder, compute, initial, network=network)
-    except KeyboardInterrupt:
-        raise Interrupted(f"interrupted; the same command continues from the last checkpoint in {path}") from None
-    result = trained.network
-    if isinstance(result, FakeQuantized):
-        network = load_network(architecture, init, space)
-        fold_into(network, result.trained())
-        save_weights(network, path / "weights.pt")
-        write_ranges(path / RANGES, result.ranges, CALIBRATION_METHOD, CALIBRATION_IMAGES, path / "weights.pt")
-    else:
-        save_weights(result, path / "weights.pt")
-    record = TrainingRecord.of(data, recipe, trained).model_dump(mode="json")
-    written = architecture.model_copy(update={"provenance": architecture.provenance | {"training": record}})
-    written.save(path / "arch.json")
-    return written, trained
+    with owned(path):
+        if (path / SEARCH).exists():
+            raise SearchError(
+                f"{path} holds a search, whose weights a training would overwrite; choose another with -o"
+            )
+        folder = RunFolder(path, dataclasses.asdict(recipe), inputs)
+        if fresh:
+            folder.clear((TRAIN, "weights.pt", "metrics.jsonl", RANGES))
+        try:
+            trained = train(architecture, space, data, recipe, folder, compute, initial, network=network)
+        except KeyboardInterrupt:
+            raise Interrupted(f"interrupted; the same command continues from the last checkpoint in {path}") from None
+        result = trained.network
+        if isinstance(result, FakeQuantized):
+            network = load_network(architecture, init, space)
+            fold_into(network, result.trained())
+            save_weights(network, path / "weights.pt")
+            write_ranges(path / RANGES, result.ranges, CALIBRATION_METHOD, CALIBRATION_IMAGES, path / "weights.pt")
+        else:
+            save_weights(result, path / "weights.pt")
+        record = TrainingRecord.of(data, recipe, trained).model_dump(mode="json")
+        written = architecture.model_copy(update={"provenance": architecture.provenance | {"training": record}})
+        written.save(path / "arch.json")
+        return written, trained

@@ -1,8 +1,12 @@
 """RunFolder: what a search or a training leaves behind to be continued, and the refusal to continue another one."""
 
+import contextlib
+import fcntl
 import hashlib
 import io
-from collections.abc import Iterable
+import os
+import socket
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,8 @@ from fbspace.weights import UNREADABLE
 
 FORMAT = "fbnet-lab checkpoint 2"
 SEARCH, TRAIN = "search.ckpt", "train.ckpt"
+OWNER = ".owner"
+"""Names the process that writes the folder, which holds a lock on it."""
 FILES = (SEARCH, TRAIN, "arch.json", "weights.pt", "metrics.jsonl")
 
 
@@ -68,6 +74,30 @@ class RunFolder:
                 (self.path / name).unlink(missing_ok=True)
             for events in (self.path / "tensorboard").rglob("events.out.tfevents.*"):
                 events.unlink()
+
+
+@contextlib.contextmanager
+def owned(path: Path) -> Iterator[None]:
+    """Let no other process write the run folder `path` meanwhile; the lock ends with the process, however it ends.
+
+    Where no lock can be had, on a file system without any or without permission to write, none is. Raises SearchError
+    that says who has it.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            path.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(os.fdopen(os.open(path / OWNER, os.O_RDWR | os.O_CREAT, 0o666), "r+"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                owner = file.read(200).strip() or "another process"
+                raise SearchError(
+                    f"{path} is written by {owner}: wait until it ends, or choose another folder with -o"
+                ) from None
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            file.flush()
+        yield
 
 
 def _read(path: Path) -> dict[str, Any]:
