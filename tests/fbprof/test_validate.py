@@ -206,6 +206,9 @@ def test_no_network_measured_is_an_error_with_the_reason() -> None:
     candidates = draw_candidates(synthetic_table(space), space, 3, 0)
     with pytest.raises(MeasurementError, match="none of 3 networks could be measured: the time was up"):
         evaluate(synthetic_journal({}), synthetic_table(space), candidates)
+    content = journal(*(visit(candidates[0].subject.key, [100.0] * 3, cpu_us=[10.0] * 3) for _ in range(4)))
+    with pytest.raises(MeasurementError, match="other work interrupted all 8 samples: close other programs, or bind"):
+        evaluate(content, synthetic_table(space), candidates)
 
 
 def test_the_plot_is_a_png_or_an_svg_that_is_the_same_every_time(tmp_path: Path) -> None:

@@ -100,6 +100,7 @@ def test_the_report_shows_every_layer_and_the_accuracy(
     assert [line.split()[0] for line in out.splitlines()[3:12]] == ["stem", *"12345678"]
     assert sum("left out" in line for line in out.splitlines()) == 2  # both skips keep the shape
     assert "test accuracy: 97.2 %" in out or "test accuracy: 97.3 %" in out
+    assert " ms  no interval, as 2 visits are too few: give more --rounds, litert, 1 thread\n" in out
     assert "difference" in out
 
 

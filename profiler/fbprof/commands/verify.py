@@ -74,11 +74,14 @@ def _print(network: "Architecture", lut: "Lut", verification: "Verification", fi
     click.echo(f"{network.name}, space {network.space}\n")
     click.echo(list_layers(network, lut))
     threads = f"{lut.metadata.threads} thread{'s' * (lut.metadata.threads != 1)}"
-    low, high = result.ci_us or (result.measured_us, result.measured_us)
+    visits = f"{verification.visits} visits"
+    if result.ci_us is None:
+        interval = f"no interval, as {visits} are too few: give more --rounds"
+    else:
+        interval = f"95 % interval {result.ci_us[0] / 1e3:.3f} to {result.ci_us[1] / 1e3:.3f} ms, {visits}"
     click.echo(
         f"\npredicted  {result.table.latency_us / 1e3:8.3f} ms  {_interval(result.table)}"
-        f"\nmeasured   {result.measured_us / 1e3:8.3f} ms  95 % interval {low / 1e3:.3f} to {high / 1e3:.3f} ms, "
-        f"{verification.visits} visits, {lut.metadata.runtime}, {threads}"
+        f"\nmeasured   {result.measured_us / 1e3:8.3f} ms  {interval}, {lut.metadata.runtime}, {threads}"
         f"\ndifference {result.table_error_percent:+8.1f} %   (predicted against measured)"
     )
     if verification.speed_percent is not None:

@@ -30,6 +30,10 @@ from fbspace.space import Space
 
 OPERATORS = 16
 """Operators that are timed between the networks and tell the device's speed now from its speed then."""
+PREEMPTED_REMEDY = (
+    "close other programs, or bind the agent to cores that nothing else uses (`cores` in the device's profile); a "
+    "network so long that something always interrupts it is measured where less runs"
+)
 CALIBRATION_STREAM = 1000
 """So many networks of the stream that calibrates are never drawn, however many of them calibrated the table."""
 
@@ -144,7 +148,13 @@ def evaluate(
     measured = [c for c in candidates if c.subject.key in samples.visits_us]
     failed = {c.name: content.failed[c.subject.key] for c in candidates if c.subject.key in content.failed}
     if not measured:
-        reason = next(iter(failed.values()), "the time was up, or other work preempted every sample; give it more time")
+        lost = sum(samples.preempted[c.subject.key] for c in candidates)
+        why = (
+            f"other work interrupted all {lost} samples: {PREEMPTED_REMEDY}"
+            if lost
+            else "the time was up; give it more"
+        )
+        reason = next(iter(failed.values()), why)
         raise MeasurementError(f"none of {len(candidates)} networks could be measured: {reason}")
     speed, operators = speed_now(samples, lut)
     results = [_result(c, samples.medians_by_load_us(c.subject.key), lut, speed or 1.0) for c in measured]

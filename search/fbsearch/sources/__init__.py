@@ -3,12 +3,14 @@
 On the command line it is `--data KIND:REST`; files and folders are recognised without their kind.
 """
 
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import click
 import numpy as np
 import numpy.typing as npt
 
@@ -59,6 +61,13 @@ SOURCES = Plugins("data source", "fbsearch.sources", base=Opener)
 def array_source(images: Array, labels: Indices, classes: tuple[str, ...], identity: str) -> Source:
     """Return the source of images that are in memory already, N, C, H, W."""
     return Source(labels, classes, lambda i: images[i], lambda: f"{identity} {images.dtype} {images.shape}")
+
+
+def tell_unused(where: str, names: Sequence[str]) -> None:
+    """Say on stderr, of several processes in the first, which validation images of a set are not used."""
+    if names and os.environ.get("RANK", "0") == "0":
+        why = "networks are validated by a share of the training images"
+        click.echo(f"note: {where}: {', '.join(names)} not used: {why}", err=True)
 
 
 def open_source(name: str, size: int) -> tuple[Source, Source | None]:

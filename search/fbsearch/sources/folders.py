@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from fbsearch.errors import DataError
-from fbsearch.sources import Array, Opener, Source
+from fbsearch.sources import Array, Opener, Source, tell_unused
 from fbsearch.sources._decoding import decode_image
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".webp")
@@ -26,6 +26,7 @@ class Folders(Opener):
         titles = _classes(train)
         for name in TEST_FOLDERS:
             if (path / name).is_dir():
+                tell_unused(str(path), [f"{each}/" for each in TEST_FOLDERS if each != name and (path / each).is_dir()])
                 present = {p.name for p in _subfolders(path / name)}
                 unseen = sorted(present - set(titles))
                 if unseen:

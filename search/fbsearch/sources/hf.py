@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fbsearch.errors import DataError
-from fbsearch.sources import Array, Indices, Opener, Source
+from fbsearch.sources import Array, Indices, Opener, Source, tell_unused
 from fbsearch.sources._decoding import decode_image
 
 TEST_SPLITS = ("test", "validation", "valid", "val")
@@ -36,6 +36,7 @@ class HuggingFace(Opener):
             if name in splits and name != title and {image, label} <= splits[name].features.keys():
                 labels = _labels(splits[name], label)
                 if len(labels) and labels.min() >= 0:
+                    tell_unused(f"hf:{rest}", [s for s in TEST_SPLITS if s in splits and s not in (name, title)])
                     return train, _source(splits[name], image, labels, classes, f"hf:{rest} {name}", size)
         return train, None
 

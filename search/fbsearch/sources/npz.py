@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from fbsearch.errors import DataError
-from fbsearch.sources import Array, Indices, Opener, Source, array_source
+from fbsearch.sources import Array, Indices, Opener, Source, array_source, tell_unused
 from fbsearch.sources._decoding import as_labels, decode_image
 
 
@@ -22,6 +22,7 @@ class Npz(Opener):
                 f"{path} needs x_train and y_train (and may have x_test, y_test), or jpg_train, off_train and y_train; "
                 f"it has {', '.join(sorted(arrays)) or 'nothing'}"
             )
+        tell_unused(str(path), sorted(name for name in arrays if name.endswith(("_val", "_valid", "_validation"))))
         values = as_labels(arrays["y_train"], f"{path}: y_train")
         known = np.unique(values)
         names = arrays.get("classes", np.array([]))
