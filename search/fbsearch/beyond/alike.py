@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from fbsearch.errors import SearchError
 from fbspace.blocks import Block, Start, block_of, is_identity
 from fbspace.opspec import OpSpec
 from fbspace.space import Space
@@ -28,8 +29,9 @@ def agree(specs: Sequence[OpSpec], candidates: Sequence[nn.Module]) -> None:
     Where the shape is kept, the branch beside the identity starts at zero: γ = 0 of its last normalisation (Goyal et
     al., 2017). Where it changes, skip is a 1x1 convolution, of which only the weights are kept that a grouped block can
     have too; and a block passes its input on, with random weights around that, and projects it with skip's weights.
+    Raises SearchError for a start that is none.
     """
-    found = [(block_of(s), block_of(s).start(m)) for s, m in zip(specs, candidates, strict=True) if not is_identity(s)]
+    found = [(block_of(s), _start(s, m)) for s, m in zip(specs, candidates, strict=True) if not is_identity(s)]
     blocks = [start for block, start in found if start is not None and not block.leaves_out]
     skip = next((start.project for block, start in found if start is not None and block.leaves_out), None)
     for block in blocks:
@@ -44,6 +46,26 @@ def agree(specs: Sequence[OpSpec], candidates: Sequence[nn.Module]) -> None:
         for block, seen in zip(blocks, sources, strict=True):
             for rows, columns in zip(torch.arange(len(weight)).chunk(len(seen)), seen, strict=True):
                 _convolution(block.project).weight[rows, :, 0, 0] = weight[rows][:, columns]
+
+
+def _start(spec: OpSpec, module: nn.Module) -> Start | None:
+    """Return what a block says of its module; raise SearchError where that is not as `Start` has it."""
+    start = block_of(spec).start(module)
+    if start is None:
+        return None
+    weighted = [part for part in start.path if next(part.parameters(), None) is not None]
+    normalised = all(_layers(part) == [nn.Conv2d, nn.BatchNorm2d] for part in (*weighted, start.project))
+    if not normalised or _convolution(start.project).kernel_size != (1, 1):
+        raise SearchError(
+            f"the start of block {spec.kind!r} has a part that is no convolution followed by batch normalisation, or "
+            "projects by more than 1x1: mend its start(), or leave it away to begin at random (docs/extend/block.md)"
+        )
+    return start
+
+
+def _layers(module: nn.Module) -> list[type[nn.Module]]:
+    """Return the kinds of the layers that have weights, in order."""
+    return [type(m) for m in module.modules() if next(m.parameters(recurse=False), None) is not None]
 
 
 def kinds_apart(space: Space) -> list[str]:
