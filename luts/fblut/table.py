@@ -10,8 +10,10 @@ from typing import Annotated, Literal
 
 import pydantic
 
+from fbbase.errors import FbError
 from fblut.errors import LutError
 from fblut.interpolate import Interpolation
+from fbspace.architecture import load_space_of
 from fbspace.blocks import is_identity
 from fbspace.opspec import OpSpec
 
@@ -235,19 +237,35 @@ class Lut:
             raise LutError(
                 f"the table (device {self.metadata.device}, space {self.metadata.space}) lacks {len(missing)} "
                 f"operator{'s' * (len(missing) != 1)} of {what}:\n{keys}\n"
-                f"Remedy: {measure_again(self.metadata)}"
+                f"Remedy: {measure_again(self.metadata, missing)}"
             )
 
 
-def measure_again(metadata: Metadata) -> str:
-    """Say how a table gets what it lacks."""
+def measure_again(metadata: Metadata, missing: Iterable[OpSpec] = ()) -> str:
+    """Say how a table gets what it lacks; operators that are not of its space are got with another one."""
     if metadata.origin == "fitted":
         return "fit networks that have it"
     if metadata.origin == "imported":
         return "complete the file it was imported from, or measure a table of your own"
+    is_published = bool(metadata.stated().get("source"))
+    elsewhere = not _may_have(metadata.space, missing)
     names = ("space", "device", "runtime", "precision", "threads")
-    options = [part for name in names for part in (f"--{name}", str(getattr(metadata, name)))]
-    return f"measure again: {shlex.join(['fbprof', 'measure', *options])}"
+    options = {name: str(getattr(metadata, name)) for name in names}
+    options |= {"space": "SPACE"} if elsewhere else {}
+    options |= {"device": "DEVICE"} if is_published else {}
+    words = [part for name, value in options.items() for part in (f"--{name}", value)]
+    command = shlex.join(["fbprof", "measure", *words])
+    if elsewhere:
+        return f"not all are of space {metadata.space}: measure the space, or the network, that they are of: {command}"
+    return f"{'measure a device of your own' if is_published else 'measure again'}: {command}"
+
+
+def _may_have(space: str, missing: Iterable[OpSpec]) -> bool:
+    """Whether a space has operators that are missing; so too where it is not known."""
+    try:
+        return not set(missing) - set(load_space_of(space).operators())
+    except FbError:
+        return True
 
 
 def _interpolated(spec: OpSpec, parts: Sequence[tuple[Row, float]]) -> Row:

@@ -1,6 +1,7 @@
 """The table as a contract: what it answers, what it refuses, and that a file round-trips byte for byte."""
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -235,3 +236,32 @@ def test_every_mistake_is_told_with_line_and_column(
 def test_no_text_makes_the_reader_fail_in_another_way(text: str) -> None:
     with pytest.raises(LutError):
         parse_lut("# fbnet-lab latency table 2\n" + text, "x.csv")
+
+
+@pytest.mark.parametrize(
+    ("about", "key", "remedy"),
+    [
+        ({}, "ir_in16x112x112_out16_k5_s1_e1_g1_relu", "measure again: fbprof measure --space fbnet --device local "),
+        (
+            {},
+            "mbconv_in8x9x9_out8_k3_s1_e1_g1_relu",
+            "not all are of space fbnet: measure the space, or the network, that",
+        ),
+        (
+            {"source": "their paper", "device": "theirs"},
+            "ir_in16x112x112_out16_k5_s1_e1_g1_relu",
+            "measure a device of your own: fbprof measure --space fbnet --device DEVICE ",
+        ),
+        (
+            {"space": "mine"},
+            "conv_in8x9x9_out8_k3_s1_e1_g1_relu",
+            "measure again: fbprof measure --space mine --device ",
+        ),
+    ],
+)
+def test_the_remedy_for_what_a_table_lacks_can_help(
+    make_lut: MakeLut, about: dict[str, str], key: str, remedy: str
+) -> None:
+    kept = OpSpec.from_key("conv_in3x224x224_out16_k3_s2_e1_g1_relu")
+    with pytest.raises(LutError, match=re.escape(f"Remedy: {remedy}")):
+        make_lut({kept: 1.0}, **about).require([OpSpec.from_key(key)], "network x")

@@ -11,7 +11,10 @@ import pytest
 from fbagents.native.script import agent_script
 from fbbase.commandline import run
 from fblut.reading import read_lut
+from fblut.table import Lut, Metadata, Row, Status
 from fbprof.cli import fbprof
+from fbprof.report.summary import print_summary
+from fbspace.opspec import OpSpec
 from plans import NETWORKS, OPERATORS
 
 
@@ -22,7 +25,8 @@ def test_dry_run_prints_the_plan_and_writes_nothing(
     assert run(fbprof, ["measure", "--space", space, "--dry-run", "-o", str(tmp_path / "t.csv")]) == 0
     out = capsys.readouterr().out
     assert "ir_in8x8x8_out8_k3_s1_e2_g1_relu" in out
-    assert "estimated time" in out
+    assert "estimated time: 0." in out
+    assert "s of running models in these rounds (a guess from their sizes); to export and load them" in out
     assert "t.journal.jsonl" in out
     assert run(fbprof, ["measure", "--space", space, "--dry-run", "--json", "-o", str(tmp_path / "t.csv")]) == 0
     assert json.loads(capsys.readouterr().out)["visits"] == 80 * (OPERATORS + NETWORKS)
@@ -123,3 +127,25 @@ def test_a_profile_that_binds_to_one_big_core_is_refused_more_threads(
     assert not table.exists()
     assert run(fbprof, [*command, "--cores", "big", "--cores", "little", "--fresh", "-o", str(table)]) == 0
     assert (read_lut(table).metadata.cores, read_lut(table).metadata.threads) == ("0,1", 2)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "status", "then"),
+    [
+        ("good", "ok", "fbsearch run --lut t.csv"),
+        ("do not use", "ok", "mend what the verdict names, then the same command with --fresh"),
+        (
+            "do not use",
+            "failed",
+            "mend why 1 operator failed, as no search takes a table without, then the same command",
+        ),
+    ],
+)
+def test_what_to_do_next_is_what_will_be_taken(
+    verdict: str, status: Status, then: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec, fields = OpSpec("conv", 3, 8, 8, 8), {"space": "fbnet-tiny", "device": "d", "runtime": "litert", "threads": 1}
+    about = Metadata.model_validate(fields | {"runtime_version": "2", "precision": "float32", "verdict": verdict})
+    lut = Lut(about, {spec.key(): Row(spec, None if status == "failed" else 1.0, status=status)})
+    print_summary(lut, Path("t.csv"), Path("t.journal.jsonl"), 1.0, 2.0)
+    assert f"\nnext: {then}" in capsys.readouterr().out

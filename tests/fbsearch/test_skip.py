@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fbbase.errors import FbError
 from fbsearch.beyond.alike import agree, kinds_apart
+from fbsearch.errors import SearchError
 from fbsearch.fbnet.search import Search
 from fbsearch.fbnet.settings import Settings
 from fbsearch.fbnet.supernet import SuperNet
@@ -16,7 +17,8 @@ from fbsearch.jobs.report import skip_warning
 from fbsearch.jobs.search_job import Found
 from fbsearch.jobs.targets import Goal
 from fbspace.architecture import Architecture
-from fbspace.blocks import build_block
+from fbspace.blocks import Start, build_block
+from fbspace.blocks.ir import Ir
 from fbspace.opspec import OpSpec
 from fbspace.space import Space, load_space
 
@@ -126,6 +128,24 @@ def test_mbconv_and_a_block_that_says_how_start_alike_too_and_others_are_named(o
     assert kinds_apart(load_space("fbnet-tiny")) == []
 
 
+@pytest.mark.parametrize(
+    "start",
+    [
+        lambda module: Start((module.expand,), module.depthwise),
+        lambda module: Start((), module),
+        lambda module: Start((module.expand[0],), module.project),
+    ],
+)
+def test_a_start_that_is_none_is_the_blocks_mistake_in_words(
+    start: Callable[[nn.Module], Start], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = OpSpec("ir", 8, 12, 6, 6, 3, 2, 3)
+    module = build_block(spec)
+    monkeypatch.setattr(Ir, "start", lambda self, built: start(built))
+    with pytest.raises(SearchError, match="the start of block 'ir' has a part that is no convolution followed by"):
+        agree([spec], [module])
+
+
 def test_a_random_start_leaves_the_blocks_as_torch_draws_them(micro: Space) -> None:
     nets = [SuperNet.of(micro, 10, 3, alike) for alike in (False, True)]
     torch.manual_seed(3)
@@ -142,11 +162,12 @@ def test_another_start_is_refused() -> None:
         Settings(space="micro", data="digits", w_start="same")
 
 
-@pytest.mark.parametrize(("skips", "warns"), [(4, False), (5, True)])
-def test_more_skip_than_half_is_warned_of(skips: int, warns: bool) -> None:
+@pytest.mark.parametrize(("skips", "cost", "option"), [(4, "lut", ""), (5, "lut", "ms"), (5, "macs", "mmacs")])
+def test_more_skip_than_half_is_warned_of(skips: int, cost: str, option: str) -> None:
     choices = ("skip",) * skips + ("k3_e3",) * (8 - skips)
-    provenance = {"skip_layers": skips, "target": None}
+    provenance = {"skip_layers": skips, "target": None, "settings": {"cost": cost}}
     architecture = Architecture(name="x", space="fbnet-tiny", choices=choices, provenance=provenance)
     warning = skip_warning(Found(Goal("a", "a", None), architecture, Path("arch.json")))
-    assert ("warning: 5 of 8 layers of the network for a are skip" in warning) == warns
-    assert ("docs/searching/skip.md" in warning) == warns
+    assert ("warning: 5 of 8 layers of the network for a are skip" in warning) == bool(option)
+    assert (f"; --target-{option} keeps it from that" in warning) == bool(option)
+    assert ("docs/searching/skip.md" in warning) == bool(option)

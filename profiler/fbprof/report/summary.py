@@ -50,7 +50,8 @@ def print_plan(plan: Plan, table: Path) -> None:
         f"{plan.device}, {plan.runtime}, {plan.precision}, {plan.threads} thread{'s' * (plan.threads != 1)}"
         f"\n{plan.min_rounds} rounds, then up to {plan.rounds} visits until within ±{plan.ci_percent:g} %, for at most "
         f"{plan.max_time_min:g} min; {plan.timing}; {summary['visits_done']} visits are already in the journal"
-        f"\nestimated time: {summary['estimated_s']} s or more (a guess from the operators' sizes)"
+        f"\nestimated time: {summary['estimated_s']} s of running models in these rounds (a guess from their sizes); "
+        f"to export and load them, and to run them until intervals are that narrow, takes several times as long"
         f"\nfiles: {table} (table), {journal_path(table)} (raw samples)"
     )
 
@@ -104,5 +105,16 @@ def print_summary(lut: Lut, table: Path, journal: Path, ci_percent: float, secon
     click.echo(f"verdict: {metadata.verdict}")
     for warning in metadata.warnings:
         click.echo(f"  - {warning}")
-    then = f"fbprof verify {metadata.space}" if is_network(metadata.space) else "fbsearch run"
-    click.echo(f"next: {then} --lut {table}    raw samples: {journal}")
+    click.echo(f"next: {_next_step(lut, table, len(failed))}    raw samples: {journal}")
+
+
+def _next_step(lut: Lut, table: Path, failed: int) -> str:
+    """Return what to do with a table: use it, or mend what keeps it from use."""
+    again = "the same command with --fresh"
+    if failed:
+        what = f"{failed} operator{'s' * (failed != 1)}"
+        return f"mend why {what} failed, as no search takes a table without, then {again}"
+    if lut.metadata.verdict == "do not use":
+        return f"mend what the verdict names, then {again}"
+    space = lut.metadata.space
+    return f"{f'fbprof verify {space}' if is_network(space) else 'fbsearch run'} --lut {table}"

@@ -124,6 +124,10 @@ def command(
                 apart = kinds_apart(loaded) if settings.w_start == "alike" else []
                 alone = compute.device.type == "cpu" and ranks.world == 1
                 before_search(alone and STRATEGIES.find(settings.strategy).one_path, loaded.is_masked)
+            for name, lut in luts.items() if ranks.is_first else ():
+                if lut.metadata.verdict == "do not use":
+                    why = "; ".join(lut.metadata.warnings) or "it does not say why"
+                    click.echo(f"warning: table {name} says of itself: do not use ({why}); measure it again", err=True)
             if apart and ranks.is_first:
                 note = "begin at random, not alike: their blocks have no start (docs/extend/block.md)"
                 click.echo(f"note: candidates of kind {', '.join(apart)} {note}", err=True)

@@ -112,6 +112,8 @@ def _print(
     file, weights = output / "arch.json", output / "weights.pt"
     runtime = "" if precision == "float32" else f" --precision {precision} --runtime {DEFAULT}"
     waited_percent = 100 * trained.waited_s / trained.seconds if trained.seconds else 0.0
+    is_known = architecture.predicted is None or architecture.predicted.runtime != "unknown"
+    verify = f"\n                     fbprof verify {file} --lut {kept if kept.exists() else table}" if is_known else ""
     click.echo(
         f"training accuracy    {trained.train_accuracy_percent:.1f} % in the last of {record['recipe']['epochs']} "
         f"epochs over {record['train_images']} images\n"
@@ -119,6 +121,5 @@ def _print(
         f"cross-entropy {validation.cross_entropy:.3f}\n"
         f"time                 {trained.seconds:.1f} s, {waited_percent:.0f} % of it waiting for images\n"
         f"written              {file}, {weights}, {output / 'metrics.jsonl'}, {output / 'tensorboard'}\n"
-        f"next                 fbsearch eval {file} --weights {weights} --data {data}{runtime}\n"
-        f"                     fbprof verify {file} --lut {kept if kept.exists() else table}"
+        f"next                 fbsearch eval {file} --weights {weights} --data {data}{runtime}{verify}"
     )

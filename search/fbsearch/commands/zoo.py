@@ -12,7 +12,20 @@ if TYPE_CHECKING:
     from fbspace.architecture import Architecture
 
 
-@click.group("zoo", invoke_without_command=True)
+class _Zoo(click.Group):
+    """Tells who names a network where a command is expected how to see it."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        from fbspace.architecture import is_network
+
+        if self.get_command(ctx, args[0]) is None and is_network(args[0]):
+            raise click.UsageError(f"{args[0]} is a network; see it with: fbsearch zoo show {args[0]}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group("zoo", cls=_Zoo, invoke_without_command=True)
 @as_json
 @click.pass_context
 def command(context: click.Context, as_json: bool) -> None:

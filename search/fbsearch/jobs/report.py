@@ -5,6 +5,7 @@ from pathlib import Path
 
 from fblut.listing import list_layers
 from fblut.table import Lut
+from fbsearch.costs import COSTS, Cost
 from fbsearch.jobs.search_job import Found
 
 
@@ -31,6 +32,9 @@ def describe_network(found: Found, lut: Lut, lut_file: Path, output: Path) -> st
             "held out",
         ]
         next_ = f"fbprof verify {found.path} --lut {lut_file} --device {predicted.device}"
+        if predicted.runtime == "unknown":  # nothing can be measured as the table was
+            weights = output / ("" if found.path.stem == "arch" else found.goal.name) / "weights.pt"
+            next_ = f"fbprof export {found.path} --weights {weights} --format tflite"
     else:
         next_ = f"fbsearch train {found.path} --data {provenance['settings']['data']}"
     lines += [f"written              {found.path}; all of the run: {output}", f"next                 {next_}"]
@@ -55,7 +59,8 @@ def skip_warning(found: Found) -> str:
     skips, layers = provenance["skip_layers"], len(found.architecture.choices)
     if skips <= layers / 2:
         return ""
-    cure = "a higher target leaves room for more" if provenance["target"] else "--target-ms keeps it from that"
+    option = COSTS.declared("target_option").get(provenance["settings"]["cost"], Cost.target_option)
+    cure = "a higher target leaves room for more" if provenance["target"] else f"{option} keeps it from that"
     return (
         f"warning: {skips} of {layers} layers of the network for {found.goal.name} are skip. Skip has no weights "
         f"to learn and looks good early; {cure}, and so do --skip-delay and --w-sampling uniform "
