@@ -1,18 +1,23 @@
 """What both command-line tools share: commands found by file name, errors as one sentence, exit codes."""
 
+import contextlib
 import dataclasses
 import errno
 import os
+import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from fbbase.errors import FbError
+from fbbase.files import STDOUT
 from fbbase.options import Option
 from fbbase.plugins import PluginFolder
 from fbbase.settings import apply_settings
+from fbbase.shown import Shown
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -35,6 +40,7 @@ class CommandFolder(click.Group):
         command: click.Command = self.folder.module(cmd_name).command
         _keep_examples(command)
         _refuse_doubles(cmd_name, command)
+        _keep_inputs(command)
         if self.has_settings:
             every = self.list_commands(ctx)
             apply_settings(str(self.name), ctx, cmd_name, command, every, lambda name: self.folder.module(name).command)
@@ -93,36 +99,119 @@ def options_of_plugins(*kinds: PluginFolder, in_range: bool = True) -> Callable[
     return options_from(declared, in_range)
 
 
+def main(group: click.Group) -> None:
+    """Run a tool as the process that it is. A Ctrl-C after the first ends it at once, without a word."""
+    _open_standard_streams()
+    code = 130
+    with contextlib.suppress(KeyboardInterrupt):
+        code = run(group)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _leave_stdout()
+    sys.exit(code)
+
+
 def run(group: click.Group, arguments: Sequence[str] | None = None) -> int:
     """Run a tool and return its exit code; every foreseen error becomes one message on stderr, no traceback."""
-    stdout = sys.stdout
+    with _shown():
+        stdout = sys.stdout
+        try:
+            result = group.main(args=arguments, standalone_mode=False, color=True)
+            sys.stdout.flush()
+        except FbError as error:
+            return _fail(str(error), error.exit_code)
+        except click.ClickException as error:
+            error.show()
+            return error.exit_code
+        except (KeyboardInterrupt, click.Abort):
+            return _fail("interrupted", 130)
+        except BrokenPipeError:
+            return _leave_stdout()
+        except SystemExit:
+            if sys.stdout is stdout:
+                raise
+            return _leave_stdout()  # click's own answer to a broken pipe, in any mode: a stdout that drops everything
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                where = error.filename or "while writing"
+                return _fail(f"no space left on the disk ({where}); free some and run again", 3)
+            if error.errno is None or error.filename is None:
+                raise
+            return _fail(f"{error.filename}: {error.strerror}", 3)
+        except MemoryError as error:
+            return _fail(f"there is not enough memory for this ({error})", 3)
+        return result if isinstance(result, int) else 0
+
+
+def echo_beside(output: Path, message: str) -> None:
+    """Print what a person is told of an output: on stderr where stdout is the output itself."""
+    click.echo(message, err=output == STDOUT)
+
+
+@contextlib.contextmanager
+def _shown() -> Iterator[None]:
+    """Let what is printed, text of others among it, show its control characters: no terminal is to obey them."""
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = Shown(streams[0]), Shown(streams[1])
     try:
-        result = group.main(args=arguments, standalone_mode=False, color=_color())
-        sys.stdout.flush()
-    except FbError as error:
-        return _fail(str(error), error.exit_code)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        return _fail("interrupted", 130)
-    except BrokenPipeError:
-        return _without_reader()
-    except SystemExit:
-        if sys.stdout is stdout:
-            raise
-        return _without_reader()  # click's own answer to a broken pipe, in any mode: a stdout that drops everything
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return _fail(f"no space left on the disk ({error.filename or 'while writing'}); free some and run again", 3)
-        raise
-    return result if isinstance(result, int) else 0
+        yield
+    finally:
+        sys.stdout, sys.stderr = streams
 
 
-def _without_reader() -> int:
+def _open_standard_streams() -> None:
+    """Open what whoever started this process had closed, on nothing, before another file gets its number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - a number, and as long as all
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+
+
+def _leave_stdout() -> int:
     """End in peace: the reader of our stdout went away (head, less), and nobody is left to tell."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
     return 0
+
+
+def _keep_inputs(command: click.Command) -> None:
+    """Let a command, and those below it, refuse to write over what it reads before it begins."""
+
+    def invoke(ctx: click.Context) -> Any:
+        _refuse_own_input(ctx)
+        return type(command).invoke(command, ctx)
+
+    command.invoke = invoke  # type: ignore[method-assign]
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        _keep_inputs(below)
+
+
+def _refuse_own_input(ctx: click.Context) -> None:
+    """Raise FbError where what a command is to write is one of the files that it is given."""
+    called = {
+        each.name: each.opts[0] if isinstance(each, click.Option) else each.human_readable_name
+        for each in ctx.command.params
+    }
+    outputs = [name for name in ("output", "plot") if ctx.params.get(name) is not None]
+    for name, value in ctx.params.items():
+        for given in value if isinstance(value, tuple) else (value,):
+            for output in outputs if name not in outputs and isinstance(given, str | Path) else ():
+                if _is_one_file(ctx.params[output], given):
+                    raise FbError(
+                        f"{called[output]} {given} is the {called[name]} itself, which would be lost; name another file"
+                    )
+
+
+def _is_one_file(output: Any, given: str | Path) -> bool:
+    try:
+        return os.path.isfile(given) and os.path.samefile(output, given)  # noqa: PTH113, PTH121 - names of any kind
+    except (OSError, ValueError):
+        return False
 
 
 def _keep_examples(command: click.Command) -> None:
@@ -141,10 +230,11 @@ def _refuse_doubles(name: str, command: click.Command) -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    click.echo(f"{click.style('error', fg='red', bold=True)}: {message}", err=True, color=_color())
+    """Print an error; the word that begins it is red on a terminal, unless nobody wants that (no-color.org)."""
+    plain = sys.stderr.stream if isinstance(sys.stderr, Shown) else sys.stderr
+    with contextlib.suppress(OSError):
+        is_red = plain.isatty() and not os.environ.get("NO_COLOR")
+        plain.write(click.style("error", fg="red", bold=True) if is_red else "error")
+        sys.stderr.write(f": {message}\n")
+        sys.stderr.flush()
     return code
-
-
-def _color() -> bool | None:
-    """Return False where nobody wants colours (no-color.org); None leaves it to whether there is a terminal."""
-    return False if os.environ.get("NO_COLOR") else None

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 import click
 
+from fbbase.shown import Shown, escaped
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -99,6 +101,7 @@ class _Screen:
             if self.bars is None:
                 self.bars = _new_bars()
                 self.bars.start()
+                sys.stderr = Shown(sys.stderr)  # rich has put its own before ours, and puts ours back
             self._users += 1
             bars = self.bars
         try:
@@ -155,14 +158,14 @@ def _new_bars() -> "Progress":
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", markup=False),
-        console=Console(stderr=True),
+        console=Console(file=sys.stderr.stream if isinstance(sys.stderr, Shown) else sys.stderr),
         speed_estimate_period=60,
         redirect_stdout=False,  # results go to stdout, which may be a file
     )
 
 
 def _bar(title: str, total: int, done: int) -> Iterator[Advance]:
-    with SCREEN.opened() as bars, SCREEN.row(bars, title, total, done) as row:
+    with SCREEN.opened() as bars, SCREEN.row(bars, escaped(title), total, done) as row:
         count, shown, last = done, "", 0.0
 
         def advance(steps: int = 1, note: str = "") -> None:
@@ -171,7 +174,7 @@ def _bar(title: str, total: int, done: int) -> Iterator[Advance]:
             now = time.monotonic()
             if now - last >= BAR_INTERVAL_S or count >= total:
                 last = now
-                bars.update(row, completed=count, note=shown)
+                bars.update(row, completed=count, note=escaped(shown))
 
         yield advance
         bars.update(row, completed=count, note=shown)

@@ -10,7 +10,6 @@ are `TOOL.toml` in the working folder, and `~/.config/TOOL/config.toml`.
 """
 
 import os
-import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,9 @@ from typing import Any
 
 import click
 
-from fbbase.errors import FbError, UnknownNameError
+from fbbase.errors import UnknownNameError
 from fbbase.files import read_text
+from fbbase.parsing import parse_toml
 
 WITHOUT = ("init", "config")
 """Commands whose options are never settings: they are about settings."""
@@ -102,11 +102,8 @@ def _find(tool: str, name: str, option: str, contents: list[tuple[Path, dict[str
 
 def _contents(tool: str) -> Iterator[tuple[Path, dict[str, Any]]]:
     for path in files_of(tool):
-        if path.is_file():
-            try:
-                yield path, tomllib.loads(read_text(path, "settings file"))
-            except tomllib.TOMLDecodeError as error:
-                raise FbError(f"{path}: {error}") from None
+        if path.exists():
+            yield path, parse_toml(read_text(path, "settings file"), str(path))
 
 
 def _of_command(content: Mapping[str, Any], name: str) -> dict[str, Any]:

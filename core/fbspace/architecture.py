@@ -9,6 +9,7 @@ import pydantic
 
 from fbbase.errors import FbError
 from fbbase.files import read_text, write_text
+from fbbase.parsing import parse_json
 from fbbase.plugins import PluginFolder
 from fbspace.errors import ArchitectureError
 from fbspace.listing import Listing, scale
@@ -16,6 +17,9 @@ from fbspace.opspec import OpSpec
 from fbspace.space import SPACES, Space, load_space
 
 ZOO = PluginFolder("published network", "fbspace.zoo", suffix=".json")
+
+FILE_BYTES = 4 << 20
+"""An architecture's file is a few kilobytes; its provenance may be longer."""
 
 
 class Predicted(pydantic.BaseModel, extra="forbid", frozen=True):
@@ -98,12 +102,10 @@ def load_architecture(name: str) -> Architecture:
     """
     is_file = name.endswith(".json") or "/" in name or Path(name).exists()
     path = Path(name) if is_file else ZOO.path(name)
-    text = read_text(path, "architecture file")
+    content = parse_json(read_text(path, "architecture file", FILE_BYTES), str(path), ArchitectureError)
     try:
-        architecture = Architecture.model_validate(json.loads(text))
+        architecture = Architecture.model_validate(content)
         architecture.specs()
-    except json.JSONDecodeError as error:
-        raise ArchitectureError(f"{path}: line {error.lineno}, column {error.colno}: {error.msg}") from None
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "file"

@@ -8,11 +8,11 @@ import pydantic
 from fbspace.blocks import block_class
 from fbspace.errors import SpaceError
 from fbspace.operators import Cursor, Input, Operator, PlacedOperator, Strict
-from fbspace.opspec import OpSpec
+from fbspace.opspec import MOST_LAYERS, OpSpec
 from fbspace.space import Layer, Space
 from fbspace.widths import round_channels
 
-_Operators = Annotated[tuple[PlacedOperator, ...], pydantic.Field(min_length=1)]
+_Operators = Annotated[tuple[PlacedOperator, ...], pydantic.Field(min_length=1, max_length=MOST_LAYERS)]
 
 
 class Listing(Strict):

@@ -8,9 +8,10 @@ from pydantic_core import PydanticCustomError
 
 from fbbase.errors import FbError
 from fbspace.blocks import block_class, block_of, own_parameters
-from fbspace.opspec import OpSpec, Value
+from fbspace.opspec import MOST_CHANNELS, MOST_EXPANSION, OpSpec, Value
 
-Count = Annotated[int, pydantic.Field(ge=1)]
+Count = Annotated[int, pydantic.Field(ge=1, le=MOST_CHANNELS)]
+Expansion = Annotated[float, pydantic.Field(gt=0, le=MOST_EXPANSION)]
 
 
 class Strict(pydantic.BaseModel):
@@ -40,7 +41,7 @@ class Operator(Strict, extra="allow"):
 
     kind: Annotated[str, pydantic.AfterValidator(_known)]
     kernel: Count = 1
-    expansion: Annotated[float, pydantic.Field(gt=0)] = 1
+    expansion: Expansion = 1
     groups: Count = 1
     activation: str = "relu"
     squeeze_excite: bool = False

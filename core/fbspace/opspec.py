@@ -12,10 +12,24 @@ ACTIVATIONS = ("none", "relu", "relu6", "hswish")
 Value = bool | int | float | str
 """What a block's own parameter may be."""
 
+MOST_CHANNELS = 65_536
+MOST_PIXELS = 16_384
+"""Of a side."""
+MOST_KERNEL = 255
+MOST_STRIDE = 256
+MOST_EXPANSION = 1024.0
+MOST_LAYERS = 1000
+"""Of a network."""
+MOST_NUMBERS = 1 << 28
+"""Weights of an operator, and values of a map within it: 1 GB of either."""
+_MOST = {
+    "in_channels": MOST_CHANNELS, "out_channels": MOST_CHANNELS, "height": MOST_PIXELS, "width": MOST_PIXELS,
+    "kernel": MOST_KERNEL, "stride": MOST_STRIDE, "groups": MOST_CHANNELS,
+}  # fmt: skip
 _COUNTS = ("in_channels", "out_channels", "height", "width", "kernel", "stride", "groups")
 _KEY = re.compile(
-    r"(?P<kind>[a-z][a-z0-9]*)_in(?P<in_channels>\d+)x(?P<height>\d+)x(?P<width>\d+)_out(?P<out_channels>\d+)"
-    r"_k(?P<kernel>\d+)_s(?P<stride>\d+)_e(?P<expansion>\d+(?:\.\d+)?)_g(?P<groups>\d+)_(?P<activation>[a-z]+\d?)"
+    r"(?P<kind>[a-z][a-z0-9]*)_in(?P<in_channels>\d{1,9})x(?P<height>\d{1,9})x(?P<width>\d{1,9})_out(?P<out_channels>\d{1,9})"
+    r"_k(?P<kernel>\d{1,9})_s(?P<stride>\d{1,9})_e(?P<expansion>\d{1,9}(?:\.\d{1,9})?)_g(?P<groups>\d{1,9})_(?P<activation>[a-z]+\d?)"
     r"(?P<squeeze_excite>_se)?(?P<own>(_[a-z][a-z0-9_]*=[A-Za-z0-9.+-]+)*)"
 )
 _PARAMETER = re.compile(r"_([a-z][a-z0-9_]*)=([A-Za-z0-9.+-]+)")
@@ -45,8 +59,11 @@ class OpSpec:
 
     def __post_init__(self) -> None:
         for name in _COUNTS:
-            if getattr(self, name) < 1:
-                raise SpecError(f"{name} must be at least 1, not {getattr(self, name)}, in a {self.kind!r} operator")
+            if not 1 <= getattr(self, name) <= _MOST[name]:
+                bound = "at least 1" if getattr(self, name) < 1 else f"at most {_MOST[name]}"
+                raise SpecError(f"{name} must be {bound}, not {getattr(self, name)}, in a {self.kind!r} operator")
+        if self.expansion > MOST_EXPANSION:
+            raise SpecError(f"expansion must be at most {MOST_EXPANSION:g}, not {self.expansion:g}")
         if not self.expansion > 0 or float(_decimal(self.expansion)) != self.expansion:
             raise SpecError(f"expansion must be positive with at most 4 decimals, not {self.expansion}")
         if self.kernel % 2 == 0:
@@ -55,6 +72,15 @@ class OpSpec:
             raise SpecError(
                 f"groups={self.groups} must divide in_channels={self.in_channels} and out_channels={self.out_channels}"
             )
+        widest = max(self.out_channels, self.in_channels * max(self.expansion, 1.0))
+        between = max(widest / self.stride**2, self.in_channels * self.expansion)
+        numbers = {
+            "weights": self.in_channels * max(widest, self.out_channels * self.kernel**2 / self.groups),
+            "values in a map": self.height * self.width * between,
+        }
+        for what, count in numbers.items():
+            if count > MOST_NUMBERS:
+                raise SpecError(f"a {self.kind!r} operator may have at most {MOST_NUMBERS} {what}, not {count:.3g}")
         if self.activation not in ACTIVATIONS:
             raise SpecError(f"activation must be one of {', '.join(ACTIVATIONS)}, not {self.activation!r}")
         if self.parameters and repr(_parsed("".join(f"_{each}" for each in self.own))) != repr(self.parameters):

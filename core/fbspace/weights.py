@@ -3,19 +3,27 @@
 import io
 import math
 import pickle
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fbbase.errors import FbError
-from fbbase.files import write_bytes
+from fbbase.files import ARRAY_BYTES, check_archive, kind_of, open_regular, write_bytes
 from fbspace.architecture import Architecture
 from fbspace.network import build_network
 from fbspace.space import Space
 
-UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError)
+_FAULTS = (
+    pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError,
+    TypeError, ValueError, zipfile.BadZipFile,
+)  # fmt: skip
 """What torch.load raises for bytes that are no torch file: its unpickler trips wherever they lead it."""
+NAMED = 3
+"""So many tensors are named of those that do not fit."""
 
 
 def randomize(module: nn.Module, seed: int) -> nn.Module:
@@ -49,16 +57,36 @@ def save_weights(module: nn.Module, path: Path) -> None:
     write_bytes(path, buffer.getvalue())
 
 
+def load_tensors(path: Path, what: str, error: type[FbError] = FbError) -> Any:
+    """Read what torch.save wrote, without executing code from the file, and check it by its checksums.
+
+    Raises `error` for what is no such file, is damaged, or holds more than tensors and plain values.
+    """
+    with open_regular(path, what, ARRAY_BYTES, error) as file:
+        head = file.read(16)
+        is_archive = head.startswith(b"PK")
+        if not is_archive and not head.startswith(b"\x80"):
+            raise error(f"{path} is not a {what} file: {kind_of(head) or 'nothing that torch writes'}")
+        try:
+            file.seek(0)
+            if is_archive:
+                check_archive(file)
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except zipfile.BadZipFile as reason:
+            raise error(f"{path} is not a {what} file, or damaged: {reason}; copy it again") from None
+        except pickle.UnpicklingError:
+            held = "it holds more than tensors and plain values, such as code, or is damaged; that is never loaded"
+            raise error(f"{path} is not a {what} file: {held}") from None
+        except _FAULTS as reason:
+            raise error(
+                f"{path} is not a {what} file: it is damaged ({type(reason).__name__}); copy it again"
+            ) from None
+
+
 def load_weights(path: Path) -> dict[str, Tensor]:
     """Read a state dict without executing code from the file. Raises FbError where it is none."""
-    if not Path(path).is_file():
-        raise FbError(f"weights not found: {path}")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise FbError(f"{path} is not a weights file: {reason}") from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    state = load_tensors(path, "weights")
+    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         raise FbError(f"{path} is not a weights file: expected a state dict of tensors")
     for name, value in state.items():
         wrong = _not_real(value)
@@ -93,11 +121,37 @@ def load_network(
         randomize(network, seed)
         return network
     state = load_weights(weights)
-    classes = next((value.shape[0] for name, value in state.items() if name.endswith("fc.weight")), None)
-    network = build_network(architecture, space, classes=classes)
+    last = next((value for name, value in state.items() if name.endswith("fc.weight") and value.ndim == 2), None)
+    network = build_network(architecture, space, classes=None if last is None else max(len(last), 1))
+    _check_fit(network.state_dict(), state, f"{weights} does not fit network {architecture.name!r}")
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise FbError(f"{weights} does not fit network {architecture.name!r}: {first}") from None
+        raise FbError(
+            f"{weights} does not fit network {architecture.name!r}: {str(error).splitlines()[-1].strip()[:200]}"
+        ) from None
     return network.eval()
+
+
+def _check_fit(wanted: dict[str, Tensor], given: dict[str, Tensor], complaint: str) -> None:
+    """Raise FbError that counts what is missing, unknown, and of another shape, and names the first of each."""
+    parts = {
+        "missing": [name for name in wanted if name not in given],
+        "unknown": [name for name in given if name not in wanted],
+        "of another shape": [
+            f"{name}, {_sizes(given[name])} in place of {_sizes(tensor)}"
+            for name, tensor in wanted.items()
+            if name in given and given[name].shape != tensor.shape
+        ],
+    }
+    found = [f"{len(names)} are {what} ({_first(names)})" for what, names in parts.items() if names]
+    if found:
+        raise FbError(f"{complaint}, which has {len(wanted)} tensors: {'; '.join(found)}")
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(name[:100] for name in names[:NAMED]) + (", …" if len(names) > NAMED else "")
+
+
+def _sizes(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "a number"

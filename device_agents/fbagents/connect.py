@@ -1,7 +1,6 @@
 """Connect: from the name of a device to its profile, and from a profile to the device."""
 
 import re
-import tomllib
 from pathlib import Path
 
 import pydantic
@@ -13,6 +12,7 @@ from fbagents.profile import Profile
 from fbagents.transport import Transport
 from fbagents.transports import TRANSPORTS
 from fbbase.files import read_text
+from fbbase.parsing import parse_toml
 from fbbase.plugins import PluginFolder
 
 PROFILES = PluginFolder("device", "fbagents.profiles", suffix=".toml")
@@ -26,10 +26,9 @@ def load_profile(name: str) -> Profile:
     if (profile := _without_file(name)) is not None:
         return profile
     path = Path(name) if name.endswith(".toml") else PROFILES.path(name)
+    told = parse_toml(read_text(path, "device profile"), str(path), ProfileError)
     try:
-        profile = Profile.model_validate({"name": path.stem} | tomllib.loads(read_text(path, "device profile")))
-    except tomllib.TOMLDecodeError as error:
-        raise ProfileError(f"{path}: {error}") from None
+        profile = Profile.model_validate({"name": path.stem} | told)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         raise ProfileError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None

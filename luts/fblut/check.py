@@ -147,8 +147,22 @@ def _crowded(lut: Lut, space: Space | None) -> Iterator[Finding]:
         )
 
 
+def _negative(lut: Lut, space: Space | None) -> Iterator[Finding]:
+    latencies_us = [row.latency_us for row in lut.rows.values() if row.latency_us is not None]
+    if lut.metadata.network_us + sum(latencies_us) <= 0 and lut.metadata.network_us < 0:
+        yield Finding(
+            "error",
+            "negative",
+            (),
+            f"every network costs {lut.metadata.network_us:.1f} µs beside its operators, so it would take less than no "
+            f"time; {measure_again(lut.metadata)}",
+        )
+
+
 _ORDERS = (functools.partial(_order, "kernel"), functools.partial(_order, "expansion"))
-RULES: tuple[Rule, ...] = (_failed, _missing, _crowded, *_ORDERS, _wide, _no_interval, _noisy)
+RULES: tuple[Rule, ...] = (
+    _failed, _missing, _negative, _crowded, *_ORDERS, _wide, _no_interval, _noisy,
+)  # fmt: skip
 """Every rule for one table, worst first."""
 
 

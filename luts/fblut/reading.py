@@ -1,8 +1,7 @@
 """Reading a table, strictly: every complaint says line, column, what was found and what was expected."""
 
 import csv
-import json
-import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -11,9 +10,10 @@ import pydantic
 
 from fbbase.errors import FbError
 from fbbase.files import read_text
+from fbbase.parsing import number, parse_json
 from fbbase.plugins import PluginFolder
 from fblut.errors import LutError
-from fblut.table import Lut, Metadata, Origin, Row, Status
+from fblut.table import LARGEST_US, Lut, Metadata, Origin, Row, Status
 from fblut.writing import COLUMNS, MAGIC, WITH_PARAMETERS, cells
 from fbspace.blocks import BLOCKS, block_of
 from fbspace.opspec import OpSpec
@@ -39,27 +39,30 @@ def read_lut(path: Path) -> Lut:
 
 def parse_lut(text: str, name: str) -> Lut:
     """Parse a table's text; `name` is what errors call it."""
-    lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
-    if lines[0] != MAGIC:
+    lines = [each.removesuffix("\r") for each in text.removesuffix("\n").split("\n")]
+    header = next((i for i, each in enumerate(lines) if not each.startswith(("#", '"#'))), len(lines))
+    told = list(map(_unquoted, lines[:header]))
+    if (told or lines)[0] != MAGIC:
         raise LutError(
             f"{name}: line 1: not a latency table of this version: expected {MAGIC!r}, found {lines[0][:60]!r}"
         )
-    header = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
-    metadata = _metadata(lines[1:header], name)
-    columns = () if header == len(lines) else tuple(lines[header].split(","))
+    metadata = _metadata(told[1:], name)
+    names = "" if header == len(lines) else lines[header]
+    separator = ";" if ";" in names else ","
+    columns = tuple(names.split(separator))
     if columns not in (COLUMNS, WITH_PARAMETERS):
         raise LutError(f"{name}: line {header + 1}: expected the column names {','.join(COLUMNS)}")
     rows: dict[str, Row] = {}
     first_seen: dict[str, int] = {}
-    reader = csv.reader(lines[header + 1 :], strict=True)
+    reader = csv.reader(lines[header + 1 :], delimiter=separator, strict=True)
     try:
         for record in reader:
-            number = header + 1 + reader.line_num
-            row = _RowParser(columns, record, f"{name}: line {number}").row()
+            line = header + 1 + reader.line_num
+            row = _RowParser(columns, record, f"{name}: line {line}", separator).row()
             key = row.spec.key()
             if key in rows:
-                raise LutError(f"{name}: line {number}: operator {key} is already in line {first_seen[key]}")
-            rows[key], first_seen[key] = row, number
+                raise LutError(f"{name}: line {line}: operator {key} is already in line {first_seen[key]}")
+            rows[key], first_seen[key] = row, line
     except csv.Error as error:
         raise LutError(f"{name}: line {header + 1 + reader.line_num}: {error}") from None
     if not rows:
@@ -67,17 +70,27 @@ def parse_lut(text: str, name: str) -> Lut:
     return Lut(metadata, rows)
 
 
+def _unquoted(line: str) -> str:
+    """Return a header line as it was before a spreadsheet put it into quotes and gave it cells without content."""
+    line = line.rstrip(";,")
+    return line[1:-1].replace('""', '"') if line.startswith('"#') and line.endswith('"') else line
+
+
 def _metadata(lines: list[str], name: str) -> Metadata:
     values: dict[str, Any] = {}
-    for number, line in enumerate(lines, start=2):
-        where = f"{name}: line {number}"
+    seen: dict[str, int] = {}
+    for line_number, line in enumerate(lines, start=2):
+        where = f"{name}: line {line_number}"
         field, colon, value = line.removeprefix("#").strip().partition(": ")
         try:
-            values[field] = json.loads(value)
-        except json.JSONDecodeError:
-            raise LutError(f"{where}: expected `# field: value` with a JSON value, found {line!r}") from None
+            values[field] = parse_json(value, "it", LutError)
+        except LutError as error:
+            found = f"found {line[:200]!r} ({error})"
+            raise LutError(f"{where}: expected `# field: value` with a JSON value, {found}") from None
         if not colon or not field.isidentifier():
-            raise LutError(f"{where}: {field!r} is not a field name")
+            raise LutError(f"{where}: {field[:60]!r} is not a field name")
+        if seen.setdefault(field, line_number) != line_number:
+            raise LutError(f"{where}: header field {field!r} is already in line {seen[field]}; keep one")
     timing = str(values.get("timing"))
     origin = next((origin for words, origin in _ORIGINS.items() if timing.startswith(words)), "measured")
     try:
@@ -93,10 +106,12 @@ class _RowParser:
     columns: tuple[str, ...]
     record: list[str]
     where: str
+    separator: str = ","
 
     def row(self) -> Row:
         if len(self.record) != len(self.columns):
-            raise LutError(f"{self.where}: {len(self.record)} cells, expected {len(self.columns)}")
+            comma = "; did a decimal comma become a semicolon?" if self.separator == ";" else ""
+            raise LutError(f"{self.where}: {len(self.record)} cells, expected {len(self.columns)}{comma}")
         try:
             spec = OpSpec.from_key(self.cell("key"))
             if spec.parameters and spec.kind in BLOCKS:
@@ -133,18 +148,18 @@ class _RowParser:
         text = self.cell(column)
         if not text:
             return None
-        try:
-            value = float(text)
-        except ValueError:
-            raise self.error(column, f"{text!r} is not a number") from None
-        if not math.isfinite(value) or value < 0 or (value == 0 and column != "spread_us"):
-            raise self.error(column, f"{text} is not a time that can be measured; a missing value is left empty")
+        value = number(text.replace(",", ".") if self.separator == ";" else text)
+        if value is None:
+            comma = "; a decimal comma? write a point" if re.fullmatch(r"[0-9]+,[0-9]+", text) else ""
+            raise self.error(column, f"{text[:60]!r} is not a number{comma}")
+        if not value <= LARGEST_US or value < 0 or (value == 0 and column != "spread_us"):
+            raise self.error(column, f"{text[:60]} is not a time that can be measured; a missing value is left empty")
         return value
 
     def count(self, column: str) -> int:
         text = self.cell(column)
-        if not text.isascii() or not text.isdigit():
-            raise self.error(column, f"{text!r} is not a whole number")
+        if not re.fullmatch("[0-9]{1,18}", text):
+            raise self.error(column, f"{text[:60]!r} is not a whole number")
         return int(text)
 
     def check_interval(self, latency_us: float | None, low: float | None, high: float | None, prefix: str) -> None:
@@ -161,5 +176,6 @@ class _RowParser:
         expected = cells(row)
         for column in self.columns[1 : self.columns.index("latency_us")]:
             found, key_says = self.cell(column), expected[column]
+            found = found.replace(",", ".") if self.separator == ";" else found
             if found != key_says:
                 raise self.error(column, f"{found!r} contradicts the key, which says {key_says!r}")

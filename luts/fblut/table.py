@@ -34,6 +34,9 @@ At = Literal["peak", "mean", "sustained-so-far"]
 SMALLEST_US = 0.001
 """The last decimal of a table; it knows no latency of 0."""
 
+LARGEST_US = 1e10
+"""No operator or network takes longer: it is hours."""
+
 NORMAL_95 = 1.96
 """Standard deviations from the middle to either end of a 95 % interval."""
 
@@ -87,7 +90,7 @@ class Metadata(pydantic.BaseModel):
     reference_us: Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)] | None = None
     reference_error_percent: Annotated[float, pydantic.Field(ge=0)] | None = None
     speed_error_percent: Annotated[float, pydantic.Field(ge=0)] | None = None
-    network_us: Annotated[float, pydantic.Field(allow_inf_nan=False)] = 0.0
+    network_us: Annotated[float, pydantic.Field(ge=-LARGEST_US, le=LARGEST_US)] = 0.0
     calibration_networks: Annotated[int, pydantic.Field(ge=0)] = 0
     network_error_percent: Annotated[float, pydantic.Field(ge=0)] | None = None
     grid_points: Annotated[int, pydantic.Field(ge=2)] | None = None

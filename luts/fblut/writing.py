@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from fbbase.files import write_text
+from fbbase.shown import cell, escaped
 from fblut.table import Lut, Row
 
 MAGIC = "# fbnet-lab latency table 2"
@@ -31,7 +32,7 @@ def format_lut(lut: Lut) -> str:
     unsaid = {name for name, value in usual.items() if getattr(lut.metadata, name) == value}
     fields = lut.metadata.model_dump(exclude=unsaid)
     lines = [MAGIC]
-    lines += [f"# {name}: {json.dumps(value, ensure_ascii=False)}" for name, value in fields.items()]
+    lines += [f"# {name}: {escaped(json.dumps(value, ensure_ascii=False))}" for name, value in fields.items()]
     columns = WITH_PARAMETERS if any(row.spec.parameters for row in lut.rows.values()) else COLUMNS
     lines.append(",".join(columns))
     lines += [",".join(_quoted(texts[c]) for c in columns) for texts in map(cells, lut.rows.values())]
@@ -42,7 +43,7 @@ def cells(row: Row) -> dict[str, str]:
     """Return a row's cells as text by column; what is not known is empty."""
     spec = row.spec
     found = {"key": spec.key(), "expansion": f"{spec.expansion:g}", "squeeze_excite": str(int(spec.squeeze_excite))}
-    found |= {"parameters": " ".join(spec.own), "notes": " ".join(row.notes.split())}
+    found |= {"parameters": " ".join(spec.own), "notes": cell(row.notes)}
     for column in COLUMNS:
         if column not in found:
             value = getattr(spec if hasattr(spec, column) else row, column)
@@ -54,6 +55,6 @@ def _microseconds(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def _quoted(cell: str) -> str:
+def _quoted(text: str) -> str:
     """Quote a cell that holds a comma, a quote, or the `#` that pandas would take for a comment."""
-    return '"' + cell.replace('"', '""') + '"' if any(c in cell for c in ',"#') else cell
+    return '"' + text.replace('"', '""') + '"' if any(c in text for c in ',"#') else text

@@ -1,11 +1,10 @@
 """fbprof: the command line. Each command is one file in fbprof/commands/."""
 
-import sys
-
 import click
 
 from fbbase import __version__
-from fbbase.commandline import CommandFolder, run
+from fbbase.commandline import CommandFolder
+from fbbase.commandline import main as run_tool
 
 
 @click.group(
@@ -28,4 +27,4 @@ def fbprof() -> None:
 
 def main() -> None:
     """Entry point of the console script."""
-    sys.exit(run(fbprof))
+    run_tool(fbprof)

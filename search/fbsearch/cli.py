@@ -1,11 +1,10 @@
 """fbsearch: the command line. Each command is one file in fbsearch/commands/."""
 
-import sys
-
 import click
 
 from fbbase import __version__
-from fbbase.commandline import CommandFolder, run
+from fbbase.commandline import CommandFolder
+from fbbase.commandline import main as run_tool
 from fbsearch.machine.process import before_torch
 
 
@@ -24,4 +23,4 @@ def fbsearch() -> None:
 def main() -> None:
     """Entry point of the console script."""
     before_torch()
-    sys.exit(run(fbsearch))
+    run_tool(fbsearch)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fbbase.errors import FbError, StorageError
+from fbbase.shown import cell
 from fbprof.errors import NetworksError
 from fbprof.plan.networks_file import MeasuredNetwork, parse_networks, read_networks, write_networks
 from fbspace.space import Space, load_space
@@ -64,7 +65,7 @@ def test_comments_above_the_columns_empty_lines_and_quotes_do_not_shift_the_line
         (HEADER, "n.csv: the file holds column names, but no networks"),
         ("op0,op2,latency_ms\n" + ROW, "n.csv: line 1: no column op1: space three has 3 layers"),
         ("# c\n\nop0,op1,op2,op3,latency_ms\n" + ROW, "n.csv: line 3: a column op3: space three has 3 layers"),
-        ("op0;op1;op2;latency_ms\n", "n.csv: line 1: no column op0, op1, op2: space three has 3 layers"),
+        ("op0 op1 op2 latency_ms\n", "n.csv: line 1: no column op0, op1, op2: space three has 3 layers"),
         ("op0,op1,op1,op2,latency_ms\n", "n.csv: line 1: columns 2 and 3 are both called 'op1'"),
         ("op0,op1,op2,latency_us,latency_us\n", "n.csv: line 1: columns 4 and 5 are both called 'latency_us'"),
         ("op0,op1,op2\n", "n.csv: line 1: neither latency_us nor latency_ms"),
@@ -78,7 +79,7 @@ def test_comments_above_the_columns_empty_lines_and_quotes_do_not_shift_the_line
         (HEADER + ROW + "small,skip,large,\n", "n.csv: line 3, column 4 (latency_ms): no latency"),
         (HEADER + ROW + "small,skip,large,0\n", "n.csv: line 3, column 4 (latency_ms): a network cannot take 0 ms"),
         (HEADER + ROW + "small,skip,large,-1\n", "n.csv: line 3, column 4 (latency_ms): a network cannot take -1 ms"),
-        (HEADER + "small,skip,large,1e999\n", "n.csv: line 2, column 4 (latency_ms): a network cannot take 1e999 ms"),
+        (HEADER + "small,skip,large,1e999\n", "n.csv: line 2, column 4 (latency_ms): '1e999' is not a number"),
         (HEADER + "small,skip,large,nan\n", "n.csv: line 2, column 4 (latency_ms): 'nan' is not a number"),
         (HEADER + "small,skip,large,-inf\n", "n.csv: line 2, column 4 (latency_ms): '-inf' is not a number"),
         (HEADER + 'small,skip,large,"1,5"\n', "n.csv: line 2, column 4 (latency_ms): '1,5' is not a number"),
@@ -141,7 +142,7 @@ def test_what_is_written_is_read_again(
     read = read_networks(path, space)
     assert [(n.choices, n.head_channels) for n in read] == [(n.choices, n.head_channels) for n in networks]
     assert [n.latency_us for n in read] == pytest.approx([n.latency_us for n in networks], rel=1e-12)
-    assert [n.name for n in read] == [" ".join(n.name.split()) for n in networks]
+    assert [n.name for n in read] == [cell(n.name) for n in networks]
     assert [n.where for n in read] == [f"{path}: line {5 + i}" for i in range(len(networks))]
     columns = list(csv.DictReader(path.read_text().splitlines()[3:]))
     assert [float(row["predicted_us"]) for row in columns] == pytest.approx(predicted, abs=1e-3)

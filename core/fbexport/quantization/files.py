@@ -10,7 +10,9 @@ import pydantic
 import torch
 from torch import Tensor
 
+from fbbase.arrays import read_array
 from fbbase.files import file_sha256, read_text, write_text
+from fbbase.parsing import parse_json
 from fbexport.errors import ExportError
 from fbexport.quantization.calibration import Ranges
 
@@ -37,8 +39,9 @@ def write_ranges(path: Path, ranges: Ranges, method: str, images: int, weights: 
 
 def read_ranges(path: Path, weights: Path) -> Ranges:
     """Read the ranges of a network with these weights. Raises ExportError for a damaged file, or another network's."""
+    told = parse_json(read_text(path, "ranges"), f"{path} is not a file of ranges", ExportError)
     try:
-        content = RangesFile.model_validate_json(read_text(path, "ranges"))
+        content = RangesFile.model_validate(told)
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "file"
@@ -53,14 +56,9 @@ def read_images(path: Path, input_shape: Sequence[int]) -> Tensor:
 
     Raises ExportError for what is no such file, for another shape, and for none at all.
     """
-    if not path.is_file():
-        raise ExportError(f"images to calibrate by not found: {path}")
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise ExportError(f"{path} is not an .npy file of images: {error}") from None
+    array = read_array(path, "images to calibrate by", ExportError)
     expected = ", ".join(map(str, input_shape[1:]))
-    if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or array.ndim != 4:
+    if array.dtype.kind != "f" or array.ndim != 4:
         raise ExportError(f"{path} does not hold images as real numbers of shape N, {expected}")
     if array.shape[1:] != tuple(input_shape[1:]):
         raise ExportError(f"{path} holds images of shape N, {', '.join(map(str, array.shape[1:]))}, not N, {expected}")

@@ -1,7 +1,6 @@
 """A space's file: a TOML table that a person can read; what is wrong with it is said with its line."""
 
 import contextlib
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,15 +9,21 @@ import pydantic
 
 from fbbase.errors import FbError
 from fbbase.files import read_text
+from fbbase.parsing import parse_toml
 from fbbase.plugins import PluginFolder
 from fbspace.blocks import block_class, block_of, build_block
 from fbspace.errors import SpaceError
-from fbspace.operators import Count, Cursor, Operator, PlacedOperator, Strict
-from fbspace.opspec import OpSpec
+from fbspace.operators import Count, Cursor, Expansion, Operator, PlacedOperator, Strict
+from fbspace.opspec import MOST_LAYERS, OpSpec
 from fbspace.space.space import Layer, Space
 from fbspace.space.toml_lines import line_of
 
 SPACES = PluginFolder("space", "fbspace.spaces", suffix=".toml")
+
+FILE_BYTES = 1 << 20
+"""A space's file is a few kilobytes."""
+MOST_OPERATORS = 2_000_000
+"""Of all widths, expansions and sizes together."""
 
 _Name = Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Za-z0-9_.-]+$")]
 
@@ -37,9 +42,7 @@ _Counts = Annotated[
 ]
 """Options of a width or a size: a number, or a list of them."""
 
-_Expansions = Annotated[
-    list[Annotated[float, pydantic.Field(gt=0)]], pydantic.AfterValidator(_ascending), pydantic.Field(min_length=1)
-]
+_Expansions = Annotated[list[Expansion], pydantic.AfterValidator(_ascending), pydantic.Field(min_length=1)]
 
 
 class _Inputs(Strict):
@@ -58,7 +61,7 @@ class _Stage(Strict):
 class _SpaceFile(Strict):
     description: str
     input: _Inputs
-    classes: Annotated[int, pydantic.Field(ge=2)]
+    classes: Annotated[Count, pydantic.Field(ge=2)]
     head_channels: Annotated[list[Count], pydantic.Field(min_length=1)] | None = None
     head: Annotated[list[PlacedOperator], pydantic.Field(min_length=1)] | None = None
     expansions: _Expansions | None = None
@@ -73,12 +76,11 @@ def load_space(name: str, build: bool = False) -> Space:
     Raises SpaceError, which names the line, and UnknownNameError.
     """
     path = Path(name) if name.endswith(".toml") else SPACES.path(name)
-    text = read_text(path, "search space")
+    text = read_text(path, "search space", FILE_BYTES)
+    told = parse_toml(text, str(path), SpaceError)
     try:
-        content = _SpaceFile.model_validate(tomllib.loads(text))
+        content = _SpaceFile.model_validate(told)
         return _build(path.stem if name.endswith(".toml") else name, content, build)
-    except tomllib.TOMLDecodeError as error:
-        raise SpaceError(f"{path}: {error}") from None
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where, reason = first["loc"], first["msg"]
@@ -115,6 +117,7 @@ def _tried(spec: OpSpec, build: bool) -> OpSpec:
 
 
 def _build(name: str, content: _SpaceFile, build: bool) -> Space:
+    _refuse_too_many(content)
     sizes = tuple(content.input.size)
     cursor = Cursor(content.input.channels, sizes[-1], sizes[-1])
     stem = []
@@ -133,6 +136,21 @@ def _build(name: str, content: _SpaceFile, build: bool) -> Space:
         heads=_heads(content, cursor),
         sizes=sizes if len(sizes) > 1 else (),
     )
+
+
+def _refuse_too_many(content: _SpaceFile) -> None:
+    """Refuse a space that nobody could measure or search, before its operators are made."""
+    layers = sum(stage.repeats for stage in content.stages)
+    if layers > MOST_LAYERS:
+        raise _MisplacedError(("stages",), f"they have {layers} layers together, at most {MOST_LAYERS} are possible")
+    operators, ins = 0, 1
+    for stage in content.stages:
+        outs, expansions = len(stage.channels), len(stage.expansions or content.expansions or [1])
+        operators += stage.repeats * max(ins, outs) * outs * expansions
+        ins = outs
+    operators *= len(content.candidates) * len(content.input.size)
+    if operators > MOST_OPERATORS:
+        raise _MisplacedError(("stages",), f"they have {operators} operators, at most {MOST_OPERATORS} are possible")
 
 
 def _heads(content: _SpaceFile, cursor: Cursor) -> dict[int, tuple[OpSpec, ...]]:

@@ -1,5 +1,6 @@
 """Recording: what a replayed device knows, read from the journal of an earlier run (NAME.journal.jsonl or .xz)."""
 
+import contextlib
 import lzma
 from collections import defaultdict
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pydantic
 from fbagents.agent.cores import check_cores
 from fbagents.agent.protocol import MAX_LINE_BYTES, PROTOCOL, Hello, Loaded, State, Visit
 from fbagents.errors import DeviceError, ProfileError
+from fbbase.files import open_regular
 
 MAX_BYTES = 1 << 30
 """A journal of hours is smaller; what a few bytes of .xz may unpack to is not bounded otherwise."""
@@ -165,8 +167,13 @@ def _replayed(hello: Hello, runtime: str, name: str, started_at: str) -> dict[st
 
 def _lines(path: Path, max_bytes: int) -> Iterator[bytes]:
     """Yield the lines of a journal, each whole. Raises ProfileError."""
+    if not path.exists():
+        raise ProfileError(f"{path}: there is no such journal; a relative path begins in the current folder")
     try:
-        with lzma.open(path, "rb") if path.suffix == ".xz" else path.open("rb") as file:
+        with (
+            open_regular(path, "recorded journal", max_bytes, ProfileError) as plain,
+            lzma.open(plain) if path.suffix == ".xz" else contextlib.nullcontext(plain) as file,
+        ):
             number = size = 0
             while line := file.readline(MAX_LINE_BYTES + 1):
                 number += 1
@@ -177,7 +184,5 @@ def _lines(path: Path, max_bytes: int) -> Iterator[bytes]:
                     raise ProfileError(f"{path}: line {number}: the line is longer than {MAX_LINE_BYTES} bytes")
                 if line.endswith(b"\n"):
                     yield line
-    except FileNotFoundError:
-        raise ProfileError(f"{path}: there is no such journal; a relative path begins in the current folder") from None
     except (OSError, EOFError, lzma.LZMAError) as error:
         raise ProfileError(f"cannot read journal {path}: {error}") from error

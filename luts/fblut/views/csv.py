@@ -5,6 +5,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fbbase.shown import cell
 from fblut.views import Section, View
 
 COLUMNS = ("table", "key", "first_us", "second_us", "ratio", "ratio_low", "ratio_high", "significant")
@@ -22,5 +23,7 @@ class Csv(View):
             for o in comparison["operators"]:
                 significant = "" if o["significant"] is None else str(o["significant"]).lower()
                 latencies = [o[name] for name in ("key", "first_us", "second_us", "ratio")]
-                writer.writerow([comparison["table"], *latencies, *(o["ratio_interval"] or ("", "")), significant])
+                writer.writerow(
+                    [cell(comparison["table"]), *latencies, *(o["ratio_interval"] or ("", "")), significant]
+                )
         return text.getvalue().rstrip("\n")

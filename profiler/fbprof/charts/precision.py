@@ -1,10 +1,9 @@
 """Chart of a network in several precisions: accuracy as runtimes compute it, against what the tables predict."""
 
 import itertools
-import json
 
-from fbbase.errors import FbError
 from fbbase.files import read_text
+from fbbase.parsing import json_lines
 from fbprof.charts import COLORS, OTHER, Chart, Charts, Reported, axis, points
 from fbspace.architecture import load_architecture
 
@@ -25,11 +24,9 @@ class PrecisionCharts(Charts):
             return []
         specs = load_architecture(str(folder / "arch.json")).specs()
         tables = [lut for lut in (reported.lut, *reported.others.values()) if not lut.missing(specs)]
-        try:
-            evaluated = [json.loads(line) for line in read_text(folder / ACCURACY, "accuracies").splitlines()]
-            found = {(one["runtime"], one["precision"]): float(one["top1_percent"]) for one in evaluated}
-        except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-            raise FbError(f"{folder / ACCURACY} has no accuracies of fbsearch eval -o ({error!r})") from None
+        text, name = read_text(folder / ACCURACY, "accuracies"), f"{folder / ACCURACY} of fbsearch eval -o"
+        lines = json_lines(text, name, lambda one: ((one["runtime"], one["precision"]), float(one["top1_percent"])))
+        found = {(str(runtime), str(precision)): percent for (runtime, precision), percent in lines}
         data, words = [], []
         for (key, percent), lut in itertools.product(found.items(), tables):
             runtime, precision = lut.metadata.runtime, lut.metadata.precision

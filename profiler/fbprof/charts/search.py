@@ -1,11 +1,11 @@
 """Charts of a search, from its run's folder: θ over time, the front of networks, the network found."""
 
-import json
 import math
 from typing import Any
 
 from fbbase.errors import FbError
 from fbbase.files import read_text
+from fbbase.parsing import json_lines
 from fblut.table import Lut
 from fbprof.charts import COLORS, OTHER, Chart, Charts, Reported, axis, heatmap, points
 from fbspace.architecture import Architecture, load_architecture
@@ -24,15 +24,20 @@ class SearchCharts(Charts):
         if folder is None:
             return []
         text = read_text(folder / "metrics.jsonl", "record of a search")
+        lines = json_lines(
+            text, str(folder / "metrics.jsonl"), lambda line: line if line["stage"] == "search" else None
+        )
+        epochs = [line for line in lines if line is not None]
         try:
-            lines = [json.loads(line) for line in text.splitlines()]
-            epochs = [line for line in lines if line.get("stage") == "search"]
             found = [_theta(name, epochs) for name in epochs[-1]["objectives"]]
-        except (json.JSONDecodeError, KeyError, IndexError, TypeError) as error:
+        except (LookupError, TypeError, AttributeError, ArithmeticError, ValueError) as error:
             raise FbError(f"{folder / 'metrics.jsonl'} is not the record of a search ({error!r})") from None
         for path in sorted(folder.glob("arch*.json")):
             architecture = load_architecture(str(path))
-            found += _front(architecture, path.stem)
+            try:
+                found += _front(architecture, path.stem)
+            except (LookupError, TypeError, AttributeError, ValueError) as error:
+                raise FbError(f"{path}: its provenance is not that of a search ({error!r})") from None
             found.append(_network(architecture, path.stem, reported.lut))
         return found
 

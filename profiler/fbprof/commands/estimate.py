@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fbbase.commandline import echo_beside
 from fbprof.commands import _options
 
 if TYPE_CHECKING:
@@ -31,14 +32,14 @@ def command(journal: Path, output: Path, no_drift: bool, at: "At") -> None:
     from fblut.writing import write_lut
     from fbprof.errors import JournalError
     from fbprof.estimate.table import estimate
-    from fbprof.journal.journal import read_journal
+    from fbprof.journal.journal import read_measured
     from fbspace.architecture import load_space_of
 
-    content = read_journal(journal)
+    content = read_measured(journal)
     if content is None or not content.visits:
         raise JournalError(f"{journal} holds no samples; fbprof measure writes them beside its table")
     lut = estimate(content, load_space_of(content.start.identity["space"]), correct_drift=not no_drift, at=at)
     write_lut(lut, output)
     drift = lut.metadata.drift_range_percent
     corrected = f"drift of {drift:.1f} % taken out" if drift is not None else "not corrected for drift"
-    click.echo(f"{output}: {len(lut.rows)} operators from {len(content.visits)} visits, {corrected}")
+    echo_beside(output, f"{output}: {len(lut.rows)} operators from {len(content.visits)} visits, {corrected}")

@@ -1,5 +1,6 @@
 """fbprof fit: a latency table from measured whole networks."""
 
+import functools
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fbbase.commandline import echo_beside
 from fbprof.commands import _options
 
 if TYPE_CHECKING:
@@ -61,27 +63,28 @@ def command(
 
 
 def _print(lut: "Lut", evaluation: "HeldOut", output: Path) -> None:
+    say = functools.partial(echo_beside, output)
     metadata = lut.metadata
     operators = sum(row.status == "ok" for row in lut.rows.values())
     near_zero = sum("0 by these networks" in row.notes for row in lut.rows.values())
-    click.echo(
+    say(
         f"{output}: {operators} operators and a fixed cost of {metadata.network_us / 1e3:.3f} ms from "
         f"{metadata.calibration_networks} networks" + (f"; {near_zero} cannot be told from 0" if near_zero else "")
     )
-    click.echo(f"held out: {evaluation.networks} networks, predicted by a table of the others")
+    say(f"held out: {evaluation.networks} networks, predicted by a table of the others")
     for name in ("static", "drift"):
         mape = getattr(evaluation, f"mape_percent_{name}")
         rho = getattr(evaluation, f"spearman_{name}")
         label = "with drift" if name == "drift" else name
-        click.echo(f"  {label:10}  mean error {mape:5.2f} %   rank correlation {'-' if rho is None else f'{rho:.3f}'}")
+        say(f"  {label:10}  mean error {mape:5.2f} %   rank correlation {'-' if rho is None else f'{rho:.3f}'}")
     gain = evaluation.mape_percent_static - evaluation.mape_percent_drift
     if metadata.drift_window_visits:
-        click.echo(
+        say(
             f"drift: the device's speed wandered by {metadata.drift_range_percent:.1f} %, which explains "
             f"{100 * gain / evaluation.mape_percent_static:.0f} % of the static error and was taken out"
         )
     else:
-        click.echo("drift: it explains nothing here")
+        say("drift: it explains nothing here")
 
 
 def _as_dict(lut: "Lut", evaluation: "HeldOut", output: Path) -> dict[str, object]:

@@ -5,8 +5,12 @@ from typing import Any
 
 import click
 
+from fbbase.commandline import echo_beside
 from fbprof.commands import _options
 from fbprof.imports import IMPORTS, UNITS_US
+
+SHOWN = 5
+"""So many entries are named that no operator has."""
 
 
 @click.command("import")
@@ -34,17 +38,27 @@ def command(
       fbprof import speed_cpu.txt --space fbnet --unit us --device cpu -o cpu.csv
     """
     from fblut.writing import write_lut
-    from fbprof.borrowed.importing import import_table
+    from fbprof.borrowed.importing import macs_per_s, read_latencies, table_of
     from fbspace.space import load_space
 
     metadata = {"space": space, "runtime_version": "unknown", "threads": threads or 1} | context
     if threads is None:
         metadata["warnings"] = ("the number of threads is not known; 1 stands for it",)
-    lut = import_table(file, load_space(space), metadata, format_name, unit)
+    loaded = load_space(space)
+    found = read_latencies(file, loaded, format_name, unit)
+    lut = table_of(found, file, loaded, metadata)
     write_lut(lut, output)
     operators = sum(row.status == "ok" for row in lut.rows.values())
     cost = f", and a fixed cost of {lut.metadata.network_us / 1e3:.3f} ms" if lut.metadata.network_us else ""
-    click.echo(f"{output}: {operators} operators, {lut.metadata.timing}{cost}")
+    speed = macs_per_s(found)
+    rate = f"; half of the operators do {speed / 1e9:.3g} GMAC/s or more" if speed else ""
+    echo_beside(output, f"{output}: {operators} operators, {lut.metadata.timing}{cost}{rate}")
+    if found.entries:
+        names = list(dict.fromkeys(found.unused))
+        unused = f"; unused: {', '.join(names[:SHOWN])}" if names else ""
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        used = found.entries - len(found.unused)
+        echo_beside(output, f"{used} of {found.entries} entries of the file were used{unused}{more}")
     failed = [f"{key}: {row.notes}" for key, row in lut.rows.items() if row.status == "failed"]
     if failed:
         click.echo(

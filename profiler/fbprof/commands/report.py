@@ -6,9 +6,10 @@ from typing import Any
 
 import click
 
-from fbbase.commandline import options_of_plugins
+from fbbase.commandline import echo_beside, options_of_plugins
 from fbbase.errors import FbError
 from fbbase.files import read_text, write_text
+from fbbase.parsing import number
 from fbprof.charts import CHARTS
 from fbprof.commands import _complete as complete
 from fbprof.commands._options import PATH
@@ -45,7 +46,7 @@ def command(
     from fblut.compare import compare
     from fblut.reading import read_lut
     from fbprof.charts import Reported, every_chart
-    from fbprof.journal.journal import journal_path, read_journal
+    from fbprof.journal.journal import journal_path, read_measured
     from fbprof.report.page import page
 
     lut = read_lut(table)
@@ -53,24 +54,29 @@ def command(
     tables = {str(other): read_lut(other) for other in others}
     comparisons = {name: compare(lut, other, space) for name, other in tables.items()}
     networks = () if validation is None else _networks(validation)
-    journal = read_journal(journal_path(table))
+    journal = read_measured(journal_path(table))
     reported = Reported(table.stem, lut, space, journal, tables, comparisons, networks, run_folder)
     charts = every_chart(reported, {name: value for name, value in of_charts.items() if value is not None})
     title = f"{lut.metadata.device}: latencies of {lut.metadata.space}"
     output = output or Path(f"{table.stem}.html")
     text = page(title, lut, charts, {Path(name).stem: result for name, result in comparisons.items()})
     write_text(output, text)
-    click.echo(f"{output}: {len(charts)} charts, {len(text.encode()) / 1e6:.1f} MB; open it in a browser")
+    echo_beside(output, f"{output}: {len(charts)} charts, {len(text.encode()) / 1e6:.1f} MB; open it in a browser")
 
 
 def _networks(path: Path) -> list[tuple[str, float, float]]:
     """Return the networks in a file, predicted and measured in milliseconds. Raises FbError where it has none."""
     lines = [line for line in read_text(path, "file of networks").splitlines() if not line.startswith("#")]
+    remedy = "write it with fbprof validate -o"
+    found = []
     try:
-        rows = csv.DictReader(lines)
-        found = [(row["name"], float(row["predicted_us"]) / 1e3, float(row["latency_us"]) / 1e3) for row in rows]
-    except (KeyError, ValueError) as error:
-        raise FbError(f"{path} has no predictions ({error}): write it with fbprof validate -o") from None
+        for row in csv.DictReader(lines, strict=True):
+            predicted_us, measured_us = (number(row[column] or "") for column in ("predicted_us", "latency_us"))
+            if predicted_us is None or measured_us is None:
+                raise FbError(f"{path}: network {row['name']!r:.80} lacks a prediction or a latency: {remedy}")
+            found.append((row["name"], predicted_us / 1e3, measured_us / 1e3))
+    except (KeyError, csv.Error) as error:
+        raise FbError(f"{path} has no predictions ({error}): {remedy}") from None
     if not found:
         raise FbError(f"{path} has no networks")
     return found

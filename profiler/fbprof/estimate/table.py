@@ -7,11 +7,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import pydantic
 from scipy.special import stdtrit
 
 from fbagents.agent.protocol import Hello
 from fblut.interpolate import Interpolation
 from fblut.table import NORMAL_95, At, Lut, Metadata, Row
+from fbprof.errors import JournalError
 from fbprof.estimate.calibrate import MIN_NETWORKS, Calibration, calibrate
 from fbprof.estimate.samples import Samples, usable_samples
 from fbprof.estimate.speed import speed_error_percent, speed_factor
@@ -239,7 +241,7 @@ def _metadata(content: JournalContent, samples: Samples) -> Metadata:
     operators = [count for key, count in content.counts.items() if is_operator_key(key)]
     reference = reference_of(samples)
     same = ("space", "device", "runtime", "precision", "threads", "runs", "dropped", "seed")
-    return Metadata(
+    fields = dict(
         **{name: identity[name] for name in same},
         runtime_version=hello.runtimes.get(identity["runtime"], "unknown"),
         cores=_bound_cores(identity["cores"], hello),
@@ -259,6 +261,11 @@ def _metadata(content: JournalContent, samples: Samples) -> Metadata:
         reference_error_percent=reference and reference[1],
         speed_error_percent=speed_error_percent(drift),
     )
+    try:
+        return Metadata.model_validate(fields)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        raise JournalError(f"the journal's {'.'.join(map(str, first['loc']))} cannot be: {first['msg']}") from None
 
 
 def _bound_cores(asked: str | None, hello: Hello) -> str:

@@ -1,11 +1,12 @@
 """One file per format in which others publish latencies; what a file does not say is unknown."""
 
-import math
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
+from fbbase.parsing import number
 from fbbase.plugins import Plugins
 from fblut.errors import LutError
 
@@ -21,7 +22,8 @@ class Imported:
     """What a file says, in microseconds: operators, what every network costs, and what is part of that (`fixed`).
 
     `how` is the context its latencies are of, `notes` what a row says beside its latency, `fixed` why such an operator
-    has none, `warnings` what the table says of itself.
+    has none, `warnings` what the table says of itself. `entries` is how many latencies the file has, and `unused` names
+    those of them that are of no operator of the space.
     """
 
     latency_us: dict["OpSpec", float]
@@ -30,6 +32,8 @@ class Imported:
     fixed: dict["OpSpec", str] = field(default_factory=dict)
     notes: dict["OpSpec", str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    entries: int = 0
+    unused: tuple[str, ...] = ()
 
 
 class Importer(ABC):
@@ -51,34 +55,42 @@ class Importer(ABC):
 IMPORTS = Plugins("format of published latencies", "fbprof.imports", base=Importer)
 
 
-def finite(text: str) -> float | None:
-    """Return the number that a cell holds, None where it holds none, or none that is finite."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
-
-
 def number_of(text: str, complaint: str) -> float:
-    """Return the number that a cell holds. Raises LutError with the complaint where it is not `finite`."""
-    value = finite(text)
+    """Return the number that a cell holds. Raises LutError with the complaint where it holds none that is finite."""
+    value = number(text)
     if value is None:
-        raise LutError(complaint)
+        comma = " (a decimal comma? write a point)" if re.fullmatch(r"\s*[0-9]+,[0-9]+\s*", text) else ""
+        raise LutError(complaint + comma)
     return value
 
 
 def look_up(
-    latencies: Mapping[str, float], keys_of: Callable[["OpSpec"], list[str]], space: "Space", name: str
-) -> dict["OpSpec", float]:
-    """Return the latencies of a space's operators from a file of keys. Raises LutError where it has none of them."""
-    wanted = {spec: keys_of(spec) for spec in space.operators()}
-    found = {spec: latencies[key] for spec, keys in wanted.items() for key in keys if key in latencies}
+    latencies: Mapping[str, float],
+    keys_of: Callable[["OpSpec"], Sequence[str | tuple[str, ...]]],
+    space: "Space",
+    name: str,
+    how: str,
+) -> Imported:
+    """Return what a file of keys says of a space's operators; `how` is the context its latencies are of.
+
+    `keys_of` tells in which ways an operator may be called; several keys are added up. Raises LutError where the file
+    has none of them, and where it has one in two ways with different latencies.
+    """
+    wanted = {spec: [(way,) if isinstance(way, str) else way for way in keys_of(spec)] for spec in space.operators()}
+    found: dict[OpSpec, float] = {}
+    used: set[str] = set()
+    for spec, ways in wanted.items():
+        for keys in (keys for keys in ways if all(key in latencies for key in keys)):
+            latency_us = sum(latencies[key] for key in keys)
+            if found.setdefault(spec, latency_us) != latency_us:
+                raise LutError(f"{name}: {' + '.join(keys)[:200]!r} and another key are both {spec.key()}; keep one")
+            used.update(keys)
     if not found:
-        example = next((keys[0] for keys in wanted.values() if keys), "none")
+        example = next((" + ".join(ways[0]) for ways in wanted.values() if ways), "none")
         first = next(iter(latencies), "nothing")
         raise LutError(
             f"{name}: it has no operator of space {space.name}: looked for keys such as {example!r}, and found "
-            f"{len(latencies)}, such as {first!r}; name the space it is of with --space"
+            f"{len(latencies)}, such as {first[:200]!r}; name the space it is of with --space"
         )
-    return found
+    unused = tuple(key for key in latencies if key not in used)
+    return Imported(found, how, entries=len(latencies), unused=unused)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Mapping
 
 from fblut.errors import LutError
@@ -31,7 +32,8 @@ class Blocks(Importer):
         parts = [*space.stem, *space.heads[space.head_channels]]
         parts += [spec for layer in space.layers for spec in layer.candidates.values() if block_of(spec).leaves_out]
         fixed = dict.fromkeys(parts, "part of every network's fixed cost")
-        return Imported(delta_us, RELATIVE, constant_us, fixed, dict.fromkeys(delta_us, RELATIVE))
+        notes = dict.fromkeys(delta_us, RELATIVE)
+        return Imported(delta_us, RELATIVE, constant_us, fixed, notes, entries=len(delta_us) + 1)
 
 
 def parse_blocks(text: str, name: str, space: Space) -> tuple[float, dict[OpSpec, float]]:
@@ -74,7 +76,10 @@ def _places(space: Space, name: str) -> dict[_Shape, tuple[dict[str, OpSpec], in
 
 
 def _records(text: str, name: str) -> Iterator[tuple[str, dict[str, str]]]:
-    reader = csv.reader(io.StringIO(text.removeprefix("\ufeff")), strict=True)
+    is_excel = text.partition("\n")[0].rstrip(";") == ";".join(COLUMNS)
+    if is_excel:  # a comma is decimal then, as nothing else has one
+        text = re.sub(r"(?<=[0-9]),(?=[0-9]+;*$)", ".", text, flags=re.MULTILINE)
+    reader = csv.reader(io.StringIO(text), delimiter=";" if is_excel else ",", strict=True)
     try:
         if tuple(next(reader, [])) != COLUMNS:
             raise LutError(f"{name}: line 1: expected the column names {','.join(COLUMNS)}")
@@ -94,7 +99,7 @@ def _spec(
 ) -> OpSpec:
     numbers = []
     for column in ("h", "cin", "cout", "stride", "n_positions"):
-        if not (cells[column].isascii() and cells[column].isdigit()):
+        if not re.fullmatch("[0-9]{1,9}", cells[column]):
             raise LutError(f"{where}: {column} {cells[column][:60]!r} is not a whole number; correct it")
         numbers.append(int(cells[column]))
     height, channels, out_channels, stride, positions = numbers

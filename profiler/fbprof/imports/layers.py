@@ -2,6 +2,7 @@
 
 import statistics
 
+from fbbase.parsing import number
 from fblut.errors import LutError
 from fbprof.imports import Imported, Importer, number_of
 from fbspace.blocks import is_identity
@@ -19,18 +20,29 @@ class Layers(Importer):
 
         Stem and head are not in the file, and are left out of every sum. Raises LutError with the line.
         """
-        lines = [(number, line.split()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+        lines = [(place, line.split()) for place, line in enumerate(text.splitlines(), start=1) if line.strip()]
         if not lines:
             raise LutError(f"{name}: it is empty")
         candidates = [_candidate(word) for word in lines[0][1]]
+        if all(number(word.replace(",", ".")) is not None for word in candidates):
+            raise LutError(
+                f"{name}: line {lines[0][0]}: it begins with latencies: add a first line with the candidates' names in "
+                f"the order of the columns, such as {' '.join(next(iter(space.layers)).candidates)}"
+            )
+        twice = next((word for word in candidates if candidates.count(word) > 1), None)
+        if twice is not None:
+            columns = [str(place) for place, word in enumerate(candidates, start=1) if word == twice]
+            places = " and ".join(columns[:2])
+            raise LutError(f"{name}: line {lines[0][0]}: columns {places} are both {twice!r}; keep one")
         if len(lines) - 1 != len(space.layers):
             raise LutError(
                 f"{name}: {len(lines) - 1} lines of latencies, but space {space.name} has {len(space.layers)} layers; "
                 "name the space it is of with --space"
             )
         found: dict[OpSpec, list[float]] = {}
-        for layer, (number, words) in zip(space.layers, lines[1:], strict=True):
-            where = f"{name}: line {number}"
+        unused: list[str] = []
+        for layer, (line, words) in zip(space.layers, lines[1:], strict=True):
+            where = f"{name}: line {line}"
             if len(words) != len(candidates):
                 raise LutError(f"{where}: {len(words)} latencies for {len(candidates)} candidates; complete the line")
             for candidate, word in zip(candidates, words, strict=True):
@@ -41,7 +53,9 @@ class Layers(Importer):
                         f"it has {', '.join(layer.candidates)}"
                     )
                 latency_us = number_of(word, f"{where}: {word[:60]!r} is not a number; correct it") * unit_us
-                if not is_identity(spec):
+                if is_identity(spec):
+                    unused.append(f"{candidate} where it costs nothing")
+                else:
                     found.setdefault(spec, []).append(latency_us)
         rest = [*space.stem, *(spec for head in space.heads.values() for spec in head)]
         return Imported(
@@ -50,6 +64,8 @@ class Layers(Importer):
             fixed=dict.fromkeys(rest, "not in the imported file"),
             notes={spec: f"median of {len(values)} layers" for spec, values in found.items() if len(values) > 1},
             warnings=("stem and head are not in the imported file: every prediction leaves them out",),
+            entries=len(candidates) * len(space.layers),
+            unused=tuple(unused),
         )
 
 

@@ -1,6 +1,7 @@
 """Journal: raw samples, appended as they arrive; tables are derived from it and can be derived again."""
 
 import contextlib
+import hashlib
 import itertools
 import json
 import os
@@ -15,10 +16,20 @@ import pydantic
 
 from fbagents.agent.cores import check_cores
 from fbagents.agent.protocol import NOT_FINITE, Delegate, Hello, Loaded, State
-from fbbase.files import storage_errors
+from fbagents.errors import DeviceError
+from fbbase.files import read_bytes, storage_errors
 from fbbase.locks import open_locked
 from fbprof.errors import JournalError
 from fbprof.journal.visits import Visited, Visits
+
+_IDENTITY: dict[str, Any] = {
+    "space": str, "device": str, "runtime": str, "precision": str, "threads": int, "runs": int, "dropped": int,
+    "seed": int, "cores": str | list | None,
+}  # fmt: skip
+"""What every journal's identity has, by type."""
+
+MOST_BYTES = 1 << 30
+"""A journal of hours is smaller."""
 
 
 class _Record(pydantic.BaseModel):
@@ -40,7 +51,10 @@ class Start(_Record):
     def _cores_as_text(cls, identity: dict[str, Any]) -> dict[str, Any]:
         """Take the list of cores that earlier journals have."""
         cores = identity.get("cores")
-        return identity | {"cores": check_cores(",".join(map(str, cores)))} if isinstance(cores, list) else identity
+        try:
+            return identity | {"cores": check_cores(",".join(map(str, cores)))} if isinstance(cores, list) else identity
+        except DeviceError as error:
+            raise ValueError(str(error)) from None
 
 
 class Session(_Record):
@@ -140,27 +154,47 @@ def read_journal(path: Path) -> JournalContent | None:
 
     Raises JournalError with the line number where anything else is damaged.
     """
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except OSError as error:
-        raise JournalError(f"cannot read journal {path}: {error.strerror}") from error
+    raw = read_bytes(path, "journal", MOST_BYTES, JournalError)
     whole, newline, _torn = raw.rpartition(b"\n")
     content: JournalContent | None = None
+    visits: set[bytes] = set()  # of this session: a line that was copied is no second measurement
     for number, line in enumerate(whole.split(b"\n") if newline else [], start=1):
         try:
             record = _ADAPTER.validate_json(line)
         except pydantic.ValidationError as error:
             raise JournalError(f"{path}: line {number}: damaged: {error.errors()[0]['msg']}") from None
+        except RecursionError:
+            raise JournalError(f"{path}: line {number}: damaged: nested too deep") from None
         if isinstance(record, Start) != (content is None):
             raise JournalError(f"{path}: line {number}: a journal begins with its one start record")
         if isinstance(record, Start):
             content = JournalContent(record)
         elif content is not None:
+            if isinstance(record, Session):
+                visits.clear()
+            elif isinstance(record, Visited):
+                digest = hashlib.blake2b(line, digest_size=16).digest()
+                if digest in visits:
+                    continue
+                visits.add(digest)
             content.add(record)
     if content is not None:
         content.good_bytes = len(whole) + 1
+    return content
+
+
+def read_measured(path: Path) -> JournalContent | None:
+    """Read a journal of which a table is made. Raises JournalError also where it does not say of what it is."""
+    content = read_journal(path)
+    if content is not None:
+        for name, kinds in _IDENTITY.items():
+            value = content.start.identity.get(name, ...)
+            if not isinstance(value, kinds) or isinstance(value, bool):
+                raise JournalError(f"{path}: line 1: damaged: its identity has no {name}, or one of another type")
+        if content.visits and not content.sessions:
+            raise JournalError(f"{path}: damaged: it has visits but no session, which says what device they were on")
     return content
 
 

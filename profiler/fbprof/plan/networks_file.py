@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fbbase.files import read_text, write_text
-from fblut.table import SMALLEST_US
+from fbbase.parsing import number
+from fbbase.shown import cell, escaped
+from fblut.table import LARGEST_US, SMALLEST_US
 from fbprof.errors import NetworksError
 from fbspace.space import Space
 
@@ -19,11 +21,7 @@ MAGIC = "# fbnet-lab networks 1"
 UNITS_US = {"latency_us": 1.0, "latency_ms": 1000.0}
 """Columns that may hold the latency, with their unit in microseconds."""
 
-LARGEST_US = 1e10
-"""No network takes longer: it is hours."""
-
 _LAYER = re.compile(r"op(0|[1-9][0-9]*)")
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +51,16 @@ def parse_networks(text: str, name: str, space: Space) -> list[MeasuredNetwork]:
     """
     lines = text.removeprefix("\ufeff").split("\n")
     above = next((i for i, line in enumerate(lines) if line.strip() and not line.startswith("#")), len(lines))
-    reader = csv.reader(io.StringIO("\n".join(lines[above:])), strict=True)
+    separator = ";" if above < len(lines) and lines[above].count(";") > lines[above].count(",") else ","
+    reader = csv.reader(io.StringIO("\n".join(lines[above:])), delimiter=separator, strict=True)
     header: _Header | None = None
     networks = []
     line = above + 1
     try:
         for record in reader:
-            cells = [cell.strip() for cell in record]
+            cells = [each.strip() for each in record]
             if header is None:
-                header = _Header(cells, f"{name}: line {line}", space)
+                header = _Header(cells, f"{name}: line {line}", space, has_decimal_comma=separator == ";")
             elif cells not in ([], [""]):
                 networks.append(header.network(cells, f"{name}: line {line}"))
             line = above + reader.line_num + 1
@@ -79,8 +78,8 @@ def parse_networks(text: str, name: str, space: Space) -> list[MeasuredNetwork]:
 class _Header:
     """The columns of a file, and what its lines are read by."""
 
-    def __init__(self, columns: list[str], where: str, space: Space) -> None:
-        self.columns, self.space = columns, space
+    def __init__(self, columns: list[str], where: str, space: Space, has_decimal_comma: bool = False) -> None:
+        self.columns, self.space, self.has_decimal_comma = columns, space, has_decimal_comma
         twice = next((name for name in columns if name and columns.count(name) > 1), None)
         if twice is not None:
             first = columns.index(twice)
@@ -144,9 +143,10 @@ class _Header:
         remedy = "measure the network again, or remove the line"
         if not text:
             raise self._error(where, column, f"no latency; {remedy}")
-        if not _NUMBER.fullmatch(text):
+        latency = number(text.replace(",", ".") if self.has_decimal_comma else text)
+        if latency is None:
             raise self._error(where, column, f"{text[:60]!r} is not a number; {remedy}")
-        latency_us = float(text) * UNITS_US[self.latency]
+        latency_us = latency * UNITS_US[self.latency]
         if not SMALLEST_US <= latency_us <= LARGEST_US:
             raise self._error(where, column, f"a network cannot take {text[:60]} {self.latency[-2:]}; {remedy}")
         return latency_us
@@ -165,7 +165,7 @@ def write_networks(
     goes into comment lines with JSON values. Raises StorageError.
     """
     extra = dict(extra or {})
-    head = [f"# {field}: {json.dumps(value, ensure_ascii=False)}" for field, value in (metadata or {}).items()]
+    head = [f"# {field}: {escaped(json.dumps(value, ensure_ascii=False))}" for field, value in (metadata or {}).items()]
     text = io.StringIO()
     text.write("\n".join([MAGIC, f"# space: {json.dumps(space_name)}", *head]) + "\n")
     writer = csv.writer(text, lineterminator="\n")
@@ -173,5 +173,5 @@ def write_networks(
     writer.writerow(["name", *(f"op{number}" for number in range(layers)), "head_channels", "latency_us", *extra])
     for network, *values in zip(networks, *extra.values(), strict=True):
         cells = [network.name, *network.choices, network.head_channels, network.latency_us, *values]
-        writer.writerow([f"{cell:.3f}" if isinstance(cell, float) else " ".join(str(cell).split()) for cell in cells])
+        writer.writerow([f"{each:.3f}" if isinstance(each, float) else cell(str(each)) for each in cells])
     write_text(path, text.getvalue())

@@ -15,7 +15,7 @@ import torch
 
 from fbbase.files import storage_errors, write_bytes
 from fbsearch.errors import SearchError
-from fbspace.weights import UNREADABLE
+from fbspace.weights import load_tensors
 
 FORMAT = "fbnet-lab checkpoint 2"
 SEARCH, TRAIN = "search.ckpt", "train.ckpt"
@@ -103,8 +103,8 @@ def owned(path: Path) -> Iterator[None]:
 def _read(path: Path) -> dict[str, Any]:
     """Return a checkpoint's content. Executes no code from the file; raises SearchError where it is damaged."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except UNREADABLE:
+        content = load_tensors(path, "checkpoint", SearchError)
+    except SearchError:
         content = None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise SearchError(f"{path} is not a checkpoint of this version; start over with --fresh")

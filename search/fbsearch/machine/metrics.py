@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fbbase.files import storage_errors, write_text
+from fbbase.files import read_bytes, storage_errors, write_text
+from fbsearch.errors import SearchError
 
 
 @dataclass(slots=True)
@@ -94,15 +95,24 @@ def _scalars(name: str, value: Any) -> Iterator[tuple[str, float]]:
 
 
 def _kept(path: Path, stage: str, start: int) -> list[str]:
-    """Return the lines of other stages and of epochs before `start`; the half line of a killed run is dropped."""
+    """Return the lines of other stages and of epochs before `start`; the half line of a killed run is dropped.
+
+    Raises SearchError for a file of something else.
+    """
     if not path.exists():
         return []
     lines = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    text = read_bytes(path, "record of a training", error=SearchError).decode(errors="replace")
+    for line in text.splitlines():
         try:
             record = json.loads(line)
+            is_kept = record["stage"] != stage or record["epoch"] < start
         except json.JSONDecodeError:
             continue
-        if record["stage"] != stage or record["epoch"] < start:
+        except (LookupError, TypeError, ValueError, RecursionError):
+            raise SearchError(
+                f"{path} is not the record of a search or training: {line[:60]!r}; move it away"
+            ) from None
+        if is_kept:
             lines.append(line)
     return lines

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pydantic
 
+from fbbase.files import read_bytes
 from fbsearch.errors import SearchError
 from fbspace.architecture import Architecture, load_architecture
 
@@ -91,10 +92,12 @@ class Run:
 def read_run(folder: Path) -> Run:
     """Read a run's folder. Raises SearchError where it is none, or where no epoch has ended yet."""
     path = folder / "metrics.jsonl"
-    if not path.is_file():
+    if not path.exists():
         raise SearchError(f"{folder} is not the folder of a search: no metrics.jsonl. Give the -o of fbsearch run")
     epochs, training, ranked = [], dict[str, list[TrainEpoch]](), {}
-    lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last line's end is half a line of a killed run
+    lines = read_bytes(path, "record of a search", error=SearchError).split(b"\n")[
+        :-1
+    ]  # what follows the last line's end is half a line of a killed run
     try:
         for number, line in enumerate(lines, start=1):
             where = f"{path}: line {number}"
@@ -111,7 +114,7 @@ def read_run(folder: Path) -> Run:
             name = network.provenance.get("objective", next(iter(epochs[-1].objectives)))
             networks[name] = network
             ranked[name] = [Ranked.model_validate(each) for each in network.provenance.get("candidates", [])]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         text = "; ".join(str(error).splitlines()[:3])
         raise SearchError(f"{where} is not what this version of fbsearch writes ({text}); search anew") from None
     names = [name for name in epochs[-1].objectives if name in networks]

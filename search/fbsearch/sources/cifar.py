@@ -1,17 +1,21 @@
 """cifar: the official CIFAR-10 and CIFAR-100 files, Python or binary version, as a folder or as the .tar.gz."""
 
 import tarfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from fbbase.files import open_regular, read_bytes
 from fbsearch.errors import DataError
 from fbsearch.sources import Array, Indices, Opener, Source, array_source
 from fbsearch.sources._cifar_pickle import load_cifar_pickle
 
 PIXELS = 3 * 32 * 32
+MOST_BYTES = 512 << 20
+"""No official file is larger, packed or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +101,9 @@ class Cifar(Opener):
         folder, edition = located
 
         def get(name: str) -> bytes:
-            try:
-                return (folder / name).read_bytes()
-            except FileNotFoundError:
-                raise DataError(
-                    f"{folder} lacks {name} of {edition.folder}; unpack the official archive again"
-                ) from None
-            except OSError as error:
-                raise DataError(f"cannot read {folder / name}: {error.strerror}") from None
+            if not (folder / name).exists():
+                raise DataError(f"{folder} lacks {name} of {edition.folder}; unpack the official archive again")
+            return read_bytes(folder / name, "file of CIFAR", MOST_BYTES, DataError)
 
         return edition.read(get, str(folder))
 
@@ -121,15 +120,20 @@ def _locate(path: Path) -> tuple[Path, _Edition] | None:
 def _open_archive(path: Path) -> tuple[Source, Source]:
     """Read the files from a .tar.gz without unpacking it to disk."""
     try:
-        with tarfile.open(path) as archive:
+        with (
+            open_regular(path, "archive of CIFAR", MOST_BYTES, DataError) as file,
+            tarfile.open(fileobj=file) as archive,
+        ):
             files, folders = dict[str, bytes](), {edition.folder for edition in EDITIONS}
             for member in archive:
                 name = member.name.removeprefix("./")
                 is_ours = member.isreg() and name.rpartition("/")[0] in folders
+                if member.size > MOST_BYTES:
+                    raise DataError(f"{path}: {member.name} is too large for a file of CIFAR; fetch it again")
                 content = archive.extractfile(member) if is_ours else None
                 if content:
                     files[name] = content.read()
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error) as error:
         raise DataError(f"{path} is not a whole tar archive ({error}); fetch it again") from None
     for edition in EDITIONS:
         if f"{edition.folder}/{edition.train[0]}" in files:

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from fbbase.files import read_bytes
 from fbsearch.errors import DataError
 from fbsearch.sources import Array, Opener, Source, tell_unused
-from fbsearch.sources._decoding import decode_image
+from fbsearch.sources._decoding import IMAGE_BYTES, decode_image
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".webp")
 TEST_FOLDERS = ("test", "val", "validation")
@@ -64,11 +65,7 @@ def _source(path: Path, titles: tuple[str, ...], size: int, present: set[str] | 
         labels += [label] * len(images)
 
     def decode(i: int) -> Array:
-        try:
-            content = files[i].read_bytes()
-        except OSError as error:
-            raise DataError(f"cannot read {files[i]}: {error.strerror}") from None
-        return decode_image(content, str(files[i]), size)
+        return decode_image(read_bytes(files[i], "image", IMAGE_BYTES, DataError), str(files[i]), size)
 
     def identity() -> str:
         digest = hashlib.sha256()

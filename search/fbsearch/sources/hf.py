@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from fbbase.files import read_bytes
 from fbsearch.errors import DataError
 from fbsearch.sources import Array, Indices, Opener, Source, tell_unused
-from fbsearch.sources._decoding import decode_image
+from fbsearch.sources._decoding import IMAGE_BYTES, decode_image
 
 TEST_SPLITS = ("test", "validation", "valid", "val")
 """Names of the split to test with; the first that exists and has labels is used."""
@@ -100,9 +101,7 @@ def _source(split: Any, image: str, labels: Indices, classes: tuple[str, ...], w
             raise DataError(f"{what}: row {i} has no image; remove it")
         if value["bytes"] is not None:
             return decode_image(value["bytes"], f"{what}: row {i} ({value['path'] or 'unnamed'})", size)
-        try:
-            return decode_image(Path(value["path"]).read_bytes(), value["path"], size)
-        except OSError as error:
-            raise DataError(f"{what}: row {i}: cannot read {value['path']}: {error.strerror}") from None
+        content = read_bytes(Path(value["path"]), f"image of {what}, row {i},", IMAGE_BYTES, DataError)
+        return decode_image(content, value["path"], size)
 
     return Source(labels, classes, decode, lambda: f"{what} {len(split)} {split.info.dataset_size}")

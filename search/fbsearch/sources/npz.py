@@ -1,10 +1,10 @@
 """npz: arrays x_train, y_train (and x_test, y_test), or JPEG or PNG bytes as jpg_train, off_train, y_train."""
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
+from fbbase.arrays import read_arrays
 from fbsearch.errors import DataError
 from fbsearch.sources import Array, Indices, Opener, Source, array_source, tell_unused
 from fbsearch.sources._decoding import as_labels, decode_image
@@ -16,7 +16,7 @@ class Npz(Opener):
     def open(self, rest: str, size: int) -> tuple[Source, Source | None]:
         """Read the file."""
         path = Path(rest)
-        arrays = _read(path)
+        arrays = read_arrays(path, "images", DataError)
         if "y_train" not in arrays or not ("x_train" in arrays or {"jpg_train", "off_train"} <= arrays.keys()):
             raise DataError(
                 f"{path} needs x_train and y_train (and may have x_test, y_test), or jpg_train, off_train and y_train; "
@@ -31,17 +31,6 @@ class Npz(Opener):
         has_test = "y_test" in arrays and ("x_test" in arrays or {"jpg_test", "off_test"} <= arrays.keys())
         train = _part(path, arrays, "train", known, classes)
         return train, _part(path, arrays, "test", known, classes) if has_test else None
-
-
-def _read(path: Path) -> dict[str, Array]:
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if not isinstance(loaded, np.lib.npyio.NpzFile):
-            raise DataError(f"{path} holds one array; an .npz with x_train and y_train is needed")
-        with loaded as file:
-            return {key: file[key] for key in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is not an .npz file of plain arrays: {error}") from None
 
 
 def _part(path: Path, arrays: dict[str, Array], part: str, known: Indices, classes: tuple[str, ...]) -> Source:
@@ -100,6 +89,8 @@ def _as_nchw(images: Array, what: str) -> Array:
         images = images.transpose(0, 3, 1, 2)
     elif images.ndim != 4 or images.shape[1] not in (1, 3):
         raise DataError(f"{what} must be N,H,W or N,H,W,C or N,C,H,W with 1 or 3 channels, not {images.shape}")
+    if 0 in images.shape[1:]:
+        raise DataError(f"{what} has images of no pixels: {images.shape}")
     if images.dtype != np.uint8:
         if not np.issubdtype(images.dtype, np.number) or np.iscomplexobj(images):
             raise DataError(f"{what} must hold numbers, not {images.dtype}")
