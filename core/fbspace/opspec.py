@@ -72,11 +72,13 @@ class OpSpec:
             raise SpecError(
                 f"groups={self.groups} must divide in_channels={self.in_channels} and out_channels={self.out_channels}"
             )
-        widest = max(self.out_channels, self.in_channels * max(self.expansion, 1.0))
-        between = max(widest / self.stride**2, self.in_channels * self.expansion)
+        middle = self.in_channels * max(self.expansion, 1.0)
+        weights = middle * max(self.in_channels, self.out_channels)
+        dense = self.in_channels * self.out_channels * self.kernel**2 / self.groups
+        pixels = self.height * self.width
         numbers = {
-            "weights": self.in_channels * max(widest, self.out_channels * self.kernel**2 / self.groups),
-            "values in a map": self.height * self.width * between,
+            "weights": max(weights, dense),
+            "values in a map": pixels * max(middle, self.out_channels / self.stride**2),
         }
         for what, count in numbers.items():
             if count > MOST_NUMBERS:
