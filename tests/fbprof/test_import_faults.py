@@ -94,7 +94,7 @@ def test_a_unit_at_which_no_device_could_compute_is_refused(here: Path) -> None:
     assert imported("d.json", f'{{"{STEM}": 4}}', "ms").rows[STEM].latency_us == 4000
     assert imported("d.json", f'{{"{STEM}": 4}}', "ns").rows[STEM].latency_us == 0.004
     with pytest.raises(
-        LutError, match=r"--unit s is wrong: half of its operators do 2.8e\+04 .* none of use does under 1e\+06"
+        LutError, match=r"--unit s is wrong: .* do 2.8e\+04 .* none of use does under 1e\+06"
     ):
         imported("d.json", f'{{"{STEM}": 4}}', "s")
     with pytest.raises(LutError, match=r"--unit ns is wrong: .*no device does over 1e\+15"):
