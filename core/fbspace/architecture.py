@@ -22,15 +22,18 @@ FILE_BYTES = 4 << 20
 """An architecture's file is a few kilobytes; its provenance may be longer."""
 
 
+_Name = Annotated[str, pydantic.Field(max_length=1000)]
+
+
 class Predicted(pydantic.BaseModel, extra="forbid", frozen=True):
     """What a latency table said of the network when it was chosen: latency and its 95 % interval, if it has one."""
 
     latency_us: Annotated[float, pydantic.Field(gt=0)]
     ci_low_us: Annotated[float, pydantic.Field(ge=0)] | None = None
     ci_high_us: Annotated[float, pydantic.Field(gt=0)] | None = None
-    lut: str
-    device: str
-    runtime: str
+    lut: _Name
+    device: _Name
+    runtime: _Name
 
 
 class Architecture(pydantic.BaseModel, extra="forbid", frozen=True):
@@ -42,7 +45,7 @@ class Architecture(pydantic.BaseModel, extra="forbid", frozen=True):
     """
 
     format: Literal["fbnet-lab architecture 1"] = "fbnet-lab architecture 1"
-    name: str
+    name: _Name
     space: str = ""
     choices: tuple[str, ...] = ()
     head_channels: int | None = None

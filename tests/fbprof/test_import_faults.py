@@ -93,9 +93,7 @@ def test_a_unit_at_which_no_device_could_compute_is_refused(here: Path) -> None:
     """The stem has 110,592 multiply-accumulates: in 4 ms 2.8e7 a second, in 4 ns 2.8e13, in 4 s 2.8e4."""
     assert imported("d.json", f'{{"{STEM}": 4}}', "ms").rows[STEM].latency_us == 4000
     assert imported("d.json", f'{{"{STEM}": 4}}', "ns").rows[STEM].latency_us == 0.004
-    with pytest.raises(
-        LutError, match=r"--unit s is wrong: .* do 2.8e\+04 .* none of use does under 1e\+06"
-    ):
+    with pytest.raises(LutError, match=r"--unit s is wrong: .* do 2.8e\+04 .* none of use does under 1e\+06"):
         imported("d.json", f'{{"{STEM}": 4}}', "s")
     with pytest.raises(LutError, match=r"--unit ns is wrong: .*no device does over 1e\+15"):
         imported("d.json", f'{{"{STEM}": 0.04}}', "ns")
