@@ -4,12 +4,15 @@ What is written goes to the side and is moved: a reader sees the old content or 
 """
 
 import contextlib
+import fcntl
+import glob
 import hashlib
 import io
 import os
 import stat
 import sys
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +30,9 @@ ARRAY_BYTES = 64 << 30
 UNPACKED = 200
 """What is packed may unpack to so many times its size: more is a bomb, and beyond SLACK_BYTES it is refused."""
 SLACK_BYTES = 64 << 20
+
+LEFT_S = 60
+"""A file that nobody holds may have been made a moment ago and be locked in the next."""
 
 _KINDS = {
     b"PAR1": "a Parquet file",
@@ -74,8 +80,11 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
                 yield file
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name[:50]}.", dir=target.parent)
+        prefix = f".{target.name[:50]}."
+        _remove_left(target.parent, prefix)
+        handle, name = tempfile.mkstemp(prefix=prefix, dir=target.parent)
         try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
             os.fchmod(handle, 0o666 & ~_umask())
             with os.fdopen(handle, "wb") as file:
                 yield file
@@ -86,6 +95,15 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
             with contextlib.suppress(FileNotFoundError):
                 Path(name).unlink()
             raise
+
+
+def _remove_left(folder: Path, prefix: str) -> None:
+    """Remove what killed processes left of files that they wrote: nobody holds its lock, and it is not just begun."""
+    for left in folder.glob(f"{glob.escape(prefix)}????????"):
+        with contextlib.suppress(OSError), left.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if time.time() - left.stat().st_mtime > LEFT_S:
+                left.unlink()
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -20,10 +20,11 @@ class HeldError(FbError):
     """Another process is writing a file."""
 
 
-def open_locked(path: Path) -> int:
+def open_locked(path: Path, output: Path | None = None) -> int:
     """Open a file for reading and writing, which no other process may do until the handle is closed; make it if needed.
 
-    Raises HeldError where another process holds it, StorageError where it cannot be opened.
+    `output` is what errors say is written, the file unless given. Raises HeldError where another process holds it,
+    StorageError where it cannot be opened.
     """
     while True:
         with storage_errors(path):
@@ -34,7 +35,7 @@ def open_locked(path: Path) -> int:
         except OSError:
             holder = _holder(os.fstat(handle).st_ino)
             os.close(handle)
-            raise HeldError(f"{holder} is writing {path}; wait for it, or choose another output") from None
+            raise HeldError(f"{holder} is writing {output or path}; wait for it, or choose another output") from None
         if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
             return handle
         os.close(handle)  # it was moved away in between

@@ -1,6 +1,7 @@
 """Bringing tables of one device to one speed, by the reference workload that was timed throughout each measurement."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fblut.table import Lut, Metadata
@@ -43,3 +44,17 @@ def at_one_speed(first: Lut, second: Lut) -> tuple[Lut, Speed | None]:
     """Return the second table at the speed of the first, and how they differed; as it is where that is not known."""
     speed = speed_between(first.metadata, second.metadata)
     return (second, None) if speed is None else (second.slowed(1 / speed.ratio), speed)
+
+
+def all_at_one_speed(luts: Mapping[str, Lut]) -> tuple[dict[str, Lut], list[str]]:
+    """Return tables at the speed of the first one of their device, and in words which were brought to it."""
+    found: dict[str, Lut] = {}
+    told = []
+    for name, lut in luts.items():
+        found[name] = lut
+        for other in list(found)[:-1]:
+            found[name], speed = at_one_speed(found[other], lut)
+            if speed is not None:
+                told.append(f"{name} is taken at the speed of {other}: the reference workload took {speed} in it")
+                break
+    return found, told

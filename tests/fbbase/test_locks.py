@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fbbase.files import write_text
 from fbbase.locks import HeldError, open_locked, scratch_folder
 
 HOLD = """
@@ -51,3 +52,31 @@ def test_a_folder_of_others_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with scratch_folder():
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["fbprof-notes"]
+
+
+WRITE = """
+import sys, time
+from pathlib import Path
+from fbbase.files import atomic_write
+with atomic_write(Path(sys.argv[1])) as file:
+    file.write(b"half of it")
+    file.flush()
+    print("written", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_what_a_killed_process_left_of_a_file_is_removed_when_it_is_written_again(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    (tmp_path / ".t.csv.mine").touch()
+    with subprocess.Popen([sys.executable, "-c", WRITE, str(table)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        (left,) = tmp_path.glob(".t.csv.????????")
+        os.utime(left, (0, 0))
+        write_text(table, "1")
+        assert left.read_text() == "half of it"  # it is being written still
+        process.kill()
+    write_text(table, "2")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".t.csv.mine", "t.csv"]
+    assert table.read_text() == "2"

@@ -7,7 +7,7 @@ import pytest
 
 from fblut.compare import compare
 from fblut.gate import judge
-from fblut.speed import at_one_speed, speed_between
+from fblut.speed import all_at_one_speed, at_one_speed, speed_between
 from fblut.table import Lut
 from fblut.writing import format_lut
 from fbspace.opspec import OpSpec
@@ -123,3 +123,17 @@ def test_the_gate_judges_networks_by_the_intervals_of_their_predictions(make_lut
     answer = judge(first, second, compare(first, second, networks=networks), 20)
     assert [words.split(" (")[0] for words in answer.slower] == ["50.0 % for small"]
     assert [words.split(" (")[0] for words in answer.undecided] == ["7.0 % in the mean of its operators"]
+
+
+def test_tables_of_one_search_are_brought_to_the_speed_of_the_first_of_their_device(make_lut: MakeLut) -> None:
+    first = make_lut(LATENCIES, **STEADY)
+    luts = {
+        "float": first,
+        "s8": make_lut(LATENCIES, **STEADY | {"device": "s8"}),
+        "int8": make_lut(slowed(0.5), **STEADY | {"reference_us": 54.7, "precision": "int8"}),
+        "old": make_lut(LATENCIES),
+    }
+    moved, told = all_at_one_speed(luts)
+    assert told == ["int8 is taken at the speed of float: the reference workload took +9.4 ± 0.4 % in it"]
+    assert [moved[name] is luts[name] for name in luts] == [True, True, False, True]
+    assert moved["int8"].predict_us(OPERATORS) == pytest.approx(luts["int8"].predict_us(OPERATORS) / 1.094)

@@ -91,6 +91,7 @@ def command(
     import torch
 
     from fblut.reading import read_lut
+    from fblut.speed import all_at_one_speed
     from fbsearch.beyond.alike import kinds_apart
     from fbsearch.jobs.report import describe_devices, describe_network, skip_warning
     from fbsearch.jobs.search_job import cross_table, run_search
@@ -112,7 +113,7 @@ def command(
     try:
         with Ranks.joined(compute) as ranks:
             with ranks.together():
-                luts = {file.stem: read_lut(file) for file in lut_files}
+                luts, moved = all_at_one_speed({file.stem: read_lut(file) for file in lut_files})
                 if len(luts) < len(lut_files):
                     raise SearchError(
                         "two tables have the same file name; rename one, as networks are named after their table"
@@ -128,6 +129,8 @@ def command(
                 if lut.metadata.verdict == "do not use":
                     why = "; ".join(lut.metadata.warnings) or "it does not say why"
                     click.echo(f"warning: table {name} says of itself: do not use ({why}); measure it again", err=True)
+            for words in moved if ranks.is_first else ():
+                click.echo(f"note: {words}", err=True)
             if apart and ranks.is_first:
                 note = "begin at random, not alike: their blocks have no start (docs/extend/block.md)"
                 click.echo(f"note: candidates of kind {', '.join(apart)} {note}", err=True)

@@ -1,11 +1,9 @@
 """RunFolder: what a search or a training leaves behind to be continued, and the refusal to continue another one."""
 
 import contextlib
-import fcntl
 import hashlib
 import io
 import os
-import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +11,16 @@ from typing import Any
 
 import torch
 
+from fbbase.errors import StorageError
 from fbbase.files import storage_errors, write_bytes
+from fbbase.locks import open_locked
 from fbsearch.errors import SearchError
 from fbspace.weights import load_tensors
 
 FORMAT = "fbnet-lab checkpoint 2"
 SEARCH, TRAIN = "search.ckpt", "train.ckpt"
 OWNER = ".owner"
-"""Names the process that writes the folder, which holds a lock on it."""
+"""The process that writes the folder holds a lock on it."""
 FILES = (SEARCH, TRAIN, "arch.json", "weights.pt", "metrics.jsonl")
 
 
@@ -80,23 +80,12 @@ class RunFolder:
 def owned(path: Path) -> Iterator[None]:
     """Let no other process write the run folder `path` meanwhile; the lock ends with the process, however it ends.
 
-    Where no lock can be had, on a file system without any or without permission to write, none is. Raises SearchError
+    Where no lock can be had, on a file system without any or without permission to write, none is. Raises HeldError
     that says who has it.
     """
     with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):
-            path.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(os.fdopen(os.open(path / OWNER, os.O_RDWR | os.O_CREAT, 0o666), "r+"))
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                owner = file.read(200).strip() or "another process"
-                raise SearchError(
-                    f"{path} is written by {owner}: wait until it ends, or choose another folder with -o"
-                ) from None
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-            file.flush()
+        with contextlib.suppress(StorageError):
+            stack.callback(os.close, open_locked(path / OWNER, path))
         yield
 
 
