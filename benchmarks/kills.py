@@ -196,7 +196,9 @@ def without_times(value: object) -> object:
     """Return a value without what a clock or a place has to do with."""
     if isinstance(value, dict):
         return {
-            k: without_times(v) for k, v in value.items() if not k.endswith(("_s", "_at", "_per_second", "seconds"))
+            k: without_times(v)
+            for k, v in value.items()
+            if not k.endswith(("_s", "_at", "_per_second", "seconds", "wait_share"))
         }
     return [without_times(each) for each in value] if isinstance(value, list) else value
 
