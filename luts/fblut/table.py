@@ -250,17 +250,21 @@ def measure_again(metadata: Metadata, missing: Iterable[OpSpec] = ()) -> str:
         return "fit networks that have it"
     if metadata.origin == "imported":
         return "complete the file it was imported from, or measure a table of your own"
-    is_published = bool(metadata.stated().get("source"))
     elsewhere = not _may_have(metadata.space, missing)
     names = ("space", "device", "runtime", "precision", "threads")
     options = {name: str(getattr(metadata, name)) for name in names}
     options |= {"space": "SPACE"} if elsewhere else {}
-    options |= {"device": "DEVICE"} if is_published else {}
+    options |= {"device": "DEVICE"} if is_published(metadata) else {}
     words = [part for name, value in options.items() for part in (f"--{name}", value)]
     command = shlex.join(["fbprof", "measure", *words])
     if elsewhere:
         return f"not all are of space {metadata.space}: measure the space, or the network, that they are of: {command}"
-    return f"{'measure a device of your own' if is_published else 'measure again'}: {command}"
+    return f"{'measure a device of your own' if is_published(metadata) else 'measure again'}: {command}"
+
+
+def is_published(metadata: Metadata) -> bool:
+    """Whether a table is of others, whose device this machine may have no profile of."""
+    return bool(metadata.stated().get("source"))
 
 
 def _may_have(space: str, missing: Iterable[OpSpec]) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,8 +26,8 @@ def test_dry_run_prints_the_plan_and_writes_nothing(
     assert run(fbprof, ["measure", "--space", space, "--dry-run", "-o", str(tmp_path / "t.csv")]) == 0
     out = capsys.readouterr().out
     assert "ir_in8x8x8_out8_k3_s1_e2_g1_relu" in out
-    assert "estimated time: 0." in out
-    assert "s of running models in these rounds (a guess from their sizes); to export and load them" in out
+    # 8 models of next to no time: 6 loads of each in 80 rounds and 29 in 400 visits, 50 ms each
+    assert re.search(r"estimated time: [2-3] s to 1[1-4] s, a guess", out)
     assert "t.journal.jsonl" in out
     assert run(fbprof, ["measure", "--space", space, "--dry-run", "--json", "-o", str(tmp_path / "t.csv")]) == 0
     assert json.loads(capsys.readouterr().out)["visits"] == 80 * (OPERATORS + NETWORKS)

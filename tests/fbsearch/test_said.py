@@ -33,6 +33,17 @@ def test_a_table_that_says_do_not_use_is_warned_of_and_nothing_is_advised_that_w
     assert "fbprof verify" not in captured.out + capsys.readouterr().out
 
 
+def test_a_published_table_names_no_device_that_is_not_known_here(
+    micro_file: Path, micro_lut: Lut, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    about = {"source": "their paper"}
+    write_lut(dataclasses.replace(micro_lut, metadata=micro_lut.metadata.model_copy(update=about)), tmp_path / "t.csv")
+    command = ["run", "--lut", str(tmp_path / "t.csv"), "--space", str(micro_file), "-o", str(tmp_path / "run"), *FEW]
+    assert run(fbsearch, [*command, "--train-epochs", "1"]) == 0
+    verify = f"fbprof verify {tmp_path / 'run' / 'arch.json'} --lut {tmp_path / 't.csv'} --device DEVICE"
+    assert f"next                 {verify}\n" in capsys.readouterr().out
+
+
 def test_a_network_in_place_of_a_command_is_told_how_it_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(fbsearch, ["zoo", "fbnet-c"]) == 2
     assert "fbnet-c is a network; see it with: fbsearch zoo show fbnet-c" in capsys.readouterr().err

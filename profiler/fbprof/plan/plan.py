@@ -34,6 +34,8 @@ FBNet's space. They recur throughout and tell the device's speed, by which table
 ASSUMED_MACS_PER_S = 10e9
 """What `--dry-run` assumes of one core until the device has been measured: only for the time it announces."""
 ASSUMED_OVERHEAD_S = 20e-6
+ASSUMED_LOAD_S = 0.05
+"""To write a model, load and warm it up: 20 ms for an operator on a CPU, more for a network."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +86,17 @@ class Plan(Timing):
             return f"a process of benchmark_model for each visit, whose average inference is the one sample, {order}"
         return f"{self.runs} runs in a row, first {self.dropped} dropped, {order}"
 
+    def expected_s(self) -> tuple[float, float]:
+        """Return how long a run may take in seconds: if the first rounds do, and with all visits; a rough guess."""
+        ends = []
+        for rounds in (self.min_rounds, self.rounds):
+            loads = len(self.subjects) * -(-rounds // (self.reload_visits or rounds))
+            running_s = self.estimated_s() * (rounds + 1) / (self.min_rounds + 1)
+            ends.append(min(running_s + loads * ASSUMED_LOAD_S, self.max_time_s))
+        return ends[0], ends[1]
+
     def estimated_s(self) -> float:
-        """Return a rough guess of the run's length in seconds, before anything is known of the device."""
+        """Return a rough guess in seconds of how long models run in the first rounds, before a device is known."""
         timed = Counter(spec for subject in self.subjects for spec in subject.specs)
         once = sum(times * (count_spec(s).macs / ASSUMED_MACS_PER_S + ASSUMED_OVERHEAD_S) for s, times in timed.items())
         return (self.min_rounds + 1) * (self.runs * once + self.visit_min_s * len(self.subjects))

@@ -35,7 +35,7 @@ def plan_summary(plan: Plan, table: Path) -> dict[str, object]:
         "rounds": plan.rounds,
         "visits": plan.min_rounds * len(plan.subjects),
         "visits_done": len(journal.visits) if journal else 0,
-        "estimated_s": round(min(plan.estimated_s(), plan.max_time_s), 1),
+        "estimated_s": [round(end, 1) for end in plan.expected_s()],
         "table": str(table),
         "journal": str(journal_path(table)),
     }
@@ -50,10 +50,14 @@ def print_plan(plan: Plan, table: Path) -> None:
         f"{plan.device}, {plan.runtime}, {plan.precision}, {plan.threads} thread{'s' * (plan.threads != 1)}"
         f"\n{plan.min_rounds} rounds, then up to {plan.rounds} visits until within ±{plan.ci_percent:g} %, for at most "
         f"{plan.max_time_min:g} min; {plan.timing}; {summary['visits_done']} visits are already in the journal"
-        f"\nestimated time: {summary['estimated_s']} s of running models in these rounds (a guess from their sizes); "
-        f"to export and load them, and to run them until intervals are that narrow, takes several times as long"
+        f"\nestimated time: {_span(*plan.expected_s())}, a guess by the operators' sizes; a busy device takes longer"
         f"\nfiles: {table} (table), {journal_path(table)} (raw samples)"
     )
+
+
+def _span(least_s: float, most_s: float) -> str:
+    ends = [f"{end:.0f} s" if end < 100 else f"{end / 60:.0f} min" for end in (least_s, most_s)]
+    return " to ".join(dict.fromkeys(ends))
 
 
 def summary_of(lut: Lut, table: Path, journal: Path, ci_percent: float, seconds: float) -> dict[str, object]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fblut.listing import list_layers
-from fblut.table import Lut
+from fblut.table import Lut, is_published
 from fbsearch.costs import COSTS, Cost
 from fbsearch.jobs.search_job import Found
 
@@ -31,7 +31,8 @@ def describe_network(found: Found, lut: Lut, lut_file: Path, output: Path) -> st
             f"test accuracy        {provenance['test_accuracy_percent']:.1f} % of {provenance['test_images']} images "
             "held out",
         ]
-        next_ = f"fbprof verify {found.path} --lut {lut_file} --device {predicted.device}"
+        device = "DEVICE" if is_published(lut.metadata) else predicted.device
+        next_ = f"fbprof verify {found.path} --lut {lut_file} --device {device}"
         if predicted.runtime == "unknown":  # nothing can be measured as the table was
             weights = output / ("" if found.path.stem == "arch" else found.goal.name) / "weights.pt"
             next_ = f"fbprof export {found.path} --weights {weights} --format tflite"

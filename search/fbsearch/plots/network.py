@@ -121,8 +121,9 @@ def _title(name: str, network: Architecture) -> str:
     predicted, parts = network.predicted, []
     if predicted is not None:
         parts.append(f"{predicted.latency_us / 1000:.4g} ms predicted on {predicted.device} ({predicted.runtime})")
-    if target := network.provenance.get("settings", {}).get("target_ms"):
-        parts.append(f"target {target:.4g} ms")
+    if target := network.provenance.get("target"):
+        value, unit = target
+        parts.append(f"target {value / 1000:.4g} ms" if unit == "µs" else f"target {value:.4g} {unit}")
     if (accuracy := network.provenance.get("test_accuracy_percent")) is not None:
         parts.append(f"test accuracy {accuracy:.1f} %")
     return f"{name}: {', '.join(parts)}" if parts else name
