@@ -66,9 +66,10 @@ def jobs_of(
     for profile, table in zip(profiles, tables, strict=True):
         bound = replace(plan, device=profile.name, cores=profile.cores if plan.cores is None else plan.cores)
         if bound.cores is not None and not has_words(bound.cores):
-            wrong = too_many_threads(bound.threads, [int(core) for core in bound.cores.split(",")])
-            if wrong:
-                raise FbError(wrong)
+            cores = [int(core) for core in bound.cores.split(",")]
+            if wrong := too_many_threads(bound.threads, cores):
+                first = max(cores[-1] - bound.threads + 1, 0)
+                raise FbError(f"{wrong}, or as many cores, such as --cores {first}-{first + bound.threads - 1}")
         jobs.append(Job(profile, with_agent(bound, profile), table, at))
     return jobs
 
