@@ -118,9 +118,15 @@ def write_text(path: Path, content: str) -> None:
 
 
 def is_stream(path: Path) -> bool:
-    """Whether an output is no file that anything could lie beside: stdout, a device, a pipe."""
+    """Whether an output is stdout, a device or a pipe: it holds nothing, and no other file can lie beside it."""
     with storage_errors(path):
         return path == STDOUT or (path.exists() and not path.is_file() and not path.is_dir())
+
+
+def refuse_stream(path: Path) -> None:
+    """Raise FbError for an output beside which a journal is to lie, and which is no file."""
+    if is_stream(path):
+        raise FbError(f"-o {path} is no file, and a journal is kept beside the output: name one")
 
 
 @contextlib.contextmanager

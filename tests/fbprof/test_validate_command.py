@@ -154,7 +154,7 @@ def test_within_turns_a_wrong_table_into_exit_1(
         (["--lut", "none.csv"], "latency table not found: none.csv"),
         (["--lut", "t.csv", "--plot", "p.pdf"], "a plot is a .png or .svg file, not 'p.pdf'"),
         (["--lut", "t.csv", "--device", "galaxy"], "unknown device 'galaxy'"),
-        (["--lut", "t.csv", "-o", "t.csv"], "-o t.csv is the table itself"),
+        (["--lut", "t.csv", "-o", "t.csv"], "-o t.csv is the --lut itself"),
         (["--lut", "t.csv", "--exclude", "n.csv"], "networks file not found: n.csv"),
         (["--lut", "unknown.csv"], "the table does not say which runtime it is of"),
         (["--lut", "int3.csv"], "litert (format tflite) has no precision 'int3'"),

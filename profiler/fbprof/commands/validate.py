@@ -71,7 +71,8 @@ def command(
       fbprof validate --lut local.csv --networks 100 --plot local.svg
     """
     from fbagents.connect import load_profile
-    from fbbase.errors import CheckError, FbError
+    from fbbase.errors import CheckError
+    from fbbase.files import refuse_stream
     from fblut.reading import read_lut
     from fbprof.journal.journal import journal_path
     from fbprof.measure.run import collect, keeping
@@ -83,8 +84,7 @@ def command(
     if plot is not None:
         check_plot_path(plot)
     output = output or lut.with_suffix(".validation.csv")
-    if output.resolve() == lut.resolve():
-        raise FbError(f"-o {output} is the table itself, which would be lost; name another file")
+    refuse_stream(output)
     profile = _options.with_binary(load_profile(device), agent, binary, binary_args)
     table = read_lut(lut)
     space = load_space_of(table.metadata.space)

@@ -12,6 +12,7 @@ from fbagents.agent.cores import has_words, too_many_threads
 from fbagents.profile import Profile
 from fbagents.transports import TRANSPORTS
 from fbbase.errors import FbError
+from fbbase.files import refuse_stream
 from fblut.table import At, Lut
 from fblut.writing import write_lut
 from fbprof.estimate.table import estimate
@@ -111,6 +112,8 @@ def _check_devices(profiles: Sequence[Profile]) -> None:
 
 def _tables(profiles: Sequence[Profile], output: Path | None) -> list[Path]:
     """Return where each device's table goes. Raises FbError where several were to go into one file."""
+    if output is not None:
+        refuse_stream(output)
     if len(profiles) == 1 and output is not None and not output.is_dir():
         return [output]
     folder, count = output or Path(), len(profiles)

@@ -75,7 +75,7 @@ def command(
     import torch
     from torch import nn
 
-    from fbbase.files import read_text, write_text
+    from fbbase.files import is_stream, read_text, write_text
     from fbsearch.errors import SearchError
     from fbsearch.machine.compute import Compute
     from fbsearch.training.evaluate import evaluate
@@ -118,7 +118,7 @@ def command(
         **dataclasses.asdict(result),
     }
     if output is not None:
-        before = read_text(output, "accuracies") if output.exists() else ""
+        before = read_text(output, "accuracies") if output.exists() and not is_stream(output) else ""
         write_text(output, before + json.dumps(about, ensure_ascii=False) + "\n")
     if as_json:
         print_json(about)

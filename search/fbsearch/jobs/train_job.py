@@ -40,6 +40,8 @@ def train_network(
     """
     if path.exists() and not path.is_dir():
         raise SearchError(f"{path} is a file; -o names a folder")
+    if init is not None and (path / "weights.pt").exists() and init.exists() and init.samefile(path / "weights.pt"):
+        raise SearchError(f"--init {init} lies in the folder -o, whose weights are overwritten; choose another with -o")
     space = architecture.load_space()
     data = load_data(data_name, space.input_shape, recipe.seed, recipe.limit, device=compute.device)
     initial: dict[str, Tensor] | None = None

@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
@@ -13,43 +14,49 @@ from fbbase.files import read_bytes
 from fbsearch.errors import SearchError
 from fbspace.architecture import Architecture, load_architecture
 
+_Number = Annotated[float, pydantic.Field(ge=-1e12, le=1e12)]
+_Temperature = Annotated[float, pydantic.Field(ge=1e-12, le=1e12)]
+_Epoch = Annotated[int, pydantic.Field(ge=0, le=10**6)]
+_Name = Annotated[str, pydantic.Field(max_length=1000)]
+"""What can be drawn: an axis of more takes minutes for its ticks."""
+
 
 class ObjectiveEpoch(pydantic.BaseModel):
     """One objective after an epoch: θ, what P_θ costs, the target in that unit, θ's losses once it is not held."""
 
-    expected_cost: float
-    cost_unit: str
-    target: float | None = None
-    entropy: float
-    theta: dict[str, dict[str, float]]
-    theta_cross_entropy: float = math.nan
-    theta_accuracy_percent: float = math.nan
+    expected_cost: _Number
+    cost_unit: _Name
+    target: _Number | None = None
+    entropy: _Number
+    theta: dict[_Name, dict[_Name, _Number]]
+    theta_cross_entropy: _Number = math.nan
+    theta_accuracy_percent: _Number = math.nan
 
 
 class Epoch(pydantic.BaseModel):
     """One epoch of the search."""
 
-    epoch: int
-    temperature: float
-    w_cross_entropy: float
-    w_accuracy_percent: float
-    objectives: dict[str, ObjectiveEpoch]
+    epoch: _Epoch
+    temperature: _Temperature
+    w_cross_entropy: _Number
+    w_accuracy_percent: _Number
+    objectives: dict[_Name, ObjectiveEpoch]
 
 
 class TrainEpoch(pydantic.BaseModel):
     """One epoch of a final training."""
 
-    epoch: int
-    cross_entropy: float
-    accuracy_percent: float
+    epoch: _Epoch
+    cross_entropy: _Number
+    accuracy_percent: _Number
 
 
 class Ranked(pydantic.BaseModel):
     """One of the networks that were compared at the end, with the supernet's weights."""
 
-    choices: tuple[str, ...]
-    cost: float
-    accuracy_percent: float
+    choices: tuple[_Name, ...]
+    cost: _Number
+    accuracy_percent: _Number
 
 
 @dataclass(frozen=True, slots=True)

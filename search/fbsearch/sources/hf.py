@@ -20,6 +20,10 @@ TEST_SPLITS = ("test", "validation", "valid", "val")
 class HuggingFace(Opener):
     """What the library decodes is brought to one size."""
 
+    def recognises(self, path: Path) -> bool:
+        """Tell whether the path is a Parquet file, by its name."""
+        return path.suffix == ".parquet"
+
     def open(self, rest: str, size: int) -> tuple[Source, Source | None]:
         """Read NAME, NAME:CONFIG or PATH; each image is brought to `size` when it is decoded."""
         if not rest:
