@@ -3,8 +3,8 @@
 usage: python benchmarks/hostile.py [--quick] [--inputs N] [--seed N] [--cases FOLDER]
 
 Every input is given to a command in a process of its own, forked from one that has imported everything. Counted are
-tracebacks, runs of over ten seconds of processor time or a minute in all, those that take over 1 GB more than before, and
-those that print a control character. What failed is told on stderr. --cases are further files.
+tracebacks, runs of over ten seconds of processor time or a minute in all, those that take over 1 GB more than before,
+and those that print a control character. What failed is told on stderr. --cases are further files.
 """
 
 import argparse

@@ -2,6 +2,7 @@
 
 import json
 import lzma
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -143,3 +144,14 @@ def test_a_journal_of_visits_without_a_session_is_refused(tmp_path: Path, lines:
     before = path.read_bytes()
     assert run(fbprof, ["estimate", str(path), "-o", str(path)]) == 2
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("output", ["-", "/dev/null", "pipe"])
+def test_a_run_whose_journal_has_no_place_to_lie_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured, output: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    assert run(fbprof, ["measure", "--dry-run", "-o", output]) == 2
+    assert f"-o {output} is no file, and a journal is kept beside the output" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
