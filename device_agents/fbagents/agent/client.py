@@ -42,6 +42,7 @@ class AgentClient:
             options += ["--cores", cores]
         self._channel: Channel = transport.start(options)
         self._number = 0
+        self._done_timeout_s = END_TIMEOUT_S
         try:
             first = self._channel.receive(START_TIMEOUT_S)
             check_version(first)
@@ -99,8 +100,10 @@ class AgentClient:
             if (visit.index, visit.model, len(visit.wall_ns)) != (index, planned.model, planned.runs):
                 raise AgentReplyError(f"the agent answered visit {index} ({planned.model}) with {visit!r:.200}")
             yield visit
-        with contextlib.suppress(AgentTimeoutError):
-            self._expect(protocol.Done, number, END_TIMEOUT_S)
+        try:
+            self._expect(protocol.Done, number, self._done_timeout_s)
+        except AgentTimeoutError:
+            self._done_timeout_s = 0.0  # one that is lost costs seconds, not one after every schedule
 
     def _ask(self, operation: str, following: bytes = b"", **arguments: object) -> int:
         self._number += 1
