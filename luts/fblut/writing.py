@@ -27,7 +27,7 @@ def write_lut(lut: Lut, path: Path) -> None:
 def format_lut(lut: Lut) -> str:
     """Return the table's text."""
     usual: dict[str, object] = {"grid_points": None, "origin": "measured", "at": "mean"}
-    usual |= {"reference_us": None, "reference_error_percent": None, "speed_error_percent": None}
+    usual |= {"device_model": None, "reference_us": None, "reference_error_percent": None, "speed_error_percent": None}
     # not written: tables were, before there was anything else
     unsaid = {name for name, value in usual.items() if getattr(lut.metadata, name) == value}
     fields = lut.metadata.model_dump(exclude=unsaid)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from fbagents.agent.protocol import Hello
+from fbbase.locks import open_locked
 from fbprof.errors import JournalError
 from fbprof.journal.journal import JournalContent, JournalWriter, Session, Start, check_same_device, read_journal
 
@@ -23,7 +24,7 @@ START = Start(identity={"runtime": "litert"}, timing="t", started_at="now", tool
 def check(tmp_path: Path, first: dict[str, Any], now: dict[str, Any]) -> None:
     content = JournalContent(START)
     content.add(Session(hello=Hello.model_validate(S21 | first)))
-    with JournalWriter(tmp_path / "j.jsonl", content) as writer:
+    with JournalWriter(tmp_path / "j.jsonl", open_locked(tmp_path / "j.jsonl"), content) as writer:
         check_same_device(writer, Hello.model_validate(S21 | now))
 
 
