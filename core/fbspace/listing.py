@@ -8,11 +8,14 @@ import pydantic
 from fbspace.blocks import block_class
 from fbspace.errors import SpaceError
 from fbspace.operators import Cursor, Input, Operator, PlacedOperator, Strict
-from fbspace.opspec import MOST_LAYERS, OpSpec
+from fbspace.opspec import MOST_LAYERS, MOST_PIXELS, OpSpec
 from fbspace.space import Layer, Space
 from fbspace.widths import round_channels
 
 _Operators = Annotated[tuple[PlacedOperator, ...], pydantic.Field(min_length=1, max_length=MOST_LAYERS)]
+
+MOST_WIDTH = 100
+"""Times the width that a network is scaled by."""
 
 
 class Listing(Strict):
@@ -55,7 +58,11 @@ def scale(space: Space, specs: Sequence[OpSpec], width: float = 1.0, size: int |
     """Return a network of a space with other widths and another input size.
 
     Every width but the number of classes is multiplied by `width` and rounded to a multiple of 8 (`round_channels`).
+    Raises SpaceError for what no network can be scaled by.
     """
+    if not 0 < width <= MOST_WIDTH or not 0 < (size or 1) <= MOST_PIXELS:
+        limits = f"widths by more than 0 and at most {MOST_WIDTH} times, images of at most {MOST_PIXELS} pixels a side"
+        raise SpaceError(f"{space.name} cannot be scaled so: {limits}")
     operators = [PlacedOperator.of(spec) for spec in specs]
     if width != 1:
         widths = [it.channels if it.kind == "classifier" else round_channels(width * it.channels) for it in operators]

@@ -1,6 +1,7 @@
 """Sizes that cannot be are refused with the bound, before anything is allocated or counted for minutes."""
 
 import json
+import math
 import time
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from fbbase.errors import FbError
 from fbspace.architecture import load_architecture
 from fbspace.errors import SpaceError, SpecError
+from fbspace.listing import scale
 from fbspace.network import count_architecture
 from fbspace.opspec import OpSpec
 from fbspace.space import load_space
@@ -80,6 +82,16 @@ def test_a_network_of_impossible_sizes_is_refused(tmp_path: Path, layer: dict[st
     path.write_text(json.dumps({"name": "n", "network": network | {"layers": [small] * 1001}}))
     with pytest.raises(FbError, match="at most 1000 items"):
         load_architecture(str(path))
+
+
+@pytest.mark.parametrize(
+    ("width", "size"), [(math.nan, None), (math.inf, None), (1e9, None), (-1.0, None), (1.0, 10**9), (1.0, -1)]
+)
+def test_a_network_cannot_be_scaled_by_what_is_no_scale(width: float, size: int | None) -> None:
+    architecture = load_architecture("fbnet-a")
+    space = architecture.load_space()
+    with pytest.raises(SpaceError, match="cannot be scaled so: widths by more than 0 and at most 100 times"):
+        scale(space, architecture.all_specs(space), width, size)
 
 
 def test_keys_of_thousands_of_digits_are_none() -> None:
