@@ -146,6 +146,16 @@ def run(group: click.Group, arguments: Sequence[str] | None = None) -> int:
         return result if isinstance(result, int) else 0
 
 
+def echo_marked(mark: str, after: str, color: str, before: str = "", err: bool = False) -> None:
+    """Print a line in which a word of ours has a colour, on a terminal, unless nobody wants that (no-color.org)."""
+    stream = sys.stderr if err else sys.stdout
+    plain = stream.stream if isinstance(stream, Shown) else stream
+    stream.write(before)
+    plain.write(click.style(mark, fg=color, bold=err) if plain.isatty() and not os.environ.get("NO_COLOR") else mark)
+    stream.write(f"{after}\n")
+    stream.flush()
+
+
 def echo_beside(output: Path, message: str) -> None:
     """Print what a person is told of an output: on stderr where stdout is the output itself."""
     click.echo(message, err=output == STDOUT)
@@ -230,11 +240,6 @@ def _refuse_doubles(name: str, command: click.Command) -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    """Print an error; the word that begins it is red on a terminal, unless nobody wants that (no-color.org)."""
-    plain = sys.stderr.stream if isinstance(sys.stderr, Shown) else sys.stderr
     with contextlib.suppress(OSError):
-        is_red = plain.isatty() and not os.environ.get("NO_COLOR")
-        plain.write(click.style("error", fg="red", bold=True) if is_red else "error")
-        sys.stderr.write(f": {message}\n")
-        sys.stderr.flush()
+        echo_marked("error", f": {message}", color="red", err=True)
     return code

@@ -92,7 +92,7 @@ def benchmark_of(profile: Profile) -> Benchmark | None:
             f"device {profile.name}: agent {NAME!r} needs binary, the path of the program, and no program"
         )
     path = Path(profile.binary).expanduser()
-    if path.exists() and not path.is_file():
+    if path.exists() and not path.is_file() and not path.is_dir():
         raise ProfileError(f"the {NAME} binary {path} cannot be read: it is no regular file")
     try:
         digest = file_sha256(path)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fbbase.commandline import echo_marked
 from fbprof.commands import _complete as complete
 
 if TYPE_CHECKING:
@@ -60,6 +61,6 @@ def _examined(subject: str, checks: "Iterable[Check]", as_json: bool) -> "list[C
         done.append(check)
         if not as_json:
             remedy = f"\n          what to do: {check.remedy}" if check.remedy else ""
-            mark = click.style(f"{check.status:7}", fg=COLORS[check.status])
-            click.echo(f"  {mark} {check.name}: {check.found}{remedy}")
+            said = f" {check.name}: {check.found}{remedy}"
+            echo_marked(f"{check.status:7}", said, color=COLORS[check.status], before="  ")
     return done

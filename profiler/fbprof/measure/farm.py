@@ -5,9 +5,9 @@ import threading
 import time
 from collections.abc import Sequence
 
-import click
 from threadpoolctl import threadpool_limits
 
+from fbbase.commandline import echo_marked
 from fbbase.errors import FbError, PartialError
 from fbbase.interrupt import interrupt_between_steps
 from fbbase.progress import shared_screen
@@ -52,7 +52,8 @@ def measure_all(jobs: Sequence[Job], space: Space, fresh: bool = False) -> list[
             outcome = ended.get()
             outcomes[outcome.job.profile.name] = outcome
             if isinstance(outcome.error, FbError):
-                click.echo(f"{outcome.job.profile.name}: {click.style('error', fg='red')}: {outcome.error}", err=True)
+                before = f"{outcome.job.profile.name}: "
+                echo_marked("error", f": {outcome.error}", color="red", before=before, err=True)
         for thread in threads:
             thread.join()
     return [outcomes[job.profile.name] for job in jobs]
