@@ -195,8 +195,6 @@ sys.exit(main())
     ("command", "code"),
     [
         (["devices"], 0),
-        (["doctor", "--device", "phone"], 1),
-        (["measure", "--device", "phone", "--space", "two.toml"], 3),
         (["measure", "--all", "--space", "two.toml"], 3),
         (["measure", "--device", "adb:127.0.0.1:1", "--space", "two.toml"], 3),
     ],

@@ -29,6 +29,7 @@ from fbagents.posix.scripts import DAMAGED, UPLOAD
 from fbbase.commandline import run
 from fblut.reading import read_lut
 from fbprof.cli import fbprof
+from fbprof.plan.plan import REFERENCES
 from fbspace.space import load_space
 from peers.adb_phone import IMPATIENT, Phone
 from peers.given import HOSTILE
@@ -61,7 +62,7 @@ def test_measuring_over_adb_gives_a_table_and_the_same_outputs(tcp_phone: Phone,
     for name, table in tables.items():
         assert run(fbprof, ["measure", "--device", name, "--space", space, "--rounds", "4", "-o", str(table)]) == 0
     assert read_lut(tables[device]).missing(load_space(space).operators()) == []
-    assert len(sums(tables[device])) == 8
+    assert len(sums(tables[device])) == 8 + len(REFERENCES)
     assert sums(tables[device]) == sums(tables["local"])
     assert list(tcp_phone.device.iterdir()) == []
 

@@ -57,7 +57,7 @@ def test_unknown_names_list_the_known_ones(tmp_path: Path) -> None:
         connect(load_profile(str(file)))
 
 
-@pytest.mark.parametrize("name", ["../../x", "a/b", "..", "", "a\\b", "a\nb", "x\0"])
+@pytest.mark.parametrize("name", ["../../x", "a/b", "..", "", "a\\b", "a\nb"])
 def test_a_name_that_leads_elsewhere_is_refused(name: str, tmp_path: Path) -> None:
     file = tmp_path / "p.toml"
     file.write_text(f'description = "x"\ntransport = "local"\nname = {json.dumps(name)}\n')

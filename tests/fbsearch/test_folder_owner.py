@@ -36,7 +36,7 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-@pytest.mark.parametrize("kind", ["run", "train"])
+@pytest.mark.parametrize("kind", ["run", pytest.param("train", marks=pytest.mark.full)])
 def test_a_folder_that_another_process_writes_is_refused_until_it_is_killed(
     kind: str,
     holder: subprocess.Popen[str],
