@@ -5,7 +5,8 @@ from typing import Annotated, Literal, TypeVar
 import pydantic
 
 from fbagents.agent.cores import check_cores
-from fbagents.errors import DeviceError, ProfileError
+from fbagents.errors import ProfileError
+from fbbase.errors import FbError
 from fbexport.runtimes import RUNTIMES, process_variables
 
 _Address = TypeVar("_Address", bound=pydantic.BaseModel)
@@ -25,7 +26,7 @@ TorchScript's timing is bimodal (docs/measuring/method.md). The last keeps threa
 def _checked_cores(text: str) -> str:
     try:
         return check_cores(text)
-    except DeviceError as error:
+    except FbError as error:
         raise ValueError(str(error)) from None
 
 

@@ -14,9 +14,10 @@ import pytest
 from fbagents.agent.cores import check_cores
 from fbagents.agent.protocol import Hello, parse_reply
 from fbagents.connect import load_profile
-from fbagents.errors import DeviceError, ProfileError
+from fbagents.errors import ProfileError
 from fbagents.native import build as native
 from fbagents.native.script import agent_script
+from fbbase.errors import FbError
 
 GALAXY_S8 = {core: 1690000 if core < 4 else 2314000 for core in range(8)}
 THREE_CLUSTERS = {core: 1785600 if core < 4 else 2419200 if core < 7 else 2841600 for core in range(8)}
@@ -231,7 +232,7 @@ def test_every_spelling_of_cores_has_one_text(text: str, canonical: str) -> None
     "text", ["", "a", "3-1", "0;1", "-1", "0x", "0x0", "0xg", "f0", "1024", "0-9999", "²", "any", "big,"]
 )
 def test_other_cores_are_refused(text: str) -> None:
-    with pytest.raises(DeviceError, match="core"):
+    with pytest.raises(FbError, match="core"):
         check_cores(text)
 
 

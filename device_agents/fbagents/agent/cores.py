@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from fbagents.agent.protocol import MAX_CORES, Hello
 from fbagents.errors import DeviceError
+from fbbase.errors import FbError
 
 WORDS = ("big", "middle", "little", "all")
 """What the agent resolves, because only it sees the device (docs/devices/agent-protocol.md)."""
@@ -13,7 +14,7 @@ WORDS = ("big", "middle", "little", "all")
 def check_cores(text: str) -> str:
     """Return the canonical text: words in one order, then numbers, ranges and hexadecimal masks as a list `4,5,6,7`.
 
-    Raises DeviceError.
+    Raises FbError.
     """
     text = text.strip().lower()
     parts = [part.strip() for part in text.split(",")]
@@ -106,17 +107,17 @@ def _numbers(part: str, text: str) -> set[int]:
     if re.fullmatch(rf"0x[0-9a-f]{{1,{MAX_CORES // 4}}}", part):
         mask = int(part, 16)
         if mask == 0:
-            raise DeviceError(f"the mask of cores {part} has no core in it")
+            raise FbError(f"the mask of cores {part} has no core in it")
         return {core for core in range(MAX_CORES) if mask >> core & 1}
     match = re.fullmatch(r"([0-9]{1,4})(?:-([0-9]{1,4}))?", part)
     if match is None:
-        raise DeviceError(
+        raise FbError(
             f"cores are {', '.join(WORDS)}, numbers and ranges such as 0, 0,2 or 4-7, or a mask such as 0xf0, "
             f"not {text!r}"
         )
     first, last = int(match[1]), int(match[2] or match[1])
     if first > last:
-        raise DeviceError(f"the range {part!r} in cores {text!r} runs backwards")
+        raise FbError(f"the range {part!r} in cores {text!r} runs backwards")
     if last >= MAX_CORES:
-        raise DeviceError(f"there is no core {last}, in cores {text!r}: the last one is {MAX_CORES - 1}")
+        raise FbError(f"there is no core {last}, in cores {text!r}: the last one is {MAX_CORES - 1}")
     return set(range(first, last + 1))

@@ -14,7 +14,7 @@ from fbagents.posix.connection import how_it_ended
 from fbagents.posix.scripts import script
 from fbagents.profile import default_environment
 from fbagents.transport import Transport
-from fbbase.errors import StorageError
+from fbbase.errors import FbError, StorageError
 from fbbase.files import write_text
 
 GRACE_S = 10.0
@@ -85,7 +85,7 @@ class Program:
         first, _, rest = text.partition("\n")
         try:
             bound = check_cores(first.removeprefix(BOUND)) if first.startswith(BOUND) else ""
-        except DeviceError:
+        except FbError:
             bound = ""
         if bound != asked:
             raise DeviceError(
