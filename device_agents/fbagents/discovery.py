@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from fbagents.connect import PROFILES, load_profile
 from fbagents.profile import Profile
@@ -32,6 +33,25 @@ def attached() -> list[Attached]:
 def attached_profiles() -> list[Profile]:
     """Return a profile of every attached device that can be used, as --device adb:SERIAL has. Raises as `attached`."""
     return [load_profile(it.device) for it in attached() if it.is_usable]
+
+
+def attached_twice() -> dict[Attached, Attached]:
+    """Return what is attached a second time, as a phone over USB and a network, by what each is attached as first.
+
+    The devices are asked; one that does not answer is taken for another. Raises as `attached`.
+    """
+    phones = sorted((it for it in attached() if it.is_usable), key=lambda it: "usb:" not in str(it.places))
+    if len(phones) < 2:
+        return {}
+    with ThreadPoolExecutor(len(phones)) as pool:
+        identities = list(pool.map(_identity, phones))
+    first: dict[str, Attached] = {}
+    pairs = [(phone, first.setdefault(told, phone)) for phone, told in zip(phones, identities, strict=True) if told]
+    return {phone: other for phone, other in pairs if other is not phone}
+
+
+def _identity(phone: Attached) -> str:
+    return TRANSPORTS.find(phone.device.partition(":")[0]).identity(phone)
 
 
 def known() -> list[Profile]:

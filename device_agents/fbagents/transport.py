@@ -81,6 +81,11 @@ class Transport(ABC):
         return []
 
     @classmethod
+    def identity(cls, device: Attached) -> str:
+        """Return what an attached device tells of itself and no other does, empty where it does not; never raises."""
+        return ""
+
+    @classmethod
     def check(cls, profile: Profile, timeout_s: float) -> None:
         """Raise DeviceError where a device does not answer now; nothing runs on it."""
         cls(profile).close()

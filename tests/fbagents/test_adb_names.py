@@ -117,6 +117,17 @@ def test_two_phones_of_one_serial_are_named_by_their_places(
     assert "no phone at transport:58 is attached" in str(discovery.reachable(load_profile("adb:transport:58")))
 
 
+def test_a_phone_on_the_network_has_no_cable_to_pull() -> None:
+    remedies = [seen(serial, "", "offline", "server").remedy for serial in ("R58M", "10.0.0.2:5555", BLANK)]
+    assert remedies == [
+        "unlock the phone, and pull the cable and plug it in again",
+        "unlock the phone, and run adb disconnect 10.0.0.2:5555 and then adb connect 10.0.0.2:5555",
+        f"unlock the phone, and run adb disconnect '{BLANK}' and then adb connect '{BLANK}'",
+    ]
+    assert "cable" not in seen("10.0.0.2:5555", "", "unauthorized", "server").remedy
+    assert "plug" not in seen("10.0.0.2:5555", "", "recovery", "server").remedy
+
+
 def test_a_name_with_a_blank_can_be_typed_as_it_is_shown(
     adb: Callable[[str], StandIn], capsys: pytest.CaptureFixture[str]
 ) -> None:

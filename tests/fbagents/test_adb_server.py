@@ -19,6 +19,7 @@ from fbagents.adb.server import Listed, server_at, usual_server
 from fbagents.adb.server_link import ServerLink
 from fbagents.agent.client import AgentClient, Planned
 from fbagents.connect import connect
+from fbagents.discovery import attached_twice
 from fbagents.errors import ConnectionLostError, DeviceError, UnreachableError
 from peers.adb_phone import IMPATIENT, Phone
 from peers.adb_server import AdbServer
@@ -119,7 +120,7 @@ def test_an_unauthorised_phone_gets_the_sentence_a_person_needs_and_time_to_acce
 def test_an_offline_phone_is_told(adb_server: AdbServer, server_phone: Phone) -> None:
     server_phone.adbd.stop()
     wait_until(lambda: f"{server_phone.serial}\toffline" in adb_server.adb("devices"), 5, "offline")
-    with pytest.raises(UnreachableError, match="is offline: unlock the phone, pull the cable"):
+    with pytest.raises(UnreachableError, match="is offline: unlock the phone, and run adb disconnect 127"):
         opened()
 
 
@@ -149,6 +150,16 @@ def test_several_phones_are_listed_and_chosen_by_serial_for_good(serials: list[s
     with pytest.raises(UnreachableError, match=f"no phone with serial {serials[0]}"):
         connection.ensure(patient=False)
     connection.close()
+
+
+def test_one_phone_by_two_ways_is_told_from_two_phones(serials: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both adbd are of this machine, as a phone's are that answers over USB and a network."""
+    assert {phone.serial: other.serial for phone, other in attached_twice().items()} in (
+        {serials[1]: serials[0]},
+        {serials[0]: serials[1]},
+    )
+    monkeypatch.setattr("fbagents.transports.adb.IDENTITY", "echo $$")
+    assert attached_twice() == {}
 
 
 def test_two_phones_side_by_side(serials: list[str]) -> None:
@@ -188,7 +199,7 @@ def test_without_a_server_nothing_is_started_and_a_person_is_told(
 
 
 def test_another_program_on_the_servers_port_is_told() -> None:
-    for said in (b"SSH-2.0-OpenSSH_9.2\r\n", b"OKAYzzzz", b"OKAY", b"FAIL0003bad", b""):
+    for said in (b"SSH-2.0-OpenSSH_9.2\r\n", b"OKAYzzzz", b"OKAY", b"FAIL0007bad\nbad", b""):
         with socket.create_server(("127.0.0.1", 0)) as listener:
 
             def answer(listener: socket.socket = listener, said: bytes = said) -> None:

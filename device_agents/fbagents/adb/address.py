@@ -30,8 +30,8 @@ _REMEDIES = {
     READY: "",
     ON_USB: "",
     "unauthorized": "unlock the phone and accept the dialog on the phone (Allow USB debugging), with Always allow from "
-    "this computer; if none appears, pull the cable and plug it in again",
-    "offline": "unlock the phone, pull the cable and plug it in again, or run adb reconnect",
+    "this computer; if none appears, {again}",
+    "offline": "unlock the phone, and {again}",
     "no permissions": f"the system does not let the adb server open it, {UDEV_RULE}",
 }
 
@@ -86,7 +86,10 @@ def seen(
     serial: str, model: str, state: str, by: str, server: str = "", obstacle: str = "", places: Sequence[str] = ()
 ) -> Attached:
     """Return a phone that an adb server or USB shows, with what to do where it cannot be used."""
-    remedy = obstacle or _REMEDIES.get(state, "start Android on it, unlock it, and plug it in again")
+    again = "pull the cable and plug it in again"
+    if _is_on_network(serial):
+        again = f"run adb disconnect {shlex.quote(serial)} and then adb connect {shlex.quote(serial)}"
+    remedy = obstacle or _REMEDIES.get(state, "start Android on it, unlock it, and {again}").format(again=again)
     return Attached(f"adb:{serial}" if serial else "", serial, model, state, by, server, remedy, tuple(places))
 
 
@@ -103,6 +106,10 @@ def network_place(serial: str | None) -> tuple[str, int] | None:
     if match is None or match[1] == "transport" or not 0 < int(match[2]) < 65536:
         return None
     return match[1].strip("[]"), int(match[2])
+
+
+def _is_on_network(serial: str | None) -> bool:
+    return network_place(serial) is not None or (serial or "").endswith("._tcp")
 
 
 def is_model(model: str, pattern: str) -> bool:
@@ -128,7 +135,7 @@ def choose(phones: Sequence[Attached], serial: str | None, model: str | None, wh
             f"{len(found)} phones{wanted} are attached ({where}): {_listed(found)}. Choose one with --device {how}, as "
             f"in --device {shlex.quote(example.device)}, or set serial in the address of a profile"
         )
-    if network_place(serial) or (serial or "").endswith("._tcp"):
+    if _is_on_network(serial):
         raise UnreachableError(
             f"no phone{wanted} is attached ({where}): is it on, and in this network? An adb server knows a phone on "
             f"the network once adb connect {serial} was run"

@@ -150,7 +150,7 @@ def _request(connection: socket.socket, service: bytes) -> None:
     connection.sendall(b"%04x" % len(service) + service)
     answer = _read(connection, 4)
     if answer == b"FAIL":
-        raise ServerError(_block(connection)[:200])
+        raise ServerError(" ".join(_block(connection)[:200].split()))
     if answer != b"OKAY":
         raise ServerError(f"what answers is not an adb server: {answer!r}")
 

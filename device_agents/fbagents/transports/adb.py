@@ -8,10 +8,13 @@ from fbagents.adb.route import Route
 from fbagents.adb.wire import connected
 from fbagents.android.phone import PhonePreparation
 from fbagents.errors import DeviceError, UnreachableError
-from fbagents.posix.connection import Connection
+from fbagents.posix.connection import COMMAND_TIMEOUT_S, Connection
 from fbagents.posix.remote import RemoteTransport
 from fbagents.profile import PhoneConditions, Profile, check_address
 from fbagents.transport import Attached
+
+IDENTITY = "getprop ro.serialno 2>/dev/null; cat /proc/sys/kernel/random/boot_id"
+"""A serial alone is not enough, as makers give one to many phones."""
 
 
 class Adb(RemoteTransport):
@@ -33,6 +36,20 @@ class Adb(RemoteTransport):
     def attached(cls) -> list[Attached]:
         """Return the phones of the adb server that answers here, or else those on USB. Raises DeviceError."""
         return Route(Address()).phones()[0]
+
+    @classmethod
+    def identity(cls, device: Attached) -> str:
+        """Ask a phone of an adb server, which may list it over USB and a network; on USB each is there once."""
+        if not device.server:
+            return ""
+        connection = AdbConnection(Address(serial=device.name))
+        try:
+            connection.ensure()
+            return connection.run(IDENTITY, timeout_s=COMMAND_TIMEOUT_S).stdout.strip()
+        except DeviceError:
+            return ""
+        finally:
+            connection.close()
 
     @classmethod
     def check(cls, profile: Profile, timeout_s: float) -> None:
