@@ -102,6 +102,8 @@ class _Screen:
                 self.bars = _new_bars()
                 self.bars.start()
                 sys.stderr = Shown(sys.stderr)  # rich has put its own before ours, and puts ours back
+                if sys.stdout.isatty():
+                    sys.stdout = Shown(sys.stdout)
             self._users += 1
             bars = self.bars
         try:
@@ -160,7 +162,7 @@ def _new_bars() -> "Progress":
         TextColumn("{task.fields[note]}", markup=False),
         console=Console(file=sys.stderr.stream if isinstance(sys.stderr, Shown) else sys.stderr),
         speed_estimate_period=60,
-        redirect_stdout=False,  # results go to stdout, which may be a file
+        redirect_stdout=sys.stdout.isatty(),  # above the bars, where it is no file
     )
 
 

@@ -76,3 +76,14 @@ def test_on_a_terminal_each_thread_has_one_row_and_inner_work_gives_it_back(monk
     assert rows["inner"] == [("a: loading", 1), ("b: loading", 1)]
     assert rows["outer"] == rows["after"] == [("a: measuring", 5), ("b: measuring", 5)]
     assert module.SCREEN.bars is None
+
+
+def test_what_is_printed_beside_bars_of_a_terminal_stands_above_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, stdout = Terminal(), Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(sys, "stdout", stdout)
+    with progress("measuring", 2):
+        sys.stdout.write("a.csv: 9 of 9\x1b[2J\n")
+    assert "a.csv: 9 of 9\\x1b[2J\n" in screen.getvalue()
+    assert sys.stdout is stdout
+    assert stdout.getvalue() == ""

@@ -1,5 +1,6 @@
 """Several devices at once are as good as one after the other, and one's failure is nobody else's."""
 
+import errno
 import hashlib
 import json
 import lzma
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,7 +67,8 @@ def test_tables_and_journals_are_those_of_single_runs(here: Path, capsys: pytest
         for file in (f"{name}.csv", f"{name}.journal.jsonl"):
             assert without_times(here / "many" / file) == without_times(here / "single" / file)
     out = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in out if "operators on" in line][-3:] == [f"many/{n}.csv" for n in "abc"]
+    told = [line.split(":")[0] for line in out if "operators on" in line]
+    assert sorted(told[-3:]) == [f"many/{name}.csv" for name in "abc"]
 
 
 def test_without_a_folder_tables_go_to_the_current_one_and_json_is_a_list(
@@ -212,6 +215,32 @@ def test_ctrl_c_ends_every_device_in_order_and_the_same_command_continues(here: 
         assert min(after.counts.values()) == rounds
 
 
+def test_a_device_that_has_its_table_is_told_while_others_measure(here: Path) -> None:
+    write_profile("b", speed=0.02)
+    argv = [sys.executable, "-m", "fbprof", "measure", "--device", "b.toml", "--device", "a.toml", *OPTIONS]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("a.csv: 10 of 10 operators on a ")
+        assert process.poll() is None
+        assert not (here / "b.csv").exists()
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=30)
+    assert "next: " in rest
+    assert "b.csv" not in rest
+    assert process.returncode == 130
+
+
+def test_a_result_that_cannot_be_printed_leaves_the_other_devices_alone(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("fbprof.report.summary.print_summary", refuse)
+    assert measure("a", "b", "c") == 3
+    assert all((here / f"{name}.csv").exists() for name in "abc")
+
+
 def test_a_second_ctrl_c_waits_for_nobody(here: Path) -> None:
     """The third device never says hello, so that nothing that waits for its step would end within a minute."""
     silent = here / "python"
@@ -341,12 +370,19 @@ def test_all_means_the_attached_phones_and_names_those_left_out(
     """What is attached is asked of an adb server in tests/fbagents; here recordings stand in for phones."""
     locked = Attached("adb:4f2a", "4f2a", "Pixel_3", "unauthorized", "server", remedy="accept the dialog on the phone")
     monkeypatch.setattr(discovery, "attached", lambda: [locked])
+    monkeypatch.setattr(discovery, "attached_twice", dict)
     monkeypatch.setattr(discovery, "attached_profiles", lambda: [load_profile(f"{name}.toml") for name in "ab"])
     assert run(fbprof, ["measure", "--all", *OPTIONS]) == 0
     assert sorted(path.name for path in here.glob("?.csv")) == ["a.csv", "b.csv"]
     assert "4f2a (Pixel 3, unauthorized) is left out: accept the dialog" in capsys.readouterr().err.replace("_", " ")
     assert run(fbprof, ["measure", "--all", "--device", "c.toml", *OPTIONS, "--json"]) == 0
     assert [entry["device"] for entry in json.loads(capsys.readouterr().out)] == ["c", "a", "b"]
+    twice = {Attached("b.toml", "10.0.0.2:5555", "Pixel_3", "device", "server"): replace(locked, state="device")}
+    monkeypatch.setattr(discovery, "attached_twice", lambda: twice)
+    assert run(fbprof, ["measure", "--all", *OPTIONS, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert "10.0.0.2:5555 (Pixel_3, device) is left out: it is the same phone as 4f2a (Pixel_3, device)" in captured.err
+    assert json.loads(captured.out)["device"] == "a"
     monkeypatch.setattr(discovery, "attached_profiles", list)
     assert run(fbprof, ["measure", "--all", *OPTIONS]) == 3
     assert "no phone that can be measured is attached" in capsys.readouterr().err

@@ -1,6 +1,5 @@
 """fbprof measure: a latency table of a device."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,7 +126,7 @@ def command(
     from fbprof.measure.farm import measure_all, raise_failures
     from fbprof.measure.jobs import carry_out, jobs_of
     from fbprof.plan.plan import Plan
-    from fbprof.report.summary import describe, plan_summary, print_plan
+    from fbprof.report.summary import describe, plan_summary, print_plan, print_summary
     from fbspace.architecture import load_space_of
 
     if timing["dropped"] >= timing["runs"]:
@@ -168,9 +167,18 @@ def command(
             click.echo()
             print_plan(job.plan, job.table)
         return
-    alone = len(jobs) == 1
-    outcomes = [carry_out(jobs[0], loaded_space, fresh)] if alone else measure_all(jobs, loaded_space, fresh)
-    _print(outcomes, as_json)
+
+    def tell(outcome: "Outcome") -> None:
+        if not as_json and outcome.lut is not None:
+            print_summary(outcome.lut, *_came_of(outcome))
+
+    if len(jobs) == 1:
+        outcomes = [carry_out(jobs[0], loaded_space, fresh)]
+        tell(outcomes[0])
+    else:
+        outcomes = measure_all(jobs, loaded_space, fresh, tell)
+    if as_json:
+        _print_json([_summary(outcome) for outcome in outcomes])
     raise_failures(outcomes)
     for job, lut in ((outcome.job, outcome.lut) for outcome in outcomes):
         if strict and lut is not None and lut.metadata.verdict == "do not use":
@@ -179,36 +187,39 @@ def command(
 
 def _attached() -> "list[Profile]":
     """Return a profile of every attached phone. Raises DeviceError where none can be measured."""
-    from fbagents.discovery import attached, attached_profiles
+    from fbagents.connect import load_profile
+    from fbagents.discovery import attached, attached_profiles, attached_twice
     from fbagents.errors import DeviceError
 
     for phone in attached():
         if not phone.is_usable:
             click.echo(f"{phone} is left out: {phone.remedy}", err=True)
-    profiles = attached_profiles()
+    again = attached_twice()
+    for phone, other in again.items():
+        click.echo(f"{phone} is left out: it is the same phone as {other}", err=True)
+    names = {load_profile(phone.device).name for phone in again}
+    profiles = [profile for profile in attached_profiles() if profile.name not in names]
     if not profiles:
         raise DeviceError("no phone that can be measured is attached; fbprof devices lists what is")
     return profiles
 
 
-def _print(outcomes: "Sequence[Outcome]", as_json: bool) -> None:
-    """Print what each device came to."""
+def _came_of(outcome: "Outcome") -> "tuple[Path, Path, float, float]":
+    """Return what a summary tells beside the table: its file and journal, the half-width asked for, and seconds."""
     from fbprof.journal.journal import journal_path
-    from fbprof.report.summary import print_summary, summary_of
 
-    summaries: list[dict[str, object]] = []
-    for outcome in outcomes:
-        job, seconds = outcome.job, round(outcome.seconds, 1)
-        journal, percent = journal_path(job.table), job.plan.ci_percent
-        if outcome.lut is None:
-            error = str(outcome.error) or "interrupted"
-            summaries.append({"device": job.plan.device, "journal": str(journal), "error": error})
-        elif as_json:
-            summaries.append(summary_of(outcome.lut, job.table, journal, percent, seconds))
-        else:
-            print_summary(outcome.lut, job.table, journal, percent, seconds)
-    if as_json:
-        _print_json(summaries)
+    table = outcome.job.table
+    return table, journal_path(table), outcome.job.plan.ci_percent, round(outcome.seconds, 1)
+
+
+def _summary(outcome: "Outcome") -> dict[str, object]:
+    """Return what a device came to, as JSON."""
+    from fbprof.report.summary import summary_of
+
+    if outcome.lut is not None:
+        return summary_of(outcome.lut, *_came_of(outcome))
+    error = str(outcome.error) or "interrupted"
+    return {"device": outcome.job.plan.device, "journal": str(_came_of(outcome)[1]), "error": error}
 
 
 def _print_json(summaries: list[dict[str, object]]) -> None:

@@ -3,7 +3,7 @@
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from threadpoolctl import threadpool_limits
 
@@ -18,14 +18,18 @@ from fbprof.plan.plan import from_light_to_heavy
 from fbspace.space import Space
 
 
-def measure_all(jobs: Sequence[Job], space: Space, fresh: bool = False) -> list[Outcome]:
+def measure_all(
+    jobs: Sequence[Job], space: Space, fresh: bool = False, tell: Callable[[Outcome], None] = lambda outcome: None
+) -> list[Outcome]:
     """Carry out jobs of the same space, runtime, precision and seed at once; return how each ended, in their order.
 
-    A device that fails leaves the others alone, and its error is printed at once. After Ctrl-C and SIGTERM every device
-    ends its step, its journal is kept and it is released; after a second one nothing is waited for.
+    As soon as a device has its table, `tell` is called. One that fails leaves the others alone, and its error is
+    printed at once. After Ctrl-C and SIGTERM every device ends its step, its journal is kept and it is released; after
+    a second one nothing is waited for.
     """
     ended: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
     outcomes: dict[str, Outcome] = {}
+    untold: OSError | None = None
     with (
         interrupt_between_steps(terminate=True) as check,
         shared_screen(),
@@ -54,8 +58,15 @@ def measure_all(jobs: Sequence[Job], space: Space, fresh: bool = False) -> list[
             if isinstance(outcome.error, FbError):
                 before = f"{outcome.job.profile.name}: "
                 echo_marked("error", f": {outcome.error}", color="red", before=before, err=True)
+            elif outcome.lut is not None and untold is None:
+                try:
+                    tell(outcome)
+                except OSError as error:  # whoever read what we print went away: the other devices go on
+                    untold = error
         for thread in threads:
             thread.join()
+    if untold is not None:
+        raise untold
     return [outcomes[job.profile.name] for job in jobs]
 
 
