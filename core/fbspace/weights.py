@@ -70,7 +70,11 @@ def load_tensors(path: Path, what: str, error: type[FbError] = FbError) -> Any:
         try:
             file.seek(0)
             if is_archive:
+                names = zipfile.ZipFile(file).namelist()
                 check_archive(file)
+                if not any(name.endswith("data.pkl") for name in names):
+                    held = f"an archive of other files ({_first(names)})"
+                    raise error(f"{path} is not a {what} file: {held}; give one that torch.save wrote")
             return torch.load(file, map_location="cpu", weights_only=True)
         except zipfile.BadZipFile as reason:
             raise error(f"{path} is not a {what} file, or damaged: {reason}; copy it again") from None

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -50,6 +51,14 @@ def test_weights_that_hold_code_are_refused_without_advice_to_load_them(
         load_weights(tmp_path / "code.pt")
     assert "weights_only" not in str(raised.value)
     assert not (tmp_path / "ran").exists()
+
+
+def test_another_archive_is_called_what_it_is(tmp_path: Path) -> None:
+    np.savez(tmp_path / "w.npz", x_train=np.zeros(3), y_train=np.zeros(3))
+    with pytest.raises(
+        FbError, match=r"an archive of other files \(x_train.npy, y_train.npy\); give one"
+    ):
+        load_weights(tmp_path / "w.npz")
 
 
 @given(place=st.integers(0, 10**6), value=st.integers(1, 255))
