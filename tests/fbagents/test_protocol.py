@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fbagents.agent.protocol import Visit, parse_reply
+from fbagents.agent.protocol import Error, Loaded, Visit, parse_reply
 from fbagents.errors import AgentReplyError
 
 VISIT = {"id": 1, "event": "visit", "index": 0, "model": "m", "start_ns": 5, "wall_ns": [10, 20], "cpu_ns": None}
@@ -32,3 +32,14 @@ def test_values_out_of_bounds_are_errors_with_the_raw_text(change: dict[str, obj
 def test_no_bytes_get_through(line: bytes) -> None:
     with pytest.raises(AgentReplyError):
         parse_reply(line)
+
+
+def test_what_people_read_of_an_agent_is_on_one_line() -> None:
+    reply = parse_reply(json.dumps({"id": 1, "event": "error", "message": "cannot\r\nverdict: good\n"}).encode())
+    assert isinstance(reply, Error)
+    assert reply.message == "cannot verdict: good"
+    delegate = {"name": "a\nb", "extent": "partially", "detail": "1 of 2\n  nodes"}
+    numbers = dict.fromkeys(("load_ns", "outputs", "output_sum", "output_abs_sum"), 1)
+    loaded = parse_reply(json.dumps({"event": "loaded", "model": "m", "delegates": [delegate], **numbers}).encode())
+    assert isinstance(loaded, Loaded)
+    assert str(loaded.delegates[0]) == "a b delegate: only partially, 1 of 2 nodes"

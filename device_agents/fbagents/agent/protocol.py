@@ -13,6 +13,9 @@ MAX_CORES = 1024
 NOT_FINITE = "its outputs on the test input are not finite: NaN or infinity is computed, which may take another time"
 
 _Name = Annotated[str, pydantic.Field(max_length=2000)]
+_ONE_LINE = pydantic.AfterValidator(lambda text: " ".join(text.split()))
+"""What people read of an agent's stands on one line, so that none of it passes for a line of ours."""
+_Words = Annotated[_Name, _ONE_LINE]
 _Nanoseconds = Annotated[int, pydantic.Field(ge=0, lt=1 << 62)]
 _Integer = Annotated[int, pydantic.Field(gt=-(1 << 62), lt=1 << 62)]
 _Core = Annotated[int, pydantic.Field(ge=0, lt=MAX_CORES)]
@@ -47,16 +50,16 @@ class Hello(_Reply):
 
     event: Literal["hello"]
     protocol: int
-    agent: _Name
-    runtimes: dict[_Name, _Name]
+    agent: _Words
+    runtimes: dict[_Name, _Words]
     threads: Annotated[int, pydantic.Field(ge=1)]
     cores: tuple[int, ...] | None
     clusters: Annotated[tuple[Cluster, ...], pydantic.Field(max_length=MAX_CORES)] | None = None
     clocks: tuple[_Name, ...]
     overhead_ns: _Nanoseconds | None = None
-    soc: _Name
-    system: _Name
-    device_model: _Name | None = None
+    soc: _Words
+    system: _Words
+    device_model: _Words | None = None
     recorded_at: _Name | None = None
 
 
@@ -66,9 +69,9 @@ class Delegate(pydantic.BaseModel, frozen=True, extra="ignore"):
     `untold` is one that was asked for, and of which nothing is told.
     """
 
-    name: _Name
+    name: _Words
     extent: Literal["completely", "partially", "not", "untold"]
-    detail: _Name = ""
+    detail: _Words = ""
 
     def __str__(self) -> str:
         how = {"partially": "only partially", "not": "not at all", "untold": "not told"}.get(self.extent, self.extent)
@@ -136,7 +139,7 @@ class State(_Reply):
     freq_khz: dict[_Name, int] | None = None
     temperature_c: dict[_Name, Annotated[float, pydantic.Field(allow_inf_nan=False)]] | None = None
     memory_available_bytes: Annotated[int, pydantic.Field(ge=0)] | None = None
-    denied: tuple[_Name, ...] = ()
+    denied: tuple[_Words, ...] = ()
 
 
 class Done(_Reply):
@@ -157,7 +160,7 @@ class Error(_Reply):
     """A request failed; the agent goes on."""
 
     event: Literal["error"]
-    message: Annotated[str, pydantic.Field(max_length=10_000)]
+    message: Annotated[str, pydantic.Field(max_length=10_000), _ONE_LINE]
 
 
 class Bye(_Reply):
