@@ -55,9 +55,7 @@ def test_weights_that_hold_code_are_refused_without_advice_to_load_them(
 
 def test_another_archive_is_called_what_it_is(tmp_path: Path) -> None:
     np.savez(tmp_path / "w.npz", x_train=np.zeros(3), y_train=np.zeros(3))
-    with pytest.raises(
-        FbError, match=r"an archive of other files \(x_train.npy, y_train.npy\); give one"
-    ):
+    with pytest.raises(FbError, match=r"an archive of other files \(x_train.npy, y_train.npy\); give one"):
         load_weights(tmp_path / "w.npz")
 
 
