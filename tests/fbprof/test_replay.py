@@ -11,6 +11,7 @@ within 1e-6 µs of where it would round up or down. OpenBLAS for six processors 
 """
 
 import lzma
+import re
 import shutil
 from pathlib import Path
 
@@ -91,3 +92,16 @@ def test_the_recorded_run_is_finished_and_measures_nothing_again(here: Path) -> 
     assert run(fbprof, ["measure", *options, "-o", "replay.csv"]) == 0
     assert (here / "replay.journal.jsonl").read_bytes() == before
     assert (here / "replay.csv").read_bytes() == (DATA / "replay.csv").read_bytes()
+
+
+def test_estimate_tells_what_could_not_be_used(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    journal = here / "replay.journal.jsonl"
+    lines = journal.read_text(encoding="utf-8").splitlines()
+    zeroed = [re.sub(r'"(wall|cpu)_ns":\[[0-9,]*\]', r'"\1_ns":[0,0,0]', li) if "_k5_" in li else li for li in lines]
+    journal.write_text("\n".join(zeroed) + "\n", encoding="utf-8")
+    assert run(fbprof, ["estimate", "replay.journal.jsonl", "-o", "t.csv"]) == 0
+    out = capsys.readouterr().out
+    failed = sum("_k5_" in key for key in read_lut(here / "t.csv").rows)
+    assert failed
+    assert f"t.csv: {10 - failed} of 10 operators from " in out
+    assert f"verdict: do not use\n  - {failed} of 10 operators could not be measured" in out

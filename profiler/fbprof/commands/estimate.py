@@ -40,6 +40,9 @@ def command(journal: Path, output: Path, no_drift: bool, at: "At") -> None:
         raise JournalError(f"{journal} holds no samples; fbprof measure writes them beside its table")
     lut = estimate(content, load_space_of(content.start.identity["space"]), correct_drift=not no_drift, at=at)
     write_lut(lut, output)
+    measured = sum(row.latency_us is not None for row in lut.rows.values())
     drift = lut.metadata.drift_range_percent
     corrected = f"drift of {drift:.1f} % taken out" if drift is not None else "not corrected for drift"
-    echo_beside(output, f"{output}: {len(lut.rows)} operators from {len(content.visits)} visits, {corrected}")
+    visits = len(content.visits)
+    echo_beside(output, f"{output}: {measured} of {len(lut.rows)} operators from {visits} visits, {corrected}")
+    echo_beside(output, "\n  - ".join([f"verdict: {lut.metadata.verdict}", *lut.metadata.warnings]))
