@@ -58,8 +58,11 @@ def test_it_fits_a_phone_and_loads_nothing(here: Path) -> None:
 
 
 def test_what_a_table_says_cannot_end_the_script(here: Path, make_table: Callable[..., Path]) -> None:
-    table = make_table(warnings=("</script><script>problems.push('ran')</script>",), device="<b>bold</b>")
+    table = make_table(warnings=("</script><script>problems.push('ran')</script>",), device="<b>bold\x1b[31m</b>")
     assert run(fbprof, ["report", str(table), "-o", "p.html"]) == 0
+    text = Path("p.html").read_text(encoding="utf-8")
+    assert "\x1b" not in text
+    assert "bold\\x1b[31m&lt;/b&gt;" in text
     found = opened(here / "p.html")
     assert found["problems"] == []
 

@@ -7,6 +7,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
+from fbbase.shown import escaped
 from fblut.compare import Comparison
 from fblut.table import Lut
 from fbprof.charts import Chart
@@ -29,7 +30,7 @@ def page(title: str, lut: Lut, charts: Sequence[Chart], comparisons: dict[str, C
     }
     before, library, after = template.partition("{{PLOTLY}}")
     for name, text in parts.items():
-        before, after = (part.replace("{{" + name + "}}", text) for part in (before, after))
+        before, after = (part.replace("{{" + name + "}}", escaped(text)) for part in (before, after))
     return before + (get_plotlyjs() if library else "") + after
 
 
