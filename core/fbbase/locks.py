@@ -13,7 +13,7 @@ from fbbase.files import storage_errors
 
 SCRATCH = "fbprof-"
 """How the folders of runs begin, in the system's folder for temporary files."""
-_LOCK = ".lock"
+_LOCK, _FILES = ".lock", "files"
 
 
 class HeldError(FbError):
@@ -36,8 +36,9 @@ def open_locked(path: Path, output: Path | None = None) -> int:
             holder = _holder(os.fstat(handle).st_ino)
             os.close(handle)
             raise HeldError(f"{holder} is writing {output or path}; wait for it, or choose another output") from None
-        if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
-            return handle
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), path.stat()):
+                return handle
         os.close(handle)  # it was moved away in between
 
 
@@ -48,10 +49,17 @@ def scratch_folder() -> Iterator[Path]:
     for left in place.glob(f"{SCRATCH}*/{_LOCK}"):
         with contextlib.suppress(OSError), left.open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused while its owner lives
+            shutil.rmtree(left.parent / _FILES, ignore_errors=True)
             shutil.rmtree(left.parent)
-    with tempfile.TemporaryDirectory(prefix=SCRATCH) as folder, (Path(folder) / _LOCK).open("wb") as lock:
+    with tempfile.TemporaryDirectory(prefix=SCRATCH) as folder, (Path(folder) / f"{_LOCK}.new").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield Path(folder)
+        Path(lock.name).rename(Path(folder) / _LOCK)  # nobody finds it before it is held
+        files = Path(folder) / _FILES
+        files.mkdir()
+        try:
+            yield files
+        finally:
+            shutil.rmtree(files, ignore_errors=True)  # the lock goes last: by it a kill's leavings are known
 
 
 def _holder(inode: int) -> str:

@@ -1,5 +1,6 @@
 """Locks and folders of a run, which end with the process that holds them: with real processes that are killed."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -44,6 +45,59 @@ def test_what_a_killed_process_held_and_left_is_free_and_gone(tmp_path: Path, mo
     with scratch_folder():
         assert not other.exists()
     os.close(open_locked(file))
+
+
+def test_what_a_process_left_that_was_killed_while_it_tidied_up_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    code = """
+import os
+from fbbase.locks import scratch_folder
+with scratch_folder() as folder:
+    (folder / "model").write_bytes(bytes(1000))
+    os.rmdir = lambda *_, **__: os._exit(9)
+"""
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False, timeout=60).returncode == 9
+    assert list(tmp_path.iterdir()) != []
+    with scratch_folder() as mine:
+        assert list(tmp_path.iterdir()) == [mine.parent]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_not_found_before_it_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that begins at the same moment removes what nobody holds."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    hold, begun = fcntl.flock, list[int]()
+
+    def hold_late(handle: int, kind: int) -> None:
+        if not begun:
+            begun.append(1)
+            with scratch_folder():
+                pass
+        hold(handle, kind)
+
+    monkeypatch.setattr(fcntl, "flock", hold_late)
+    with scratch_folder() as mine:
+        assert mine.exists()
+        assert begun
+
+
+def test_a_file_that_is_moved_away_while_it_is_opened_is_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold, file = fcntl.flock, tmp_path / "journal"
+
+    def move_away_once(handle: int, kind: int) -> None:
+        hold(handle, kind)
+        if not (tmp_path / "old").exists():
+            file.rename(tmp_path / "old")
+
+    monkeypatch.setattr(fcntl, "flock", move_away_once)
+    handle = open_locked(file)
+    assert os.path.samestat(os.fstat(handle), file.stat())
+    os.close(handle)
 
 
 def test_a_folder_of_others_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,6 +121,27 @@ def test_what_is_set_aside_never_replaces_what_was_set_aside_before(journal: Pat
         assert sorted(len(content.visits) for content in kept if content) == [1] * (count - 1) + [3]
 
 
+def test_a_run_that_begins_while_a_journal_is_set_aside_is_told_and_nothing_is_lost(
+    journal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the move and the new file, another process takes the name."""
+    taken: list[int] = []
+    move = Path.replace
+
+    def move_and_lose(path: Path, target: Path) -> Path:
+        moved = move(path, target)
+        taken.append(open_locked(path))
+        return moved
+
+    monkeypatch.setattr(Path, "replace", move_and_lose)
+    with pytest.raises(HeldError, match="is writing"), open_journal(journal, START, fresh=True):
+        pass
+    os.close(taken[0])
+    old = read_journal(journal.with_name(journal.name + ".old"))
+    assert old is not None
+    assert len(old.visits) == 3
+
+
 def test_a_journal_without_a_sample_gives_way_to_whatever_is_measured_next(tmp_path: Path) -> None:
     path = tmp_path / "x.journal.jsonl"
     with open_journal(path, START, fresh=False) as writer:

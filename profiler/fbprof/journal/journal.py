@@ -254,8 +254,8 @@ def open_journal(path: Path, start: Start, fresh: bool) -> Iterator[JournalWrite
         if fresh and os.fstat(handle).st_size:
             with storage_errors(path):
                 path.replace(_free_name(path))
-            os.close(handle)
-            handle = open_locked(path)
+            aside, handle = handle, open_locked(path)
+            os.close(aside)
         content = read_journal(path)
         if content is not None and not content.visits:
             content = None
