@@ -84,6 +84,14 @@ def test_a_load_is_followed_by_its_own_warm_up(agent: AgentClient, lines: list[d
     assert [list(v.wall_ns) for v in agent.run([Planned(KEY, 3)])] == [counted[0]["wall_ns"]]
 
 
+def test_what_the_host_noted_of_models_is_passed_over(lines: list[dict[str, Any]], tmp_path: Path) -> None:
+    """Journals of int8 hold it."""
+    journal = tmp_path / "int8.journal.jsonl"
+    noted = {"record": "placed", "key": KEY, "fallbacks": ["HARD_SWISH not delegated"]}
+    journal.write_text("".join(json.dumps(line) + "\n" for line in [*lines[:3], noted, *lines[3:]]))
+    assert read_recording(journal).visits == read_recording(JOURNAL).visits
+
+
 def test_states_come_in_turn_and_begin_again(agent: AgentClient, lines: list[dict[str, Any]]) -> None:
     expected = [line["state"]["memory_available_bytes"] for line in lines if line["record"] == "state"]
     got = [agent.state().memory_available_bytes for _ in range(len(expected) + 1)]

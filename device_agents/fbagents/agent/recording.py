@@ -64,7 +64,13 @@ class _Failed(pydantic.BaseModel):
     reason: Annotated[str, pydantic.Field(max_length=10_000)]
 
 
-_Record = _Start | _Session | _Loaded | _State | _Visited | _Failed
+class _Placed(pydantic.BaseModel):
+    """What the host found out of a model's kernels, and no reply of the agent."""
+
+    record: Literal["placed"]
+
+
+_Record = _Start | _Session | _Loaded | _State | _Visited | _Failed | _Placed
 _ADAPTER: pydantic.TypeAdapter[_Record] = pydantic.TypeAdapter(
     Annotated[_Record, pydantic.Field(discriminator="record")]
 )
