@@ -22,11 +22,14 @@ from fbspace.space import Space
 
 CONDITIONS = (
     "device", "device_model", "soc", "system", "runtime", "runtime_version", "precision", "threads", "cores", "timing",
-    "grid_points", "calibration_networks", "verdict",
+    "at", "grid_points", "calibration_networks", "verdict",
 )  # fmt: skip
 """Metadata that decide what a latency means; a comparison says where they differ."""
 
 Interval = tuple[float, float]
+
+WIDEST = 100.0
+"""An error of a row or a network, as a share of it, counts as no more: nothing is known of it then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +149,8 @@ def compare(
 ) -> Comparison:
     """Compare two tables; with their space operators are grouped by stage too, `networks` are operators by name.
 
-    Networks with operators that one of the tables lacks are left out. Raises LutError for tables of different spaces
-    or without a common operator.
+    Networks with operators that one of the tables lacks, or that take no time by one, are left out. Raises LutError
+    for tables of different spaces or without a common operator.
     """
     if space_name(first.metadata) != space_name(second.metadata):
         raise LutError(
@@ -200,7 +203,7 @@ def _ratio(first: Row, second: Row, speed: Speed | None) -> OperatorRatio:
     assert second.latency_us is not None
     ratio = second.latency_us / first.latency_us
     errors = [_relative_error(row) for row in (first, second)]
-    errors += [] if speed is None else [(speed.error_percent or 0) / 100]
+    errors += [] if speed is None else [None if speed.error_percent is None else speed.error_percent / 100]
     interval = None
     if None not in errors:
         half = math.hypot(*(error for error in errors if error is not None))
@@ -212,7 +215,7 @@ def _relative_error(row: Row) -> float | None:
     """Return half of a row's 95 % interval as a share of its latency; None where it has none."""
     if row.ci_low_us is None or row.ci_high_us is None or row.latency_us is None:
         return None
-    return (row.ci_high_us - row.ci_low_us) / (2 * row.latency_us)
+    return min((row.ci_high_us - row.ci_low_us) / (2 * row.latency_us), WIDEST)
 
 
 def _reversals(operators: Sequence[OperatorRatio], first: Lut, second: Lut) -> tuple[list[Reversal], int]:
@@ -286,6 +289,7 @@ def _networks(first: Lut, second: Lut, networks: Mapping[str, Sequence[OpSpec]])
         for name, specs in networks.items()
         if not first.missing(specs) and not second.missing(specs)
     }
+    known = {name: both for name, both in known.items() if min(each.latency_us for each in both) > 0}
     first_order = sorted(known, key=lambda name: known[name][0].latency_us)
     second_order = sorted(known, key=lambda name: known[name][1].latency_us)
     return [
@@ -304,4 +308,4 @@ def _networks(first: Lut, second: Lut, networks: Mapping[str, Sequence[OpSpec]])
 def _half(prediction: Prediction) -> float | None:
     """Return half of a prediction's interval as a share of it; None where it has none."""
     ends = prediction.interval
-    return None if ends is None else (ends[1] - ends[0]) / (2 * prediction.latency_us)
+    return None if ends is None else min((ends[1] - ends[0]) / (2 * prediction.latency_us), WIDEST)

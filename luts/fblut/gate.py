@@ -19,8 +19,9 @@ class Answer:
 def judge(first: Lut, second: Lut, result: Comparison, limit_percent: float) -> Answer:
     """Judge a comparison of two tables: the mean of the operators, and each of its networks.
 
-    Slower is what lies above the limit with its whole 95 % interval, in which the devices' wandering speed counts.
-    Where the reference workload became slower, too, only what is beyond that counts: the rest is the device's.
+    Slower is what lies above the limit with its whole 95 % interval, both as it was measured, where the devices'
+    wandering speed counts, and at one speed, by the reference workload: the rest is the device's. What lies above it in
+    one of the two only is not decided.
     """
     answer = Answer()
     for name, lut in (("the first", first), ("the second", second)):
@@ -29,19 +30,25 @@ def judge(first: Lut, second: Lut, result: Comparison, limit_percent: float) -> 
     if answer.undecided:
         return answer
     speed = result.speed.ratio if result.speed else 1.0
+    of_speed = (result.speed.error_percent or 0) / 100 if result.speed else 0.0
     wandering = math.hypot(*((lut.metadata.speed_error_percent or 0) / 100 for lut in (first, second)))
     limit = math.log1p(limit_percent / 100)
     for where, ratio, error in _ratios(result):
-        half = math.hypot(error, wandering)
+        half, own_half = math.hypot(error, wandering), math.hypot(error, of_speed)
         own, total = math.log(ratio), math.log(ratio * speed)
         found = f"{100 * (ratio * speed - 1):.1f} % {where} (95 % interval {100 * math.expm1(total - half):.1f} to "
         found += f"{100 * math.expm1(total + half):.1f} %)"
-        if min(total - half, own - error) > limit:
+        if min(total - half, own - own_half) > limit:
             answer.slower.append(found)
         elif total - half > limit:
             answer.undecided.append(f"{found}, but so was the device: {result.speed} by the reference workload")
         elif total + half > limit:
             answer.undecided.append(found)
+        elif own + own_half > limit:
+            at_one_speed = f"{100 * (ratio - 1):.1f} % at one speed {where}"
+            answer.undecided.append(
+                f"{at_one_speed}, as the device was faster: {result.speed} by the reference workload"
+            )
     return answer
 
 

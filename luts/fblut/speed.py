@@ -30,10 +30,16 @@ class Speed:
         return f"{self.slower_percent:+.1f}{error} %"
 
 
+PROGRAM = "benchmark_model "
+"""How an agent begins that is a program of others, with its arguments: by those the workload runs on a CPU or a GPU."""
+
+
 def speed_between(first: Metadata, second: Metadata) -> Speed | None:
     """Return how fast one device was for two tables; None for two devices, and where a table does not tell."""
     known = first.reference_us, second.reference_us
     if known[0] is None or known[1] is None or any(getattr(first, name) != getattr(second, name) for name in SAME):
+        return None
+    if first.agent != second.agent and PROGRAM in (first.agent[: len(PROGRAM)], second.agent[: len(PROGRAM)]):
         return None
     errors = first.reference_error_percent, second.reference_error_percent
     both = None if errors[0] is None or errors[1] is None else math.hypot(errors[0], errors[1])

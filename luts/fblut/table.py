@@ -37,6 +37,9 @@ SMALLEST_US = 0.001
 LARGEST_US = 1e10
 """No operator or network takes longer: it is hours."""
 
+LARGEST_PERCENT = 1e4
+"""An error that is larger is told as this: nothing is known then."""
+
 NORMAL_95 = 1.96
 """Standard deviations from the middle to either end of a 95 % interval."""
 
@@ -87,12 +90,12 @@ class Metadata(pydantic.BaseModel):
     drift_window_visits: int = 0
     drift_range_percent: float | None = None
     at: At = "mean"
-    reference_us: Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)] | None = None
-    reference_error_percent: Annotated[float, pydantic.Field(ge=0)] | None = None
-    speed_error_percent: Annotated[float, pydantic.Field(ge=0)] | None = None
+    reference_us: Annotated[float, pydantic.Field(ge=SMALLEST_US, le=LARGEST_US)] | None = None
+    reference_error_percent: Annotated[float, pydantic.Field(ge=0, le=LARGEST_PERCENT)] | None = None
+    speed_error_percent: Annotated[float, pydantic.Field(ge=0, le=LARGEST_PERCENT)] | None = None
     network_us: Annotated[float, pydantic.Field(ge=-LARGEST_US, le=LARGEST_US)] = 0.0
     calibration_networks: Annotated[int, pydantic.Field(ge=0)] = 0
-    network_error_percent: Annotated[float, pydantic.Field(ge=0)] | None = None
+    network_error_percent: Annotated[float, pydantic.Field(ge=0, le=LARGEST_PERCENT)] | None = None
     grid_points: Annotated[int, pydantic.Field(ge=2)] | None = None
     verdict: Literal["good", "usable", "do not use"] | None = None
     warnings: tuple[str, ...] = ()

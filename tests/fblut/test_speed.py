@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from fblut.compare import compare
+from fblut.errors import LutError
 from fblut.gate import judge
+from fblut.reading import parse_lut
 from fblut.speed import all_at_one_speed, at_one_speed, speed_between
-from fblut.table import Lut
+from fblut.table import LARGEST_PERCENT, LARGEST_US, Lut
 from fblut.writing import format_lut
 from fbspace.opspec import OpSpec
 
@@ -45,6 +48,7 @@ def test_the_reference_tells_how_the_speeds_differed(make_lut: MakeLut) -> None:
         {"threads": 2},
         {"cores": "4-7"},
         {"timing": "12 runs in a row"},
+        {"agent": "benchmark_model sha256:0 --use_gpu=true"},
     ],
 )
 def test_between_other_devices_or_runtimes_it_tells_nothing(make_lut: MakeLut, other: dict[str, object]) -> None:
@@ -89,6 +93,8 @@ def test_of_one_device_only_what_differs_beyond_its_speed_is_a_difference(make_l
         (1.46, 1.0, 5, "fails"),  # the operators, not the device
         (1.46, 1.46, 5, "cannot tell"),  # the device
         (1.46, 1.30, 5, "fails"),  # both
+        (0.96, 0.80, 5, "cannot tell"),  # 20 % at one speed, which a faster device hides
+        (0.80, 0.80, 5, "passes"),
     ],
 )
 def test_the_gate_fails_beyond_doubt_only(
@@ -107,6 +113,51 @@ def test_the_gate_fails_beyond_doubt_only(
         assert answer.slower == [words]
     if reference == factor == 1.46:
         assert answer.undecided[0].endswith("but so was the device: +46.0 ± 0.4 % by the reference workload")
+    if reference == 0.80 != factor:
+        words = (
+            "20.0 % at one speed in the mean of its operators, as the device was faster: -20.0 ± 0.4 % by the reference"
+        )
+        assert answer.undecided == [f"{words} workload"]
+
+
+def test_between_programs_of_others_with_other_arguments_the_reference_tells_nothing(make_lut: MakeLut) -> None:
+    """On a GPU and on a CPU it is not the same device that it tells of."""
+    cpu, gpu = ({"agent": f"benchmark_model sha256:0 --use_gpu={word}"} for word in ("false", "true"))
+    first, second = make_lut(LATENCIES, **STEADY | cpu), make_lut(LATENCIES, **STEADY | gpu)
+    assert speed_between(first.metadata, second.metadata) is None
+    assert speed_between(first.metadata, first.metadata) is not None
+    ours, ours_too = (make_lut(LATENCIES, **STEADY | {"agent": f"python 3.{n}.0, agent.py"}) for n in (11, 13))
+    assert speed_between(ours.metadata, ours_too.metadata) is not None
+
+
+def test_numbers_at_the_ends_of_what_a_table_may_hold_are_compared(make_lut: MakeLut) -> None:
+    """Of an error that says that nothing is known no exponential is taken."""
+    first, second = make_lut(LATENCIES, **STEADY), make_lut(LATENCIES, **STEADY)
+    key = OPERATORS[0].key()
+    second.rows[key] = replace(second.rows[key], latency_us=0.001, ci_low_us=0.001, ci_high_us=1e10)
+    unknown = {"speed_error_percent": LARGEST_PERCENT, "reference_error_percent": LARGEST_PERCENT}
+    worst = make_lut(LATENCIES, **STEADY | unknown | {"reference_us": LARGEST_US})
+    for other in (second, worst):
+        result = compare(first, other, networks={"all": OPERATORS})
+        assert all(math.isfinite(end) for o in result.operators for end in o.interval or ())
+        assert judge(first, other, result, 5).slower == []
+        assert judge(first, other, result, 5).undecided
+
+
+def test_a_network_that_takes_no_time_by_a_table_is_not_compared(make_lut: MakeLut) -> None:
+    first, second = make_lut(LATENCIES, **STEADY), make_lut(LATENCIES, **STEADY | {"network_us": -100.0})
+    networks = {"one": OPERATORS[:1], "all": OPERATORS}
+    result = compare(first, second, networks=networks)
+    assert [network.name for network in result.networks] == ["all"]
+    assert judge(first, second, result, 5).slower == []
+
+
+@pytest.mark.parametrize("field", ["reference_us", "reference_error_percent", "speed_error_percent", "at"])
+@pytest.mark.parametrize("value", ["-1", "NaN", "Infinity", "1e999", "1e11", '"often"', "[1]", "{}"])
+def test_what_cannot_be_a_speed_is_refused_by_the_name_of_the_field(make_lut: MakeLut, field: str, value: str) -> None:
+    text = format_lut(make_lut(LATENCIES)).replace("# verdict: null", f"# {field}: {value}")
+    with pytest.raises(LutError, match=f"t.csv: header field '{field}'"):
+        parse_lut(text, "t.csv")
 
 
 def test_the_gate_asks_nothing_of_a_table_that_must_not_be_used(make_lut: MakeLut) -> None:

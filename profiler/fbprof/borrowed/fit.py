@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fbbase import __version__
-from fblut.table import NORMAL_95, SMALLEST_US, Lut, Metadata, Row
+from fblut.table import LARGEST_PERCENT, NORMAL_95, SMALLEST_US, Lut, Metadata, Row
 from fbprof.borrowed.regression import Floats, HeldOut, Regression, held_out, regress
 from fbprof.errors import NetworksError
 from fbprof.plan.networks_file import MeasuredNetwork
@@ -70,7 +70,7 @@ def fit(
             "drift_range_percent": round(result.drift.range_percent, 2),
             "network_us": round(float(result.cost[0]), 3),
             "calibration_networks": len(networks),
-            "network_error_percent": round(evaluation.error_percent, 3),
+            "network_error_percent": round(min(evaluation.error_percent, LARGEST_PERCENT), 3),
         }
     )
     rows = {spec.key(): _row(spec, design, result) for spec in space.operators()}

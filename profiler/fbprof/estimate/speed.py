@@ -5,7 +5,7 @@ import math
 import numpy as np
 from scipy.special import stdtrit
 
-from fblut.table import At
+from fblut.table import LARGEST_PERCENT, At
 from fbprof.estimate.drift import Drift
 
 PEAK_PERCENTILE = 5
@@ -38,4 +38,4 @@ def speed_error_percent(drift: Drift | None) -> float | None:
     if len(parts) < PARTS:
         return None
     half = float(stdtrit(PARTS - 1, 0.975)) * float(np.std(parts, ddof=1)) * math.sqrt(1 + 1 / PARTS)
-    return round(100 * math.expm1(half), 3)
+    return round(min(100 * math.expm1(half), LARGEST_PERCENT), 3)

@@ -12,7 +12,7 @@ from scipy.special import stdtrit
 
 from fbagents.agent.protocol import Hello
 from fblut.interpolate import Interpolation
-from fblut.table import NORMAL_95, At, Lut, Metadata, Row
+from fblut.table import LARGEST_PERCENT, NORMAL_95, At, Lut, Metadata, Row
 from fbprof.errors import JournalError
 from fbprof.estimate.calibrate import MIN_NETWORKS, Calibration, calibrate
 from fbprof.estimate.samples import Samples, usable_samples
@@ -61,7 +61,8 @@ def estimate(
     calibration, used = _calibrate(rows, chosen, space, metadata.grid_points is not None)
     if calibration is not None:
         rows = _in_context(rows, calibration)
-        network_us, error_percent = round(calibration.network_us, 3), round(calibration.error_percent, 3)
+        network_us = round(calibration.network_us, 3)
+        error_percent = round(min(calibration.error_percent, LARGEST_PERCENT), 3)
         update = {"network_us": network_us, "calibration_networks": used, "network_error_percent": error_percent}
         metadata = metadata.model_copy(update=update)
     lut = Lut(metadata, rows)
