@@ -14,7 +14,7 @@ RESULTS = ROOT / "docs" / "results"
 SUBJECTS = {
     "tables": (
         "Tables and their predictions",
-        ("lut_error", "repeatability", "efficiency", "drift", "validate", "export_speed"),
+        ("lut_error", "two_speeds", "repeatability", "efficiency", "drift", "validate", "export_speed"),
     ),
     "devices": (
         "Agents and devices",
@@ -37,7 +37,7 @@ SUBJECTS = {
         ),
     ),
     "int8": ("int8", ("int8", "int8_search", "int8_accuracy")),
-    "tools": ("The tools", ("first_minutes", "help_speed", "report_page", "house")),
+    "tools": ("The tools", ("hostile", "kills", "first_minutes", "help_speed", "report_page", "house")),
 }
 """The pages: title, and the benchmarks whose records they show, in this order."""
 INDEX = """# Results
