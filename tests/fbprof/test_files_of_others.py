@@ -3,6 +3,7 @@
 import json
 import lzma
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -136,12 +137,18 @@ def test_a_journal_that_does_not_say_what_it_is_of_is_refused(
         read_measured(path)
 
 
-def test_a_journal_of_visits_without_a_session_is_refused(tmp_path: Path, lines: list[str], capsys: Captured) -> None:
+def test_a_journal_of_visits_without_a_session_is_refused(
+    tmp_path: Path, lines: list[str], capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(DATA / "replay.toml", tmp_path)
     path = tmp_path / "j.journal.jsonl"
     path.write_text("\n".join(line for line in lines if '"record":"session"' not in line) + "\n")
     assert run(fbprof, ["estimate", str(path), "-o", str(tmp_path / "t.csv")]) == 2
     assert "it has visits but no session" in capsys.readouterr().err
     before = path.read_bytes()
+    assert run(fbprof, ["measure", "--space", "replay.toml", "-o", "j.csv"]) == 2
+    assert "it has visits but no session" in capsys.readouterr().err
     assert run(fbprof, ["estimate", str(path), "-o", str(path)]) == 2
     assert path.read_bytes() == before
 

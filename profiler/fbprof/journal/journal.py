@@ -16,7 +16,7 @@ import pydantic
 
 from fbagents.agent.cores import check_cores
 from fbagents.agent.protocol import NOT_FINITE, Delegate, Hello, Loaded, State
-from fbagents.errors import DeviceError
+from fbbase.errors import FbError
 from fbbase.files import read_bytes, storage_errors
 from fbbase.locks import open_locked
 from fbprof.errors import JournalError
@@ -53,7 +53,7 @@ class Start(_Record):
         cores = identity.get("cores")
         try:
             return identity | {"cores": check_cores(",".join(map(str, cores)))} if isinstance(cores, list) else identity
-        except DeviceError as error:
+        except FbError as error:
             raise ValueError(str(error)) from None
 
 
@@ -193,9 +193,16 @@ def read_measured(path: Path) -> JournalContent | None:
             value = content.start.identity.get(name, ...)
             if not isinstance(value, kinds) or isinstance(value, bool):
                 raise JournalError(f"{path}: line 1: damaged: its identity has no {name}, or one of another type")
-        if content.visits and not content.sessions:
-            raise JournalError(f"{path}: damaged: it has visits but no session, which says what device they were on")
+        check_sessions(path, content)
     return content
+
+
+def check_sessions(path: Path, content: JournalContent) -> None:
+    """Raise JournalError where nothing says on what device a journal's visits were."""
+    if content.visits and not content.sessions:
+        raise JournalError(
+            f"{path}: damaged: it has visits but no session, which says what device they were on: measure anew"
+        )
 
 
 def count_visits(path: Path) -> int:

@@ -34,6 +34,7 @@ from fbprof.journal.journal import (
     Start,
     StateRead,
     check_same_device,
+    check_sessions,
     count_visits,
     open_journal,
 )
@@ -74,6 +75,7 @@ def collect(
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     start = Start(identity=plan.identity(), timing=plan.timing, started_at=now, tool_version=__version__)
     with open_journal(journal, start, fresh) as writer:
+        check_sessions(journal, writer.content)
         _Run(plan, profile, writer, check).carry_out(files)
         content = writer.content
     if not content.visits:
