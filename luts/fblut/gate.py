@@ -44,7 +44,7 @@ def judge(first: Lut, second: Lut, result: Comparison, limit_percent: float) -> 
             answer.undecided.append(f"{found}, but so was the device: {result.speed} by the reference workload")
         elif total + half > limit:
             answer.undecided.append(found)
-        elif own + own_half > limit:
+        elif own - own_half > limit:
             at_one_speed = f"{100 * (ratio - 1):.1f} % at one speed {where}"
             answer.undecided.append(
                 f"{at_one_speed}, as the device was faster: {result.speed} by the reference workload"

@@ -223,9 +223,9 @@ class Lut:
             known = {name: value for name in times if (value := getattr(row, name)) is not None}
             return replace(row, **{name: value * factor for name, value in known.items()})
 
-        update = {"network_us": self.metadata.network_us * factor}
+        update = {"network_us": round(self.metadata.network_us * factor, 3)}
         if self.metadata.reference_us is not None:
-            update["reference_us"] = self.metadata.reference_us * factor
+            update["reference_us"] = max(round(self.metadata.reference_us * factor, 3), SMALLEST_US)
         rows = {key: times_slower(row) for key, row in self.rows.items()}
         return Lut(self.metadata.model_copy(update=update), rows)
 

@@ -63,6 +63,8 @@ def test_every_time_of_a_table_is_brought_to_the_other_speed(make_lut: MakeLut) 
     second = first.slowed(1.25)
     assert (second.metadata.network_us, second.metadata.reference_us) == (12.5, 62.5)
     assert [row.ci_high_us for row in second.rows.values()] == [1.25 * (us + 2) for us in LATENCIES.values()]
+    third = first.slowed(1 / 3).metadata
+    assert (third.network_us, third.reference_us) == (3.333, 16.667)  # three decimals, as everywhere in a table
     again, speed = at_one_speed(first, second)
     assert speed is not None
     assert speed.ratio == 1.25
