@@ -38,7 +38,7 @@ def judge(first: Lut, second: Lut, result: Comparison, limit_percent: float) -> 
         own, total = math.log(ratio), math.log(ratio * speed)
         found = f"{100 * (ratio * speed - 1):.1f} % {where} (95 % interval {100 * math.expm1(total - half):.1f} to "
         found += f"{100 * math.expm1(total + half):.1f} %)"
-        if min(total - half, own - own_half) > limit:
+        if min(total - half, own - error) > limit:
             answer.slower.append(found)
         elif total - half > limit:
             answer.undecided.append(f"{found}, but so was the device: {result.speed} by the reference workload")
