@@ -34,6 +34,10 @@ SHARED = Path(__file__).parents[2] / "shared"
 LONGEST = (
     "fbagents/test_phone.py",
     "fbsearch/test_distributed.py",
+    "fbagents/test_ssh_faults.py",
+    "fbprof/test_measure_faults.py",
+    "fbagents/test_bundle_push.py",
+    "fbprof/test_farm.py",
 )
 """Files to begin with where workers share the files (`--dist loadfile`), so that no worker ends with a long one."""
 
