@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fbagents.connect import load_profile
-from fbagents.errors import DeviceError
+from fbagents.errors import AgentLostError, DeviceError
 from fbagents.profile import Profile
 from fbbase import progress
 from fbbase.commandline import run
@@ -21,6 +21,7 @@ from fbprof.cli import fbprof
 from fbprof.errors import JournalError, MeasurementError
 from fbprof.estimate.table import estimate
 from fbprof.journal.journal import journal_path, read_journal
+from fbprof.measure.crashes import Crashes
 from fbprof.measure.run import collect
 from fbprof.plan.plan import Plan
 from fbspace.space import load_space
@@ -230,3 +231,15 @@ def test_a_start_that_takes_long_is_told(
     board = Profile(name="board", description="x", transport="local", python=str(slow))
     measure(plan_of(space), board, tmp_path / "j.jsonl")
     assert "board: reaching it and starting the agent, 1 s so far\nboard: reaching it" in capsys.readouterr().err
+
+
+def test_an_operator_that_ran_often_is_not_blamed_for_what_ends_the_agent_now_and_then() -> None:
+    """Of eight losses in a run each may fall on the same operator by chance, as where a killer strikes at random."""
+    crashes = Crashes()
+    for _ in range(3):
+        crashes.suspect = "steady"
+        assert crashes.blame(AgentLostError("killed"), {"steady": 150}) is None
+    crashes.suspect = "new"
+    assert crashes.blame(AgentLostError("killed"), {"steady": 150}) is None
+    crashes.suspect = "new"
+    assert crashes.blame(AgentLostError("killed"), {"steady": 150, "new": 3}) == "new"

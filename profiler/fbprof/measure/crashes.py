@@ -1,12 +1,15 @@
 """Crashes: what the loss of an agent means, a chance, a subject that cannot be measured, or the end of a run."""
 
 from collections import Counter
+from collections.abc import Mapping
 
 from fbagents.errors import ConnectionLostError
 from fbbase.errors import FbError, PartialError
 
 CRASHES_PER_SUBJECT = 2
 """A subject during which the agent is lost so often is the cause; once may be chance."""
+VISITS_PER_CRASH = 50
+"""A subject that was visited so often for each loss is not: something else ends the agent now and then."""
 CRASHES_PER_RUN = 8
 
 
@@ -17,10 +20,11 @@ class Crashes:
         self.suspect: str | None = None
         self._counts: Counter[str | None] = Counter()  # None: the connection's fault
 
-    def blame(self, error: FbError) -> str | None:
+    def blame(self, error: FbError, visits: Mapping[str, int]) -> str | None:
         """Return the subject that is the cause, None for chance or a broken connection, which is nobody's fault.
 
-        Raises PartialError for the last of CRASHES_PER_RUN, and the error itself where the agent worked on nothing.
+        `visits` says how often each was visited. Raises PartialError for the last of CRASHES_PER_RUN, and the error
+        itself where the agent worked on nothing.
         """
         key, self.suspect = self.suspect, None
         if isinstance(error, ConnectionLostError):
@@ -33,4 +37,6 @@ class Crashes:
                 f"the agent was lost {CRASHES_PER_RUN} times, the last time {f'in {key}' if key else 'on the way'}: "
                 f"{error}. All samples are in the journal; the same command continues"
             ) from error
-        return key if key is not None and self._counts[key] >= CRASHES_PER_SUBJECT else None
+        if key is None or self._counts[key] < CRASHES_PER_SUBJECT:
+            return None
+        return key if visits.get(key, 0) < VISITS_PER_CRASH * self._counts[key] else None

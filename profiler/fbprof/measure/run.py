@@ -146,7 +146,7 @@ class _Run:
                 while self._wanted() and not self._is_late():
                     self._phase(agent, models, files)
         except (AgentLostError, AgentTimeoutError, AgentReplyError) as error:
-            culprit = self._crashes.blame(error)
+            culprit = self._crashes.blame(error, self._content.counts)
             if culprit is not None:
                 self._writer.append(Failed(key=culprit, reason=f"the agent is lost when it runs: {error}"))
             return False
