@@ -56,7 +56,7 @@ def test_help_answers_at_once(tool: str) -> None:
         start = time.perf_counter()
         subprocess.run([sys.executable, "-m", tool, "--help"], capture_output=True, check=True, timeout=60)
         times.append(time.perf_counter() - start)
-    assert statistics.median(times) < 1.5
+    assert statistics.median(times) < 5
 
 
 @pytest.mark.parametrize("tool", TOOLS)
