@@ -138,6 +138,7 @@ def test_networks_that_were_validated_and_a_search(here: Path, make_table: Calla
         (["none.csv"], "latency table not found"),
         (["pixel-3", "--run", "."], "record of a search not found"),
         (["pixel-3", "--validation", "bad.csv"], "has no predictions"),
+        (["pixel-3", "--validation", "zero.csv"], "zero.csv: network 'a' lacks a prediction or a latency"),
         (["pixel-3", "fbnet.csv"], "different spaces"),
     ],
 )
@@ -146,6 +147,7 @@ def test_bad_input_is_one_clear_message(
 ) -> None:
     make_table(space="fbnet").rename(here / "fbnet.csv")
     (here / "bad.csv").write_text("name,latency_us\na,1\n")
+    (here / "zero.csv").write_text("name,latency_us,predicted_us\na,0,1\n")
     assert run(fbprof, ["report", *arguments]) == 2
     assert message in capsys.readouterr().err
     assert not list(here.glob("*.html"))

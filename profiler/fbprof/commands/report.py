@@ -66,15 +66,17 @@ def command(
 
 def _networks(path: Path) -> list[tuple[str, float, float]]:
     """Return the networks in a file, predicted and measured in milliseconds. Raises FbError where it has none."""
+    from fblut.table import LARGEST_US, SMALLEST_US
+
     lines = [line for line in read_text(path, "file of networks").splitlines() if not line.startswith("#")]
     remedy = "write it with fbprof validate -o"
     found = []
     try:
         for row in csv.DictReader(lines, strict=True):
-            predicted_us, measured_us = (number(row[column] or "") for column in ("predicted_us", "latency_us"))
-            if predicted_us is None or measured_us is None:
+            times = [us for column in ("predicted_us", "latency_us") if (us := number(row[column] or "")) is not None]
+            if len(times) < 2 or not SMALLEST_US <= min(times) <= max(times) <= LARGEST_US:
                 raise FbError(f"{path}: network {row['name']!r:.80} lacks a prediction or a latency: {remedy}")
-            found.append((row["name"], predicted_us / 1e3, measured_us / 1e3))
+            found.append((row["name"], times[0] / 1e3, times[1] / 1e3))
     except (KeyError, csv.Error) as error:
         raise FbError(f"{path} has no predictions ({error}): {remedy}") from None
     if not found:
