@@ -142,6 +142,11 @@ class Prediction:
         """Both ends of the interval."""
         return None if self.ci_low_us is None or self.ci_high_us is None else (self.ci_low_us, self.ci_high_us)
 
+    def slowed(self, factor: float) -> "Prediction":
+        """Return the prediction with its times multiplied: that of the device at another speed."""
+        low, high = (None if end is None else end * factor for end in (self.ci_low_us, self.ci_high_us))
+        return Prediction(self.latency_us * factor, low, high)
+
 
 @dataclass(frozen=True)
 class Lut:

@@ -70,7 +70,7 @@ def test_a_real_validation_from_table_to_fit(table: Path, tmp_path: Path, capsys
     for one, line in zip(result["results"], measured, strict=True):
         sum_us = lut.predict_us(space.specs(one["choices"]))
         assert one["table_us"] == pytest.approx(sum_us)
-        assert one["predicted_us"] == pytest.approx(sum_us * (1 + result["speed_percent"] / 100), abs=1e-3)
+        assert one["predicted_us"] == pytest.approx(sum_us * (1 + result["speed_percent"] / 100))
         assert line.latency_us == pytest.approx(one["measured_us"], abs=1e-3)
         low, high = one["measured_ci_us"] or (0, math.inf)  # other work may leave too few visits
         assert low <= one["measured_us"] <= high

@@ -211,14 +211,13 @@ def _between(spec: OpSpec, samples: Samples, lut: Lut, speed: float) -> Operator
 
 def _result(candidate: Candidate, loads_us: Sequence[Sequence[float]], lut: Lut, speed: float) -> Result:
     table = lut.predict(candidate.subject.specs)
-    now = lut.slowed(speed).predict(candidate.subject.specs, at_this_speed=True)
     parts = loads_us if len(loads_us) > 1 else [[us] for us in loads_us[0]]  # benchmark_model loads for every visit
     half = len(parts) // 2
     measured_us, ci_us = latency_of(loads_us)
     return Result(
         candidate=candidate,
         table=table,
-        predicted=now,
+        predicted=lut.predict(candidate.subject.specs, at_this_speed=True).slowed(speed),
         measured_us=measured_us,
         ci_us=ci_us,
         halves_us=(_median_us(parts[:half]), _median_us(parts[half:])) if half else None,
