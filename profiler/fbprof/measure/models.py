@@ -13,7 +13,7 @@ from fbagents.agent.client import AgentClient
 from fbagents.agent.pieces import Content
 from fbagents.agent.protocol import Loaded
 from fbagents.transport import Transport
-from fbbase.files import write_bytes
+from fbbase.files import storage_errors
 from fbbase.locks import scratch_folder
 from fbexport.errors import ExportError
 from fbexport.formats import format_of, load_format
@@ -107,7 +107,8 @@ class ModelFiles:
         model = subject.export(self._format, self._plan.precision, self._plan.seed)
         if subject.precision(self._plan.precision) != REFERENCE_PRECISION and not is_network_key(subject.key):
             self.fallbacks[subject.key] = self._fallbacks(model)
-        write_bytes(path, model)
+        with storage_errors(path):
+            path.write_bytes(model)  # nobody reads it before it is whole, and it goes with this run
         content = Content(path)
         if self.are_copied:
             content.known  # noqa: B018 - kept
