@@ -189,10 +189,10 @@ def kind_of(head: bytes) -> str:
     return next((kind for magic, kind in _KINDS.items() if head.startswith(magic)), "")
 
 
-def check_archive(file: BinaryIO) -> None:
+def check_archive(file: BinaryIO) -> list[str]:
     """Check every member of a zip archive: its checksum, and that it does not unpack to far more than the file holds.
 
-    Raises zipfile.BadZipFile that names the member, and what unpacking raises; the file is at its beginning after it.
+    Return their names. Raises zipfile.BadZipFile that names the member, and what unpacking raises; the file is at its beginning after it.
     """
     size_bytes = file.seek(0, os.SEEK_END)
     with zipfile.ZipFile(file) as archive:
@@ -201,10 +201,11 @@ def check_archive(file: BinaryIO) -> None:
             raise zipfile.BadZipFile(
                 f"it unpacks to {unpacked / 1e6:.0f} MB, {unpacked / size_bytes:.0f} times its size"
             )
-        damaged = archive.testzip()
+        damaged, names = archive.testzip(), archive.namelist()
     if damaged is not None:
         raise zipfile.BadZipFile(f"{damaged} is damaged: its checksum is another")
     file.seek(0)
+    return names
 
 
 def file_sha256(path: Path) -> str:

@@ -11,17 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fbbase.arrays import DECODING_FAULTS
 from fbbase.errors import FbError
 from fbbase.files import ARRAY_BYTES, check_archive, kind_of, open_regular, write_bytes
 from fbspace.architecture import Architecture
 from fbspace.network import build_network
 from fbspace.space import Space
 
-_FAULTS = (
-    pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError,
-    TypeError, ValueError, zipfile.BadZipFile,
-)  # fmt: skip
-"""What torch.load raises for bytes that are no torch file: its unpickler trips wherever they lead it."""
 NAMED = 3
 """So many tensors are named of those that do not fit."""
 
@@ -70,8 +66,7 @@ def load_tensors(path: Path, what: str, error: type[FbError] = FbError) -> Any:
         try:
             file.seek(0)
             if is_archive:
-                names = zipfile.ZipFile(file).namelist()
-                check_archive(file)
+                names = check_archive(file)
                 if not any(name.endswith("data.pkl") for name in names):
                     held = f"an archive of other files ({_first(names)})"
                     raise error(f"{path} is not a {what} file: {held}; give one that torch.save wrote")
@@ -81,7 +76,7 @@ def load_tensors(path: Path, what: str, error: type[FbError] = FbError) -> Any:
         except pickle.UnpicklingError:
             held = "it holds more than tensors and plain values, such as code, or is damaged; that is never loaded"
             raise error(f"{path} is not a {what} file: {held}") from None
-        except _FAULTS as reason:
+        except DECODING_FAULTS as reason:
             raise error(
                 f"{path} is not a {what} file: it is damaged ({type(reason).__name__}); copy it again"
             ) from None
