@@ -172,11 +172,11 @@ def _bar(title: str, total: int, done: int) -> Iterator[Advance]:
 
         def advance(steps: int = 1, note: str = "") -> None:
             nonlocal count, shown, last
-            count, shown = count + steps, note
+            count, shown = count + steps, escaped(note)
             now = time.monotonic()
             if now - last >= BAR_INTERVAL_S or count >= total:
                 last = now
-                bars.update(row, completed=count, note=escaped(shown))
+                bars.update(row, completed=count, note=shown)
 
         yield advance
         bars.update(row, completed=count, note=shown)

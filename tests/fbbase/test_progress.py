@@ -87,3 +87,14 @@ def test_what_is_printed_beside_bars_of_a_terminal_stands_above_them(monkeypatch
     assert "a.csv: 9 of 9\\x1b[2J\n" in screen.getvalue()
     assert sys.stdout is stdout
     assert stdout.getvalue() == ""
+
+
+def test_a_note_shows_its_control_characters_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with shared_screen():
+        bars = module.SCREEN.bars
+        assert bars is not None
+        with progress("searching", 2) as advance:
+            advance(2, note="\x1b[2Jthe table")
+            assert [task.fields["note"] for task in bars.tasks] == ["\\x1b[2Jthe table"]
+        assert [task.fields["note"] for task in bars.tasks] == ["\\x1b[2Jthe table"]
