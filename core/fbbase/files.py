@@ -192,7 +192,8 @@ def kind_of(head: bytes) -> str:
 def check_archive(file: BinaryIO) -> list[str]:
     """Check every member of a zip archive: its checksum, and that it does not unpack to far more than the file holds.
 
-    Return their names. Raises zipfile.BadZipFile that names the member, and what unpacking raises; the file is at its beginning after it.
+    Return their names; the file is at its beginning then. Raises zipfile.BadZipFile that names the member, and what
+    unpacking raises.
     """
     size_bytes = file.seek(0, os.SEEK_END)
     with zipfile.ZipFile(file) as archive:

@@ -47,9 +47,9 @@ def interrupt_between_steps(terminate: bool = False, quiet: bool = False) -> Ite
     """Yield a function that raises KeyboardInterrupt if Ctrl-C was pressed since; call it between steps.
 
     With `terminate` it raises Terminated after SIGTERM, which a job scheduler sends before it kills, and after SIGHUP,
-    which comes when a terminal is closed. A second signal
-    of a kind acts at once; with `quiet`, no message says so. Outside the main thread, and for a signal that whoever
-    started this process had ignored (Ctrl-C for a job in the background), nothing changes.
+    which comes when a terminal is closed. A second signal of a kind acts at once; with `quiet`, no message says so.
+    Outside the main thread, and for a signal that whoever started this process had ignored (Ctrl-C for a job in the
+    background), nothing changes.
     """
     errors: dict[int, Callable[[], BaseException]] = {signal.SIGINT: KeyboardInterrupt}
     if terminate:

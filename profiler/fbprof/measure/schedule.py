@@ -58,9 +58,8 @@ class Schedule:
         """Return the order of one block, about BLOCK_S long: rounds in random order, references recurring in between.
 
         Where the plan wants a subject to run after itself, its visits follow each other, and nothing comes between; a
-        reference comes last.
-        `visit_s` says how long a visit takes, as far as that is known; before, a block is a single round. It has at
-        `most` so many.
+        reference comes last. `visit_s` says how long a visit takes, as far as that is known; before, a block is a
+        single round. It has at `most` so many.
         """
         known = all(key in visit_s for key in wanted)
         round_s = sum(visit_s[key] for key in wanted) if known else BLOCK_S

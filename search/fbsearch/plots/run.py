@@ -102,9 +102,8 @@ def read_run(folder: Path) -> Run:
     if not path.exists():
         raise SearchError(f"{folder} is not the folder of a search: no metrics.jsonl. Give the -o of fbsearch run")
     epochs, training, ranked = [], dict[str, list[TrainEpoch]](), {}
-    lines = read_bytes(path, "record of a search", error=SearchError).split(b"\n")[
-        :-1
-    ]  # what follows the last line's end is half a line of a killed run
+    content = read_bytes(path, "record of a search", error=SearchError)
+    lines = content.split(b"\n")[:-1]  # what follows the last line's end is half a line of a killed run
     try:
         for number, line in enumerate(lines, start=1):
             where = f"{path}: line {number}"
