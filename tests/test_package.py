@@ -56,6 +56,7 @@ def test_the_wheel_has_all_files_and_no_more(wheel: Path) -> None:
     assert tops == {
         "fbbase",
         "fbspace",
+        "fbmodel",
         "fbsearch",
         "fbexport",
         "fbprof",

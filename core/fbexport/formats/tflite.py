@@ -7,7 +7,6 @@ to output (TFLite's 8-bit quantisation specification).
 from collections.abc import Sequence
 from typing import Any
 
-import flatbuffers
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +17,7 @@ from fbexport.quantization.quantized import QuantizedGraph
 from fbexport.quantization.scheme import UNIT, Quantization
 
 try:
-    from ai_edge_litert import schema_py_generated as schema
+    from fbmodel.flatbuffer import AlignedBuffer, packed, schema
 except ModuleNotFoundError as error:
     raise ExportError(
         "writing .tflite files needs the package ai-edge-litert, which holds the format's schema (tflite-runtime does "
@@ -66,7 +65,7 @@ class _Model:
         self.tensors: list[Any] = []
         self.operators: list[Any] = []
         self.codes: dict[tuple[int, int], int] = {}
-        self.buffers: list[Any] = [schema.BufferT()]  # number 0 is empty by convention: tensors without data name it
+        self.buffers: list[Any] = [AlignedBuffer()]  # number 0 is empty by convention: tensors without data name it
         self.numbers: dict[str, int] = {}
 
     def add(self, node: Node) -> None:
@@ -227,7 +226,7 @@ class _Model:
         self, array: NDArray[Any], scale: NDArray[np.float32] | None = None, zero_point: int = 0, axis: int = 0
     ) -> int:
         """Add a tensor with data, int8 and int32 with the scales of an axis where they stand for reals."""
-        self.buffers.append(_AlignedBuffer(data=np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
+        self.buffers.append(AlignedBuffer(data=np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
         scheme = None if scale is None else _scheme(scale, zero_point, axis)
         return self.tensor(array.shape, _KINDS[array.dtype.type], len(self.buffers) - 1, scheme=scheme)
 
@@ -265,10 +264,7 @@ class _Model:
         model = schema.ModelT(
             version=3, operatorCodes=codes, subgraphs=[graph], description="fbnet-lab", buffers=self.buffers
         )
-        data = sum(buffer.data.size for buffer in self.buffers[1:])
-        builder = flatbuffers.Builder(data + 1024 * len(self.tensors))
-        builder.Finish(model.Pack(builder), b"TFL3")
-        return bytes(builder.Output())
+        return packed(model)
 
 
 _KINDS = {
@@ -283,14 +279,6 @@ def _scheme(scale: NDArray[np.float32], zero_point: int, axis: int) -> Any:
     """Return what a tensor's numbers stand for."""
     points = np.full(scale.shape, zero_point, np.int64)
     return schema.QuantizationParametersT(scale=scale, zeroPoint=points, quantizedDimension=axis)
-
-
-class _AlignedBuffer(schema.BufferT):  # type: ignore[misc]  # the schema classes have no types
-    """Data aligned to 16 bytes, as the schema demands and its generated Python classes forget."""
-
-    def Pack(self, builder: Any) -> Any:  # noqa: N802  # the base class's name
-        builder.Prep(16, self.data.size)
-        return super().Pack(builder)
 
 
 def _pads_alike(node: Conv, axis: int) -> bool:

@@ -1,0 +1,1 @@
+"""Formats of model files: one class in one file each, which derives from `fbmodel.model.Model`."""
