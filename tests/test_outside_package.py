@@ -109,7 +109,7 @@ def modules_of(name: str) -> dict[str, str]:
     line = '    precisions = ("float32",)\n'
     assert line in host
     host = host.replace(line, line + source).replace("from fbexport", "from pathlib import Path\n\nfrom fbexport", 1)
-    return {"runtime.py": host, "on_device.py": f"from __main__ import Runtime, test_input\n\n\n{on_device}"}
+    return {"runtime.py": host, "on_device.py": f"from __main__ import Runtime\n\n\n{on_device}"}
 
 
 def data_of(name: str) -> dict[str, str]:

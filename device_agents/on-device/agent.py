@@ -27,6 +27,11 @@ MAX_FILE_BYTES = 1 << 40
 MAX_PIECES = 10_000
 BLOCK_BYTES = 1 << 20
 MAX_CORES = 1024
+MAX_TENSORS = 64
+MAX_RANK = 8
+MAX_VALUES = 1 << 28
+ELEMENTS = ("float16", "float32", "float64", "int8", "uint8", "int16", "int32", "int64", "bool")
+WHOLE = {"int8": (24, 128), "uint8": (24, 0), "int16": (16, 32768), "int32": (31, 0), "int64": (31, 0), "bool": (31, 0)}
 WORDS = ("big", "middle", "little", "all")
 FAMILIES = (
     "41c05 41c07 41d01 41d02 41d03 41d04 41d05 41d46 41d80 41d88 41d8a 51201 51211 51801 51803 51805",
@@ -41,8 +46,7 @@ class Runtime:
     """A loaded model. A class that derives from this one is the runtime of its `name` in requests.
 
     `packages` are those that it can do with, the best first. It is made with a model's path, the number of threads and
-    the input's shape N, C, H, W; `run()` runs the model once on `test_input`, and `outputs()` are the last run's, numpy
-    arrays.
+    the model's Inputs; `run()` runs the model once on their values, and `outputs()` are the last run's, numpy arrays.
     """
 
     name = None
@@ -58,15 +62,19 @@ class LiteRt(Runtime):
     name = "litert"
     packages = ("ai-edge-litert", "tflite-runtime")
 
-    def __init__(self, path, threads, input_shape):
+    def __init__(self, path, threads, inputs):
+        import numpy
+
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError:
             from tflite_runtime.interpreter import Interpreter  # 32-bit Arm boards have only this one
         self.interpreter = Interpreter(model_path=path, num_threads=threads)
         self.interpreter.allocate_tensors()
-        for tensor in self.interpreter.get_input_details():
-            self.interpreter.set_tensor(tensor["index"], test_input(tensor["shape"], tensor["dtype"].__name__))
+        tensors = self.interpreter.get_input_details()
+        found = [(t["name"], t["shape"].tolist(), numpy.dtype(t["dtype"]).name) for t in tensors]
+        for tensor, values in zip(tensors, inputs.values(found)):  # noqa: B905 - Python 3.9 has no strict
+            self.interpreter.set_tensor(tensor["index"], values)
         self.run = self.interpreter.invoke
 
     def outputs(self):
@@ -80,7 +88,7 @@ class OnnxRuntime(Runtime):
     name = "onnxruntime"
     packages = ("onnxruntime",)
 
-    def __init__(self, path, threads, input_shape):
+    def __init__(self, path, threads, inputs):
         os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # otherwise releases from 1.29 write outside of our folders
         import onnxruntime
 
@@ -90,12 +98,21 @@ class OnnxRuntime(Runtime):
         options.log_severity_level = 3
         self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self.binding = self.session.io_binding()
-        for tensor in self.session.get_inputs():
-            element = re.sub(r"^tensor\((.*)\)$", r"\1", tensor.type)
-            element = {"float": "float32", "double": "float64"}.get(element, element)
-            self.binding.bind_cpu_input(tensor.name, test_input(tensor.shape, element))
-        for tensor in self.session.get_outputs():
+        found = [(tensor.name, tensor.shape, self.element_of(tensor)) for tensor in self.session.get_inputs()]
+        self.values = inputs.values(found)
+        for (name, _, _), values in zip(found, self.values):  # noqa: B905 - Python 3.9 has no strict
+            self.binding.bind_cpu_input(name, values)
+        outputs = self.session.get_outputs()
+        check_elements([self.element_of(tensor) for tensor in outputs])  # strings would be a crash
+        for tensor in outputs:
             self.binding.bind_output(tensor.name)
+
+    def element_of(self, tensor):
+        """Return the type of an input's or output's elements."""
+        element = re.fullmatch(r"tensor\((.*)\)", tensor.type)
+        if not element:
+            raise ValueError(f"{tensor.name} of the model is no tensor, it is {tensor.type}")
+        return {"float": "float32", "double": "float64"}.get(element[1], element[1])
 
     def run(self):
         """Run the model once."""
@@ -109,13 +126,13 @@ class OnnxRuntime(Runtime):
 class Torch(Runtime):
     """TorchScript models, NCHW, optimised after loading (an optimised file would not load).
 
-    The only format that does not know its input's shape: the host tells it.
+    The only format that does not know its inputs: the host tells their shapes and elements, in their order.
     """
 
     name = "torch"
     packages = ("torch",)
 
-    def __init__(self, path, threads, input_shape):
+    def __init__(self, path, threads, inputs):
         import warnings
 
         import torch
@@ -124,30 +141,97 @@ class Torch(Runtime):
         torch.set_num_threads(threads)
         module = torch.jit.load(path).eval()
         self.module = torch.jit.optimize_for_inference(torch.jit.freeze(module))
-        self.input = torch.from_numpy(test_input(input_shape, "float32"))
+        self.inputs = [torch.from_numpy(values) for values in inputs.values()]
         self.inference_mode = torch.inference_mode
         self.result = None
 
     def run(self):
         """Run the model once."""
         with self.inference_mode():
-            self.result = self.module(self.input)
+            self.result = self.module(*self.inputs)
 
     def outputs(self):
         """Return the outputs of the last run as numpy arrays."""
-        return [self.result.numpy()]
+        return [tensor.numpy() for tensor in self.flat(self.result)]
+
+    def flat(self, result):
+        """Yield the tensors of tuples, lists and dictionaries."""
+        if isinstance(result, (tuple, list, dict)):
+            for part in result.values() if isinstance(result, dict) else result:
+                yield from self.flat(part)
+        elif hasattr(result, "numpy"):
+            yield result
+        else:
+            raise ValueError(f"an output of the model is no tensor, it is {type(result).__name__}")
 
 
-def check_element(element):
-    """Refuse a tensor that is neither float32 nor of 8 bits, by the name of its elements."""
-    if element not in ("float32", "int8", "uint8"):
-        raise ValueError(f"a tensor of the model is {element}, neither float32 nor int8 nor uint8")
+class Inputs:
+    """What a model is fed with: the bytes of the request's file, or the test input.
+
+    `asked` are name, shape and element of each input. Where the request lists none it is one of float32, by which a
+    model that knows its own is not checked.
+    """
+
+    def __init__(self, request):
+        self.are_listed = request.get("inputs") is not None
+        listed = request["inputs"] if self.are_listed else [{"shape": request["input_shape"], "element": "float32"}]
+        self.asked = [(one.get("name"), one["shape"], one["element"]) for one in listed]
+        self.path = request.get("inputs_path")
+
+    def values(self, found=None):
+        """Return an array for each input: as `found`, name, shape and element in the file, or else as asked for."""
+        if found is not None and self.are_listed:
+            self.check(found)
+        if found is None:
+            found = [(name or str(number), *rest) for number, (name, *rest) in enumerate(self.asked)]
+        check_elements([element for _, _, element in found])
+        for name, shape, _ in found:
+            if not all(type(side) is int and side > 0 for side in shape):
+                raise ValueError(f"input {name} has the shape {shape}, which is not fixed")
+            if len(shape) > MAX_RANK or math.prod(shape) > MAX_VALUES:
+                raise ValueError(f"input {name} has more than {MAX_RANK} dimensions or {MAX_VALUES} values: {shape}")
+        if self.path is None:
+            return [test_input(shape, element) for _, shape, element in found]
+        with open_regular(self.path) as file:
+            arrays = [file_input(file, *one) for one in found]
+            if file.read(1):
+                raise ValueError("the file of inputs has more bytes than the model's inputs")
+        return arrays
+
+    def check(self, found):
+        """Refuse a file whose inputs are others than those that were asked for."""
+        if len(found) != len(self.asked):
+            raise ValueError(f"the model has {len(found)} inputs, {len(self.asked)} were asked for")
+        for one, asked in zip(found, self.asked):  # noqa: B905 - Python 3.9 has no strict
+            for what, here, wanted in zip(("name", "shape", "element"), one, asked):  # noqa: B905
+                if wanted not in (None, here):
+                    raise ValueError(f"input {one[0]} has the {what} {here} in the file, {wanted} was asked for")
+
+
+def file_input(file, name, shape, element):
+    """Return the next values of a file of inputs."""
+    import numpy
+
+    values = numpy.fromfile(file, element, math.prod(shape))
+    if values.size < math.prod(shape):
+        raise ValueError(f"the file of inputs ends within input {name}")
+    if element == "bool" and values.view("uint8").max() > 1:
+        raise ValueError(f"the file of inputs has bytes other than 0 and 1 for input {name}, which is bool")
+    return values.reshape(shape)
+
+
+def check_elements(elements):
+    """Refuse too many inputs or outputs, and one of a type that is not known, by its name."""
+    if len(elements) > MAX_TENSORS:
+        raise ValueError(f"the model has more than {MAX_TENSORS} inputs or outputs")
+    for element in elements:
+        if element not in ELEMENTS:
+            raise ValueError(f"a tensor of the model is {element}, none of {', '.join(ELEMENTS)}")
 
 
 def output_sums(outputs):
     """Return how many numbers outputs hold, their sum and that of their absolute values; integers as they are."""
-    for output in outputs:
-        check_element(output.dtype.name)
+    check_elements([output.dtype.name for output in outputs])
     values = [output.astype("float64") for output in outputs]  # in int8 the absolute value of -128 is -128
     absolute = sum(float(abs(v).sum()) for v in values)
     if not math.isfinite(absolute):
@@ -158,23 +242,28 @@ def output_sums(outputs):
 def test_input(shape, element):
     """Return the same pseudo-random input on every machine, in memory order.
 
-    float32 lies between -0.5 and 0.5, int8 between -128 and 127, uint8 128 above it: the generator's top 24 or 8 bits.
-    It is the linear congruential generator s' = a·s + c (mod 2^32), unrolled: s_k = a^k·s_0 + c·(a^(k-1) + … + 1).
+    Floats lie between -0.5 and 0.5: the generator's top 24 bits. Integers are its top 8, 16 or 1 bits: int8 from -128,
+    uint8 from 0, int16 from -32768, the others 0 or 1, so that they are indices of whatever has two entries.
+    It is the linear congruential generator s' = a·s + c (mod 2^32), unrolled: s_k = a^k·s_0 + c·(a^(k-1) + … + 1), in
+    blocks, so that little memory is taken besides the values.
     """
     import numpy
 
-    check_element(element)
-    count = int(numpy.prod(shape))
-    a, c, seed = (numpy.uint32(v) for v in (1664525, 1013904223, 12345))
-    powers = numpy.cumprod(numpy.full(count, a, numpy.uint32), dtype=numpy.uint32)
+    check_elements([element])
+    values = numpy.empty(int(numpy.prod(shape)), element)
+    a, c, state = (numpy.uint32(v) for v in (1664525, 1013904223, 12345))
+    block = max(min(values.size, 1 << 14), 1)
+    powers = numpy.cumprod(numpy.full(block, a, numpy.uint32), dtype=numpy.uint32)
     sums = numpy.cumsum(numpy.concatenate([numpy.ones(1, numpy.uint32), powers[:-1]]), dtype=numpy.uint32)
-    state = powers * seed + c * sums
-    if element == "uint8":
-        values = (state >> numpy.uint32(24)).astype(numpy.uint8)
-    elif element == "int8":
-        values = ((state >> numpy.uint32(24)).astype(numpy.int16) - numpy.int16(128)).astype(numpy.int8)
-    else:
-        values = (state >> numpy.uint32(8)).astype(numpy.float32) / numpy.float32(1 << 24) - numpy.float32(0.5)
+    for start in range(0, values.size, block):
+        states = powers * state + c * sums
+        state = states[-1]
+        if element in WHOLE:
+            shift, offset = WHOLE[element]
+            numbers = (states >> numpy.uint32(shift)).astype(numpy.int64) - offset
+        else:
+            numbers = (states >> numpy.uint32(8)).astype(numpy.float32) / numpy.float32(1 << 24) - numpy.float32(0.5)
+        values[start : start + block] = numbers[: values.size - start]
     return values.reshape([int(side) for side in shape])
 
 
@@ -206,6 +295,7 @@ class Agent:
             clusters=clusters(self.sys_folder) or None,
             clocks=["wall", "thread_cpu"] if self.threads == 1 else ["wall"],
             overhead_ns=overhead_ns(),
+            takes_inputs=True,
             soc=processor_name() or board(self.sys_folder) or platform.machine(),
             system=system_name(),
             device_model=device_model(self.sys_folder),
@@ -273,11 +363,13 @@ class Agent:
         if runtime is None:
             raise ValueError(f"unknown runtime {request['runtime']!r}; known: {', '.join(RUNTIMES)}")
         self.check_memory(os.path.getsize(request["path"]))
-        before = resident_bytes()
+        before, earlier = resident_bytes(), lowered_peak_bytes()
         start = time.perf_counter_ns()
-        model = runtime(request["path"], self.threads, request["input_shape"])
-        load_ns = time.perf_counter_ns() - start
+        model = runtime(request["path"], self.threads, Inputs(request))
+        loaded = time.perf_counter_ns()
         model.run()
+        first_ns = time.perf_counter_ns() - loaded
+        peak = peak_bytes()
         outputs = model.outputs()
         after = resident_bytes()
         self.check_memory(0)
@@ -287,7 +379,9 @@ class Agent:
             id=number,
             event="loaded",
             model=request["model"],
-            load_ns=load_ns,
+            load_ns=loaded - start,
+            first_ns=first_ns,
+            peak_bytes=None if before is None or peak is None or peak == earlier else max(peak - before, 0),
             memory_bytes=None if before is None or after is None else max(after - before, 0),
             outputs=count,
             output_sum=total,
@@ -369,13 +463,21 @@ def checked_bytes(value):
     return value
 
 
-def file_blocks(path, offset, count):
-    """Yield so many bytes of a file from an offset on."""
+def open_regular(path):
+    """Open a file to read it; whatever else it is, opening it does not wait."""
     if type(path) is not str:  # a number would be one of this process's own files
         raise ValueError(f"{path!r:.100} is no path")
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ValueError(f"{path} is no file")
+    opener = lambda name, flags: os.open(name, flags | os.O_NONBLOCK)  # noqa: E731
+    file = open(path, "rb", opener=opener)  # noqa: SIM115 - whoever asked for it closes it
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise ValueError(f"{path} is no file")
+    return file
+
+
+def file_blocks(path, offset, count):
+    """Yield so many bytes of a file from an offset on."""
+    with open_regular(path) as file:
         file.seek(offset)
         while count:
             block = file.read(min(count, BLOCK_BYTES))
@@ -669,6 +771,22 @@ def resident_bytes():
     """Return how much memory this process occupies, None where the system does not tell."""
     pages = re.match(r"[0-9]+ ([0-9]+)", read_text("/proc/self/statm"))
     return int(pages[1]) * os.sysconf("SC_PAGE_SIZE") if pages else None
+
+
+def peak_bytes():
+    """Return the most memory this process has occupied since it began or the peak was lowered, None where not told."""
+    kilobytes = re.search(r"^VmHWM:[ \t]*([0-9]+)", read_text("/proc/self/status"), re.MULTILINE)
+    return int(kilobytes[1]) * 1024 if kilobytes else None
+
+
+def lowered_peak_bytes():
+    """Lower the peak to what is occupied now, and return None; where that is not allowed, return the peak as it is."""
+    try:
+        with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+            file.write("5")
+    except OSError:
+        return peak_bytes()
+    return None
 
 
 def available_bytes():

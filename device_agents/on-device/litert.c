@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_TENSORS = 16, MAX_RANK = 8, CPU = 1, LOCK_READ = 0, LOCK_WRITE = 1 };
+enum { CPU = 1, LOCK_READ = 0, LOCK_WRITE = 1 };
 
 /* LiteRtElementType's names in the order of its numbers. */
 static const char *const element_names[] = {
@@ -35,6 +35,10 @@ typedef struct {
   F(int, GetModelSignature, (void *model, size_t index, void **signature))                                             \
   F(int, GetNumSignatureInputs, (void *signature, size_t *count))                                                      \
   F(int, GetNumSignatureOutputs, (void *signature, size_t *count))                                                     \
+  F(int, GetSignatureSubgraph, (void *signature, void **subgraph))                                                     \
+  F(int, GetNumSubgraphInputs, (void *subgraph, size_t *count))                                                        \
+  F(int, GetSubgraphInput, (void *subgraph, size_t index, void **tensor))                                              \
+  F(int, GetTensorName, (void *tensor, const char **name))                                                             \
   F(int, GetSignatureInputTensorByIndex, (void *signature, size_t index, void **tensor))                               \
   F(int, GetSignatureOutputTensorByIndex, (void *signature, size_t index, void **tensor))                              \
   F(int, GetRankedTensorType, (void *tensor, TensorType *type))                                                        \
@@ -74,7 +78,7 @@ typedef struct {
   Model base;
   void *file, *options, *compiled;
   void *buffers[2][MAX_TENSORS]; /* inputs, outputs */
-  Element elements[2][MAX_TENSORS];
+  Element elements[MAX_TENSORS]; /* of outputs */
   size_t counts[2];
 } LiteRtModel;
 
@@ -90,8 +94,8 @@ static bool outputs_litert(Model *base, Outputs *total) {
     void *values, *buffer = model->buffers[1][i];
     size_t bytes;
     if (!OK(GetTensorBufferPackedSize, buffer, &bytes) || !OK(LockTensorBuffer, buffer, &values, LOCK_READ)) return false;
-    Element element = model->elements[1][i];
-    add_outputs(total, values, element == FLOAT32 ? bytes / sizeof(float) : bytes, element);
+    Element element = model->elements[i];
+    add_outputs(total, values, bytes / element_bytes(element), element);
     if (!OK(UnlockTensorBuffer, buffer)) return false;
   }
   return true;
@@ -110,33 +114,74 @@ static void destroy_litert(Model *base) {
   free(model);
 }
 
-/* Makes the buffer of an input (side 0) or output (side 1); inputs get the test input. */
-static bool make_buffer(LiteRtModel *model, void *signature, int side, size_t index) {
+/* Reads what the file says of a tensor, to `type` as LiteRT has it. */
+static bool read_tensor(void *handle, const char **name, TensorType *type, Tensor *tensor) {
+  memset(type, 0, sizeof *type);
+  if (!OK(GetTensorName, handle, name) || !OK(GetRankedTensorType, handle, type)) return false;
+  if (!listed_element(element_names, type->element, &tensor->element)) return false;
+  tensor->rank = type->layout.rank;
+  if (tensor->rank > MAX_RANK) return fail("%.200s of the model has %zu dimensions", *name, tensor->rank);
+  for (size_t i = 0; i < tensor->rank; i++) tensor->sides[i] = type->layout.sides[i];
+  return true;
+}
+
+static bool make_input(LiteRtModel *model, void *handle, size_t index, Feed *feed) {
+  void *needs, *values, **buffer = &model->buffers[0][index];
+  const char *name;
   TensorType type;
-  void *tensor, *needs, *values, **buffer = &model->buffers[side][index];
-  memset(&type, 0, sizeof type);
-  bool found = side ? OK(GetSignatureOutputTensorByIndex, signature, index, &tensor) &&
-                          OK(GetCompiledModelOutputBufferRequirements, model->compiled, 0, index, &needs)
-                    : OK(GetSignatureInputTensorByIndex, signature, index, &tensor) &&
-                          OK(GetCompiledModelInputBufferRequirements, model->compiled, 0, index, &needs);
-  if (!found || !OK(GetRankedTensorType, tensor, &type)) return false;
-  Element *element = &model->elements[side][index];
-  if (!known_element(element_names, type.element, element)) return false;
-  if (type.layout.rank > MAX_RANK) return fail("a tensor of the model has %u dimensions", type.layout.rank);
-  int64_t count = 1;
-  for (unsigned i = 0; i < type.layout.rank; i++) {
-    if (!test_input_fits(&count, type.layout.sides[i])) return false;
+  Tensor tensor = {0};
+  return read_tensor(handle, &name, &type, &tensor) && feed_check(feed, name, &tensor) &&
+         OK(GetCompiledModelInputBufferRequirements, model->compiled, 0, index, &needs) &&
+         OK(CreateManagedTensorBufferFromRequirements, environment, &type, needs, buffer) &&
+         OK(LockTensorBuffer, *buffer, &values, LOCK_WRITE) && feed_fill(feed, name, &tensor, values) &&
+         OK(UnlockTensorBuffer, *buffer);
+}
+
+/* Makes the inputs in the order of the file, from which a signature's may differ. */
+static bool make_inputs(LiteRtModel *model, void *signature, Feed *feed) {
+  void *subgraph, *input, *handle;
+  size_t inputs;
+  if (!OK(GetSignatureSubgraph, signature, &subgraph) || !OK(GetNumSubgraphInputs, subgraph, &inputs)) return false;
+  if (!OK(GetNumSignatureInputs, signature, &model->counts[0]) || !feed_count(feed, inputs)) return false;
+  if (inputs != model->counts[0]) return fail("the model has %zu inputs, its signature %zu", inputs, model->counts[0]);
+  for (size_t i = 0; i < inputs; i++) {
+    size_t index = 0;
+    if (!OK(GetSubgraphInput, subgraph, i, &input)) return false;
+    for (; index < inputs; index++) {
+      if (!OK(GetSignatureInputTensorByIndex, signature, index, &handle)) return false;
+      if (handle == input) break;
+    }
+    if (index == inputs) return fail("input %zu of the model is not in its signature", i);
+    if (!make_input(model, handle, index, feed)) return false;
   }
-  if (!OK(CreateManagedTensorBufferFromRequirements, environment, &type, needs, buffer)) return false;
-  if (side == 0) {
-    if (!OK(LockTensorBuffer, *buffer, &values, LOCK_WRITE)) return false;
-    fill_test_input(values, (size_t)count, *element);
-    if (!OK(UnlockTensorBuffer, *buffer)) return false;
+  return end_feed(feed);
+}
+
+static bool make_output(LiteRtModel *model, void *signature, size_t index) {
+  void *handle, *needs;
+  const char *name;
+  TensorType type;
+  Tensor tensor = {0};
+  if (!OK(GetSignatureOutputTensorByIndex, signature, index, &handle)) return false;
+  if (!read_tensor(handle, &name, &type, &tensor)) return false;
+  for (size_t i = 0; i < tensor.rank; i++) {
+    if (tensor.sides[i] < 0) return fail("the shape of output %.200s depends on data: only the Python agent runs that", name);
+  }
+  model->elements[index] = tensor.element;
+  return OK(GetCompiledModelOutputBufferRequirements, model->compiled, 0, index, &needs) &&
+         OK(CreateManagedTensorBufferFromRequirements, environment, &type, needs, &model->buffers[1][index]);
+}
+
+static bool make_outputs(LiteRtModel *model, void *signature) {
+  if (!OK(GetNumSignatureOutputs, signature, &model->counts[1])) return false;
+  if (model->counts[1] > MAX_TENSORS) return fail("the model has more than %d inputs or outputs", MAX_TENSORS);
+  for (size_t i = 0; i < model->counts[1]; i++) {
+    if (!make_output(model, signature, i)) return false;
   }
   return true;
 }
 
-static bool compile(LiteRtModel *model, const char *path, int threads) {
+static bool compile(LiteRtModel *model, const char *path, int threads, Feed *feed) {
   void *opaque, *signature;
   char *toml;
   if (!environment && !OK(CreateEnvironment, 0, NULL, &environment)) return false;
@@ -148,23 +193,15 @@ static bool compile(LiteRtModel *model, const char *path, int threads) {
   if (!OK(CreateOpaqueOptions, "xnnpack", toml, free, &opaque)) return false;
   if (!OK(AddOpaqueOptions, model->options, opaque)) return false;
   if (!OK(CreateCompiledModel, environment, model->file, model->options, &model->compiled)) return false;
-  if (!OK(GetModelSignature, model->file, 0, &signature)) return false;
-  if (!OK(GetNumSignatureInputs, signature, &model->counts[0])) return false;
-  if (!OK(GetNumSignatureOutputs, signature, &model->counts[1])) return false;
-  for (int side = 0; side < 2; side++) {
-    if (model->counts[side] > MAX_TENSORS) return fail("the model has more than %d inputs or outputs", MAX_TENSORS);
-    for (size_t i = 0; i < model->counts[side]; i++) {
-      if (!make_buffer(model, signature, side, i)) return false;
-    }
-  }
-  return true;
+  return OK(GetModelSignature, model->file, 0, &signature) && make_inputs(model, signature, feed) &&
+         make_outputs(model, signature);
 }
 
-static Model *load_litert(const char *path, int threads) {
+static Model *load_litert(const char *path, int threads, Feed *feed) {
   LiteRtModel *model = calloc(1, sizeof *model);
   if (!model) return fail("out of memory"), NULL;
   model->base = (Model){.run = run_litert, .outputs = outputs_litert, .destroy = destroy_litert};
-  if (compile(model, path, threads)) return &model->base;
+  if (compile(model, path, threads, feed)) return &model->base;
   destroy_litert(&model->base);
   return NULL;
 }

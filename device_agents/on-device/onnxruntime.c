@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { API_VERSION = 17, MAX_TENSORS = 16, MAX_RANK = 8, LOG_ERRORS = 3, ALL_OPTIMIZATIONS = 99 };
+enum { API_VERSION = 17, LOG_ERRORS = 3, ALL_OPTIMIZATIONS = 99 };
 
 /* ONNXTensorElementDataType's names in the order of its numbers. */
 static const char *const element_names[] = {
@@ -33,6 +33,7 @@ typedef struct {
   F(void *, SessionGetInputCount, 30, (void *session, size_t *count))                                                  \
   F(void *, SessionGetOutputCount, 31, (void *session, size_t *count))                                                 \
   F(void *, SessionGetInputTypeInfo, 33, (void *session, size_t index, void **type))                                   \
+  F(void *, SessionGetOutputTypeInfo, 34, (void *session, size_t index, void **type))                                  \
   F(void *, SessionGetInputName, 36, (void *session, size_t index, void *allocator, char **name))                      \
   F(void *, SessionGetOutputName, 37, (void *session, size_t index, void *allocator, char **name))                     \
   F(void *, CreateTensorAsOrtValue, 48, (void *allocator, const int64_t *sides, size_t rank, int type, void **value))  \
@@ -86,11 +87,17 @@ typedef struct {
   void *session;
   char *input_names[MAX_TENSORS], *output_names[MAX_TENSORS];
   void *inputs[MAX_TENSORS], *outputs[MAX_TENSORS]; /* outputs: made by the first run, written by the later ones */
+  bool anew[MAX_TENSORS];                           /* outputs whose shape depends on data: made by every run */
   size_t input_count, output_count;
 } OrtModel;
 
 static bool run_ort(Model *base) {
   OrtModel *model = (OrtModel *)base;
+  for (size_t i = 0; i < model->output_count; i++) {
+    if (!model->anew[i] || !model->outputs[i]) continue;
+    ReleaseValue(model->outputs[i]);
+    model->outputs[i] = NULL;
+  }
   return OK(Run, model->session, NULL, model->input_names, model->inputs, model->input_count, model->output_names,
             model->output_count, model->outputs);
 }
@@ -106,7 +113,7 @@ static bool outputs_ort(Model *base, Outputs *total) {
     bool known = OK(GetTensorElementType, tensor, &type) && OK(GetTensorShapeElementCount, tensor, &count);
     ReleaseTensorTypeAndShapeInfo(tensor);
     if (!known || !OK(GetTensorMutableData, model->outputs[i], &values)) return false;
-    if (!known_element(element_names, type, &element)) return false;
+    if (!listed_element(element_names, type, &element)) return false;
     add_outputs(total, values, count, element);
   }
   return true;
@@ -124,32 +131,46 @@ static void destroy_ort(Model *base) {
   free(model);
 }
 
-static bool make_input(OrtModel *model, size_t index) {
-  void *type, *tensor, *values;
+/* Reads what the session says of an input or output, and releases `type`; the rank of one that has none is 0. */
+static bool read_tensor(void *type, const char *name, Tensor *tensor, int *code) {
+  void *info;
+  bool known = OK(CastTypeInfoToTensorInfo, type, &info);
+  if (known && !info) known = fail("%.200s of the model is no tensor", name);
+  known = known && OK(GetTensorElementType, info, code) && OK(GetDimensionsCount, info, &tensor->rank);
+  if (known && tensor->rank > MAX_RANK) known = fail("%.200s of the model has %zu dimensions", name, tensor->rank);
+  known = known && OK(GetDimensions, info, tensor->sides, tensor->rank);
+  ReleaseTypeInfo(type); /* owns `info` */
+  return known && listed_element(element_names, *code, &tensor->element);
+}
+
+static bool make_input(OrtModel *model, size_t index, Feed *feed) {
+  void *type, *values, **input = &model->inputs[index];
+  char **name = &model->input_names[index];
   int code = 0;
-  Element element;
-  size_t rank = 0;
-  int64_t sides[MAX_RANK], count = 1;
-  if (!OK(SessionGetInputName, model->session, index, allocator, &model->input_names[index])) return false;
-  if (!OK(SessionGetInputTypeInfo, model->session, index, &type)) return false;
-  bool known = OK(CastTypeInfoToTensorInfo, type, &tensor);
-  if (known && !tensor) known = fail("an input of the model is no tensor");
-  known = known && OK(GetTensorElementType, tensor, &code) && OK(GetDimensionsCount, tensor, &rank);
-  if (known && rank > MAX_RANK) known = fail("an input of the model has %zu dimensions", rank);
-  known = known && OK(GetDimensions, tensor, sides, rank);
-  ReleaseTypeInfo(type); /* owns the tensor's */
-  if (!known) return false;
-  if (!known_element(element_names, code, &element)) return false;
-  for (size_t i = 0; i < rank; i++) {
-    if (!test_input_fits(&count, sides[i])) return false;
+  Tensor tensor = {0};
+  return OK(SessionGetInputName, model->session, index, allocator, name) &&
+         OK(SessionGetInputTypeInfo, model->session, index, &type) && read_tensor(type, *name, &tensor, &code) &&
+         feed_check(feed, *name, &tensor) &&
+         OK(CreateTensorAsOrtValue, allocator, tensor.sides, tensor.rank, code, input) &&
+         OK(GetTensorMutableData, *input, &values) && feed_fill(feed, *name, &tensor, values);
+}
+
+static bool look_at_output(OrtModel *model, size_t index) {
+  void *type;
+  char **name = &model->output_names[index];
+  int code = 0;
+  Tensor tensor = {0};
+  if (!OK(SessionGetOutputName, model->session, index, allocator, name)) return false;
+  if (!OK(SessionGetOutputTypeInfo, model->session, index, &type)) return false;
+  if (!read_tensor(type, *name, &tensor, &code)) return false;
+  model->anew[index] = tensor.rank == 0; /* one number, or a tensor of which nothing is known */
+  for (size_t i = 0; i < tensor.rank; i++) {
+    if (tensor.sides[i] < 0) model->anew[index] = true;
   }
-  if (!OK(CreateTensorAsOrtValue, allocator, sides, rank, code, &model->inputs[index])) return false;
-  if (!OK(GetTensorMutableData, model->inputs[index], &values)) return false;
-  fill_test_input(values, (size_t)count, element);
   return true;
 }
 
-static bool create_session(OrtModel *model, const char *path, int threads) {
+static bool create_session(OrtModel *model, const char *path, int threads, Feed *feed) {
   void *options;
   if (!env && !OK(CreateEnv, LOG_ERRORS, "agent", &env)) return false;
   if (!allocator && !OK(GetAllocatorWithDefaultOptions, &allocator)) return false;
@@ -160,23 +181,22 @@ static bool create_session(OrtModel *model, const char *path, int threads) {
   ReleaseSessionOptions(options);
   if (!made || !OK(SessionGetInputCount, model->session, &model->input_count)) return false;
   if (!OK(SessionGetOutputCount, model->session, &model->output_count)) return false;
-  if (model->input_count > MAX_TENSORS || model->output_count > MAX_TENSORS) {
-    return fail("the model has more than %d inputs or outputs", MAX_TENSORS);
-  }
+  if (!feed_count(feed, model->input_count)) return false;
+  if (model->output_count > MAX_TENSORS) return fail("the model has more than %d inputs or outputs", MAX_TENSORS);
   for (size_t i = 0; i < model->input_count; i++) {
-    if (!make_input(model, i)) return false;
+    if (!make_input(model, i, feed)) return false;
   }
   for (size_t i = 0; i < model->output_count; i++) {
-    if (!OK(SessionGetOutputName, model->session, i, allocator, &model->output_names[i])) return false;
+    if (!look_at_output(model, i)) return false;
   }
-  return true;
+  return end_feed(feed);
 }
 
-static Model *load_ort(const char *path, int threads) {
+static Model *load_ort(const char *path, int threads, Feed *feed) {
   OrtModel *model = calloc(1, sizeof *model);
   if (!model) return fail("out of memory"), NULL;
   model->base = (Model){.run = run_ort, .outputs = outputs_ort, .destroy = destroy_ort};
-  if (create_session(model, path, threads)) return &model->base;
+  if (create_session(model, path, threads, feed)) return &model->base;
   destroy_ort(&model->base);
   return NULL;
 }

@@ -109,6 +109,7 @@ void hello(const char *own_path) {
   write_clusters(replies);
   fprintf(replies, ",\"clocks\":[\"wall\"%s]", options.threads == 1 ? ",\"thread_cpu\"" : "");
   write_integer("overhead_ns", overhead_ns(), true);
+  fputs(",\"takes_inputs\":true", replies);
   read_processor_name(text);
   write_text("soc", text, strlen(text));
   read_system_name(text, sizeof text);
@@ -156,23 +157,35 @@ static const Runtime *find_runtime(const char *name) {
   return fail("unknown runtime '%.200s'; known: %s", name, known), NULL;
 }
 
+/* Runs a model for the first time; the peak is that of the memory until then. */
+static bool first_run(Model *model, Outputs *outputs, int64_t *first_ns, int64_t *peak) {
+  int64_t start = clock_ns(false);
+  bool ran = model->run(model);
+  *first_ns = clock_ns(false) - start;
+  *peak = peak_bytes();
+  if (!ran || !model->outputs(model, outputs) || !within_memory(0)) return false;
+  return isfinite(outputs->abs_sum) || fail("the model computes NaN or infinity from the test input");
+}
+
 static bool load(const Json *request) {
   const Json *name = json_name(request, "model"), *path = name ? json_text(request, "path") : NULL;
   const Json *wanted = path ? json_text(request, "runtime") : NULL;
   struct stat file;
   Outputs outputs = {0};
+  Feed feed;
+  int64_t first_ns, peak;
   if (!wanted) return false;
   const Runtime *runtime = find_runtime(wanted->text);
   if (!runtime) return false;
   if (stat(path->text, &file) != 0) return fail("cannot open the model %s: %s", path->text, strerror(errno));
   if (!S_ISREG(file.st_mode)) return fail("the model %s is no file", path->text);
-  if (!within_memory(file.st_size)) return false;
-  int64_t before = resident_bytes(), start = clock_ns(false);
-  Model *model = runtime->load(path->text, options.threads);
+  if (!within_memory(file.st_size) || !open_feed(&feed, request)) return false;
+  int64_t before = resident_bytes(), earlier = lower_peak() ? -1 : peak_bytes(), start = clock_ns(false);
+  Model *model = runtime->load(path->text, options.threads, &feed);
   int64_t load_ns = clock_ns(false) - start;
+  close_feed(&feed);
   if (!model) return false;
-  bool ran = model->run(model) && model->outputs(model, &outputs) && within_memory(0);
-  if (ran && !isfinite(outputs.abs_sum)) ran = fail("the model computes NaN or infinity from the test input");
+  bool ran = first_run(model, &outputs, &first_ns, &peak);
   int64_t after = resident_bytes();
   if (!ran || !keep(model, name)) {
     discard(model);
@@ -181,6 +194,8 @@ static bool load(const Json *request) {
   begin_reply(json_member(request, "id"), "loaded");
   write_text("model", name->text, name->text_bytes);
   write_integer("load_ns", load_ns, true);
+  write_integer("first_ns", first_ns, true);
+  write_integer("peak_bytes", peak > before ? peak - before : 0, before >= 0 && peak >= 0 && peak != earlier);
   write_integer("memory_bytes", after > before ? after - before : 0, before >= 0 && after >= 0);
   write_integer("outputs", outputs.count, true);
   fputs(",\"output_sum\":", replies);

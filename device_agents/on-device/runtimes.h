@@ -2,17 +2,11 @@
 #ifndef RUNTIMES_H
 #define RUNTIMES_H
 
+#include "feed.h"
+#include "tensors.h"
+
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
-
-/* What the tensors that go in and come out may hold. */
-typedef enum { FLOAT32, INT8, UINT8 } Element;
-
-typedef struct {
-  int64_t count;
-  double sum, abs_sum;
-} Outputs;
 
 /* A loaded model; each runtime's own structure begins with it. */
 typedef struct Model Model;
@@ -31,7 +25,7 @@ struct Runtime {
   const char *environment;                       /* NAME=VALUE, set before the library is opened; NULL for none */
   bool (*open)(void *library);                   /* looks its functions up */
   const char *(*version)(void);                  /* NULL where no function tells it */
-  Model *(*load)(const char *path, int threads); /* NULL after fail() */
+  Model *(*load)(const char *path, int threads, Feed *feed); /* NULL after fail() */
 
   char found[128]; /* its version; empty: that runtime is not there */
   Runtime *next;
@@ -48,9 +42,5 @@ const Runtime *next_runtime(const Runtime *previous); /* previous NULL: the firs
 void open_runtimes(const char *own_path);             /* from --library-path, or from the folder the agent lies in */
 
 bool find_function(void *library, const char *name, void *function, size_t bytes);
-bool test_input_fits(int64_t *count, int64_t side); /* multiplies; false after fail() when a tensor grows too large */
-bool known_element(const char *const *names, int code, Element *element); /* false after fail(); NULL ends names */
-void fill_test_input(void *values, size_t count, Element element);
-void add_outputs(Outputs *total, const void *values, size_t count, Element element);
 
 #endif

@@ -91,6 +91,27 @@ static const char *find_field(const char *path, const char *const *names, char *
   return found;
 }
 
+int64_t peak_bytes(void) {
+#ifdef __APPLE__
+  struct mach_task_basic_info info;
+  mach_msg_type_number_t count = MACH_TASK_BASIC_INFO_COUNT;
+  if (task_info(mach_task_self(), MACH_TASK_BASIC_INFO, (task_info_t)&info, &count) != KERN_SUCCESS) return -1;
+  return (int64_t)info.resident_size_max;
+#else
+  char line[256];
+  const char *kilobytes = find_field("/proc/self/status", (const char *const[]){"VmHWM", NULL}, line, sizeof line);
+  return kilobytes ? strtoll(kilobytes, NULL, 10) * 1024 : -1;
+#endif
+}
+
+bool lower_peak(void) {
+  int file = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
+  if (file < 0) return false;
+  bool lowered = write(file, "5", 1) == 1;
+  close(file);
+  return lowered;
+}
+
 int64_t available_bytes(void) {
   char line[256];
   const char *kilobytes = find_field("/proc/meminfo", (const char *const[]){"MemAvailable", NULL}, line, sizeof line);

@@ -8,6 +8,8 @@
 
 int64_t clock_ns(bool thread_cpu);
 int64_t resident_bytes(void);
+int64_t peak_bytes(void); /* the most since the process began, or since the peak was lowered to what is occupied */
+bool lower_peak(void);    /* false where that is not allowed */
 int64_t available_bytes(void);
 
 enum { NAME_BYTES = 200 };

@@ -4,16 +4,18 @@ import contextlib
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from fbagents.adb.keys import signer
+from fbagents.agent.client import AgentClient
 from fbagents.connect import connect, load_profile
 from fbagents.errors import DeviceError
 from fbagents.native import build as native
 from fbagents.native.script import agent_script
+from fbagents.posix.process import ProcessChannel
 from fbagents.transport import Transport
 from fbexport.export import export_spec
 from fbexport.formats import format_of, load_format
@@ -63,6 +65,18 @@ def agent_argv(request: pytest.FixtureRequest) -> list[str]:
     if shutil.which("cc") is None:
         pytest.skip("no C compiler cc is on the PATH")
     return [str(native.build(native.host_target())), *native.runtime_options()]
+
+
+@pytest.fixture
+def agent(agent_argv: list[str]) -> Iterator[AgentClient]:
+    """Either agent on this machine."""
+
+    class Here:
+        def start(self, options: Sequence[str]) -> ProcessChannel:
+            return ProcessChannel([*agent_argv, *options], {})
+
+    with AgentClient(Here()) as client:  # type: ignore[arg-type]
+        yield client
 
 
 @pytest.fixture

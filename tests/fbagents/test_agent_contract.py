@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from fbagents.agent.client import AgentClient, Planned
+from fbagents.agent.client import AgentClient, Input, Planned
 from fbagents.agent.protocol import PROTOCOL
 from fbagents.connect import connect, load_profile
 from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError, DeviceError
@@ -289,4 +289,10 @@ def test_what_an_agent_of_this_version_does_not_tell_is_no_reason_to_refuse_it()
     saying = Saying(HELLO | {"novelty": 1})
     client = AgentClient(saying)
     assert (client.hello.clusters, client.hello.overhead_ns) == (None, None)
+    with pytest.raises(
+        DeviceError, match=r"\(native 0.0.1\) is older than this host and knows nothing of a model's inp"
+    ):
+        client.load("m", "m.onnx", "onnxruntime", (), inputs=[Input("x", (1,), "int32")])
+    with pytest.raises(DeviceError, match="put this host's agent there"):
+        client.load("m", "m.onnx", "onnxruntime", (1, 3, 8, 8), inputs_path="x.bin")
     saying.channel.close()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fbagents.agent.client import AgentClient, Planned
+from fbagents.agent.client import AgentClient, Input, Planned
 from fbagents.agent.pieces import Content
 from fbagents.agent.protocol import Cluster, Delegate
 from fbagents.benchmark.binary import with_binary
@@ -84,6 +84,27 @@ def test_a_visit_is_one_process_whose_average_is_the_sample(
     assert all(visit.cpu_ns is None for visit in visits)
     assert all(rest.endswith(" 2") for _, rest in told)  # threads
     transport.close()
+
+
+def test_inputs_are_those_that_the_program_makes_itself(benchmark_model: Path, model: Path) -> None:
+    transport = opened(local(benchmark_model))
+    one = Input("x", SPEC.input_shape, "float32")
+    with AgentClient(transport) as agent:
+        loaded = agent.load("m", transport.push(model), "litert", (), inputs=[one])
+        assert loaded.first_ns is not None
+        assert loaded.first_ns > 0
+        assert loaded.peak_bytes is None
+    for arguments, why in [
+        (
+            {"inputs": [one, Input(None, (2,), "int32")]},
+            "one float32 input, this one has x float32, 1 int32; use another",
+        ),
+        ({"inputs": []}, "one float32 input, this one has none"),
+        ({"inputs": [Input("x", (2,), "int8")]}, "one float32 input, this one has x int8"),
+        ({"inputs_path": "values"}, "makes its own input: values cannot be given"),
+    ]:
+        with AgentClient(transport) as agent, pytest.raises(AgentReplyError, match=why):
+            agent.load("m", transport.push(model), "litert", (), **arguments)  # type: ignore[arg-type]
 
 
 def test_a_model_stays_although_its_file_is_deleted_once_it_is_loaded(

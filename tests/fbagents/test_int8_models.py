@@ -1,35 +1,17 @@
-"""Models from int8 to int8 under both agents: what goes in, what comes out, and which models are refused."""
+"""Models from int8 to int8 under both agents: what goes in, and what comes out."""
 
 import math
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import flatbuffers
 import numpy as np
 import pytest
-from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
 
 from fbagents.agent.client import AgentClient, Planned
-from fbagents.errors import AgentReplyError
-from fbagents.posix.process import ProcessChannel
 from peers.given import SPEC
 from peers.qdq import SHAPE, qdq_outputs
-
-
-@pytest.fixture
-def agent(agent_argv: list[str]) -> Iterator[AgentClient]:
-    """Either agent on this machine."""
-
-    class Here:
-        def start(self, options: Sequence[str]) -> ProcessChannel:
-            return ProcessChannel([*agent_argv, *options], {})
-
-    with AgentClient(Here()) as client:  # type: ignore[arg-type]
-        yield client
+from peers.small_models import cast
 
 
 def int8_input(*shape: int) -> NDArray[np.int8]:
@@ -51,30 +33,6 @@ def litert_outputs(path: Path) -> NDArray[np.int64]:
     interpreter.invoke()
     outputs: NDArray[np.int64] = interpreter.get_tensor(result["index"]).astype(np.int64)
     return outputs
-
-
-def cast(runtime: str, source: str, result: str) -> bytes:
-    """Return a model that turns numbers of one type into another."""
-    if runtime == "litert":
-        kinds = {name: getattr(schema.TensorType, name.upper()) for name in (source, result)}
-        graph = schema.SubGraphT(
-            tensors=[schema.TensorT(shape=[1, 4], type=kinds[name], name=name) for name in (source, result)],
-            inputs=[0],
-            outputs=[1],
-            operators=[schema.OperatorT(inputs=[0], outputs=[1])],
-        )
-        code = schema.OperatorCodeT(deprecatedBuiltinCode=schema.BuiltinOperator.CAST)
-        code.builtinCode = schema.BuiltinOperator.CAST
-        model = schema.ModelT(version=3, operatorCodes=[code], subgraphs=[graph], buffers=[schema.BufferT()])
-        builder = flatbuffers.Builder(1024)
-        builder.Finish(model.Pack(builder), b"TFL3")
-        return bytes(builder.Output())
-    kinds = {name: getattr(TensorProto, name.upper().replace("FLOAT32", "FLOAT")) for name in (source, result)}
-    node = helper.make_node("Cast", ["x"], ["y"], to=kinds[result])
-    values: list[Any] = [helper.make_tensor_value_info(n, kinds[t], (1, 4)) for n, t in (("x", source), ("y", result))]
-    graph = helper.make_graph([node], "cast", values[:1], values[1:])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    return bytes(model.SerializeToString())
 
 
 def test_litert_gets_the_test_input_and_its_outputs_are_summed(
@@ -116,16 +74,3 @@ def test_float32_and_int8_go_in_and_come_out_in_every_combination(
         loaded = agent.load(path.name, str(path), runtime, (1, 4))
         assert loaded.outputs == 4
         assert (loaded.output_sum, loaded.output_abs_sum) == (expected.sum(), abs(expected).sum())
-
-
-@pytest.mark.parametrize("runtime", ["litert", "onnxruntime"])
-def test_other_types_are_refused_by_their_names(agent: AgentClient, tmp_path: Path, runtime: str) -> None:
-    names = ["int16", "int32", "int64", "bool"]
-    for source, result in [*((name, "float32") for name in names), *(("float32", name) for name in names)]:
-        path = tmp_path / f"{source}_{result}"
-        path.write_bytes(cast(runtime, source, result))
-        other = source if result == "float32" else result
-        with pytest.raises(AgentReplyError, match=f"a tensor of the model is {other}, neither float32 nor int8"):
-            agent.load("m", str(path), runtime, (1, 4))
-        with pytest.raises(AgentReplyError, match="'m' is not loaded"):
-            list(agent.run([Planned("m", 1)]))

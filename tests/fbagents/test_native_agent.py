@@ -23,6 +23,7 @@ from fbagents.native import build as native
 from fbagents.posix.process import ProcessChannel
 from fbagents.transport import Transport
 from peers.compiler import COMPILER, needs_compiler
+from peers.small_models import identity
 
 SANITIZERS = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 NAMES = ['"', "\\", "a\nb\tc", "é😀", "", "\x00", "\x7f", "a" * 1000]
@@ -193,6 +194,34 @@ def test_every_line_is_answered_by_replies_and_hurts_nobody(fuzzed: ProcessChann
         if reply.id == 777777 and answers > 0:
             return
     pytest.fail(f"too many answers to {line!r}")
+
+
+sides = st.lists(st.sampled_from([1, 4, 0, -1, 0.5, 1 << 40, 1e300, None, "1"]), max_size=10) | json_values
+asked = st.fixed_dictionaries(
+    {"shape": st.just([1, 4]) | sides, "element": st.sampled_from(["int8", "float32", "x" * 3000, None])},
+    optional={"name": st.sampled_from(["x", "y", "a\0b", "x" * 3000, "", 5, None])},
+)
+
+
+@needs_compiler
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    inputs=st.lists(asked, max_size=3) | json_values,
+    values=st.binary(max_size=20) | st.sampled_from([b"1234", None]),
+    runtime=st.sampled_from(["litert", "onnxruntime"]),
+)
+def test_whatever_inputs_are_asked_for_the_next_request_is_answered(
+    fuzzed: ProcessChannel, tmp_path: Path, inputs: object, values: bytes | None, runtime: str
+) -> None:
+    (tmp_path / "model").write_bytes(identity(runtime, "int8", (1, 4)))
+    (tmp_path / "values").write_bytes(values or b"")
+    request: dict[str, Any] = {"op": "load", "model": "i", "path": str(tmp_path / "model"), "runtime": runtime}
+    request |= {"inputs": inputs} | ({"inputs_path": str(tmp_path / "values")} if values is not None else {})
+    loaded = ask(fuzzed, id=1, **request)
+    if loaded["event"] == "loaded":
+        assert inputs is None or [(one["shape"], one["element"]) for one in inputs] == [([1, 4], "int8")]  # type: ignore[attr-defined]
+        assert values is None or len(values) == 4
+    assert ask(fuzzed, id=2, op="state")["event"] == "state"
 
 
 other = st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5)

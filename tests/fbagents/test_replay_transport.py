@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fbagents.agent.client import AgentClient, Planned
+from fbagents.agent.client import AgentClient, Input, Planned
 from fbagents.agent.protocol import MAX_LINE_BYTES
 from fbagents.agent.recording import read_recording
 from fbagents.connect import connect
@@ -59,7 +59,8 @@ def test_hello_says_what_is_replayed_and_from_when(agent: AgentClient, lines: li
 
 def test_visits_come_as_they_were_recorded_and_begin_again(agent: AgentClient, lines: list[dict[str, Any]]) -> None:
     expected = recorded(lines, warm_up=False)[KEY]
-    loaded = agent.load(KEY, "unused", "litert", SHAPE)
+    asked = [Input("x", SHAPE, "float32")]
+    loaded = agent.load(KEY, "unused", "litert", (), inputs=asked, inputs_path="unused")  # nobody looks at them
     assert loaded.output_abs_sum == next(x["loaded"] for x in lines if x.get("key") == KEY)["output_abs_sum"]
     agent.state()
     visits = list(agent.run([Planned(KEY, 3)] * (len(expected) + 2)))

@@ -95,7 +95,7 @@ def test_a_runtime_of_a_package_outside(tmp_path):
     after = '    precisions = ("float32",)\n'
     assert after in host
     host = host.replace(after, after + added).replace("from fbexport", "from pathlib import Path\n\nfrom fbexport", 1)
-    on_device = f"from __main__ import Runtime, test_input\n\n\n{on_device}"
+    on_device = f"from __main__ import Runtime\n\n\n{on_device}"
     (project,) = examples(page("runtime"), "toml")
     site = tmp_path / "site"
     install(site, tomllib.loads(project), {"reference.py": host, "on_device.py": on_device})

@@ -11,7 +11,7 @@ from fbagents.agent.channel import Channel, StartsAgents
 from fbagents.agent.cores import check_claims
 from fbagents.agent.pieces import Piece
 from fbagents.agent.protocol import NOT_FINITE, Hello, Loaded, Reply, State, Visit, check_version, parse_reply
-from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError
+from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError, DeviceError
 
 START_TIMEOUT_S = 60.0
 LOAD_TIMEOUT_S = 120.0
@@ -28,6 +28,15 @@ class Planned:
 
     model: str
     runs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One input of a model; `element` is its type as numpy names it, such as float32. A `name` of None is any."""
+
+    name: str | None
+    shape: tuple[int, ...]
+    element: str
 
 
 class AgentClient:
@@ -72,9 +81,38 @@ class AgentClient:
         number = self._ask("write", following, path=path, sha256=sha256, pieces=parts, bytes=len(following))
         self._expect(protocol.Written, number, LOAD_TIMEOUT_S)
 
-    def load(self, model: str, path: str, runtime: str, input_shape: Sequence[int]) -> Loaded:
-        """Load a model file under a name; `input_shape` is N, C, H, W. Raises AgentReplyError."""
-        number = self._ask("load", model=model, path=path, runtime=runtime, input_shape=list(input_shape))
+    def load(
+        self,
+        model: str,
+        path: str,
+        runtime: str,
+        input_shape: Sequence[int],
+        *,
+        inputs: Sequence[Input] | None = None,
+        inputs_path: str | None = None,
+    ) -> Loaded:
+        """Load a model file under a name.
+
+        `input_shape` is N, C, H, W of its one float32 input. `inputs`, in the model's order, replace it, and a file
+        that has others is refused; `inputs_path` is a file on the device with their values, one input after the other,
+        little-endian. Raises AgentReplyError, and DeviceError where the agent is too old for inputs.
+        """
+        request: dict[str, object] = {
+            "model": model,
+            "path": path,
+            "runtime": runtime,
+            "input_shape": list(input_shape),
+        }
+        if inputs is not None:
+            request["inputs"] = [asdict(one) for one in inputs]
+        if inputs_path is not None:
+            request["inputs_path"] = inputs_path
+        if (inputs is not None or inputs_path is not None) and not self.hello.takes_inputs:
+            raise DeviceError(
+                f"the agent on the device ({self.hello.agent:.200}) is older than this host and knows nothing of a "
+                "model's inputs: put this host's agent there; fbprof agent build makes it"
+            )
+        number = self._ask("load", b"", **request)
         loaded = self._expect(Loaded, number, LOAD_TIMEOUT_S)
         if not loaded.is_finite:
             self.unload(model)

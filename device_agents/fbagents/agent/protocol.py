@@ -44,8 +44,8 @@ class Hello(_Reply):
     """First line of an agent: what it is and what it can do; `overhead_ns` is what a sample of nothing takes.
 
     `cores` are those that the agent may run on, after it was bound; `clusters` the device's, the weakest first, None
-    where it does not tell. `device_model` is what its maker calls it. A replay tells in `recorded_at` when its samples
-    were measured.
+    where it does not tell. `device_model` is what its maker calls it. `takes_inputs`: a load may have `inputs` and
+    `inputs_path`, of which earlier agents know nothing. A replay tells in `recorded_at` when its samples were measured.
     """
 
     event: Literal["hello"]
@@ -57,6 +57,7 @@ class Hello(_Reply):
     clusters: Annotated[tuple[Cluster, ...], pydantic.Field(max_length=MAX_CORES)] | None = None
     clocks: tuple[_Name, ...]
     overhead_ns: _Nanoseconds | None = None
+    takes_inputs: bool = False
     soc: _Words
     system: _Words
     device_model: _Words | None = None
@@ -79,15 +80,18 @@ class Delegate(pydantic.BaseModel, frozen=True, extra="ignore"):
 
 
 class Loaded(_Reply):
-    """A model is loaded and ran once on the test input; the sums let a host compare outputs across devices.
+    """A model is loaded and ran once; the sums let a host compare outputs across devices.
 
-    `memory_bytes` is by how much the agent grew, None where the system does not tell. `outputs` is 0 for an agent that
-    sees none (`benchmark_model`), and `delegates` are those that it speaks of.
+    `first_ns` is what that first run took, `peak_bytes` how far the process's memory went beyond what it occupied
+    before the load, `memory_bytes` by how much it grew; None where the system, or an earlier agent, does not tell.
+    `outputs` is 0 for an agent that sees none (`benchmark_model`), and `delegates` are those that it speaks of.
     """
 
     event: Literal["loaded"]
     model: _Name
     load_ns: _Nanoseconds
+    first_ns: _Nanoseconds | None = None
+    peak_bytes: Annotated[int, pydantic.Field(ge=0)] | None = None
     memory_bytes: Annotated[int, pydantic.Field(ge=0)] | None = None
     outputs: int
     output_sum: _Sum

@@ -167,6 +167,7 @@ def _replayed(hello: Hello, runtime: str, name: str, started_at: str) -> dict[st
         "device_model": hello.device_model and f"replay of {hello.device_model}"[:2000],
         "runtimes": {runtime: hello.runtimes[runtime]},
         "protocol": PROTOCOL,
+        "takes_inputs": True,
         "recorded_at": hello.recorded_at or started_at,
     }
 

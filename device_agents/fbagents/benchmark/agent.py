@@ -8,7 +8,7 @@ import contextlib
 import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,7 @@ class BenchmarkChannel:
             "cores": self._program.cores,
             "clusters": facts.clusters_told,
             "clocks": ["wall"],
+            "takes_inputs": True,
             "soc": facts.soc,
             "system": facts.system,
             "device_model": facts.device_model,
@@ -119,6 +120,7 @@ class BenchmarkChannel:
         model = request["model"]
         if request["runtime"] != RUNTIME:
             raise AgentReplyError(f"{NAME} runs models of {RUNTIME}, not of {request['runtime']}")
+        check_inputs(request)
         run = self._program.run(request["path"], self._threads, self._timeout_s)
         self._paths[model] = request["path"]
         self._delegates[model] = run.delegates
@@ -127,6 +129,7 @@ class BenchmarkChannel:
             "id": request["id"],
             "model": model,
             "load_ns": round(1e3 * run.init_us),
+            "first_ns": 1000 * run.warm_up.first_us,
             "outputs": 0,
             "output_sum": 0.0,
             "output_abs_sum": 0.0,
@@ -177,3 +180,14 @@ class BenchmarkChannel:
         silent = [] if any("delegate" in name or "litert" in name for name in names) else self._benchmark.asked_for
         untold = [Delegate(name=name, extent="untold") for name in silent if name.lower() not in names]
         return [*delegates, *untold]
+
+
+def check_inputs(request: Mapping[str, Any]) -> None:
+    """Raise AgentReplyError where inputs are asked for that the program cannot be given: it makes its own."""
+    if request.get("inputs_path") is not None:
+        raise AgentReplyError(f"{NAME} makes its own input: values cannot be given to it; use another agent")
+    inputs = request.get("inputs")
+    if inputs is None or [one["element"] for one in inputs] == ["float32"]:
+        return
+    told = ", ".join(f"{one['name'] or number} {one['element']}" for number, one in enumerate(inputs)) or "none"
+    raise AgentReplyError(f"{NAME} runs models of one float32 input, this one has {told}; use another agent")
