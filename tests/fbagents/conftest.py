@@ -3,6 +3,7 @@
 import contextlib
 import shlex
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,10 +24,13 @@ from fbexport.runtimes import RUNTIMES
 from peers import adb_server as servers
 from peers import adbd, phone
 from peers.adb_phone import Phone
+from peers.compiler import COMPILER
 from peers.given import SPACE, SPEC
 from peers.qdq import qdq_conv
 from peers.sshd import SSHD, Sshd
 from peers.unavailable import unavailable
+
+SANITIZERS = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 
 @pytest.fixture(scope="session")
@@ -65,6 +69,19 @@ def agent_argv(request: pytest.FixtureRequest) -> list[str]:
     if shutil.which("cc") is None:
         pytest.skip("no C compiler cc is on the PATH")
     return [str(native.build(native.host_target())), *native.runtime_options()]
+
+
+@pytest.fixture(scope="session")
+def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The agent with AddressSanitizer and UBSan, compiled with warnings as errors."""
+    program = tmp_path_factory.mktemp("sanitized") / "agent"
+    sources = [path for path in native.source_files() if path.suffix == ".c"]
+    subprocess.run(
+        [str(COMPILER), *native.FLAGS, *SANITIZERS, "-Werror", *sources, "-ldl", "-lm", "-o", program],
+        check=True,
+        timeout=120,
+    )
+    return program
 
 
 @pytest.fixture

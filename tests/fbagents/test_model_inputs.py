@@ -1,5 +1,6 @@
 """Models of any inputs and outputs under both agents: what goes in, what comes out, and which are refused."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,23 @@ from onnx import helper
 from fbagents.agent.client import AgentClient, Input, Planned
 from fbagents.agent.protocol import Loaded
 from fbagents.errors import AgentReplyError
+from fbagents.native import build as native
+from fbagents.native.script import agent_script
+from peers.compiler import COMPILER
 from peers.small_models import ELEMENTS, agent_input, identity, onnx_model, onnx_type, tflite_model
 
 SHAPE = (2, 3, 4)
 ADD = (schema.BuiltinOptions.AddOptions, schema.AddOptionsT())
+
+
+@pytest.fixture(params=["python", "native"])
+def agent_argv(request: pytest.FixtureRequest) -> list[str]:
+    """How to start either agent on this machine, the native one under sanitizers."""
+    if request.param == "python":
+        return [sys.executable, str(agent_script())]
+    if COMPILER is None:
+        pytest.skip("no C compiler is on the PATH")
+    return [str(request.getfixturevalue("sanitized")), *native.runtime_options()]
 
 
 @pytest.fixture

@@ -22,24 +22,10 @@ from fbagents.errors import AgentReplyError
 from fbagents.native import build as native
 from fbagents.posix.process import ProcessChannel
 from fbagents.transport import Transport
-from peers.compiler import COMPILER, needs_compiler
+from peers.compiler import needs_compiler
 from peers.small_models import identity
 
-SANITIZERS = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 NAMES = ['"', "\\", "a\nb\tc", "é😀", "", "\x00", "\x7f", "a" * 1000]
-
-
-@pytest.fixture(scope="session")
-def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The agent with AddressSanitizer and UBSan, compiled with warnings as errors."""
-    program = tmp_path_factory.mktemp("sanitized") / "agent"
-    sources = [path for path in native.source_files() if path.suffix == ".c"]
-    subprocess.run(
-        [str(COMPILER), *native.FLAGS, *SANITIZERS, "-Werror", *sources, "-ldl", "-lm", "-o", program],
-        check=True,
-        timeout=120,
-    )
-    return program
 
 
 @contextlib.contextmanager
