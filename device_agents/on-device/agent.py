@@ -63,8 +63,6 @@ class LiteRt(Runtime):
     packages = ("ai-edge-litert", "tflite-runtime")
 
     def __init__(self, path, threads, inputs):
-        import numpy
-
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError:
@@ -72,7 +70,7 @@ class LiteRt(Runtime):
         self.interpreter = Interpreter(model_path=path, num_threads=threads)
         self.interpreter.allocate_tensors()
         tensors = self.interpreter.get_input_details()
-        found = [(t["name"], t["shape"].tolist(), numpy.dtype(t["dtype"]).name) for t in tensors]
+        found = [(t["name"], t["shape"].tolist(), t["dtype"]().dtype.name) for t in tensors]
         for tensor, values in zip(tensors, inputs.values(found)):  # noqa: B905 - Python 3.9 has no strict
             self.interpreter.set_tensor(tensor["index"], values)
         self.run = self.interpreter.invoke
@@ -141,7 +139,11 @@ class Torch(Runtime):
         torch.set_num_threads(threads)
         module = torch.jit.load(path).eval()
         self.module = torch.jit.optimize_for_inference(torch.jit.freeze(module))
-        self.inputs = [torch.from_numpy(values) for values in inputs.values()]
+        types = dict(enumerate(str(argument.type) for argument in module.forward.schema.arguments[1:]))
+        self.inputs = [  # an argument that is a number takes no tensor
+            torch.from_numpy(v) if "Tensor" in types.get(i, "Tensor") else v.item()
+            for i, v in enumerate(inputs.values())
+        ]
         self.inference_mode = torch.inference_mode
         self.result = None
 
@@ -235,7 +237,7 @@ def output_sums(outputs):
     values = [output.astype("float64") for output in outputs]  # in int8 the absolute value of -128 is -128
     absolute = sum(float(abs(v).sum()) for v in values)
     if not math.isfinite(absolute):
-        raise ValueError("the model computes NaN or infinity from the test input")
+        raise ValueError("the model computes NaN or infinity from its inputs")
     return sum(v.size for v in values), sum(float(v.sum()) for v in values), absolute
 
 

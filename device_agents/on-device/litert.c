@@ -16,12 +16,14 @@ static const char *const element_names[] = {
     "float16", "float64", "complex128", "uint64", "resource", "variant", "uint32", "uint16", "int4",      NULL};
 
 typedef struct {
+  unsigned rank : 7, has_strides : 1;
+  int32_t sides[MAX_RANK];
+  uint32_t strides[MAX_RANK];
+} Layout;
+
+typedef struct {
   int element;
-  struct {
-    unsigned rank : 7, has_strides : 1;
-    int32_t sides[MAX_RANK];
-    uint32_t strides[MAX_RANK];
-  } layout;
+  Layout layout;
 } TensorType;
 
 #define FUNCTIONS(F)                                                                                                   \
@@ -44,6 +46,8 @@ typedef struct {
   F(int, GetRankedTensorType, (void *tensor, TensorType *type))                                                        \
   F(int, GetCompiledModelInputBufferRequirements, (void *compiled, size_t signature, size_t index, void **needs))      \
   F(int, GetCompiledModelOutputBufferRequirements, (void *compiled, size_t signature, size_t index, void **needs))     \
+  F(int, GetCompiledModelOutputTensorLayouts,                                                                          \
+    (void *compiled, size_t signature, size_t count, Layout *layouts, bool update))                                    \
   F(int, CreateManagedTensorBufferFromRequirements,                                                                    \
     (void *environment, const TensorType *type, void *needs, void **buffer))                                           \
   F(int, GetTensorBufferPackedSize, (void *buffer, size_t *bytes))                                                     \
@@ -78,23 +82,48 @@ typedef struct {
   Model base;
   void *file, *options, *compiled;
   void *buffers[2][MAX_TENSORS]; /* inputs, outputs */
-  Element elements[MAX_TENSORS]; /* of outputs */
+  Tensor outputs[MAX_TENSORS];   /* as LiteRT makes them of the inputs' shapes */
   size_t counts[2];
 } LiteRtModel;
 
 static bool run_litert(Model *base) {
   LiteRtModel *model = (LiteRtModel *)base;
   return OK(RunCompiledModel, model->compiled, 0, model->counts[0], model->buffers[0], model->counts[1],
-            model->buffers[1]);
+            model->buffers[1]) ||
+         fail_because("it does not run; where the shape of an output depends on the data, use the Python agent");
+}
+
+/* Reads the outputs' shapes, for which LiteRT allocates its tensors where `allocate`. */
+static bool read_layouts(const LiteRtModel *model, Layout layouts[MAX_TENSORS], bool allocate) {
+  memset(layouts, 0, MAX_TENSORS * sizeof *layouts);
+  return OK(GetCompiledModelOutputTensorLayouts, model->compiled, 0, model->counts[1], layouts, allocate);
+}
+
+static bool depends_on_data(size_t output) {
+  return fail("the shape of output %zu depends on the data: use the Python agent", output);
+}
+
+/* LiteRT may run a model once whose outputs got other shapes, and write nothing to their buffers. */
+static bool shapes_hold(const LiteRtModel *model) {
+  Layout layouts[MAX_TENSORS];
+  if (!read_layouts(model, layouts, false)) return false;
+  for (size_t i = 0; i < model->counts[1]; i++) {
+    const Tensor *output = &model->outputs[i];
+    bool holds = layouts[i].rank == output->rank;
+    for (size_t k = 0; holds && k < output->rank; k++) holds = layouts[i].sides[k] == output->sides[k];
+    if (!holds) return depends_on_data(i);
+  }
+  return true;
 }
 
 static bool outputs_litert(Model *base, Outputs *total) {
   LiteRtModel *model = (LiteRtModel *)base;
+  if (!shapes_hold(model)) return false;
   for (size_t i = 0; i < model->counts[1]; i++) {
     void *values, *buffer = model->buffers[1][i];
     size_t bytes;
     if (!OK(GetTensorBufferPackedSize, buffer, &bytes) || !OK(LockTensorBuffer, buffer, &values, LOCK_READ)) return false;
-    Element element = model->elements[i];
+    Element element = model->outputs[i].element;
     add_outputs(total, values, bytes / element_bytes(element), element);
     if (!OK(UnlockTensorBuffer, buffer)) return false;
   }
@@ -114,15 +143,19 @@ static void destroy_litert(Model *base) {
   free(model);
 }
 
-/* Reads what the file says of a tensor, to `type` as LiteRT has it. */
-static bool read_tensor(void *handle, const char **name, TensorType *type, Tensor *tensor) {
-  memset(type, 0, sizeof *type);
-  if (!OK(GetTensorName, handle, name) || !OK(GetRankedTensorType, handle, type)) return false;
+/* Reads what a tensor is from what LiteRT says of it. */
+static bool read_tensor(const TensorType *type, const char *name, Tensor *tensor) {
   if (!listed_element(element_names, type->element, &tensor->element)) return false;
   tensor->rank = type->layout.rank;
-  if (tensor->rank > MAX_RANK) return fail("%.200s of the model has %zu dimensions", *name, tensor->rank);
+  if (tensor->rank > MAX_RANK) return fail("%.200s of the model has %zu dimensions", name, tensor->rank);
   for (size_t i = 0; i < tensor->rank; i++) tensor->sides[i] = type->layout.sides[i];
   return true;
+}
+
+/* Reads name and type of a tensor as the file has them. */
+static bool read_file(void *handle, const char **name, TensorType *type) {
+  memset(type, 0, sizeof *type);
+  return OK(GetTensorName, handle, name) && OK(GetRankedTensorType, handle, type);
 }
 
 static bool make_input(LiteRtModel *model, void *handle, size_t index, Feed *feed) {
@@ -130,11 +163,12 @@ static bool make_input(LiteRtModel *model, void *handle, size_t index, Feed *fee
   const char *name;
   TensorType type;
   Tensor tensor = {0};
-  return read_tensor(handle, &name, &type, &tensor) && feed_check(feed, name, &tensor) &&
-         OK(GetCompiledModelInputBufferRequirements, model->compiled, 0, index, &needs) &&
-         OK(CreateManagedTensorBufferFromRequirements, environment, &type, needs, buffer) &&
-         OK(LockTensorBuffer, *buffer, &values, LOCK_WRITE) && feed_fill(feed, name, &tensor, values) &&
-         OK(UnlockTensorBuffer, *buffer);
+  bool made = read_file(handle, &name, &type) && read_tensor(&type, name, &tensor) && feed_check(feed, name, &tensor) &&
+              OK(GetCompiledModelInputBufferRequirements, model->compiled, 0, index, &needs) &&
+              OK(CreateManagedTensorBufferFromRequirements, environment, &type, needs, buffer) &&
+              OK(LockTensorBuffer, *buffer, &values, LOCK_WRITE);
+  bool filled = made && feed_fill(feed, name, &tensor, values);
+  return (!made || OK(UnlockTensorBuffer, *buffer)) && filled;
 }
 
 /* Makes the inputs in the order of the file, from which a signature's may differ. */
@@ -157,26 +191,29 @@ static bool make_inputs(LiteRtModel *model, void *signature, Feed *feed) {
   return end_feed(feed);
 }
 
-static bool make_output(LiteRtModel *model, void *signature, size_t index) {
+/* Makes an output of the shape that LiteRT has found, which is not always the file's. */
+static bool make_output(LiteRtModel *model, void *signature, size_t index, const Layout *layout) {
   void *handle, *needs;
   const char *name;
   TensorType type;
-  Tensor tensor = {0};
-  if (!OK(GetSignatureOutputTensorByIndex, signature, index, &handle)) return false;
-  if (!read_tensor(handle, &name, &type, &tensor)) return false;
-  for (size_t i = 0; i < tensor.rank; i++) {
-    if (tensor.sides[i] < 0) return fail("the shape of output %.200s depends on data: only the Python agent runs that", name);
+  Tensor *tensor = &model->outputs[index];
+  if (!OK(GetSignatureOutputTensorByIndex, signature, index, &handle) || !read_file(handle, &name, &type)) return false;
+  type.layout = *layout;
+  if (!read_tensor(&type, name, tensor)) return false;
+  for (size_t i = 0; i < tensor->rank; i++) {
+    if (tensor->sides[i] < 0) return depends_on_data(index);
   }
-  model->elements[index] = tensor.element;
   return OK(GetCompiledModelOutputBufferRequirements, model->compiled, 0, index, &needs) &&
          OK(CreateManagedTensorBufferFromRequirements, environment, &type, needs, &model->buffers[1][index]);
 }
 
 static bool make_outputs(LiteRtModel *model, void *signature) {
+  Layout layouts[MAX_TENSORS];
   if (!OK(GetNumSignatureOutputs, signature, &model->counts[1])) return false;
   if (model->counts[1] > MAX_TENSORS) return fail("the model has more than %d inputs or outputs", MAX_TENSORS);
+  if (!read_layouts(model, layouts, true)) return false;
   for (size_t i = 0; i < model->counts[1]; i++) {
-    if (!make_output(model, signature, i)) return false;
+    if (!make_output(model, signature, i, &layouts[i])) return false;
   }
   return true;
 }

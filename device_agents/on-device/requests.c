@@ -164,7 +164,7 @@ static bool first_run(Model *model, Outputs *outputs, int64_t *first_ns, int64_t
   *first_ns = clock_ns(false) - start;
   *peak = peak_bytes();
   if (!ran || !model->outputs(model, outputs) || !within_memory(0)) return false;
-  return isfinite(outputs->abs_sum) || fail("the model computes NaN or infinity from the test input");
+  return isfinite(outputs->abs_sum) || fail("the model computes NaN or infinity from its inputs");
 }
 
 static bool load(const Json *request) {

@@ -108,7 +108,7 @@ def test_both_agents_refuse_a_model_that_computes_nan(agent_argv: list[str], tmp
             return ProcessChannel([*agent_argv, *options], {"PATH": "/usr/bin:/bin"})
 
     with AgentClient(Starting()) as agent:
-        with pytest.raises(AgentReplyError, match="the model computes NaN or infinity from the test input"):
+        with pytest.raises(AgentReplyError, match="the model computes NaN or infinity from its inputs"):
             agent.load("m", str(path), "onnxruntime", (1, 3, 4, 4))
         with pytest.raises(AgentReplyError, match="m"):
             agent.unload("m")

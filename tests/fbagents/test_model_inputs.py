@@ -208,13 +208,25 @@ def test_a_branch_decides_what_comes_out(agent: AgentClient, written: Written) -
 
 
 def test_a_tflite_output_whose_shape_depends_on_data(agent: AgentClient, written: Written) -> None:
-    content = tflite_model({"x": ("bool", (4,))}, {"y": ("int64", (-1, 1))}, "WHERE")
-    if agent.hello.agent.startswith("native"):
-        with pytest.raises(AgentReplyError, match="the shape of output y depends on data"):
-            agent.load("m", written(content), "litert", ())
-        return
-    loaded = agent.load("m", written(content), "litert", ())
-    assert told(loaded) == sums(np.argwhere(agent_input("bool", (4,))))
+    for sides in [(-1, 1), (2, 1), (4, 1), (0, 1)]:
+        content = tflite_model({"x": ("bool", (4,))}, {"y": ("int64", sides)}, "WHERE")
+        if agent.hello.agent.startswith("native"):
+            with pytest.raises(AgentReplyError, match=r"shape of .*output.* depends on the data[:,] use the Pyth"):
+                agent.load("m", written(content), "litert", ())
+            continue
+        loaded = agent.load("m", written(content), "litert", ())
+        assert told(loaded) == sums(np.argwhere(agent_input("bool", (4,))))
+        assert len(list(agent.run([Planned("m", 3)]))) == 1
+
+
+@pytest.mark.parametrize("sides", [(), (1,), (9, 9)])
+def test_a_tflite_output_may_have_another_shape_than_the_file_says(
+    agent: AgentClient, written: Written, sides: tuple[int, ...]
+) -> None:
+    inputs = {"b": ("int32", (2, 3)), "a": ("int32", (1, 3))}
+    loaded = agent.load("m", written(tflite_model(inputs, {"y": ("int32", sides)}, "ADD", ADD)), "litert", ())
+    assert told(loaded) == sums(agent_input("int32", (2, 3)) + agent_input("int32", (1, 3)))
+    assert len(list(agent.run([Planned("m", 3)]))) == 1
 
 
 def sequence() -> bytes:
@@ -264,9 +276,16 @@ class Number(torch.nn.Module):
         return x, 3
 
 
+class Rate(torch.nn.Module):
+    def forward(self, x: torch.Tensor, rate: int, gain: float = 2.0) -> torch.Tensor:
+        if rate != 16000:
+            raise ValueError(f"a rate of {rate}")
+        return x * gain + rate
+
+
 @pytest.mark.parametrize("agent_argv", ["python"], indirect=True)
 def test_torchscript_is_fed_as_asked_for(agent: AgentClient, written: Written, tmp_path: Path) -> None:
-    for module in (TwoInputs(), Number()):
+    for module in (TwoInputs(), Number(), Rate()):
         torch.jit.script(module).save(str(tmp_path / type(module).__name__))
     path = str(tmp_path / "TwoInputs")
     inputs = [Input("x", (2, 3), "float32"), Input(None, (5,), "int64")]
@@ -281,6 +300,13 @@ def test_torchscript_is_fed_as_asked_for(agent: AgentClient, written: Written, t
         agent.load("m", path, "torch", (), inputs=[Input(None, (99, 3), "float32")], inputs_path=data)
     with pytest.raises(AgentReplyError, match="an output of the model is no tensor, it is int"):
         agent.load("m", str(tmp_path / "Number"), "torch", (2, 3))
+    path, inputs = str(tmp_path / "Rate"), [Input("x", (2, 3), "float32"), Input("rate", (), "int64")]
+    data = written(x.tobytes() + np.array(16000).tobytes())
+    assert told(agent.load("m", path, "torch", (), inputs=inputs, inputs_path=data)) == sums(x * 2 + 16000)
+    with pytest.raises(AgentReplyError, match="a rate of 0"):
+        agent.load("m", path, "torch", (), inputs=inputs)
+    with pytest.raises(AgentReplyError, match="rate"):
+        agent.load("m", path, "torch", (2, 3))
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="this system does not tell the peak of memory")
