@@ -1,9 +1,13 @@
 """Export: an operator or a whole network as a model file; the same arguments give the same bytes."""
 
 import functools
+import io
+import tempfile
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from fbexport.errors import ExportError
@@ -44,6 +48,48 @@ def export_chain(specs: Sequence[OpSpec], format_name: str, precision: str = "fl
 def _random_block(spec: OpSpec, seed: int) -> nn.Module:
     """Return an operator's block; networks of the same operators share it."""
     return randomize(build_block(spec), seed)
+
+
+def export_module(
+    module: nn.Module, input_shape: tuple[int, ...], format_name: str, precision: str = "float32"
+) -> bytes:
+    """Return the model file of anybody's module: by the tracer of this project, or else by torch's exporter.
+
+    Torch's writes ONNX and TorchScript, in float32. Raises ExportError where none of both can.
+    """
+    try:
+        if len(input_shape) != 4:
+            raise ExportError(f"its input is of {len(input_shape)} dimensions, and not of N, C, H, W")
+        n, c, h, w = input_shape
+        return load_format(format_name).write(module.eval(), (n, c, h, w), precision)
+    except ExportError as error:
+        torchs = _TORCHS.get(format_name) if precision == "float32" else None
+        if torchs is None:
+            others = "" if format_name in _TORCHS else "; torch's own exporter may write it as ONNX (onnxruntime)"
+            raise ExportError(f"{error}{others}") from None
+        first = error
+    try:
+        return torchs(module.eval(), torch.zeros(input_shape))
+    except Exception as error:  # whatever a tracer trips over, in code of others
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ExportError(f"{first}; nor can torch's exporter: {reason:.300}") from None
+
+
+def _onnx_by_torch(module: nn.Module, example: torch.Tensor) -> bytes:
+    with warnings.catch_warnings(), tempfile.NamedTemporaryFile() as file:
+        warnings.simplefilter("ignore")  # deprecated: its successor needs another package, and seconds a model
+        torch.onnx.export(module, (example,), file.name, dynamo=False, input_names=["input"])
+        return file.read()
+
+
+def _torchscript_by_torch(module: nn.Module, example: torch.Tensor) -> bytes:
+    with warnings.catch_warnings(), io.BytesIO() as file:
+        warnings.simplefilter("ignore")  # TorchScript is deprecated; it is measured on purpose
+        torch.jit.save(torch.jit.trace(module, example), file)  # type: ignore[no-untyped-call]
+        return file.getvalue()
+
+
+_TORCHS = {"onnx": _onnx_by_torch, "torchscript": _torchscript_by_torch}
 
 
 def export_network(

@@ -40,6 +40,7 @@ class RemoteTransport(Transport):
         self._prepared_in = 0
         self._system = ("", "")
         self._there: dict[str, int] = {}
+        self._numbers: dict[tuple[str, ...], str] = {}  # the files with agents' process numbers, by their options
         self._places = Places()
 
     def push(self, path: Path) -> str:
@@ -90,7 +91,9 @@ class RemoteTransport(Transport):
         agent = self._agent()
         self._begin(self._connection, self._parent)
         environment = [f"{name}={value}" for name, value in self.profile.environment.items()]
-        return self._connection.start(START, f"{self._folder}/agent.pid", *environment, "--", *agent, *options)
+        count = len(self._numbers)
+        number = self._numbers.setdefault(tuple(options), f"{self._folder}/agent{f'-{count + 1}' * bool(count)}.pid")
+        return self._connection.start(START, number, *environment, "--", *agent, *options)
 
     def close(self) -> None:
         """Put back what was changed, remove what was pushed unless the profile keeps it, and end the connection."""

@@ -13,11 +13,12 @@ from fbprof.commands import _complete as complete
 
 if TYPE_CHECKING:
     from fblut.compare import Comparison
+    from fblut.gate import Answer
     from fblut.table import Lut
     from fbspace.opspec import OpSpec
 
 
-def _percent(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+def percent(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
     """Read `5%` or `5`."""
     if value is None:
         return None
@@ -52,7 +53,7 @@ def _percent(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw a scatter of the latencies, .svg or .png.")
 @click.option(
     "--fail-above",
-    callback=_percent,
+    callback=percent,
     metavar="PERCENT",
     help="Exit with 1 where a table is slower than the baseline by more, in the mean or in one of --networks; with 4 "
     "where the tables cannot tell.",
@@ -68,7 +69,7 @@ def command(
     plot: Path | None,
     fail_above: float | None,
 ) -> None:
-    r"""Compare latency tables of one space, operator by operator.
+    r"""Compare latency tables of one space, operator by operator, or results of fbprof profile, model by model.
 
     A ratio is that of another table over the baseline: above one, the other is slower. It is not significant where it
     is one within its 95 % interval. The operators that differ most are those whose ratio is farthest from the
@@ -85,6 +86,7 @@ def command(
     from fblut.check import known_space
     from fblut.compare import compare
     from fblut.reading import read_lut
+    from fbprof.models.result import is_result
     from fbprof.report.plot import check_plot_path, plot_comparison
 
     if plot is not None:
@@ -93,6 +95,11 @@ def command(
     others = [name for name in tables if name != first] if baseline else list(tables[1:])
     if not others:
         raise FbError(f"there is nothing to compare {first} with: name two tables or more")
+    if any(is_result(Path(name)) for name in (first, *others)):
+        if plot is not None or networks:
+            raise FbError("--plot and --networks are for tables; these are results of fbprof profile")
+        _compare_results(first, others, "json" if as_json else format_name, fail_above)
+        return
     luts = {name: read_lut(Path(name)) for name in (first, *others)}
     space = known_space(luts[first].metadata)
     known = _networks(networks, luts[first])
@@ -140,11 +147,30 @@ def _written(first: str, results: "dict[str, Comparison]", format_name: str, mos
     return VIEWS.load(format_name).render(f"comparison with {first}", sections, values)
 
 
+def _compare_results(first: str, others: Sequence[str], format_name: str, fail_above: float | None) -> None:
+    """Compare results of fbprof profile. Raises CheckError, UndecidedError as `_check` does."""
+    from fbprof.models.compare import as_values, compare_results, judge_results, sections_of
+    from fbprof.models.result import read_result
+
+    results = {name: read_result(Path(name)) for name in (first, *others)}
+    ratios = {name: compare_results(results[first], results[name]) for name in others}
+    sections = [s for name in others for s in sections_of(results[first], results[name], (first, name), ratios[name])]
+    values = [{"result": name} | as_values(results[first], results[name], ratios[name]) for name in others]
+    answer = {"baseline": first, "comparisons": values}
+    click.echo(VIEWS.load(format_name).render(f"comparison with {first}", sections, answer))
+    if fail_above is not None:
+        judged = {name: judge_results(results[first], results[name], ratios[name], fail_above) for name in others}
+        _raise(first, judged, fail_above)
+
+
 def _check(first: str, luts: "dict[str, Lut]", results: "dict[str, Comparison]", limit: float) -> None:
     """Raise CheckError where a table is slower by more than the limit, UndecidedError where that cannot be told."""
     from fblut.gate import judge
 
-    answers = {name: judge(luts[first], luts[name], result, limit) for name, result in results.items()}
+    _raise(first, {name: judge(luts[first], luts[name], result, limit) for name, result in results.items()}, limit)
+
+
+def _raise(first: str, answers: "dict[str, Answer]", limit: float) -> None:
     slower = [f"{name} is {words}" for name, answer in answers.items() for words in answer.slower]
     if slower:
         raise CheckError(f"slower than {first} by more than {limit:g} %: {'; '.join(slower)}")

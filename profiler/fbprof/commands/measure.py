@@ -176,7 +176,7 @@ def command(
         outcomes = [carry_out(jobs[0], loaded_space, fresh)]
         tell(outcomes[0])
     else:
-        outcomes = measure_all(jobs, loaded_space, fresh, tell)
+        outcomes = measure_all(jobs, lambda job, files, check: carry_out(job, loaded_space, fresh, files, check), tell)
     if as_json:
         _print_json([_summary(outcome) for outcome in outcomes])
     raise_failures(outcomes)

@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,8 @@ LONGEST_NS = 3_600_000_000_000
 PREEMPTED_NS = 20_000
 PREEMPTED_SHARE = 0.005
 """Long runs meet a few interrupts of the system's own, which are theirs to bear."""
+MOSTLY = 0.75
+"""Of a model's samples: so many are preempted where it runs longer than other work ever pauses."""
 DRIFT_VISITS_PER_SUBJECT = 4
 """With fewer visits a drift cannot be separated from the subjects themselves."""
 
@@ -49,9 +51,15 @@ class Samples:
 
 
 def usable_samples(
-    content: JournalContent, correct_drift: bool = True, half_windows: Sequence[int] = HALF_WINDOWS
+    content: JournalContent,
+    correct_drift: bool = True,
+    half_windows: Sequence[int] = HALF_WINDOWS,
+    by_cpu_time: Collection[str] = (),
 ) -> Samples:
-    """Return a journal's samples; subjects and the device's drift are estimated together (fbprof/estimate/drift.py)."""
+    """Return a journal's samples; subjects and the device's drift are estimated together (fbprof/estimate/drift.py).
+
+    Of the subjects `by_cpu_time` preempted samples are not left out but count with their thread's CPU time.
+    """
     dropped = int(content.start.identity["dropped"])
     overheads_ns = [ns for session in content.sessions if (ns := session.hello.overhead_ns) is not None]
     shortest_ns = min(overheads_ns, default=0)
@@ -61,7 +69,7 @@ def usable_samples(
     preempted: Counter[str] = Counter()
     implausible: Counter[str] = Counter()
     for record, load in zip(content.visits, content.load_numbers, strict=True):
-        kept, lost, wrong = usable_samples_us(record.visit, dropped, shortest_ns)
+        kept, lost, wrong = usable_samples_us(record.visit, dropped, shortest_ns, record.key in by_cpu_time)
         preempted[record.key] += lost
         implausible[record.key] += wrong
         if kept:
@@ -76,18 +84,34 @@ def usable_samples(
     return Samples(dict(visits_us), dict(loads), preempted, implausible, drift)
 
 
-def usable_samples_us(visit: Visit, dropped: int, shortest_ns: int = 0) -> tuple[list[float], int, int]:
+def mostly_preempted(content: JournalContent, keys: Collection[str]) -> set[str]:
+    """Return which of some subjects hardly ever ran without other work in between."""
+    dropped = int(content.start.identity["dropped"])
+    kept, lost = Counter[str](), Counter[str]()
+    for record in content.visits:
+        if record.key in keys:
+            good, preempted, _ = usable_samples_us(record.visit, dropped)
+            kept[record.key] += len(good)
+            lost[record.key] += preempted
+    return {key for key in lost if lost[key] > MOSTLY * (lost[key] + kept[key])}
+
+
+def usable_samples_us(
+    visit: Visit, dropped: int, shortest_ns: int = 0, by_cpu_time: bool = False
+) -> tuple[list[float], int, int]:
     """Return a visit's counted samples in microseconds, and how many were left out, as preempted and as implausible.
 
     A single thread that was on a core all the time has the same thread-CPU time as wall time. Where wall time exceeds
     it by more than PREEMPTED_NS and PREEMPTED_SHARE, other work ran in between, and the sample says nothing. One that
-    is not longer than `shortest_ns` is below what the device's clock can tell.
+    is not longer than `shortest_ns` is below what the device's clock can tell. `by_cpu_time` a preempted one counts all
+    the same, with what the thread itself took.
     """
     wall_ns = visit.wall_ns[dropped:]
     cpu_ns = wall_ns if visit.cpu_ns is None else visit.cpu_ns[dropped:]
     pairs = [(w, c) for w, c in zip(wall_ns, cpu_ns, strict=True) if max(shortest_ns, 0) < w <= LONGEST_NS]
-    kept = [wall / 1e3 for wall, cpu in pairs if wall - cpu <= PREEMPTED_NS + PREEMPTED_SHARE * wall]
-    return kept, len(pairs) - len(kept), len(wall_ns) - len(pairs)
+    whole = [wall - cpu <= PREEMPTED_NS + PREEMPTED_SHARE * wall for wall, cpu in pairs]
+    kept = [(w if good else c) / 1e3 for (w, c), good in zip(pairs, whole, strict=True) if good or by_cpu_time]
+    return kept, whole.count(False), len(wall_ns) - len(pairs)
 
 
 def _drift(keys: Sequence[str], samples_us: Sequence[Sequence[float]], half_windows: Sequence[int]) -> Drift | None:

@@ -11,13 +11,14 @@ import pydantic
 from scipy.special import stdtrit
 
 from fbagents.agent.protocol import Hello
+from fblut.check import half_width_percent
 from fblut.interpolate import Interpolation
 from fblut.table import LARGEST_PERCENT, NORMAL_95, At, Lut, Metadata, Row
 from fbprof.errors import JournalError
 from fbprof.estimate.calibrate import MIN_NETWORKS, Calibration, calibrate
 from fbprof.estimate.samples import Samples, usable_samples
 from fbprof.estimate.speed import speed_error_percent, speed_factor
-from fbprof.estimate.verdict import verdict_of
+from fbprof.estimate.verdict import Known, verdict_of
 from fbprof.journal.conditions import describe_conditions, describe_delegates
 from fbprof.journal.journal import JournalContent
 from fbprof.plan.grid import grid_operators
@@ -66,7 +67,7 @@ def estimate(
         update = {"network_us": network_us, "calibration_networks": used, "network_error_percent": error_percent}
         metadata = metadata.model_copy(update=update)
     lut = Lut(metadata, rows)
-    verdict, warnings = verdict_of(content, samples, lut)
+    verdict, warnings = verdict_of(content, samples, _known(lut))
     metadata = metadata.model_copy(update={"verdict": verdict, "warnings": warnings, "at": at})
     return Lut(metadata, rows).slowed(speed_factor(samples.drift, at))
 
@@ -96,6 +97,14 @@ def latency_of(loads: Sequence[Sequence[float]]) -> tuple[float, tuple[float, fl
         return mean, (max(mean - half, SMALLEST_SHARE * mean), mean + half)
     visits = without_outliers([median for load in loads for median in load])
     return statistics.median(visits), median_interval(visits)
+
+
+def _known(lut: Lut) -> Known:
+    """Return how well the rows of a table are known."""
+    rows = lut.rows.values()
+    halves = [half_width_percent(row) for row in rows if row.isolated_us is not None]
+    failed = [row.notes for row in rows if row.status == "failed"]
+    return Known([math.inf if half is None else half for half in halves], failed, lut.metadata.network_error_percent)
 
 
 def _row(spec: OpSpec, samples: Samples, failed: Mapping[str, str], notes: str) -> Row | None:

@@ -9,12 +9,10 @@ from typing import Literal
 
 import numpy as np
 
-from fblut.check import half_width_percent
-from fblut.table import Lut
 from fbprof.estimate.samples import Samples
 from fbprof.journal.conditions import affinities, clocks_ghz, describe_delegates, temperatures_c, without_delegate
 from fbprof.journal.journal import JournalContent
-from fbprof.plan.subject import is_operator_key
+from fbprof.plan.subject import is_operator_key, model_name
 
 Verdict = Literal["good", "usable", "do not use"]
 
@@ -46,15 +44,31 @@ class Concern:
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """How well a run came to know what it timed.
+
+    `half_widths_percent` are half of each entry's 95 % interval, infinite where the visits are too few for one,
+    `failed` the reasons why others have no latency. `network_error_percent` is how far a sum of operators misses a
+    network. `by_cpu_time`: preempted samples count with their thread's CPU time.
+    """
+
+    half_widths_percent: Sequence[float]
+    failed: Sequence[str]
+    network_error_percent: float | None = None
+    what: str = "operators"
+    by_cpu_time: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class _Evidence:
     content: JournalContent
     samples: Samples
-    lut: Lut
+    known: Known
 
 
-def verdict_of(content: JournalContent, samples: Samples, lut: Lut) -> tuple[Verdict, tuple[str, ...]]:
-    """Return the verdict on a table and its warnings, worst first."""
-    evidence = _Evidence(content, samples, lut)
+def verdict_of(content: JournalContent, samples: Samples, known: Known) -> tuple[Verdict, tuple[str, ...]]:
+    """Return the verdict on a run and its warnings, worst first."""
+    evidence = _Evidence(content, samples, known)
     warnings = sorted((w for rule in RULES for w in rule(evidence)), key=lambda w: not w.is_bad)
     verdict: Verdict = "good" if not warnings else "do not use" if warnings[0].is_bad else "usable"
     return verdict, tuple(warning.message for warning in warnings)
@@ -71,13 +85,14 @@ def _replayed(evidence: _Evidence) -> Iterator[Concern]:
 
 
 def _failed(evidence: _Evidence) -> Iterator[Concern]:
-    rows = evidence.lut.rows.values()
-    failed = [row for row in rows if row.status == "failed"]
+    failed, what = evidence.known.failed, evidence.known.what
+    count = len(failed) + len(evidence.known.half_widths_percent)
+    needed = "see the notes in the table; a search needs every operator of its space"
     if failed:
         yield Concern(
-            len(failed) > FAILED_SHARE * len(rows),
-            f"{len(failed)} of {len(rows)} operators could not be measured ({failed[0].notes}): "
-            "see the notes in the table; a search needs every operator of its space",
+            len(failed) > FAILED_SHARE * count,
+            f"{len(failed)} of {count} {what} could not be measured ({failed[0]}): "
+            f"{needed if what == 'operators' else 'the others are not touched by that'}",
         )
 
 
@@ -97,7 +112,8 @@ def _delegates(evidence: _Evidence) -> Iterator[Concern]:
 
 
 def _drift(evidence: _Evidence) -> Iterator[Concern]:
-    range_percent = evidence.lut.metadata.drift_range_percent
+    drift = evidence.samples.drift
+    range_percent = None if drift is None else drift.range_percent
     if range_percent is not None and range_percent > DRIFT_PERCENT:
         yield Concern(
             range_percent > BAD_DRIFT_PERCENT,
@@ -126,10 +142,11 @@ def _preemption(evidence: _Evidence) -> Iterator[Concern]:
     lost = evidence.samples.preempted.total()
     kept = sum(len(visit) for visits in evidence.samples.visits_us.values() for visit in visits)
     share = lost / max(lost + kept, 1)
+    fate = "count by the CPU time of their thread" if evidence.known.by_cpu_time else "were left out"
     if share > PREEMPTED_SHARE:
         yield Concern(
             share > BAD_PREEMPTED_SHARE,
-            f"other work interrupted {100 * share:.0f} % of the samples, which were left out: close other programs",
+            f"other work interrupted {100 * share:.0f} % of the samples, which {fate}: close other programs",
         )
 
 
@@ -145,12 +162,12 @@ def _implausible(evidence: _Evidence) -> Iterator[Concern]:
 
 
 def _bimodal(evidence: _Evidence) -> Iterator[Concern]:
-    keys = [key for key in evidence.samples.visits_us if is_operator_key(key)]
+    keys = [key for key in evidence.samples.visits_us if is_operator_key(key) or model_name(key)]
     two = [key for key in keys if is_bimodal(evidence.samples.medians_us(key))]
     if len(two) > max(BIMODAL_SHARE * len(keys), 1):
         yield Concern(
             len(two) > BAD_BIMODAL_SHARE * len(keys),
-            f"{len(two)} of {len(keys)} operators have two speeds, e.g. {two[0]}: "
+            f"{len(two)} of {len(keys)} {evidence.known.what} have two speeds, e.g. {two[0]}: "
             "cores of two kinds or two memory layouts; bind the agent to cores of one kind with --cores",
         )
 
@@ -176,8 +193,7 @@ def _affinity(evidence: _Evidence) -> Iterator[Concern]:
 
 
 def _wide(evidence: _Evidence) -> Iterator[Concern]:
-    rows = [row for row in evidence.lut.rows.values() if row.isolated_us is not None]
-    half_widths = [math.inf if (half := half_width_percent(row)) is None else half for row in rows]
+    half_widths = evidence.known.half_widths_percent
     if half_widths and (middle := statistics.median(half_widths)) > WIDE_PERCENT:
         width = f"±{middle:.1f} %" if math.isfinite(middle) else "not known"
         yield Concern(
@@ -187,7 +203,7 @@ def _wide(evidence: _Evidence) -> Iterator[Concern]:
 
 
 def _networks(evidence: _Evidence) -> Iterator[Concern]:
-    error = evidence.lut.metadata.network_error_percent
+    error = evidence.known.network_error_percent
     if error is not None and error > NETWORK_PERCENT:
         yield Concern(
             error > BAD_NETWORK_PERCENT,

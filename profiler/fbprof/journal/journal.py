@@ -104,8 +104,8 @@ class JournalContent:
     """Everything a journal holds, by kind; `good_bytes` is where a torn last line begins, if there is one.
 
     `visits` are those that count, in order of time, and `load_numbers` says which load of its model each was visited
-    in; `counts` is their number by key, `loads` how often each model was loaded, and `delegates` the
-    delegates that ran it: more than one set where they changed.
+    in; `counts` is their number by key, `loads` how often each model was loaded, `loaded` what
+    the agent said each time, and `delegates` the delegates that ran it: more than one set where they changed.
     """
 
     start: Start
@@ -118,6 +118,7 @@ class JournalContent:
     fallbacks: dict[str, tuple[str, ...]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     delegates: dict[str, dict[tuple[Delegate, ...], None]] = field(default_factory=dict)
+    loaded: dict[str, list[Loaded]] = field(default_factory=dict)
     good_bytes: int = 0
 
     def add(self, record: Record) -> None:
@@ -141,6 +142,7 @@ class JournalContent:
                 if not record.loaded.is_finite:  # earlier versions measured it all the same
                     self.failed[record.key] = NOT_FINITE
                 self.loads[record.key] += 1
+                self.loaded.setdefault(record.key, []).append(record.loaded)
                 self.delegates.setdefault(record.key, {})[record.loaded.delegates] = None
 
 

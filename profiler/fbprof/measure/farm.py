@@ -12,18 +12,20 @@ from fbbase.errors import FbError, PartialError
 from fbbase.interrupt import interrupt_between_steps
 from fbbase.progress import shared_screen
 from fbprof.errors import MeasurementError
-from fbprof.measure.jobs import Job, Outcome, carry_out
+from fbprof.measure.jobs import Job, Outcome
 from fbprof.measure.models import ModelFiles
 from fbprof.plan.plan import from_light_to_heavy
-from fbspace.space import Space
+
+Carry = Callable[[Job, ModelFiles, Callable[[], None]], Outcome]
+"""Carries out one job, by files that all devices share; the last argument is called between its steps."""
 
 
 def measure_all(
-    jobs: Sequence[Job], space: Space, fresh: bool = False, tell: Callable[[Outcome], None] = lambda outcome: None
+    jobs: Sequence[Job], carry: Carry, tell: Callable[[Outcome], None] = lambda outcome: None
 ) -> list[Outcome]:
-    """Carry out jobs of the same space, runtime, precision and seed at once; return how each ended, in their order.
+    """Carry out jobs of the same subjects, precision and seed at once; return how each ended, in their order.
 
-    As soon as a device has its table, `tell` is called. One that fails leaves the others alone, and its error is
+    As soon as a device is done, `tell` is called. One that fails leaves the others alone, and its error is
     printed at once. After Ctrl-C and SIGTERM every device ends its step, its journal is kept and it is released; after
     a second one nothing is waited for.
     """
@@ -42,11 +44,12 @@ def measure_all(
             """Carry out one job; whatever happens is its outcome, and nothing of it reaches the other threads."""
             start = time.monotonic()
             try:
-                ended.put(carry_out(job, space, fresh, files, check))
+                ended.put(carry(job, files, check))
             except BaseException as error:  # KeyboardInterrupt, and bugs: raised by the main thread
                 ended.put(Outcome(job, time.monotonic() - start, error=error))
 
-        from_light_to_heavy(jobs[0].plan.operators, 1)  # counts every operator, before the writer's thread traces any
+        if jobs[0].plan.operators:
+            from_light_to_heavy(jobs[0].plan.operators, 1)  # counts them all, before the writer's thread traces any
         threads = []
         for job in jobs:
             # a daemon: after a second Ctrl-C nobody waits for a device that does not answer
@@ -58,7 +61,7 @@ def measure_all(
             if isinstance(outcome.error, FbError):
                 before = f"{outcome.job.profile.name}: "
                 echo_marked("error", f": {outcome.error}", color="red", before=before, err=True)
-            elif outcome.lut is not None and untold is None:
+            elif outcome.error is None and untold is None:
                 try:
                     tell(outcome)
                 except OSError as error:  # whoever read what we print went away: the other devices go on

@@ -59,20 +59,25 @@ def jobs_of(
 
     Raises FbError where two devices, or their tables, are the same, or cores are fewer than threads.
     """
-    _check_devices(profiles)
-    tables = _tables(profiles, output)
+    check_devices(profiles)
+    tables = outputs(profiles, output, ".csv")
     chosen = with_operators(with_agent(plan, profiles[0]), space, networks, points)
     plan = replace(plan, operators=chosen.operators, networks=chosen.networks, grid_points=chosen.grid_points)
     jobs = []
     for profile, table in zip(profiles, tables, strict=True):
         bound = replace(plan, device=profile.name, cores=profile.cores if plan.cores is None else plan.cores)
-        if bound.cores is not None and not has_words(bound.cores):
-            cores = [int(core) for core in bound.cores.split(",")]
-            if wrong := too_many_threads(bound.threads, cores):
-                first = max(cores[-1] - bound.threads + 1, 0)
-                raise FbError(f"{wrong}, or as many cores, such as --cores {first}-{first + bound.threads - 1}")
+        check_threads(bound.threads, bound.cores)
         jobs.append(Job(profile, with_agent(bound, profile), table, at))
     return jobs
+
+
+def check_threads(threads: int, cores: str | None) -> None:
+    """Raise FbError for more threads than numbered cores; words are the device's to count."""
+    if cores is not None and not has_words(cores):
+        numbers = [int(core) for core in cores.split(",")]
+        if wrong := too_many_threads(threads, numbers):
+            first = max(numbers[-1] - threads + 1, 0)
+            raise FbError(f"{wrong}, or as many cores, such as --cores {first}-{first + threads - 1}")
 
 
 def carry_out(
@@ -89,7 +94,7 @@ def carry_out(
     return Outcome(job, time.monotonic() - start, lut)
 
 
-def _check_devices(profiles: Sequence[Profile]) -> None:
+def check_devices(profiles: Sequence[Profile]) -> None:
     """Raise FbError where two of the devices share a name, which names their files, or are one and the same."""
     name, count = Counter(profile.name for profile in profiles).most_common(1)[0]
     if count > 1:
@@ -110,13 +115,13 @@ def _check_devices(profiles: Sequence[Profile]) -> None:
             places[place] = profile.name
 
 
-def _tables(profiles: Sequence[Profile], output: Path | None) -> list[Path]:
-    """Return where each device's table goes. Raises FbError where several were to go into one file."""
+def outputs(profiles: Sequence[Profile], output: Path | None, ending: str) -> list[Path]:
+    """Return where what each device comes to goes. Raises FbError where several were to go into one file."""
     if output is not None:
         refuse_stream(output)
     if len(profiles) == 1 and output is not None and not output.is_dir():
         return [output]
     folder, count = output or Path(), len(profiles)
     if not folder.is_dir() and (folder.suffix or folder.exists()):
-        raise FbError(f"-o {folder} is not a folder: {count} devices write a table each, DEVICE.csv in a folder")
-    return [folder / f"{profile.name}.csv" for profile in profiles]
+        raise FbError(f"-o {folder} is not a folder: {count} devices write a table each, DEVICE{ending} in a folder")
+    return [folder / f"{profile.name}{ending}" for profile in profiles]

@@ -9,7 +9,6 @@ from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Self
 
-from fbagents.agent.client import AgentClient
 from fbagents.agent.pieces import Content
 from fbagents.agent.protocol import Loaded
 from fbagents.transport import Transport
@@ -18,8 +17,9 @@ from fbbase.locks import scratch_folder
 from fbexport.errors import ExportError
 from fbexport.formats import format_of, load_format
 from fbexport.runtimes import fallbacks
+from fbprof.measure.agents import Agents
 from fbprof.plan.plan import Plan
-from fbprof.plan.subject import REFERENCE_PRECISION, Subject, is_network_key
+from fbprof.plan.subject import REFERENCE_PRECISION, ModelSubject, Subject, is_network_key
 
 UNKNOWN_MEMORY_BYTES = 1 << 30
 """What may be loaded where the device does not tell how much memory it has."""
@@ -88,6 +88,14 @@ class ModelFiles:
                     self._loaded_networks[subject.key] = None
                     self._delete_networks()
 
+    def values(self, content: bytes) -> Content:
+        """Return a file with the values of a model's inputs. Raises StorageError."""
+        path = self._folder / f"{hashlib.sha256(content).hexdigest()[:16]}.values"
+        with self._lock, storage_errors(path):
+            if not path.exists():
+                path.write_bytes(content)
+        return Content(path)
+
     def _begin(self, subject: Subject) -> Future[Content]:
         if subject.key not in self._written:
             self._written[subject.key] = self._writer.submit(self._write, subject)
@@ -103,7 +111,8 @@ class ModelFiles:
                 written.result().path.unlink()
 
     def _write(self, subject: Subject) -> Content:
-        path = self._folder / f"{hashlib.sha256(subject.key.encode()).hexdigest()[:16]}{self._suffix}"
+        suffix = subject.suffix if isinstance(subject, ModelSubject) else self._suffix
+        path = self._folder / f"{hashlib.sha256(subject.key.encode()).hexdigest()[:16]}{suffix}"
         model = subject.export(self._format, self._plan.precision, self._plan.seed)
         if subject.precision(self._plan.precision) != REFERENCE_PRECISION and not is_network_key(subject.key):
             self.fallbacks[subject.key] = self._fallbacks(model)
@@ -124,7 +133,7 @@ class ModelFiles:
 class LoadedModels:
     """The models of one agent, at most `limit_bytes` of them at a time."""
 
-    def __init__(self, agent: AgentClient, transport: Transport, plan: Plan, files: ModelFiles) -> None:
+    def __init__(self, agent: Agents, transport: Transport, plan: Plan, files: ModelFiles) -> None:
         self._agent, self._transport, self._plan, self._files = agent, transport, plan, files
         files.are_copied |= transport.copies
         self._bytes: dict[str, int] = {}
@@ -152,7 +161,20 @@ class LoadedModels:
         with self._files.opened(subject) as content:
             size = content.path.stat().st_size
             remote = self._transport.send(content, self._agent.write)
-            reply = self._agent.load(subject.key, remote, self._plan.runtime, subject.input_shape)
+            runtime = (subject.setting or self._plan.setting).runtime
+            if isinstance(subject, ModelSubject):
+                values = self._send_values(subject)
+                reply = self._agent.load(
+                    subject.key, remote, runtime, subject.input_shape, inputs=subject.inputs, inputs_path=values
+                )
+            else:
+                reply = self._agent.load(subject.key, remote, runtime, subject.input_shape)
         self._bytes[subject.key] = max(reply.memory_bytes or 0, FILE_FACTOR * size, self._bytes.get(subject.key, 0))
         self.keys.add(subject.key)
         return reply
+
+    def _send_values(self, subject: ModelSubject) -> str | None:
+        """Send the values of a model's inputs; return their file there, None where it gets the agents' test input."""
+        if subject.values is None:
+            return None
+        return self._transport.send(self._files.values(subject.values), self._agent.write)

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import functools
 import statistics
 import time
 from collections import Counter
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from fbagents.agent.client import AgentClient, Planned
+from fbagents.agent.client import Planned
 from fbagents.agent.protocol import Visit
 from fbagents.connect import connect
 from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError, ConnectionLostError, DeviceError
@@ -39,6 +40,7 @@ from fbprof.journal.journal import (
     open_journal,
 )
 from fbprof.journal.visits import Visited
+from fbprof.measure.agents import Agents
 from fbprof.measure.crashes import Crashes
 from fbprof.measure.models import LoadedModels, ModelFiles
 from fbprof.measure.schedule import STAY_ROUNDS, Schedule, fitting_first
@@ -53,8 +55,17 @@ FILES_AHEAD = 10
 """Model files that are written before the agent asks for them; more would fill the disk with networks."""
 
 
+MakeSchedule = Callable[[Plan, Sequence[str], JournalContent], Schedule]
+"""Makes a run's schedule, of its plan, the keys of its references and its samples, which grow."""
+
+
 def go_on() -> None:
     """No-op check between steps."""
+
+
+def until_precise(plan: Plan, references: Sequence[str], content: JournalContent) -> Schedule:
+    """Return a schedule that ends when everything is known as well as the plan asks."""
+    return Schedule(plan, references, lambda: half_widths_percent(content))
 
 
 def collect(
@@ -64,19 +75,21 @@ def collect(
     fresh: bool = False,
     files: ModelFiles | None = None,
     check: Callable[[], None] = go_on,
+    schedule: MakeSchedule = until_precise,
 ) -> JournalContent:
     """Carry out a plan, or what is left of it, and return every sample.
 
     Every sample is in the journal before anything is derived from it. `files` are those of several devices that measure
-    the same; `check` is called between steps, and whatever it raises ends the run in order. Raises DeviceError where
-    the device cannot be used, PartialError where the agent is lost again and again (the same call continues),
+    the same; `check` is called between steps, and whatever it raises ends the run in order. `schedule` says what is
+    visited until when: by default until every interval is narrow enough. Raises DeviceError where the device cannot be
+    used, PartialError where the agent is lost again and again (the same call continues),
     JournalError.
     """
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     start = Start(identity=plan.identity(), timing=plan.timing, started_at=now, tool_version=__version__)
     with open_journal(journal, start, fresh) as writer:
         check_sessions(journal, writer.content)
-        _Run(plan, profile, writer, check).carry_out(files)
+        _Run(plan, profile, writer, check, schedule).carry_out(files)
         content = writer.content
     if not content.visits:
         reasons = "; ".join(sorted(set(content.failed.values()))[:3])
@@ -102,12 +115,21 @@ def keeping(journal: Path) -> Iterator[None]:
 class _Run:
     """What is left of a plan, and the agent that does it."""
 
-    def __init__(self, plan: Plan, profile: Profile, writer: JournalWriter, check: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        profile: Profile,
+        writer: JournalWriter,
+        check: Callable[[], None],
+        schedule: MakeSchedule,
+    ) -> None:
         self._plan, self._profile, self._writer, self._check = plan, profile, writer, check
         self._content = writer.content
         self._subjects = {subject.key: subject for subject in (*plan.subjects, *REFERENCES)}
+        self._settings = {key: each.setting for key, each in self._subjects.items() if each.setting is not None}
+        self._runtimes = dict.fromkeys((plan.runtime, *(each.runtime for each in self._settings.values())))
         self._references = [subject.key for subject in REFERENCES]
-        self._schedule = Schedule(plan, self._references, lambda: half_widths_percent(self._content))
+        self._schedule = schedule(plan, self._references, self._content)
         self._deadline = time.monotonic() + plan.max_time_s
         self._visit_s: dict[str, float] = {}
         self._blocks = len(self._content.states)
@@ -123,10 +145,14 @@ class _Run:
             files = shared or stack.enter_context(ModelFiles(self._plan))
             files.prepare(self._subjects[key] for key in [*self._wanted()][:FILES_AHEAD])
             stack.enter_context(self._waiting)
-            transport = connect(with_agent_for(self._profile, self._plan.runtime))
+            transport = connect(self._with_agent())
             stack.callback(transport.close)
             while not self._session(transport, files):
                 pass
+
+    def _with_agent(self) -> Profile:
+        """Return the profile with an agent that can run all runtimes of the run."""
+        return functools.reduce(with_agent_for, self._runtimes, self._profile)
 
     def _wanted(self) -> dict[str, int]:
         return self._schedule.wanted(self._content.counts, self._content.failed)
@@ -139,7 +165,8 @@ class _Run:
         self._waiting("reaching it and starting the agent")
         try:
             with self._start(transport) as agent:
-                _check_runtime(agent, self._plan.runtime, self._profile)
+                for runtime in self._runtimes:
+                    _check_runtime(agent, runtime, self._profile)
                 check_same_device(self._writer, agent.hello)
                 self._writer.append(Session(hello=agent.hello))
                 models = LoadedModels(agent, transport, self._plan, files)
@@ -152,21 +179,21 @@ class _Run:
             return False
         return True
 
-    def _start(self, transport: Transport) -> AgentClient:
-        """Start the agent. Raises DeviceError, which tells of a runtime that the native agent cannot run."""
+    def _start(self, transport: Transport) -> Agents:
+        """Start the agents. Raises DeviceError, which tells of a runtime that the native agent cannot run."""
         try:
-            return AgentClient(transport, self._plan.threads, self._plan.cores)
+            return Agents(transport, self._plan.setting, self._settings)
         except AgentLostError as error:
-            runtime = self._plan.runtime
-            if isinstance(error, ConnectionLostError) or with_agent_for(self._profile, runtime) == self._profile:
+            if isinstance(error, ConnectionLostError) or self._with_agent() == self._profile:
                 raise
+            runtime = next(each for each in self._runtimes if with_agent_for(self._profile, each) != self._profile)
             raise DeviceError(
                 f"{runtime} is run by the Python agent, which cannot be started on {self._profile.name}: it needs "
                 f"Python, numpy and {RUNTIMES.find(runtime).package} there. Without Python there run "
                 f"{' and '.join(native_libraries())} ({error})"
             ) from None
 
-    def _phase(self, agent: AgentClient, models: LoadedModels, files: ModelFiles) -> None:
+    def _phase(self, agent: Agents, models: LoadedModels, files: ModelFiles) -> None:
         """Visit what is wanted until the intervals are to be looked at again."""
         counts, failed = self._content.counts, self._content.failed
         wanted = self._schedule.missing(counts, failed)
@@ -241,7 +268,7 @@ class _Run:
         self._crashes.suspect = None
         return [] if key in self._content.failed else [key]
 
-    def _warm_up(self, agent: AgentClient, keys: Sequence[str]) -> None:
+    def _warm_up(self, agent: Agents, keys: Sequence[str]) -> None:
         """Visit models until each is steady: a visit is not faster any more than the one before.
 
         Another program than ours warms up at every visit.
@@ -257,7 +284,7 @@ class _Run:
             if not waiting:
                 break
 
-    def _blocks_of(self, agent: AgentClient, order: Sequence[str], wanted: Mapping[str, int], advance: Advance) -> None:
+    def _blocks_of(self, agent: Agents, order: Sequence[str], wanted: Mapping[str, int], advance: Advance) -> None:
         """Carry out an order as one block, or, where every visit is a process, as many that end when the time is up."""
         if self._plan.agent is None:
             self._block(agent, order, wanted, advance)
@@ -267,7 +294,7 @@ class _Run:
                 missing = self._schedule.missing(self._content.counts, self._content.failed)
                 self._block(agent, order[start : start + PROCESSES_PER_BLOCK], missing, advance)
 
-    def _block(self, agent: AgentClient, order: Sequence[str], wanted: Mapping[str, int], advance: Advance) -> None:
+    def _block(self, agent: Agents, order: Sequence[str], wanted: Mapping[str, int], advance: Advance) -> None:
         """Carry out one schedule, with the device's state before and after it."""
         left = dict(wanted)
         self._writer.append(StateRead(state=agent.state()))
@@ -281,7 +308,7 @@ class _Run:
         self._writer.sync()
         self._blocks += 1
 
-    def _visits(self, agent: AgentClient, order: Sequence[str], warm_up: bool) -> Iterator[tuple[str, Visit]]:
+    def _visits(self, agent: Agents, order: Sequence[str], warm_up: bool) -> Iterator[tuple[str, Visit]]:
         """Run a schedule and write down every sample as it comes."""
         if not order:
             return
@@ -297,7 +324,7 @@ class _Run:
         next(visits, None)  # the agent's closing line, without which the schedule would not count
 
 
-def _check_runtime(agent: AgentClient, runtime: str, profile: Profile) -> None:
+def _check_runtime(agent: Agents, runtime: str, profile: Profile) -> None:
     """Raise DeviceError where the device lacks the runtime."""
     if runtime not in agent.hello.runtimes:
         has = ", ".join(agent.hello.runtimes) or "none"

@@ -10,7 +10,7 @@ from typing import TypeVar
 from fbagents.benchmark.binary import benchmark_of
 from fbagents.profile import Profile
 from fbprof.plan.grid import grid_operators, most_points
-from fbprof.plan.subject import Subject, network, operator, reference
+from fbprof.plan.subject import ModelSubject, Setting, Subject, network, operator, reference
 from fbprof.plan.timing import Timing
 from fbspace.architecture import ZOO, load_architecture
 from fbspace.draw import draw_networks
@@ -33,6 +33,8 @@ FBNet's space. They recur throughout and tell the device's speed, by which table
 
 ASSUMED_MACS_PER_S = 10e9
 """What `--dry-run` assumes of one core until the device has been measured: only for the time it announces."""
+ASSUMED_MODEL_MACS = 300_000_000
+"""Of a model file whose MACs cannot be counted."""
 ASSUMED_OVERHEAD_S = 20e-6
 ASSUMED_LOAD_S = 0.05
 """To write a model, load and warm it up: 20 ms for an operator on a CPU, more for a network."""
@@ -42,6 +44,7 @@ ASSUMED_LOAD_S = 0.05
 class Plan(Timing):
     """A measurement: visit every subject in random rounds, and run it `runs` times in a row at each visit.
 
+    `models` are files, each with the setting it is run in; everything else is run as the plan says.
     Everything is visited MIN_ROUNDS times, then what is not yet known within ±`ci_percent` again, at most `rounds`
     times and for `max_time_s` seconds. A model is loaded anew after `reload_visits` visits, with None never.
     `memory_bytes` bounds what is loaded at once; None is half of what is free. `grid_points` says that the operators
@@ -53,6 +56,7 @@ class Plan(Timing):
     device: str
     operators: tuple[OpSpec, ...] = ()
     networks: tuple[Subject, ...] = ()
+    models: tuple[ModelSubject, ...] = ()
     reload_visits: int | None = RELOAD_VISITS
     memory_bytes: int | None = None
     grid_points: int | None = None
@@ -65,13 +69,21 @@ class Plan(Timing):
         always = ("space", "device", "runtime", "precision", "threads", "cores", "runs", "dropped", "before", "seed")
         identity = {name: getattr(self, name) for name in always}
         identity["operators_sha256"] = hashlib.sha256(keys.encode()).hexdigest()
-        optional = {"grid_points": self.grid_points, "agent": self.agent}
+        optional: dict[str, object] = {"grid_points": self.grid_points, "agent": self.agent}
+        if self.models:
+            digests = "\n".join(sorted(each.digest for each in self.models))
+            optional["models_sha256"] = hashlib.sha256(digests.encode()).hexdigest()
         return identity | {name: value for name, value in optional.items() if value is not None}
 
     @property
     def subjects(self) -> list[Subject]:
-        """Everything that is timed: the operators, then the networks."""
-        return [*map(operator, self.operators), *self.networks]
+        """Everything that is timed: the operators, then the networks, then model files."""
+        return [*map(operator, self.operators), *self.networks, *self.models]
+
+    @property
+    def setting(self) -> Setting:
+        """How everything is run that has no setting of its own."""
+        return Setting(self.runtime, self.threads, self.cores)
 
     @property
     def min_rounds(self) -> int:
@@ -99,6 +111,8 @@ class Plan(Timing):
         """Return a rough guess in seconds of how long models run in the first rounds, before a device is known."""
         timed = Counter(spec for subject in self.subjects for spec in subject.specs)
         once = sum(times * (count_spec(s).macs / ASSUMED_MACS_PER_S + ASSUMED_OVERHEAD_S) for s, times in timed.items())
+        macs = [ASSUMED_MODEL_MACS if each.macs is None else each.macs for each in self.models]
+        once += sum(count / ASSUMED_MACS_PER_S + ASSUMED_OVERHEAD_S for count in macs)
         return (self.min_rounds + 1) * (self.runs * once + self.visit_min_s * len(self.subjects))
 
 

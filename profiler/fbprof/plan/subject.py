@@ -1,31 +1,51 @@
-"""Subject: what is timed, a single operator, a whole network, or a reference that tells the device's speed."""
+"""Subject: what is timed, an operator, a network, a model file, or a reference that tells the device's speed."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fbagents.agent.client import Input
 from fbexport.export import export_chain, export_spec
 from fbprof.errors import JournalError
 from fbspace.errors import ArchitectureError
 from fbspace.opspec import OpSpec
 from fbspace.space import Space
 
-_NETWORK, _REFERENCE = "network:", "reference:"
+_NETWORK, _REFERENCE, _MODEL = "network:", "reference:", "model:"
 REFERENCE_PRECISION = "float32"
 """Every runtime has kernels for it, and tables of other precisions can be held against it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How a model is run where a measurement has several ways: in which runtime, on how many threads, on which cores.
+
+    `cores` is a text that `check_cores` returned; None is wherever the device likes.
+    """
+
+    runtime: str
+    threads: int = 1
+    cores: str | None = None
+
+    def __str__(self) -> str:
+        bound = "" if self.cores is None else f", cores {self.cores}"
+        return f"{self.runtime}, {self.threads} thread{'s' * (self.threads != 1)}{bound}"
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
     """An operator, a network or a reference; `key` names it in journals and to the agent.
 
-    `specs` are the operators it runs, one or a network's in order, without identities.
+    `specs` are the operators it runs, one or a network's in order, without identities. `setting` is its own, where
+    that is not the plan's.
     """
 
     key: str
     specs: tuple[OpSpec, ...]
+    setting: Setting | None = None
 
     @property
-    def input_shape(self) -> tuple[int, int, int, int]:
+    def input_shape(self) -> tuple[int, ...]:
         """Shape of the input: 1, channels, height, width."""
         return self.specs[0].input_shape
 
@@ -38,6 +58,52 @@ class Subject:
         if is_network_key(self.key):
             return export_chain(self.specs, format_name, precision, seed)
         return export_spec(self.specs[0], format_name, self.precision(precision), seed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSubject(Subject):
+    """A model file that anyone wrote, all of whose inputs have fixed shapes, with a setting of its own.
+
+    `values` are the raw bytes of its inputs, one after the other; None is the agents' test input. `macs` is None where
+    they cannot be counted.
+    """
+
+    specs: tuple[OpSpec, ...] = ()
+    setting: Setting
+    content: bytes
+    suffix: str
+    inputs: tuple[Input, ...]
+    macs: int | None = None
+    values: bytes | None = None
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of the first input."""
+        return self.inputs[0].shape if self.inputs else ()
+
+    @property
+    def digest(self) -> str:
+        """A hash of what is run and how: by it a journal knows whether it goes on with the same."""
+        told = f"{self.key}\n{self.setting}\n{self.inputs}\n".encode()
+        return hashlib.sha256(told + self.content + (self.values or b"")).hexdigest()
+
+    def precision(self, asked: str) -> str:
+        """Return the precision for which other kernels are looked for: none, a file is what its author meant."""
+        return REFERENCE_PRECISION
+
+    def export(self, format_name: str, precision: str, seed: int) -> bytes:
+        """Return the file as it is."""
+        return self.content
+
+
+def model_key(name: str) -> str:
+    """Return the key of a model file that a run knows by a name."""
+    return _MODEL + name
+
+
+def model_name(key: str) -> str | None:
+    """Return the name of the model file that a key names, None where it names something else."""
+    return key.removeprefix(_MODEL) if key.startswith(_MODEL) else None
 
 
 def operator(spec: OpSpec) -> Subject:
@@ -61,8 +127,8 @@ def is_network_key(key: str) -> bool:
 
 
 def is_operator_key(key: str) -> bool:
-    """Whether a key names an operator that has a row in the table, and neither a network nor a reference."""
-    return not key.startswith((_NETWORK, _REFERENCE))
+    """Whether a key names an operator that has a row in the table, and neither a network, a model nor a reference."""
+    return not key.startswith((_NETWORK, _REFERENCE, _MODEL))
 
 
 def network_key(choices: Sequence[str], head_channels: int | None = None) -> str:

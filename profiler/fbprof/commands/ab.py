@@ -1,0 +1,183 @@
+"""fbprof ab: whether one model is slower than another, beyond doubt."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fbprof.commands import _complete as complete
+from fbprof.commands import _options
+from fbprof.commands.compare import percent
+
+if TYPE_CHECKING:
+    from fbprof.models.paired import Difference
+    from fbprof.models.result import Result
+
+MAX_TIME_MIN = 1.5
+MOST_VISITS = 100_000
+
+
+@click.command("ab")
+@click.argument("old")
+@click.argument("new", required=False)
+@click.option("--device", default="local", show_default=True, shell_complete=complete.devices, help="Device profile.")
+@click.option(
+    "--fail-above",
+    callback=percent,
+    metavar="PERCENT",
+    help="Exit with 1 where NEW is slower by more, with 4 where the time does not suffice to tell.",
+)
+@_options.timing("max_time_min", "--max-time", default=MAX_TIME_MIN, metavar="MINUTES")
+@click.option("--runtime", shell_complete=complete.runtimes, help="Runtime.  [default: the one that runs such files]")
+@click.option("--shape", "shapes", multiple=True, metavar="[NAME=]1x3x320x320", help="Shape of an input; repeatable.")
+@click.option("--inputs", type=_options.PATH, help="Values of the inputs, an .npz by name.  [default: made up]")
+@_options.timing("threads")
+@click.option("--cores", metavar="CORES", help="As for fbprof measure.")
+@_options.timing("precision")
+@click.option("--b-runtime", help="Another runtime for NEW.")
+@click.option("--b-threads", type=click.IntRange(1, 64), help="Other threads for NEW.")
+@click.option("--b-cores", metavar="CORES", help="Other cores for NEW.")
+@click.option("--b-precision", help="Another precision for NEW.")
+@_options.timing("runs")
+@_options.timing("dropped", "--drop")
+@_options.seed
+@click.option(
+    "--format",
+    "format_name",
+    type=click.Choice(["text", "md", "json"]),
+    default="text",
+    help="md: a comment for a pull request.  [default: text]",
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("-o", "--output", type=_options.PATH, help="Keep the result here, and the raw samples beside it.")
+def command(
+    old: str,
+    new: str | None,
+    device: str,
+    fail_above: float | None,
+    runtime: str | None,
+    shapes: tuple[str, ...],
+    inputs: Path | None,
+    threads: int,
+    cores: str | None,
+    precision: str,
+    b_runtime: str | None,
+    b_threads: int | None,
+    b_cores: str | None,
+    b_precision: str | None,
+    format_name: str,
+    as_json: bool,
+    output: Path | None,
+    **timing: Any,
+) -> None:
+    r"""Tell by how much NEW is slower than OLD on a device, with a 95 % interval.
+
+    Both are loaded together, visited in random order in one session and loaded anew again and again, until the answer
+    is certain or --max-time is up. NEW may be left out where it is OLD under another setting (--b-threads, --b-cores,
+    --b-precision, --b-runtime). Exit code 0 within --fail-above, 1 beyond it, 4 where it could not be told.
+
+    \b
+    Example:
+      fbprof ab old.tflite new.tflite --device galaxy-s8 --fail-above 3%
+      fbprof ab detector.onnx --b-threads 4
+      fbprof ab fbnet-a fbnet-b --device pixel-3 --format md
+    """
+    from fbagents.agent.cores import check_cores
+    from fbagents.connect import load_profile
+    from fbbase.errors import CheckError, UndecidedError
+    from fbbase.locks import scratch_folder
+    from fbexport.runtimes import prepare_process
+    from fbprof.models.jobs import measure_models, model_jobs
+    from fbprof.models.named import parse_shape
+    from fbprof.models.paired import RELOAD_VISITS, PairedSchedule, difference
+    from fbprof.models.profile import Asked, result_of, variants_of
+    from fbprof.models.result import write_result
+
+    others = {"runtime": b_runtime, "threads": b_threads, "cores": b_cores, "precision": b_precision}
+    if new is None and not any(others.values()):
+        raise click.UsageError(
+            "name NEW, or what is other for it: --b-threads, --b-cores, --b-precision or --b-runtime"
+        )
+    if timing["dropped"] >= timing["runs"]:
+        raise click.BadParameter(f"--drop {timing['dropped']} leaves nothing of --runs {timing['runs']}")
+    profile = load_profile(device)
+    prepare_process()
+    with scratch_folder() as folder:
+        sides = []
+        for side, text in (("a", old), ("b", new or old)):
+            own = {k: v for k, v in others.items() if v is not None} if side == "b" else {}
+            setting = {"runtime": runtime, "threads": threads, "cores": cores, "precision": precision} | own
+            asked = Asked(
+                (text,),
+                setting["runtime"],  # type: ignore[arg-type]
+                (int(str(setting["threads"])),),
+                (check_cores(str(setting["cores"])) if setting["cores"] else None,),
+                (None,),
+                (str(setting["precision"]),),
+                tuple(map(parse_shape, shapes)),
+                inputs,
+                timing["seed"],
+            )
+            (folder / side).mkdir()
+            (variant,) = variants_of(asked, folder / side)
+            sides.append(variant.called(f"{side.upper()} {variant.name}"))
+        (job,) = model_jobs(sides, [profile], output or folder / "ab.json", "ab", rounds=MOST_VISITS,
+                            reload_visits=RELOAD_VISITS, **timing)  # fmt: skip
+        content = measure_models(
+            job.job, schedule=lambda plan, references, content: PairedSchedule(plan, content, fail_above)
+        )
+        found = difference(content, *(each.subject.key for each in job.variants))
+        result = result_of(content, job.variants)
+        if output is not None:
+            write_result(result, output)
+    failed = [each for each in result.models if each.failed]
+    if found is None or failed:
+        from fbprof.errors import MeasurementError
+
+        why = f"{failed[0].name}: {failed[0].failed}" if failed else "no round has a sample of both"
+        raise MeasurementError(f"they cannot be compared: {why}")
+    _print(found, result, fail_above, "json" if as_json else format_name)
+    if fail_above is not None:
+        within = found.within(fail_above)
+        if within is None:
+            raise UndecidedError(
+                f"cannot tell whether NEW is slower by more than {fail_above:g} %: {found}; give more --max-time, or a "
+                "quieter device"
+            )
+        if not within:
+            raise CheckError(f"NEW is slower by more than {fail_above:g} %: {found}")
+
+
+def _print(found: "Difference", result: "Result", fail_above: float | None, format_name: str) -> None:
+    from fbprof.models.summary import in_ms
+
+    old, new = result.models
+    if format_name == "json":
+        low, high = found.interval_percent
+        answer = {
+            "percent": found.percent,
+            "ci_percent": [low, high],
+            "answer": found.word,
+            "within": None if fail_above is None else found.within(fail_above),
+            "loads": found.loads,
+            "pairs": found.pairs,
+            "result": result.model_dump(mode="json", exclude_none=True),
+        }
+        _options.print_json(answer)
+        return
+    where = f"{result.device} ({', '.join(filter(None, [result.device_model, result.soc]))})"
+    basis = f"{found.pairs} pairs of visits in {found.loads} loads"
+    rows = [(side, each.name[2:], in_ms(each.latency_us), each.setting) for side, each in (("OLD", old), ("NEW", new))]
+    if format_name == "md":
+        click.echo(f"**{found}** on {where}\n\n| | model | latency | run in |\n|---|---|---|---|")
+        for side, name, ms, setting in rows:
+            click.echo(f"| {side} | {name} | {ms} ms | {setting} |".replace("\n", " "))
+        click.echo(f"\n{basis}; verdict on the run: {result.verdict}")
+    else:
+        click.echo(f"{found}")
+        for side, name, ms, setting in rows:
+            click.echo(f"  {side}  {ms:>9} ms  {name}  ({setting})")
+        click.echo(f"on {where}, {basis}; verdict on the run: {result.verdict}")
+    if format_name != "md":
+        for warning in result.warnings:
+            click.echo(f"  - {warning}")

@@ -1,0 +1,1 @@
+"""Model files that anyone wrote: named on a command line, profiled, held against each other."""

@@ -1,0 +1,136 @@
+"""Result: what a run came to know of model files, as a JSON file that report and compare take."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+
+from fbbase.errors import FbError
+from fbbase.files import read_text, write_text
+from fbbase.parsing import parse_json
+from fbprof.estimate.verdict import Verdict
+
+FORMAT = "fbnet-lab profile 1"
+
+_Name = Annotated[str, pydantic.Field(max_length=4000)]
+_Us = Annotated[float, pydantic.Field(ge=0, le=1e12, allow_inf_nan=False)]
+_Count = Annotated[int, pydantic.Field(ge=0, lt=1 << 62)]
+_Percent = Annotated[float, pydantic.Field(ge=0, le=1e6, allow_inf_nan=False)]
+
+
+class _Part(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+
+class Layer(_Part):
+    """One part of a model that runs as one: its nodes, and what it takes within the whole, with its 95 % interval.
+
+    `alone_us` is what it took cut out of the file; None where it could not be run alone, and then it has what is left.
+    """
+
+    name: _Name
+    kind: _Name
+    nodes: _Count
+    output_shape: tuple[_Count, ...] | None = None
+    macs: _Count | None = None
+    latency_us: _Us | None = None
+    ci_low_us: _Us | None = None
+    ci_high_us: _Us | None = None
+    alone_us: _Us | None = None
+    note: _Name = ""
+
+
+class Profiled(_Part):
+    """One model under one setting; times in microseconds. One that failed has no numbers, and the reason in `failed`.
+
+    `latency_us` is without the device's drift, with its 95 % interval; the percentiles and `worst_us` are of every
+    sample that was kept, as it was. `first_us` is the first run after loading, `load_us` loading itself (medians of the
+    loads), `peak_bytes` by how much the process grew at most. `by_cpu_time`: other work came between in nearly every
+    run, and those runs count with their thread's CPU time.
+    """
+
+    name: _Name
+    runtime: _Name
+    runtime_version: _Name = ""
+    threads: Annotated[int, pydantic.Field(ge=1)] = 1
+    cores: _Name = "any"
+    inputs: tuple[_Name, ...] = ()
+    sha256: _Name = ""
+    file_bytes: _Count = 0
+    parameters: _Count | None = None
+    macs: _Count | None = None
+    latency_us: _Us | None = None
+    ci_low_us: _Us | None = None
+    ci_high_us: _Us | None = None
+    p50_us: _Us | None = None
+    p90_us: _Us | None = None
+    p99_us: _Us | None = None
+    worst_us: _Us | None = None
+    samples: _Count = 0
+    preempted: _Count = 0
+    by_cpu_time: bool = False
+    loads: _Count = 0
+    first_us: _Us | None = None
+    load_us: _Us | None = None
+    peak_bytes: _Count | None = None
+    kernels: _Name = ""
+    failed: _Name = ""
+    layers: tuple[Layer, ...] = ()
+    layers_note: _Name = ""
+
+    @property
+    def half_width_percent(self) -> float | None:
+        """Half of the 95 % interval in percent of the latency; None where there is none."""
+        if self.latency_us is None or self.ci_low_us is None or self.ci_high_us is None:
+            return None
+        return 50 * (self.ci_high_us - self.ci_low_us) / self.latency_us
+
+    @property
+    def setting(self) -> str:
+        """How it was run, in words."""
+        bound = "" if self.cores == "any" else f", cores {self.cores}"
+        return f"{self.runtime} {self.runtime_version}, {self.threads} thread{'s' * (self.threads != 1)}{bound}"
+
+
+class Result(_Part):
+    """What one device came to: who it is, how well the run went, and every model under every setting."""
+
+    format: Literal["fbnet-lab profile 1"] = FORMAT  # type: ignore[assignment]
+    device: _Name
+    device_model: _Name | None = None
+    soc: _Name = "unknown"
+    system: _Name = "unknown"
+    agent: _Name = "unknown"
+    tool_version: _Name = "unknown"
+    measured_at: _Name = "unknown"
+    timing: _Name = ""
+    conditions: _Name = ""
+    drift_range_percent: _Percent | None = None
+    reference_us: _Us | None = None
+    reference_error_percent: _Percent | None = None
+    speed_error_percent: _Percent | None = None
+    verdict: Verdict
+    warnings: tuple[_Name, ...] = ()
+    models: tuple[Profiled, ...]
+
+
+def write_result(result: Result, path: Path) -> None:
+    """Write a result in one step."""
+    write_text(path, json.dumps(result.model_dump(mode="json", exclude_none=True), indent=1, ensure_ascii=False) + "\n")
+
+
+def is_result(path: Path) -> bool:
+    """Whether a file is to be read as a result: by its name, as tables are CSV."""
+    return path.suffix == ".json"
+
+
+def read_result(path: Path) -> Result:
+    """Read a result. Raises FbError with file and place where it is none."""
+    content: Any = parse_json(read_text(path, "result of fbprof profile"), str(path))
+    try:
+        return Result.model_validate(content)
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "file"
+        raise FbError(f"{path} is no result of fbprof profile: {where}: {first['msg']}") from None
