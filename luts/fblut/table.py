@@ -194,17 +194,22 @@ class Lut:
         """Return the fixed cost and the sum of the rows of a network's operators (FBNet, equation 2)."""
         return self.metadata.network_us + sum(self.latency_us(spec) for spec in specs)
 
-    def predict(self, specs: Iterable[OpSpec], at_this_speed: bool = False) -> Prediction:
+    def predict(
+        self, specs: Iterable[OpSpec], at_this_speed: bool = False, beside: Sequence[Prediction] = ()
+    ) -> Prediction:
         """Return the sum with its 95 % interval, propagated.
 
         Variances add: of the rows (an operator that occurs k times is wrong by k times its error), of what a sum
         cannot say about a network (`network_error_percent`), and of the device's speed (`speed_error_percent`), which
         counts unless the device is known to be at the table's speed. Where one of the latter is not known, the interval
-        does not cover it.
+        does not cover it. `beside` are operators without a row, estimated by one regression: they are wrong together,
+        so that their intervals add up before they count as one.
         """
         counts = Counter(specs)
-        latency_us = self.predict_us(counts.elements())
-        variance = (latency_us * (self.metadata.network_error_percent or 0.0) / 100) ** 2
+        latency_us = self.predict_us(counts.elements()) + sum(each.latency_us for each in beside)
+        above_us = sum((each.ci_high_us or each.latency_us) - each.latency_us for each in beside)
+        variance = (above_us / NORMAL_95) ** 2
+        variance += (latency_us * (self.metadata.network_error_percent or 0.0) / 100) ** 2
         if not at_this_speed:
             variance += (latency_us * (self.metadata.speed_error_percent or 0.0) / 100 / NORMAL_95) ** 2
         for spec, count in counts.items():
