@@ -182,10 +182,10 @@ class Inputs:
 
     def values(self, found=None):
         """Return an array for each input: as `found`, name, shape and element in the file, or else as asked for."""
-        if found is not None and self.are_listed:
-            self.check(found)
         if found is None:
             found = [(name or str(number), *rest) for number, (name, *rest) in enumerate(self.asked)]
+        elif self.are_listed:
+            found = self.settled(found)
         check_elements([element for _, _, element in found])
         for name, shape, _ in found:
             if not all(type(side) is int and side > 0 for side in shape):
@@ -200,14 +200,19 @@ class Inputs:
                 raise ValueError("the file of inputs has more bytes than the model's inputs")
         return arrays
 
-    def check(self, found):
-        """Refuse a file whose inputs are others than those that were asked for."""
+    def settled(self, found):
+        """Return inputs with sides that the file leaves open as asked for. Refuse others than those asked for."""
         if len(found) != len(self.asked):
             raise ValueError(f"the model has {len(found)} inputs, {len(self.asked)} were asked for")
-        for one, asked in zip(found, self.asked):  # noqa: B905 - Python 3.9 has no strict
-            for what, here, wanted in zip(("name", "shape", "element"), one, asked):  # noqa: B905
+        settled = []
+        for (name, shape, element), asked in zip(found, self.asked):  # noqa: B905 - Python 3.9 has no strict
+            if len(shape) == len(asked[1]):
+                shape = [side if type(side) is int else wanted for side, wanted in zip(shape, asked[1])]  # noqa: B905
+            settled.append((name, shape, element))
+            for what, here, wanted in zip(("name", "shape", "element"), settled[-1], asked):  # noqa: B905
                 if wanted not in (None, here):
-                    raise ValueError(f"input {one[0]} has the {what} {here} in the file, {wanted} was asked for")
+                    raise ValueError(f"input {name} has the {what} {here} in the file, {wanted} was asked for")
+        return settled
 
 
 def file_input(file, name, shape, element):

@@ -27,13 +27,17 @@ static bool read_asked(const Json *asked, Tensor *tensor) {
   return known_element(element->text, &tensor->element);
 }
 
-static bool is_as_asked(const Json *asked, const char *name, const Tensor *tensor) {
+/* Holds an input of the file against what is asked for, which settles sides that the file leaves open. */
+static bool is_as_asked(const Json *asked, const char *name, Tensor *tensor) {
   char here[SHAPE_BYTES], wanted[SHAPE_BYTES];
   Tensor other = {0};
   const Json *other_name = json_member(asked, "name");
   if (!read_asked(asked, &other)) return false;
   if (other_name && other_name->type == JSON_STRING && strcmp(other_name->text, name) != 0) {
     return fail("input %.200s has the name %.200s in the file, %.200s was asked for", name, name, other_name->text);
+  }
+  for (size_t i = 0; other.rank == tensor->rank && i < other.rank; i++) {
+    if (tensor->sides[i] < 0) tensor->sides[i] = other.sides[i];
   }
   if (other.rank != tensor->rank || memcmp(other.sides, tensor->sides, other.rank * sizeof *other.sides) != 0) {
     return fail("input %.200s has the shape %s in the file, %s was asked for", name, shape_text(tensor, here),

@@ -163,7 +163,9 @@ static bool make_input(LiteRtModel *model, void *handle, size_t index, Feed *fee
   const char *name;
   TensorType type;
   Tensor tensor = {0};
-  bool made = read_file(handle, &name, &type) && read_tensor(&type, name, &tensor) && feed_check(feed, name, &tensor) &&
+  bool made = read_file(handle, &name, &type) && read_tensor(&type, name, &tensor) &&
+              count_values(&tensor, name) && /* a side that is left open would stay so */
+              feed_check(feed, name, &tensor) &&
               OK(GetCompiledModelInputBufferRequirements, model->compiled, 0, index, &needs) &&
               OK(CreateManagedTensorBufferFromRequirements, environment, &type, needs, buffer) &&
               OK(LockTensorBuffer, *buffer, &values, LOCK_WRITE);

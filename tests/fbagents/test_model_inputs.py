@@ -23,6 +23,7 @@ from peers.small_models import ELEMENTS, agent_input, identity, onnx_model, onnx
 
 SHAPE = (2, 3, 4)
 ADD = (schema.BuiltinOptions.AddOptions, schema.AddOptionsT())
+Written = Callable[[bytes], str]
 
 
 @pytest.fixture(params=["python", "native"])
@@ -36,7 +37,7 @@ def agent_argv(request: pytest.FixtureRequest) -> list[str]:
 
 
 @pytest.fixture
-def written(tmp_path: Path) -> Callable[[str | bytes], str]:
+def written(tmp_path: Path) -> Written:
     """Write a file and return its path."""
 
     def write(content: bytes) -> str:
@@ -45,9 +46,6 @@ def written(tmp_path: Path) -> Callable[[str | bytes], str]:
         return str(path)
 
     return write
-
-
-Written = Callable[[bytes], str]
 
 
 def sums(*outputs: NDArray[Any]) -> tuple[int, float, float]:
@@ -127,6 +125,22 @@ def agent_input_come_from_a_file(agent: AgentClient, written: Written) -> None:
     with pytest.raises(AgentReplyError, match="/dev/null is no file"):
         agent.load("b", path, "onnxruntime", (), inputs_path="/dev/null")
     assert len(list(agent.run([Planned("m", 1)]))) == 1
+
+
+def test_what_is_asked_for_settles_sides_that_a_file_leaves_open(agent: AgentClient, written: Written) -> None:
+    open_shape: tuple[int | str, ...] = ("batch", 3, "width")
+    nodes = [helper.make_node("Identity", ["x"], ["y"]), helper.make_node("Shape", ["x"], ["shape"])]
+    outputs = {"y": ("float32", open_shape), "shape": ("int64", (3,))}
+    path = written(onnx_model({"x": ("float32", open_shape)}, outputs, nodes))
+    for shape in [(2, 3, 5), (1, 3, 8)]:
+        loaded = agent.load("m", path, "onnxruntime", (), inputs=[Input("x", shape, "float32")])
+        assert told(loaded) == pytest.approx(sums(agent_input("float32", shape), np.array(shape)), rel=1e-12)
+        assert len(list(agent.run([Planned("m", 3)]))) == 1
+    for shape in [(2, 4, 5), (2, 3, 5, 1)]:
+        with pytest.raises(AgentReplyError, match=r"input x has the shape .* in the file, .* was asked for"):
+            agent.load("m", path, "onnxruntime", (), inputs=[Input("x", shape, "float32")])
+    with pytest.raises(AgentReplyError, match=r"input x has the shape .*, which is not fixed"):
+        agent.load("m", path, "onnxruntime", ())
 
 
 def two_inputs(runtime: str, signature: tuple[str, ...] = ()) -> bytes:
