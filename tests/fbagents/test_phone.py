@@ -18,9 +18,11 @@ from fbagents.errors import DeviceError
 from fbagents.native import bundle
 from fbagents.transport import Transport
 from fbbase.commandline import run
+from fbexport.export import export_spec
 from fblut.reading import read_lut
 from fbprof.cli import fbprof
 from fbprof.journal.journal import read_journal
+from fbprof.models.result import read_result
 from fbprof.plan.plan import REFERENCES
 from fbspace.space import load_space
 from peers import phone_image
@@ -241,3 +243,27 @@ def test_the_image_is_built_by_one_process_and_what_a_killed_one_left_is_replace
         thread.join()
     assert len(built) == 2
     assert [path.name for path in folder.iterdir()] == ["kernel"]
+
+
+@over_adb_and_ssh
+def test_a_model_file_is_profiled_seen_into_and_compared(
+    transport: str, phone: Phone, board: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "block.onnx"
+    path.write_bytes(export_spec(SPEC, "onnx"))
+    device = board(transport)
+    few = ["--device", device, "--rounds", "4", "--runs", "2"]
+    assert run(fbprof, ["profile", str(path), "--layers", *few, "-o", str(tmp_path / "phone.json")]) == 0
+    (found,) = read_result(tmp_path / "phone.json").models
+    assert found.first_us
+    assert found.peak_bytes is not None
+    assert sum(layer.latency_us or 0 for layer in found.layers) == pytest.approx(found.latency_us)
+    here = ["profile", str(path), "--rounds", "4", "--runs", "2", "-o", str(tmp_path / "here.json")]
+    assert run(fbprof, here) == 0
+    there, expected = sums(tmp_path / "phone.csv"), sums(tmp_path / "here.csv")
+    for key in expected:
+        assert there[key] == pytest.approx(expected[key], rel=1e-4), key
+    # two agents at once, one with two threads
+    arguments = ["ab", str(path), "--b-threads", "2", "--device", device, "--max-time", "0.2"]
+    assert run(fbprof, arguments) == 0
+    assert "2 threads" in capsys.readouterr().out

@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import functools
+import math
 import statistics
 import time
 from collections import Counter
@@ -93,7 +94,8 @@ def collect(
         content = writer.content
     if not content.visits:
         reasons = "; ".join(sorted(set(content.failed.values()))[:3])
-        raise MeasurementError(f"no operator could be measured: {reasons}")
+        what = "model" if plan.models else "operator"
+        raise MeasurementError(f"no {what} could be measured: {reasons or 'the time is up; give more --max-time'}")
     return content
 
 
@@ -130,7 +132,7 @@ class _Run:
         self._runtimes = dict.fromkeys((plan.runtime, *(each.runtime for each in self._settings.values())))
         self._references = [subject.key for subject in REFERENCES]
         self._schedule = schedule(plan, self._references, self._content)
-        self._deadline = time.monotonic() + plan.max_time_s
+        self._deadline = math.inf  # until an agent runs: to reach a device may take longer than to measure
         self._visit_s: dict[str, float] = {}
         self._blocks = len(self._content.states)
         self._since_load: Counter[str] = Counter()
@@ -169,6 +171,7 @@ class _Run:
                     _check_runtime(agent, runtime, self._profile)
                 check_same_device(self._writer, agent.hello)
                 self._writer.append(Session(hello=agent.hello))
+                self._deadline = min(self._deadline, time.monotonic() + self._plan.max_time_s)
                 models = LoadedModels(agent, transport, self._plan, files)
                 while self._wanted() and not self._is_late():
                     self._phase(agent, models, files)
