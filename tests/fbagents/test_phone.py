@@ -12,7 +12,7 @@ import pytest
 from fbagents.adb.address import Address
 from fbagents.adb.connection import AdbConnection
 from fbagents.adb.link import Timeouts
-from fbagents.agent.client import AgentClient, Planned
+from fbagents.agent.client import AgentClient, Input, Planned
 from fbagents.connect import connect
 from fbagents.errors import DeviceError
 from fbagents.native import bundle
@@ -29,6 +29,7 @@ from peers import phone_image
 from peers.given import SPACE, SPEC
 from peers.phone import Phone
 from peers.runs import asked_for, sums, wait_until, write_profile
+from peers.small_models import ELEMENTS, agent_input, identity
 from peers.unavailable import unavailable
 
 PACKAGES = {"litert": "ai-edge-litert", "onnxruntime": "onnxruntime"}
@@ -76,7 +77,12 @@ def test_the_phone_is_an_arm64_machine_and_its_user_androids_shell(emulated_phon
 
 @pytest.mark.parametrize("transport", ["adb", pytest.param("ssh", marks=pytest.mark.full)])
 def test_the_bundle_runs_both_runtimes_with_the_hosts_outputs(
-    phone: Phone, transport: str, models: dict[str, Path], int8_models: dict[str, Path], local: Transport
+    phone: Phone,
+    transport: str,
+    models: dict[str, Path],
+    int8_models: dict[str, Path],
+    local: Transport,
+    tmp_path: Path,
 ) -> None:
     with (
         closing(connect(phone.profile(transport))) as there,
@@ -99,6 +105,13 @@ def test_the_bundle_runs_both_runtimes_with_the_hosts_outputs(
             assert loaded.outputs == expected.outputs
             assert loaded.output_sum == pytest.approx(expected.output_sum, abs=8)
             assert loaded.output_abs_sum == pytest.approx(expected.output_abs_sum, abs=8)
+            for element in ELEMENTS:
+                path = tmp_path / f"{runtime}-{element}"
+                path.write_bytes(identity(runtime, element, (2, 9)))
+                loaded = agent.load("any", there.push(path), runtime, (), inputs=[Input("x", (2, 9), element)])
+                values = agent_input(element, (2, 9)).astype("float64")
+                assert loaded.outputs == values.size
+                assert (loaded.output_sum, loaded.output_abs_sum) == (values.sum(), abs(values).sum())
         visits = list(agent.run([Planned("litert", 3), Planned("onnxruntime", 2)]))
         assert [len(visit.wall_ns) for visit in visits] == [3, 2]
         # Nothing of the phone's own C library is used.
