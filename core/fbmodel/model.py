@@ -3,10 +3,11 @@
 A format is one new file in fbmodel/formats, whose class derives from `Model`.
 """
 
+import functools
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from fbbase.files import kind_of, read_bytes
 from fbbase.plugins import Plugins
@@ -88,6 +89,10 @@ class Model(ABC):
         for a format that is not listed.
         """
 
+    def inseparable(self) -> Collection[str]:
+        """Return the names of activations at which it cannot be cut: their type or shape is known only when it runs."""
+        return ()
+
     @abstractmethod
     def part(self, first: int, last: int) -> bytes:
         """Return nodes `first` to `last` of `nodes()`, both included, as a model file of their own.
@@ -107,7 +112,7 @@ def open_model(path: Path) -> Model:
     """
     path = Path(path)
     content = read_bytes(path, "model file", MODEL_BYTES, ModelError)
-    endings = MODEL_FORMATS.declared("suffixes")
+    endings = _said("suffixes")
     named = [name for name, each in endings.items() if path.suffix.lower() in each.split()]
     found = _by_content(content)
     if not named:
@@ -116,7 +121,7 @@ def open_model(path: Path) -> Model:
         raise ModelError(f"{path} has no suffix of a model file ({known}){looks}: rename it")
     if not content:
         raise ModelError(f"{path} is empty")
-    if found not in (None, *named) or (found is None and named[0] in MODEL_FORMATS.declared("magic")):
+    if found not in (None, *named) or (found is None and named[0] in _said("magic")):
         other = found or kind_of(content)
         raise ModelError(f"{path} is no {named[0]} file" + (f": its content is {other}" if other else ""))
     return MODEL_FORMATS.find(named[0])(path, content)
@@ -124,6 +129,12 @@ def open_model(path: Path) -> Model:
 
 def _by_content(content: bytes) -> str | None:
     """Return the format whose mark a file has, without importing any."""
-    offsets = MODEL_FORMATS.declared("magic_offset")
-    marks = MODEL_FORMATS.declared("magic").items()
+    offsets = _said("magic_offset")
+    marks = _said("magic").items()
     return next((name for name, magic in marks if content.startswith(magic, offsets.get(name, 0))), None)
+
+
+@functools.cache
+def _said(capability: str) -> dict[str, Any]:
+    """Return what the formats' files say of themselves, by format; to look it up takes long enough to do it once."""
+    return MODEL_FORMATS.declared(capability)

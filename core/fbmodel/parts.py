@@ -1,6 +1,6 @@
 """Which nodes of a model are timed together, as a runtime runs them as one kernel."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from fbmodel.model import Model, Node
 
@@ -27,8 +27,8 @@ def separable(model: Model) -> list[range]:
 
     A weighted operator, such as a convolution, has with it the padding right before it and what is done to each of its
     numbers right behind it (bias, normalisation, activation), where nobody else reads what lies between them. What a
-    QuantizeLinear rounds belongs to the operator that made it. Everything else is a group of its own. Raises ModelError
-    where the model's nodes are not listed.
+    QuantizeLinear rounds belongs to the operator that made it. Everything else is a group of its own, except that nodes
+    stay together between which the model cannot be cut. Raises ModelError where the model's nodes are not listed.
     """
     nodes = model.nodes()
     readers: dict[str, list[int]] = {}
@@ -46,6 +46,27 @@ def separable(model: Model) -> list[range]:
         last = _rounded(nodes, first, last, readers, ends)
         found.append(range(first, last + 1))
         first = last + 1
+    return _joined(found, nodes, readers, model.inseparable())
+
+
+def _joined(
+    groups: Sequence[range], nodes: Sequence[Node], readers: Mapping[str, list[int]], inseparable: Collection[str]
+) -> list[range]:
+    """Return the groups, those as one between which lies what the model cannot be cut at."""
+    reach = {
+        number: max(
+            (readers[name][-1] for name in node.outputs if name in inseparable and name in readers), default=number
+        )
+        for number, node in enumerate(nodes)
+    }
+    found: list[range] = []
+    furthest = -1
+    for group in groups:
+        if found and group[0] <= furthest:
+            found[-1] = range(found[-1][0], group[-1] + 1)
+        else:
+            found.append(group)
+        furthest = max(furthest, *(reach[number] for number in group))
     return found
 
 

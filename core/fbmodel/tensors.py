@@ -55,6 +55,11 @@ def spelled(shape: Shape) -> str:
     return "x".join("?" if size is None else str(size) for size in shape) or "a single number"
 
 
+def spelled_inputs(inputs: Sequence[Tensor]) -> str:
+    """Return inputs with their shapes as `--shape` takes them, but for single numbers."""
+    return ", ".join(f"{tensor.name[:80]}={spelled(tensor.shape)}" for tensor in inputs if tensor.shape != ())
+
+
 def check_shape(name: str, shape: Shape) -> None:
     """Raise ModelError for a shape that no tensor has: below zero, of too many dimensions or too many numbers."""
     if shape is None:

@@ -18,14 +18,19 @@ TIMEOUT_S = 600
 
 
 class TrialError(Exception):
-    """What a runtime says of a file that it does not run."""
+    """What a runtime says of a file that it refuses."""
+
+
+class _DoesNotRunError(Exception):
+    """The numbers that were fed are none that the model takes."""
 
 
 def try_out(runtime: str, content: bytes, inputs: Mapping[str, tuple[tuple[int, ...], str]]) -> dict[str, Any]:
     """Return what running a file with such inputs (shape and numpy's name of the type, by name) tells.
 
     Of `litert`, the shape of every tensor by its number; of `onnxruntime`, type and shape of every output by its name,
-    those alone that hang on the inputs' shapes and not on what they hold. Raises TrialError where it does not run.
+    those alone that hang on the inputs' shapes and not on what they hold; nothing where it takes none of the numbers
+    that were tried. Raises TrialError where a runtime refuses the file or these shapes, or breaks down.
     """
     with tempfile.TemporaryDirectory(prefix="fbmodel-") as folder:
         path = Path(folder) / "model"
@@ -72,7 +77,6 @@ def _onnxruntime(path: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names, draw = [each.name for each in session.get_outputs()], np.random.default_rng(0)
@@ -80,7 +84,8 @@ def _onnxruntime(path: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
     reason: Exception | None = None
     for scale in (0, 1):
         fed = {
-            name: (draw.uniform(0.5, 1.5, shape) * scale).astype(element) for name, (shape, element) in inputs.items()
+            name: np.asarray(draw.uniform(0.5, 1.5, shape) * scale).astype(kind)
+            for name, (shape, kind) in inputs.items()
         }
         try:
             results = session.run(names, fed)
@@ -90,7 +95,7 @@ def _onnxruntime(path: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
         arrays = {name: value for name, value in zip(names, results, strict=True) if isinstance(value, np.ndarray)}
         found.append({name: (value.dtype.name, list(value.shape)) for name, value in arrays.items()})
     if not found:
-        raise reason or ValueError("nothing ran")
+        raise _DoesNotRunError(reason)
     return {name: value for name, value in found[0].items() if all(each.get(name) == value for each in found)}
 
 
@@ -99,6 +104,8 @@ _RUNTIMES = {"litert": _litert, "onnxruntime": _onnxruntime}
 if __name__ == "__main__":
     try:
         result = _RUNTIMES[sys.argv[1]](sys.argv[2], json.loads(sys.stdin.read()))
+    except _DoesNotRunError:
+        result = {}
     except Exception as error:  # a runtime's errors have no base class of their own
         result = {"error": (str(error).strip().splitlines() or [type(error).__name__])[0][:300]}
     sys.stdout.write(f"\n{json.dumps(result)}\n")

@@ -15,11 +15,12 @@ def numbers_for(model: Model, seed: int = 0) -> dict[str, np.ndarray]:
     for tensor in model.inputs:
         kind = np.dtype(tensor.element)
         if kind.kind == "f":
-            found[tensor.name] = draw.uniform(-1, 1, tensor.shape).astype(kind)
+            numbers = draw.uniform(-1, 1, tensor.shape)
         elif kind.kind == "b":
-            found[tensor.name] = draw.integers(0, 2, tensor.shape).astype(kind)
+            numbers = draw.integers(0, 2, tensor.shape)
         else:
-            found[tensor.name] = draw.integers(0, 100, tensor.shape).astype(kind)
+            numbers = draw.integers(0, 100, tensor.shape)
+        found[tensor.name] = np.asarray(numbers).astype(kind)
     return found
 
 

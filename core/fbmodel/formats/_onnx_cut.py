@@ -65,8 +65,8 @@ class Rows:
         graph = helper.make_graph(
             nodes,
             self.graph.graph.name or "part",
-            [self._value(name, where) for name in inputs],
-            [self._value(name, where) for name in outputs],
+            [self._input(name, where) for name in inputs],
+            [self._output(name, where) for name in outputs],
             [each for each in constants if isinstance(each, TensorProto)],
             sparse_initializer=[each for each in constants if isinstance(each, SparseTensorProto)],
         )
@@ -107,11 +107,23 @@ class Rows:
         shape = self.types[node.input[0]].shape if node.input[0] in self.types else None
         return None if shape is None or None in shape else shape_tensor(node, tuple(size or 0 for size in shape))
 
-    def _value(self, name: str, where: str) -> ValueInfoProto:
-        """Return the description of a name at which the graph is cut."""
-        tensor = self.types.get(name)
-        if tensor is None:
-            raise ModelError(f"node {where!r} cannot be cut out: {name[:80]!r} is no tensor of a known type")
-        if not tensor.is_fixed:
-            raise ModelError(f"node {where!r} cannot be cut out: the shape of {name[:80]!r} is not known beforehand")
-        return helper.make_tensor_value_info(name, KINDS[tensor.element], tensor.shape)
+    def is_known(self, name: str) -> bool:
+        """Whether the type and the whole shape of a name are known."""
+        return name in self.types and self.types[name].is_fixed
+
+    def _input(self, name: str, where: str) -> ValueInfoProto:
+        """Return the description of a name that flows in. Raises ModelError where it is not known."""
+        if not self.is_known(name):
+            what = "the shape of" if name in self.types else "the type of"
+            raise ModelError(f"node {where!r} cannot be cut out: {what} {name[:80]!r} is known only when it runs")
+        return self._described(self.types[name])
+
+    def _output(self, name: str, where: str) -> ValueInfoProto:
+        """Return the description of a name that flows out, whose shape may be open. Raises ModelError as `_input`."""
+        whole = next((each for each in self.graph.graph.output if each.name == name), None)
+        if name in self.types:
+            return self._described(self.types[name])
+        return self._input(name, where) if whole is None else whole
+
+    def _described(self, tensor: Tensor) -> ValueInfoProto:
+        return helper.make_tensor_value_info(tensor.name, KINDS[tensor.element], tensor.shape)

@@ -7,7 +7,7 @@ from onnx import ModelProto, TensorProto, helper, shape_inference
 
 from fbmodel.formats._onnx_graph import ELEMENTS, OnnxGraph, tensor_of
 from fbmodel.tensors import Tensor
-from fbmodel.trial import TrialError, try_out
+from fbmodel.trial import try_out
 
 _SMALL_BYTES = 4096
 """Larger constants are no shapes, and inference needs none of their numbers."""
@@ -16,7 +16,8 @@ _SMALL_BYTES = 4096
 def types_of(graph: OnnxGraph) -> dict[str, Tensor]:
     """Return the tensors of a graph by name: those whose type is known, with what is known of their shape.
 
-    Where all inputs are fixed, the model is run once if inference leaves shapes open that a node's output has.
+    Where all inputs are fixed, the model is run if inference leaves the shape of a node's output open. Raises
+    TrialError where ONNX Runtime refuses it.
     """
     found = {value.name: tensor for value in graph.graph.value_info if (tensor := tensor_of(value))}
     found |= _inferred(graph)
@@ -68,15 +69,12 @@ def _left_open(graph: OnnxGraph, types: dict[str, Tensor]) -> list[str]:
 
 
 def _tried(graph: OnnxGraph, names: Iterable[str]) -> dict[str, Tensor]:
-    """Return what a run tells of some names; nothing where the model does not run here."""
+    """Return what a run tells of some names. Raises TrialError where ONNX Runtime refuses the model."""
     model = ModelProto()
     model.CopyFrom(graph.model)
     del model.graph.output[:]
     model.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
     inputs = [tensor_of(value) for value in graph.inputs]
     fed = {each.name: (tuple(size or 0 for size in each.shape or ()), each.element) for each in inputs if each}
-    try:
-        answer = try_out("onnxruntime", model.SerializeToString(), fed)
-    except TrialError:
-        return {}
+    answer = try_out("onnxruntime", model.SerializeToString(), fed)
     return {name: Tensor(name, tuple(shape), element) for name, (element, shape) in answer.items()}

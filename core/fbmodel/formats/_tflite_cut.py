@@ -24,9 +24,9 @@ def cut(graph: TfliteGraph, numbers: Iterable[int]) -> bytes:
     others = [number for number in graph.rows() if number not in set(chosen)]
     wanted = {tensor for number in others for tensor in graph.read_by(graph.operators[number])} | set(graph.outputs)
     outputs = [tensor for tensor in made if tensor in wanted] or made
-    for tensor in (*inputs, *outputs):
+    for tensor in inputs:
         if None in graph.shape(tensor):
-            raise ModelError(f"{where}: the shape of {graph.names[tensor][:80]!r} is not known beforehand")
+            raise ModelError(f"{where}: the shape of {graph.names[tensor][:80]!r} is known only when it runs")
     part = _Part(graph, where)
     ends = [part.tensor(number) for number in inputs]
     operators = [part.operator(graph.operators[number]) for number in taken]

@@ -13,7 +13,8 @@ from fbmodel.formats._onnx_graph import OnnxGraph, symbols_of, tensor_of
 from fbmodel.formats._onnx_macs import count_macs, count_parameters
 from fbmodel.formats._onnx_types import types_of
 from fbmodel.model import Model
-from fbmodel.tensors import Node, Shape, Tensor, check_shape
+from fbmodel.tensors import Node, Shape, Tensor, check_shape, spelled_inputs
+from fbmodel.trial import TrialError
 
 
 class Onnx(Model):
@@ -51,8 +52,12 @@ class Onnx(Model):
                 _set_shape(value, shapes[value.name])
         for value in model.graph.output:
             value.type.tensor_type.ClearField("shape")
-        with named(self.path), decoding(self.path, "ONNX model that takes these shapes"):
-            found = types_of(OnnxGraph(model))
+        try:
+            with named(self.path), decoding(self.path, "ONNX model that takes these shapes"):
+                found = types_of(OnnxGraph(model))
+        except TrialError as error:
+            asked = spelled_inputs(inputs)
+            raise ModelError(f"{self.path} cannot be set to {asked}: {error}") from None
         for value in model.graph.output:
             if value.name in found and found[value.name].shape is not None:
                 _set_shape(value, found[value.name].shape)
@@ -62,15 +67,24 @@ class Onnx(Model):
         """Return the nodes on which the outputs depend, but for constants and the widening of integers."""
         return self._nodes
 
+    def inseparable(self) -> set[str]:
+        """Return what ONNX's inference and a trial run leave open, and what is no tensor."""
+        with named(self.path), decoding(self.path, "ONNX model that can be cut"):
+            return {name for name in self._rows.readers if not self._rows.is_known(name)}
+
     def part(self, first: int, last: int) -> bytes:
         """Return some nodes with the constants that they use."""
+        self.with_shapes({})  # raises where one is open
         with named(self.path), decoding(self.path, "ONNX model that can be cut"):
             content: bytes = self._rows.part(first, last).SerializeToString(deterministic=True)
             return content
 
     @cached_property
     def _rows(self) -> Rows:
-        return Rows(self._graph, types_of(self._graph))
+        try:
+            return Rows(self._graph, types_of(self._graph))
+        except TrialError as error:
+            raise ModelError(f"its shapes are not known, as onnxruntime refuses it: {error}") from None
 
     @cached_property
     def _nodes(self) -> list[Node]:

@@ -9,7 +9,7 @@ from fbmodel.flatbuffer import packed, unpacked
 from fbmodel.formats._tflite_cut import cut
 from fbmodel.formats._tflite_graph import TfliteGraph
 from fbmodel.model import Model
-from fbmodel.tensors import Node, Tensor, check_shape, spelled
+from fbmodel.tensors import Node, Tensor, check_shape, spelled_inputs
 from fbmodel.trial import TrialError, try_out
 
 
@@ -44,7 +44,7 @@ class Tflite(Model):
 
     def rewritten(self, inputs: tuple[Tensor, ...]) -> Self:
         """Resize the model in an interpreter of this machine, and write every tensor's shape into the file."""
-        asked = ", ".join(f"{tensor.name[:80]}={spelled(tensor.shape)}" for tensor in inputs)
+        asked = spelled_inputs(inputs)
         if not self._is_single:
             raise ModelError(f"{self.path} has several graphs, and its shapes cannot be set")
         sizes = {
@@ -66,8 +66,16 @@ class Tflite(Model):
         """Return the operators but those that are computed once, as the file has them."""
         return self._nodes
 
+    def inseparable(self) -> set[str]:
+        """Return what the file leaves open; a state is another matter, as what reads it is in no part."""
+        with named(self.path), decoding(self.path, "TFLite model that can be cut"):
+            graph = self._graph
+            made = {tensor for number in graph.rows() for tensor in graph.made_by(graph.operators[number])}
+            return {graph.names[tensor] for tensor in made if None in graph.shape(tensor)}
+
     def part(self, first: int, last: int) -> bytes:
         """Return some operators with the constants that they use."""
+        self.with_shapes({})  # raises where one is open
         with named(self.path), decoding(self.path, "TFLite model that can be cut"):
             return cut(self._graph, self._graph.rows()[first : last + 1])
 

@@ -1,0 +1,92 @@
+"""Networks that we export, where every number is known: counts, groups of kernels, parts in every precision."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fbexport.export import export_network
+from fbmodel.model import open_model
+from fbmodel.parts import separable
+from fbspace.architecture import load_architecture
+from fbspace.network import count_architecture
+from peers.running import RUN, chained, numbers_for
+
+PRECISIONS = [("tflite", "float32"), ("tflite", "float16"), ("tflite", "int8"), ("onnx", "float32"), ("onnx", "int8")]
+MACS = 16 * 16 * (8 * 3 * 9 + 8 * 25 + 8 * 4) + 8 * 10
+PARAMETERS = (8 * 3 * 9 + 8) + (8 * 25 + 8) + (8 * 4 + 8) + (80 + 10)
+"""Of the small network of conftest.py, normalisation folded."""
+
+
+@pytest.mark.parametrize(("format_name", "precision"), [*PRECISIONS, ("torchscript", "float32")])
+def test_what_is_said_of_a_small_network(small: Callable[..., Path], format_name: str, precision: str) -> None:
+    model = open_model(small(format_name, precision))
+    assert (model.format, model.parameters) == (format_name, PARAMETERS)
+    assert model.macs == (None if format_name == "torchscript" else MACS)
+    assert [len(model.inputs), len(model.outputs)] == [1, 1]
+
+
+@pytest.mark.parametrize(("format_name", "precision"), PRECISIONS)
+def test_the_parts_compute_what_the_whole_does(small: Callable[..., Path], format_name: str, precision: str) -> None:
+    model = open_model(small(format_name, precision))
+    given = numbers_for(model)
+    whole = RUN[format_name](model.content, given)
+    one_by_one = [range(number, number + 1) for number in range(len(model.nodes()))]
+    apart = (format_name, precision) == ("onnx", "int8")  # a convolution apart from its rounding runs in float32
+    for groups in (separable(model), separable(model) if apart else one_by_one):
+        found = chained(model, given, groups)
+        for name, expected in whole.items():
+            if precision == "int8":
+                assert np.abs(found[name].astype(int) - expected.astype(int)).max() <= 1
+            else:
+                np.testing.assert_allclose(found[name], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["fbnet-a", "fbnetv2-f1", "mobilenetv2", "mobilenetv3-small"])
+@pytest.mark.parametrize(("format_name", "precision"), [("tflite", "float32"), ("onnx", "float32"), ("onnx", "int8")])
+def test_published_networks_have_the_multiply_accumulates_that_the_space_counts(
+    name: str, format_name: str, precision: str, tmp_path: Path
+) -> None:
+    architecture = load_architecture(name)
+    path = tmp_path / f"network.{format_name}"
+    path.write_bytes(export_network(architecture, format_name, precision))
+    assert open_model(path).macs == count_architecture(architecture).macs
+
+
+def test_what_ends_a_convolution_belongs_to_it(small: Callable[..., Path]) -> None:
+    model = open_model(small("onnx"))
+    kinds = [[model.nodes()[number].kind for number in group] for group in separable(model)]
+    assert kinds == [
+        ["Conv", "HardSwish"],
+        ["Conv", "Clip"],
+        ["Conv"],  # the sum reads the stem's output, too
+        ["Add"],
+        ["ReduceMean"],
+        ["Gemm"],
+    ]
+
+
+def test_integers_are_widened_by_what_reads_them_and_rounded_by_what_made_them(small: Callable[..., Path]) -> None:
+    model = open_model(small("onnx", "int8"))
+    nodes = model.nodes()
+    assert "DequantizeLinear" not in [node.kind for node in nodes]
+    groups = separable(model)
+    assert {nodes[group[-1]].kind for group in groups} == {"QuantizeLinear", "Reshape"}  # which moves integers
+    parts = [type(model)(model.path, model.part(group[0], group[-1])) for group in groups]
+    assert {tensor.element for part in parts for tensor in (*part.inputs, *part.outputs)} == {"uint8"}
+
+
+def test_half_precision_weights_go_along_and_are_no_nodes(small: Callable[..., Path]) -> None:
+    model = open_model(small("tflite", "float16"))
+    assert [node.kind for node in model.nodes()] == [
+        node.kind for node in open_model(small("tflite")).nodes() if node.kind != "DEQUANTIZE"
+    ]
+
+
+@pytest.mark.parametrize("size", [16, 48])
+def test_a_tflite_file_takes_another_size(small: Callable[..., Path], size: int) -> None:
+    model = open_model(small("tflite")).with_shapes({"input": (2, size, size, 3)})
+    assert model.outputs[0].shape == (2, 10)
+    assert model.macs == 2 * ((MACS - 80) * size * size // (32 * 32) + 80)
+    assert model.nodes()[1].output_shape == (2, size // 2, size // 2, 8)  # behind the padding
