@@ -58,9 +58,10 @@ class Onnx(Model):
         except TrialError as error:
             asked = spelled_inputs(inputs)
             raise ModelError(f"{self.path} cannot be set to {asked}: {error}") from None
-        for value in model.graph.output:
-            if value.name in found and found[value.name].shape is not None:
-                _set_shape(value, found[value.name].shape)
+        for value, was in zip(model.graph.output, self.outputs, strict=True):
+            known = found[value.name].shape if value.name in found else None
+            if known is not None or was.shape is not None:
+                _set_shape(value, known if known is not None else (None,) * len(was.shape or ()))
         return type(self)(self.path, model.SerializeToString(deterministic=True))
 
     def nodes(self) -> list[Node]:
