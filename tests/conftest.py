@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fbexport.runtimes import load_model, runtime_of
+from peers.processes import start_server
 
 Array = NDArray[np.float32]
 
@@ -40,6 +42,21 @@ LONGEST = (
     "fbprof/test_farm.py",
 )
 """Files to begin with where workers share the files (`--dist loadfile`), so that no worker ends with a long one."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the server of processes, once for all workers."""
+    if not hasattr(config, "workerinput"):
+        folder = tempfile.TemporaryDirectory(prefix="fbnet-lab-tests-")
+        server = start_server(Path(folder.name))
+
+        def end() -> None:
+            assert server.stdin is not None
+            server.stdin.close()
+            server.wait()
+            folder.cleanup()
+
+        config.add_cleanup(end)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 
 from fbbase.commandline import run
 from fbsearch.cli import fbsearch
+from peers.processes import Python
 
 # 140 images train w and 40 θ: batches of 35, of which one rank has one image more than the other, and of 40
 OPTIONS = ["--threads", "1", "--epochs", "3", "--warmup", "1", "--batch", "41", "--limit", "200", "--samples", "2"]
@@ -30,23 +30,21 @@ class Started:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.processes: list[subprocess.Popen[bytes]] = []
+        self.processes: list[Python] = []
         self.outputs: list[Path] = []
 
-    def start(self, arguments: list[str], **environment: str) -> subprocess.Popen[bytes]:
+    def start(self, arguments: list[str], **environment: str) -> Python:
         output = self.folder / f"output-{len(self.outputs)}"
         with output.open("wb") as out, output.with_suffix(".err").open("wb") as err:
-            process = subprocess.Popen(
-                [sys.executable, *arguments], stdout=out, stderr=err, env=os.environ | environment
-            )
+            process = Python(arguments, stdout=out, stderr=err, env=os.environ | environment)
         self.processes.append(process)
         self.outputs.append(output)
         return process
 
-    def torchrun(self, arguments: list[str]) -> subprocess.Popen[bytes]:
+    def torchrun(self, arguments: list[str]) -> Python:
         return self.start([*TORCHRUN, *FBSEARCH, *arguments])
 
-    def ranks(self, *arguments: list[str]) -> list[subprocess.Popen[bytes]]:
+    def ranks(self, *arguments: list[str]) -> list[Python]:
         """Start a process for each list of arguments, without torchrun but with what it tells them."""
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = str(probe.getsockname()[1])
@@ -56,11 +54,11 @@ class Started:
             for rank, each in enumerate(arguments)
         ]
 
-    def text(self, process: subprocess.Popen[bytes], stream: str = "err") -> str:
+    def text(self, process: Python, stream: str = "err") -> str:
         output = self.outputs[self.processes.index(process)]
         return (output.with_suffix(".err") if stream == "err" else output).read_text()
 
-    def wait(self, *processes: subprocess.Popen[bytes], timeout: float = 240) -> list[int]:
+    def wait(self, *processes: Python, timeout: float = 240) -> list[int]:
         deadline = time.monotonic() + timeout
         return [process.wait(deadline - time.monotonic()) for process in processes]
 
@@ -111,7 +109,7 @@ def lines(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
 
 
-def await_epochs(folder: Path, count: int, *processes: subprocess.Popen[bytes]) -> None:
+def await_epochs(folder: Path, count: int, *processes: Python) -> None:
     deadline = time.monotonic() + 180
     while len(lines(folder)) < count:
         assert time.monotonic() < deadline
@@ -187,17 +185,17 @@ def test_two_ranks_search_widths_and_sizes_as_one_process_does(
     """One path runs over the modules of the masks where batch normalisation is shared, over slices where it is not."""
     space = str(masked_table.with_name("masked.toml"))
     inputs = ["--lut", str(masked_table), "--space", space, *options, "--strategy", strategy, "--target-ms", "0.06"]
-    launcher = started.torchrun([*inputs, "-o", str(tmp_path / "two")])
+    ranks = started.ranks(*[[*inputs, "-o", str(tmp_path / "two")]] * 2)
     folder = tmp_path / "one"
     assert run(fbsearch, ["run", *inputs, "-o", str(folder)]) == 0
-    assert started.wait(launcher) == [0], started.text(launcher)
+    assert started.wait(*ranks) == [0, 0], started.text(ranks[0])
     require_same(tmp_path / "two", folder, 1e-4)
 
 
 def test_ranks_end_together_and_go_on_to_the_same_bits(
     inputs: list[str], launched: Callable[..., Launched], started: Started, tmp_path: Path
 ) -> None:
-    def both() -> list[subprocess.Popen[bytes]]:
+    def both() -> list[Python]:
         # each host has a folder of its own, and only that of the first one is used
         return started.ranks(*([*inputs, *LONGER, "-o", str(tmp_path / f"stopped-{rank}")] for rank in range(2)))
 

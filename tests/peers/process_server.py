@@ -1,0 +1,90 @@
+"""The server of processes.py: it imports libraries once, at the first request, and forks for every request."""
+
+import gc
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import sys
+import types
+from typing import Any
+
+LIBRARIES = ("torch", "torch._dynamo", "torch.utils.tensorboard", "onnx", "onnxruntime", "scipy.optimize")
+
+
+def next_request(path: str) -> dict[str, Any]:
+    """Wait for requests, and return one in each process that is to do as it says; end with the input."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for those that ask
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen(64)
+    os.write(1, b"ready\n")
+    while True:
+        ready, _, _ = select.select([listener, sys.stdin], [], [], 1)
+        watchers_end()
+        if sys.stdin in ready:
+            sys.exit()
+        if listener in ready:
+            for name in LIBRARIES:
+                importlib.import_module(name)
+            gc.freeze()  # what is not looked at is not copied
+            connection, _ = listener.accept()
+            if os.fork() == 0:
+                listener.close()
+                return watched(connection)
+            connection.close()
+
+
+def watchers_end() -> None:
+    """Let watchers that have ended go; so their time is counted as that of this process's children."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+def watched(connection: socket.socket) -> dict[str, Any]:
+    """Return the request in a child that has the descriptors sent along; tell its pid, and at last how it ended."""
+    _, descriptors, _, _ = socket.recv_fds(connection, 1, 3)
+    with connection.makefile() as lines:
+        request: dict[str, Any] = json.loads(lines.readline())
+    pid = os.fork()
+    if pid == 0:
+        connection.close()
+        for usual, descriptor in enumerate(descriptors):
+            os.dup2(descriptor, usual)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    if pid == 0:
+        return request
+    connection.sendall(b"%d\n" % pid)
+    _, status = os.waitpid(pid, 0)
+    connection.sendall(b"%d\n" % status)
+    os._exit(0)
+
+
+def become(words: list[str], env: dict[str, str], cwd: str) -> None:
+    """Do what `python` does with these words."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    here = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    paths = env.get("PYTHONPATH", "").split(os.pathsep)
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(cwd)
+    sys.path[:] = [cwd, *filter(None, paths), *(path for path in sys.path[1:] if path not in here)]
+    option, what, *rest = words
+    sys.argv[:] = [option, *rest]
+    if option == "-m":
+        runpy.run_module(what, run_name="__main__", alter_sys=True)
+    else:
+        assert option == "-c"
+        sys.modules["__main__"] = main = types.ModuleType("__main__")
+        exec(compile(what, "<string>", "exec"), vars(main))
+
+
+if __name__ == "__main__":
+    become(**next_request(sys.argv[1]))
