@@ -1,8 +1,6 @@
 """Batches: one stream, whichever part of it is asked for; streamed sets decode ahead, and end cleanly."""
 
 import hashlib
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -20,6 +18,7 @@ from fbsearch.images.data import Data, batch_count, load_data
 from fbsearch.images.pool import AHEAD, Streamed
 from fbsearch.images.split import Shares, Split
 from fbsearch.sources import Source
+from peers import processes
 
 SHAPE = (1, 3, 8, 8)
 Batches = list[tuple[torch.Tensor, torch.Tensor]]
@@ -102,7 +101,7 @@ def test_another_process_holds_the_other_part(held: Data) -> None:
         "b = d.batches(d.w, 20, g, augment='resized-crop', ranks=(1, 2)); "
         "print(hashlib.sha256(b''.join(x.numpy().tobytes() for x, _ in b)).hexdigest())"
     )
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
+    found = processes.run(["-c", program]).stdout.strip()
     whole = held.batches(held.w, 20, generator(5), augment="resized-crop")
     assert found == hashlib.sha256(b"".join(x[1::2].numpy().tobytes() for x, _ in whole)).hexdigest()
 

@@ -3,8 +3,6 @@
 import json
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pytest
 from fbbase.commandline import run
 from fbsearch.cli import fbsearch
 from fbspace.architecture import Architecture
+from peers.processes import PIPE, Python
 
 HOLD = """
 import sys, time
@@ -26,10 +25,10 @@ FEW = ["--threads", "1", "--epochs", "2", "--batch", "40", "--limit", "200"]
 
 
 @pytest.fixture
-def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+def holder(tmp_path: Path) -> Iterator[Python]:
     """Another process that has the folder `run`."""
-    command = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    command = ["-c", HOLD, str(tmp_path / "run")]
+    with Python(command, stdout=PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         yield process
@@ -39,7 +38,7 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 @pytest.mark.parametrize("kind", ["run", pytest.param("train", marks=pytest.mark.full)])
 def test_a_folder_that_another_process_writes_is_refused_until_it_is_killed(
     kind: str,
-    holder: subprocess.Popen[str],
+    holder: Python,
     micro_file: Path,
     micro_lut_file: Path,
     tmp_path: Path,

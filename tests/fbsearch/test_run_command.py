@@ -3,8 +3,6 @@
 import itertools
 import json
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from fbspace.architecture import load_architecture
 from fbspace.blocks import is_identity
 from fbspace.space import Space
 from fbspace.weights import load_network
+from peers.processes import PIPE, Python
 
 QUICK = [
     "--threads",
@@ -140,8 +139,8 @@ def test_an_interrupted_run_continues_to_the_same_result(
     sent: signal.Signals, arguments: list[str], digits_npz: Path, whole: Path, tmp_path: Path
 ) -> None:
     options = [*arguments, "--data", str(digits_npz), "--epochs", "12"]
-    command = [sys.executable, "-c", "from fbsearch.cli import main; main()", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    command = ["-m", "fbsearch", *options]
+    with Python(command, stdout=PIPE, stderr=PIPE) as process:
         deadline = time.monotonic() + 60
         metrics = tmp_path / "run" / "metrics.jsonl"
         while (not metrics.exists() or metrics.read_text().count("\n") < 2) and time.monotonic() < deadline:

@@ -2,13 +2,13 @@
 
 import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
+
+from peers.processes import Python
 
 WORKER = """
 import sys
@@ -42,8 +42,8 @@ def test_two_ranks_normalise_as_one_process_with_the_whole_batch(tmp_path: Path)
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     meeting = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    command = [sys.executable, "-c", WORKER, str(tmp_path / "batch")]
-    workers = [subprocess.Popen(command, env=meeting | {"RANK": str(rank)}) for rank in range(2)]
+    command = ["-c", WORKER, str(tmp_path / "batch")]
+    workers = [Python(command, env=meeting | {"RANK": str(rank)}) for rank in range(2)]
     assert [worker.wait(timeout=60) for worker in workers] == [0, 0]
 
     norm = nn.BatchNorm2d(4, track_running_stats=False).double()

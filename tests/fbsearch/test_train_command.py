@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from fbsearch.cli import fbsearch
 from fbspace.architecture import Architecture, load_architecture
 from fbspace.space import Space
 from fbspace.weights import load_network
+from peers.processes import PIPE, Python
 
 QUICK = ["--threads", "1", "--batch", "40", "--limit", "200"]
 
@@ -96,13 +95,13 @@ def test_stopped_twice_the_same_command_ends_in_the_same_bits(
 ) -> None:
     recipe = ["--epochs", "8", "--batch", "8", "--mixup", "0.2", "--ema", "0.9", "--augment", "flip"]
     options = [*arguments, "--data", str(digits_npz), *recipe]
-    command = [sys.executable, "-c", "from fbsearch.cli import main; main()", *options]
+    command = ["-m", "fbsearch", *options]
     metrics = tmp_path / "out" / "metrics.jsonl"
     for sent, epochs, code, words in (
         (signal.SIGKILL, 1, -9, ""),
         (signal.SIGTERM, 3, 4, "stopped by SIGTERM; the same command continues"),
     ):
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        with Python(command, stdout=PIPE, stderr=PIPE) as process:
             deadline = time.monotonic() + 60
             while (not metrics.exists() or metrics.read_text().count("\n") < epochs) and time.monotonic() < deadline:
                 time.sleep(0.01)

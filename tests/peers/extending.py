@@ -6,11 +6,12 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from peers import processes
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("core", "search", "profiler", "device_agents", "luts")
@@ -85,13 +86,12 @@ def install(site: Path, project: Mapping[str, Any], files: Mapping[str, str]) ->
 
 
 def python(
-    words: Sequence[str], folder: Path, sources: Path = ROOT, site: Path | None = None, **more: Any
+    words: Sequence[str], folder: Path, sources: Path = ROOT, site: Path | None = None, input: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """Run Python in a folder, with the sources below another one and with the packages of a site."""
     paths = [*(sources / name for name in SOURCES), *([site] if site else [])]
     known = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
-    command = [sys.executable, *words]
-    return subprocess.run(command, cwd=folder, env=known, capture_output=True, text=True, timeout=500, **more)
+    return processes.run(words, input, cwd=folder, env=known, timeout=500)
 
 
 def give(

@@ -67,9 +67,11 @@ def watched(connection: socket.socket) -> dict[str, Any]:
     os._exit(0)
 
 
-def become(words: list[str], env: dict[str, str], cwd: str) -> None:
+def become(words: list[str], env: dict[str, str], cwd: str, in_new_session: bool) -> None:
     """Do what `python` does with these words."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if in_new_session:
+        os.setsid()
     here = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     paths = env.get("PYTHONPATH", "").split(os.pathsep)
     os.environ.clear()

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 VARIABLE = "FBNET_LAB_TEST_SERVER"
-PIPE = subprocess.PIPE
+PIPE, DEVNULL = subprocess.PIPE, subprocess.DEVNULL
 
 
 def start_server(folder: Path) -> subprocess.Popen[bytes]:
@@ -39,11 +39,12 @@ class Python:
     def __init__(
         self,
         words: Sequence[str],
-        stdin: int | IO[Any] = subprocess.DEVNULL,
+        stdin: int | IO[Any] = DEVNULL,
         stdout: int | IO[Any] | None = None,
         stderr: int | IO[Any] | None = None,
         env: Mapping[str, str] | None = None,
         cwd: str | Path = ".",
+        start_new_session: bool = False,
     ) -> None:
         self.args = list(words)
         self.returncode: int | None = None
@@ -55,13 +56,18 @@ class Python:
                 ours, theirs = os.pipe()
                 setattr(self, name, os.fdopen(ours))
                 own.append(theirs)
-            elif given == subprocess.DEVNULL:
+            elif given == DEVNULL:
                 theirs = os.open(os.devnull, os.O_RDWR)
                 own.append(theirs)
             else:
                 theirs = usual if given is None else given if isinstance(given, int) else given.fileno()
             descriptors.append(theirs)
-        request = {"words": self.args, "env": dict(os.environ if env is None else env), "cwd": str(Path(cwd).resolve())}
+        request = {
+            "words": self.args,
+            "env": dict(os.environ if env is None else env),
+            "cwd": str(Path(cwd).resolve()),
+            "in_new_session": start_new_session,
+        }
         self.server = socket.socket(socket.AF_UNIX)
         self.server.connect(os.environ[VARIABLE])
         socket.send_fds(self.server, [b"."], descriptors)
