@@ -13,6 +13,7 @@ from click.shell_completion import ShellComplete
 from fbbase.commandline import run
 from fbprof.cli import fbprof
 from fbsearch.cli import fbsearch
+from peers.processes import PIPE, Python
 
 TOOLS = {"fbprof": fbprof, "fbsearch": fbsearch}
 COMMANDS = [(tool, name) for tool, group in TOOLS.items() for name in group.list_commands(click.Context(group))]
@@ -68,11 +69,15 @@ def test_an_unknown_command_is_told_with_the_nearest(tool: str, capsys: pytest.C
 
 @pytest.mark.parametrize("reader", ["head -1", "true"])
 def test_a_closed_pipe_is_no_error(reader: str) -> None:
-    script = f"{sys.executable} -m fbprof measure --space fbnet --dry-run | {reader}; exit ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
-    assert done.stdout.startswith("operator" if reader == "head -1" else "")
-    assert done.stderr == ""
-    assert done.returncode == 0
+    with subprocess.Popen(reader.split(), stdin=PIPE, stdout=PIPE, text=True) as reads:
+        assert reads.stdin is not None
+        with Python(["-m", "fbprof", "measure", "--space", "fbnet", "--dry-run"], None, reads.stdin, PIPE) as writes:
+            reads.stdin.close()
+            _, error = writes.communicate(60)
+        assert reads.stdout is not None
+        assert reads.stdout.read().startswith("operator" if reader == "head -1" else "")
+    assert error == ""
+    assert writes.returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -96,9 +101,9 @@ def test_the_shell_completes_commands_options_and_names(words: list[str], incomp
 def test_colours_are_left_out_where_nobody_wants_them(variable: str, coloured: bool) -> None:
     """At a terminal of its own: the error of a command that is not there."""
     controller, terminal = os.openpty()
-    command = [sys.executable, "-m", "fbprof", "compare", "none.csv", "none.csv"]
-    environment = {**os.environ, "TERM": "xterm", "NO_COLOR": variable}
-    subprocess.run(command, stderr=terminal, env=environment, timeout=60)
+    command = ["-m", "fbprof", "compare", "none.csv", "none.csv"]
+    with Python(command, stderr=terminal, env={**os.environ, "TERM": "xterm", "NO_COLOR": variable}) as process:
+        process.wait(60)
     os.close(terminal)
     written = os.read(controller, 10_000).decode()
     os.close(controller)

@@ -4,8 +4,9 @@ import json
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
+
+from peers import processes
 
 ROOT = Path(__file__).parents[1]
 SHORTER = {
@@ -32,8 +33,7 @@ def test_the_demos_own_commands_end_in_a_verified_network(tmp_path: Path) -> Non
     ]
     out = ""
     for tool, command in zip(tools, commands, strict=True):
-        argv = [sys.executable, "-m", tool, *command, *SHORTER[command[0]]]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=300)
+        done = processes.run(["-m", tool, *command, *SHORTER[command[0]]], timeout=300)
         assert done.returncode == 0, done.stderr
         out = done.stdout
     architecture = json.loads((tmp_path / "search" / "arch.json").read_text())

@@ -5,8 +5,6 @@ The server is a stand-in that answers with listings as `adb devices -l` prints t
 
 import contextlib
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +21,7 @@ from fbagents.connect import load_profile
 from fbagents.errors import DeviceError, UnreachableError
 from fbbase.commandline import run
 from fbprof.cli import fbprof
+from peers import processes
 
 TWINS = (
     "0123456789ABCDEF       device usb:1-1.4.1 product:xyz model:A80 device:xyz transport_id:56\n"
@@ -216,8 +215,8 @@ def test_without_the_packages_of_adb_one_line_names_the_extra(
     monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", "1")
     with socket.create_server(("127.0.0.1", 0)) as phone:
         command = [word.replace("127.0.0.1:1", f"127.0.0.1:{phone.getsockname()[1]}") for word in command]
-        argv = [sys.executable, "-c", WITHOUT, *command]
-        done = subprocess.run(argv, cwd=Path(space).parent, capture_output=True, text=True, timeout=120)
+        argv = ["-c", WITHOUT, *command]
+        done = processes.run(argv, cwd=Path(space).parent)
     said = done.stdout + done.stderr
     assert done.returncode == code, said
     assert "pip install 'fbnet-lab[adb]'" in said

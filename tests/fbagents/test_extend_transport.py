@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 from fblut.reading import read_lut
 from fbspace.space import load_space
+from peers import processes
 from peers.extending import copy_sources, examples, page
 
 PAGE = page("transport")
@@ -39,8 +39,7 @@ class Host:
             "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
             "SEEN": str(self.seen),
         }
-        command = [sys.executable, *words]
-        return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=120)
+        return processes.run(words, cwd=self.folder, env=environment)
 
     def fbprof(self, words: list[str], packages: Path) -> subprocess.CompletedProcess[str]:
         return self.python(["-m", "fbprof", *words], packages)

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,12 +22,13 @@ from fbagents.transport import Transport
 from peers import adbd as peer
 from peers import android_commands
 from peers.android_commands import DRAGON, EMULATOR, PIXEL, SAMSUNG, XIAOMI, Commands
+from peers.processes import DEVNULL, Python
 from peers.runs import wait_until, write_profile
 from peers.unavailable import unavailable
 
 HOT = SAMSUNG.replace("temperature: 309", "temperature: 435")
 LOW = DRAGON.replace("AC powered: true", "AC powered: false")
-MEASURE = [sys.executable, "-m", "fbprof", "measure", "--ci", "0.0001", "--rounds", "400"]
+MEASURE = ["-m", "fbprof", "measure", "--ci", "0.0001", "--rounds", "400"]
 
 
 class Phone(peer.Adbd):
@@ -121,10 +121,10 @@ def test_after_ctrl_c_or_a_killed_host_the_setting_is_put_back(
     """Ctrl-C lets the host put it back; the phone does so by itself when the host was killed."""
     profile = galaxy.profile().model_copy(update={"program": None, "python": sys.executable})
     device, table = write_profile(tmp_path / "galaxy.toml", profile), tmp_path / "t.csv"
-    host = subprocess.Popen(
+    host = Python(
         [*MEASURE, "--device", device, "--space", "fbnet-tiny", "-o", str(table)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=DEVNULL,
+        stderr=DEVNULL,
     )
     try:
         wait_until(lambda: galaxy.commands.stay_on == "7", 60, "measuring")

@@ -3,8 +3,6 @@
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -28,6 +26,7 @@ from fbprof.journal.journal import JournalContent, read_journal
 from fbprof.plan.plan import REFERENCES
 from fbspace.space import load_space
 from peers.given import SPEC
+from peers.processes import DEVNULL, Python
 from peers.runs import asked_for, counted, sums, wait_until, write_profile
 
 
@@ -166,11 +165,11 @@ def test_an_agent_killed_on_the_device_is_told_from_a_cut_connection(sshd: Any, 
 
 def test_the_agent_on_the_device_ends_when_the_host_is_killed(sshd: Any, space: str, tmp_path: Path) -> None:
     board, table = write_profile(tmp_path / "board.toml", sshd.profile()), tmp_path / "t.csv"
-    argv = [sys.executable, "-m", "fbprof", "measure", "--device", board, "--space", space, "--ci", "0.0001"]
+    argv = ["-m", "fbprof", "measure", "--device", board, "--space", space, "--ci", "0.0001"]
     argv += ["--rounds", "100000", "-o", str(table)]
     with (
         tempfile.TemporaryDirectory(dir="/tmp") as temporary,  # what a killed host leaves behind
-        subprocess.Popen(argv, stderr=subprocess.DEVNULL, env=os.environ | {"TMPDIR": temporary}) as host,
+        Python(argv, stderr=DEVNULL, env=os.environ | {"TMPDIR": temporary}) as host,
     ):
         try:
             wait_until(lambda: counted(table) >= 20, 60, "measuring")

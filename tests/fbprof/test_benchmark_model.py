@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,6 +24,7 @@ from fbprof.predict.conditions import check_agent
 from fbspace.architecture import Architecture
 from fbspace.space import load_space
 from peers.given import SPACE
+from peers.processes import DEVNULL, Python
 
 QUICK = "--warmup_runs=1 --warmup_min_secs=0 --num_runs=7 --min_secs=0 --stand_in_delegate=partially"
 
@@ -106,8 +105,8 @@ def test_more_rounds_continue_and_another_program_or_argument_does_not(
 def test_a_run_that_is_killed_goes_on(words: Callable[..., list[str]], tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     journal = table.with_suffix(".journal.jsonl")
-    command = [sys.executable, "-m", "fbprof", *words(table, "--rounds", "1")]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    command = ["-m", "fbprof", *words(table, "--rounds", "1")]
+    process = Python(command, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 60
     while not (journal.exists() and b'"record":"visit"' in journal.read_bytes()):
         assert time.monotonic() < deadline

@@ -7,8 +7,6 @@ import lzma
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from dataclasses import replace
@@ -28,6 +26,7 @@ from fbprof.measure.models import ModelFiles
 from fbprof.plan.plan import Plan, calibration_networks
 from fbprof.plan.subject import Subject, operator
 from fbspace.space import load_space
+from peers.processes import DEVNULL, PIPE, Python
 
 DATA = Path(__file__).parents[1] / "data"
 OPTIONS = ["--space", "replay.toml", "--rounds", "6", "--calibrate", "8"]
@@ -174,15 +173,15 @@ def counted_visits(name: str) -> int:
     return journal.read_bytes().count(b'"warm_up":false') if journal.exists() else 0
 
 
-def start_slow(rounds: int, *names: str, also: str | None = None) -> subprocess.Popen[str]:
+def start_slow(rounds: int, *names: str, also: str | None = None) -> Python:
     """Start a run whose devices take their time, 20 s or longer, and wait for their first visits."""
     for name in names:
         write_profile(name, speed=0.02)
     files = [*(f"{name}.toml" for name in names), *([also] if also else [])]
     devices = [word for file in files for word in ("--device", file)]
-    argv = [sys.executable, "-m", "fbprof", "measure", *devices, "--space", "replay.toml", "--calibrate", "8"]
+    argv = ["-m", "fbprof", "measure", *devices, "--space", "replay.toml", "--calibrate", "8"]
     argv += ["--rounds", str(rounds)]
-    process = subprocess.Popen(argv, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = Python(argv, stderr=PIPE, stdout=PIPE)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         if all(counted_visits(name) >= 20 for name in names):
@@ -217,8 +216,8 @@ def test_ctrl_c_ends_every_device_in_order_and_the_same_command_continues(here: 
 
 def test_a_device_that_has_its_table_is_told_while_others_measure(here: Path) -> None:
     write_profile("b", speed=0.02)
-    argv = [sys.executable, "-m", "fbprof", "measure", "--device", "b.toml", "--device", "a.toml", *OPTIONS]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    argv = ["-m", "fbprof", "measure", "--device", "b.toml", "--device", "a.toml", *OPTIONS]
+    with Python(argv, stdout=PIPE, stderr=DEVNULL) as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("a.csv: 10 of 10 operators on a ")
         assert process.poll() is None

@@ -2,8 +2,6 @@
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ from fbprof.plan.networks_file import MeasuredNetwork, write_networks
 from fbspace.draw import draw_networks
 from fbspace.opspec import OpSpec
 from fbspace.space import Space, load_space
+from peers import processes
 
 
 def blocks(path: Path, space: Space) -> tuple[float, dict[OpSpec, float]]:
@@ -34,8 +33,9 @@ def blocks(path: Path, space: Space) -> tuple[float, dict[OpSpec, float]]:
 
 def fit_here(tmp_path: Path, networks: Path) -> tuple[Lut, dict[str, float]]:
     """Run the command in a process of its own, as a person does."""
-    command = [sys.executable, "-m", "fbprof", "fit", str(networks), "--space", "fbnet-cifar", "-o", "t.csv", "--json"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120)
+    command = ["-m", "fbprof", "fit", str(networks), "--space", "fbnet-cifar", "-o", "t.csv", "--json"]
+    done = processes.run(command, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     return read_lut(tmp_path / "t.csv"), json.loads(done.stdout)
 
 

@@ -2,7 +2,6 @@
 
 import shlex
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -25,6 +24,8 @@ from fbprof.measure.crashes import Crashes
 from fbprof.measure.run import collect
 from fbprof.plan.plan import Plan
 from fbspace.space import load_space
+from peers import processes
+from peers.processes import PIPE, Python
 from peers.runs import asked_for
 from plans import ENDLESS, NETWORKS, OPERATORS, plan_of
 
@@ -33,9 +34,9 @@ def measure(plan: Plan, profile: Profile, journal: Path) -> Lut:
     return estimate(collect(plan, profile, journal), load_space(plan.space))
 
 
-def start_measuring(space: str, table: Path) -> subprocess.Popen[str]:
-    argv = [sys.executable, "-m", "fbprof", "measure", "--space", space, *ENDLESS, "-o", str(table)]
-    return subprocess.Popen(argv, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+def start_measuring(space: str, table: Path) -> Python:
+    argv = ["-m", "fbprof", "measure", "--space", space, *ENDLESS, "-o", str(table)]
+    return Python(argv, stderr=PIPE, stdout=PIPE)
 
 
 def wait_for_visits(table: Path, count: int) -> None:
@@ -195,7 +196,7 @@ def limited(self, record):
 JournalWriter.append = limited
 sys.exit(run(fbprof, ["measure", "--space", {space!r}, *{ENDLESS!r}, "-o", {str(table)!r}]))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = processes.run(["-c", code])
     assert done.returncode == 4, done.stderr
     assert "cannot write" in done.stderr
     assert "the same command continues" in done.stderr

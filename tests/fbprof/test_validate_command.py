@@ -3,8 +3,6 @@
 import json
 import math
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from fbprof.plan.networks_file import read_networks
 from fbprof.plan.subject import is_network_key, network_specs
 from fbspace.opspec import OpSpec
 from fbspace.space import load_space
+from peers.processes import DEVNULL, Python
 from peers.runs import asked_for
 
 SPACE = """
@@ -104,8 +103,8 @@ def calibrating_networks(table: Path) -> set[tuple[OpSpec, ...]]:
 def test_a_killed_validation_continues_where_it_was(table: Path, tmp_path: Path) -> None:
     output = tmp_path / "v.csv"
     command = ["validate", "--lut", str(table), "--networks", "9", "-o", str(output)]
-    argv = [sys.executable, "-m", "fbprof", *command, "--rounds", "5000"]
-    with subprocess.Popen(argv, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+    argv = ["-m", "fbprof", *command, "--rounds", "5000"]
+    with Python(argv, stderr=DEVNULL, stdout=DEVNULL) as process:
         deadline = time.monotonic() + 60
         journal = journal_path(output)
         while (
