@@ -18,6 +18,7 @@ from fbagents.connect import load_profile
 from fblut.correlation import spearman
 from fbprof.estimate.samples import Samples, usable_samples
 from fbprof.estimate.table import estimate, latency_of, network_latencies_us
+from fbprof.journal.journal import JournalContent
 from fbprof.measure.run import collect
 from fbprof.plan.plan import Plan, calibration_networks, zoo_choices
 from fbprof.plan.subject import Subject, network
@@ -55,22 +56,29 @@ def noise_floor_percent(samples: Samples, keys: list[str]) -> float:
     return float(100 * np.mean(differences))
 
 
+def measure(
+    space: Space, runtime: str, precision: str, networks: list[Subject], rounds: int, folder: Path
+) -> JournalContent:
+    """Measure the operators of a space and networks in one run, or go on with the one whose samples are in a folder."""
+    plan = Plan(
+        space=space.name,
+        device="local",
+        runtime=runtime,
+        precision=precision,
+        operators=tuple(space.operators()),
+        networks=tuple(networks),
+        rounds=rounds,
+    )
+    return collect(plan, load_profile("local"), folder / f"lut_error_{runtime}_{precision}.journal.jsonl")
+
+
 def measure_errors(runtime: str, precision: str, quick: bool, folder: Path) -> list[Figure]:
     """Measure everything in one run and return the figures of one runtime."""
     space = load_space("fbnet")
     counts = CALIBRATION[:2] if quick else CALIBRATION
     calibration = calibration_networks(space, max(counts), seed=0)
     unseen = unseen_networks(space, 10 if quick else 100)
-    plan = Plan(
-        space="fbnet",
-        device="local",
-        runtime=runtime,
-        precision=precision,
-        operators=tuple(space.operators()),
-        networks=(*calibration, *unseen),
-        rounds=6 if quick else 60,
-    )
-    content = collect(plan, load_profile("local"), folder / f"lut_error_{runtime}_{precision}.journal.jsonl")
+    content = measure(space, runtime, precision, [*calibration, *unseen], 6 if quick else 60, folder)
     samples = usable_samples(content)
     measured = network_latencies_us(samples)
     actual = np.array([measured[subject.key] for subject in unseen])

@@ -14,7 +14,7 @@ RESULTS = ROOT / "docs" / "results"
 SUBJECTS = {
     "tables": (
         "Tables and their predictions",
-        ("lut_error", "two_speeds", "repeatability", "efficiency", "drift", "validate", "export_speed"),
+        ("lut_error", "two_speeds", "repeatability", "efficiency", "drift", "validate", "predict", "export_speed"),
     ),
     "devices": (
         "Agents and devices",

@@ -227,6 +227,7 @@ def fill(base: Path, call: Callable[[str, Sequence[str]], None]) -> None:
     mine = re.search(r"```toml\n(.*?)```", (ROOT / "docs/extend/space.md").read_text(encoding="utf-8"), re.S)
     assert mine is not None
     (base / "mine.toml").write_text(mine[1])
+    (base / "net.py").write_text("from torch import nn\n\ndef small():\n    return nn.Conv2d(3, 16, 3, 2, 1)\n")
     shutil.copy(ROOT / "tests/data/replay.toml", base)
     call("fbprof", ["measure", "--space", "fbnet-tiny", "-o", "measured.csv"])
     call("fbsearch", ["run", "--lut", "small/s8.csv", "--target-ms", "20", "--data", "images/", "-o", "search"])
@@ -257,6 +258,8 @@ def lay_out(base: Path, folder: Path, shown: Shown) -> None:
             copy(base / "measured.journal.jsonl", target)
         elif word.endswith(".parquet"):
             write_parquet(target)
+        elif ".py:" in word:
+            copy(base / "net.py", folder / word.partition(":")[0])
         elif path.stem in PROFILES:
             write_profile(base, folder, path.stem, "replay.toml" in words)
         else:

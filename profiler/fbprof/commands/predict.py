@@ -69,7 +69,7 @@ def _predict(name: str, shape: str | None, lut: "Lut", strict: bool) -> "Network
             module, stated = load_module(name)
             if (found := asked or stated) is None:
                 raise click.UsageError(f"{name} does not say the shape of its input: add --shape 1x3x224x224")
-            click.echo(f"tracing {name} …", err=True)
+            click.echo(f"running {name} once, to see what it computes …", err=True)
             return predict_module(name, module, found, lut, strict)
     if shape is not None:
         raise click.UsageError(f"--shape is of a file.py:function; network {name} has the size of its space")

@@ -97,7 +97,7 @@ class Estimator:
 
 
 def known_layer(spec: OpSpec) -> Layer | None:
-    """Return an operator as a layer, None where its block is not known here or cannot be traced."""
+    """Return an operator as a layer, None where its block is not known here or does not run."""
     try:
         return layer_of(spec)
     except FbError:

@@ -1,7 +1,7 @@
-"""Features: what a layer's latency depends on, counted on the graph that it is exported as."""
+"""Features: what a layer's latency depends on, counted on what it computes."""
 
-import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,23 +9,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fbexport.graph import Activation, Conv, Linear, Node
-from fbexport.trace import trace
+from fbprof.predict.observed import Operation, observe
 from fbspace.blocks import build_block
 from fbspace.opspec import OpSpec
 
 Floats = NDArray[np.float64]
 
 FEATURES = (
-    "convolutions", "other operators", "dense MACs", "grouped MACs", "depthwise MACs", "depthwise outputs", "weights",
+    "convolutions", "other operations", "dense MACs", "grouped MACs", "depthwise MACs", "depthwise outputs", "weights",
     "values in", "values out",
 )  # fmt: skip
-"""What is counted; fully connected layers count as dense convolutions. Values go in and out of every node."""
+"""What is counted; fully connected layers count as dense convolutions. Values go in and out of every operation."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layer:
-    """Nodes of a graph that follow one another, an operator's or those of a traced module.
+    """Operations that follow one another, those of an operator or of a part of a module.
 
     Two of one `pattern` differ only in channels and pixels, which are the `shapes`. `features` are as FEATURES.
     """
@@ -38,80 +37,65 @@ class Layer:
 
 @functools.lru_cache(maxsize=1 << 14)
 def layer_of(spec: OpSpec) -> Layer:
-    """Return an operator as a layer. Raises UnknownNameError for its kind, ExportError where it cannot be traced."""
+    """Return an operator as a layer. Raises UnknownNameError for its kind, ExportError where its block does not run."""
     with torch.device("meta"):
-        block = build_block(spec)
-    block = block.to_empty(device="cpu").eval()
-    for tensor in block.state_dict().values():
-        tensor.zero_()
-    return as_layer(trace(block, spec.input_shape).nodes, spec.key())
+        block = build_block(spec).eval()
+    return as_layer(observe(block, spec.input_shape, "meta"), spec.key())
 
 
-def as_layer(nodes: Sequence[Node], name: str = "") -> Layer:
-    """Return nodes as a layer; without a name it is called by the module that they come from, and what that does."""
-    first = next((node for node in nodes if isinstance(node, Conv | Linear)), nodes[0])
-    what = type(first).__name__
-    if isinstance(first, Conv):
-        what = f"{'x'.join(map(str, first.weight.shape[2:]))} {'depthwise ' if first.is_depthwise else ''}convolution"
-    shapes = " to ".join("x".join(map(str, value.shape[1:])) for value in (first.inputs[0], nodes[-1].output))
+def as_layer(operations: Sequence[Operation], name: str = "") -> Layer:
+    """Return operations as a layer; without a name it is called by its module, and what that does."""
     return Layer(
-        name or f"{first.source or 'the network'}: {what.lower()}, {shapes}",
-        _pattern(nodes),
-        tuple((*(value.shape for value in node.inputs), node.output.shape, *_weights(node)) for node in nodes),
-        np.sum([_features(node) for node in nodes], axis=0, dtype=np.float64),
+        name or _name(operations),
+        _pattern(operations),
+        tuple((*(value.shape for value in each.inputs), each.output.shape, each.weight) for each in operations),
+        np.sum([_features(each) for each in operations], axis=0, dtype=np.float64),
     )
 
 
-def split(nodes: Sequence[Node]) -> list[list[Node]]:
-    """Return nodes in runs: a convolution or fully connected layer with what follows until the next one."""
-    runs: list[list[Node]] = [[]]
-    for node in nodes:
-        if isinstance(node, Conv | Linear) and any(isinstance(each, Conv | Linear) for each in runs[-1]):
+def split(operations: Sequence[Operation]) -> list[list[Operation]]:
+    """Return operations in runs: a convolution or fully connected layer with what follows until the next one."""
+    runs: list[list[Operation]] = [[]]
+    for operation in operations:
+        if operation.is_layer and any(each.is_layer for each in runs[-1]):
             runs.append([])
-        runs[-1].append(node)
+        runs[-1].append(operation)
     return [run for run in runs if run]
 
 
-def _features(node: Node) -> tuple[float, ...]:
-    values_in, values_out = sum(_size(value.shape) for value in node.inputs), _size(node.output.shape)
-    if not isinstance(node, Conv | Linear):
+def _name(operations: Sequence[Operation]) -> str:
+    first = next((each for each in operations if each.is_layer), operations[0])
+    what = first.name
+    if first.name == "convolution":
+        window = "x".join(map(str, first.weight[2:]))
+        what = f"{window} {'depthwise ' if first.is_depthwise else ''}convolution"
+    shapes = " to ".join("x".join(map(str, v.shape[1:])) for v in (first.inputs[0], operations[-1].output))
+    return f"{first.source or 'the network'}: {what}, {shapes}"
+
+
+def _features(operation: Operation) -> tuple[float, ...]:
+    values_in = sum(math.prod(value.shape) for value in operation.inputs)
+    values_out = math.prod(operation.output.shape)
+    if not operation.is_layer:
         return 0, 1, 0, 0, 0, 0, 0, values_in, values_out
-    macs = node.weight.size * values_out / node.weight.shape[0]
-    is_depthwise = isinstance(node, Conv) and node.is_depthwise
-    is_grouped = isinstance(node, Conv) and node.groups > 1 and not is_depthwise
-    dense = macs * (not is_depthwise and not is_grouped)
-    depthwise = macs * is_depthwise, values_out * is_depthwise
-    return 1, 0, dense, macs * is_grouped, *depthwise, node.weight.size, values_in, values_out
+    is_depthwise = operation.is_depthwise
+    is_grouped = operation.groups > 1 and not is_depthwise
+    dense = operation.macs * (not is_depthwise and not is_grouped)
+    depthwise = operation.macs * is_depthwise, values_out * is_depthwise
+    return 1, 0, dense, operation.macs * is_grouped, *depthwise, math.prod(operation.weight), values_in, values_out
 
 
-def _pattern(nodes: Sequence[Node]) -> tuple[object, ...]:
-    """Return what nodes compute whatever their channels and pixels; ReLU and ReLU6 take the same time.
+def _pattern(operations: Sequence[Operation]) -> tuple[object, ...]:
+    """Return what operations do whatever the channels and pixels; ReLU and ReLU6 are one, they take the same time.
 
-    A value is told by the number of the node that makes it; those from outside count down from -1.
+    A value is told by the number of the operation that makes it; those from outside count down from -1.
     """
-    number = {node.output.name: index for index, node in enumerate(nodes)}
-    outside: dict[str, int] = {}
+    made_by = {operation.output.number: index for index, operation in enumerate(operations)}
+    outside: dict[int, int] = {}
     told: list[object] = []
-    for node in nodes:
-        names = [value.name for value in node.inputs]
-        inputs = [number[name] if name in number else outside.setdefault(name, ~len(outside)) for name in names]
-        details: tuple[object, ...] = ()
-        if isinstance(node, Conv):
-            groups = "depthwise" if node.is_depthwise else node.groups
-            window = node.weight.shape[2:], node.stride, node.padding, node.dilation
-            details = *window, groups, node.activation != "none"
-        elif isinstance(node, Activation):
-            details = (node.function.replace("relu6", "relu"),)
-        else:
-            own = [field.name for field in dataclasses.fields(node)]
-            details = tuple(getattr(node, name) for name in own if name in ("operation", "groups", "keep_dims"))
-        told.append((type(node).__name__, tuple(inputs), *details))
+    for each in operations:
+        numbers = [value.number for value in each.inputs]
+        inputs = tuple(made_by[n] if n in made_by else outside.setdefault(n, ~len(outside)) for n in numbers)
+        groups = "depthwise" if each.is_layer and each.is_depthwise else each.groups
+        told.append((each.name, inputs, each.weight[2:], each.window, groups, each.has_relu))
     return tuple(told)
-
-
-def _weights(node: Node) -> tuple[object, ...]:
-    return (node.weight.shape,) if isinstance(node, Conv | Linear) else ()
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    return int(np.prod(shape, dtype=np.int64))

@@ -5,12 +5,11 @@ from typing import TypeVar
 
 from torch import nn
 
-from fbexport.graph import Node
-from fbexport.trace import trace
 from fblut.errors import LutError
 from fblut.table import Lut
 from fbprof.predict.estimator import Estimator, known_layer
 from fbprof.predict.features import Layer, as_layer, layer_of, split
+from fbprof.predict.observed import Operation, observe
 from fbprof.predict.prediction import NetworkPrediction, predict
 from fbspace.opspec import OpSpec
 
@@ -18,12 +17,15 @@ Pattern = tuple[object, ...]
 Found = TypeVar("Found")
 
 
-def predict_operators(name: str, specs: Sequence[OpSpec], lut: Lut) -> NetworkPrediction:
+def predict_operators(
+    name: str, specs: Sequence[OpSpec], lut: Lut, estimator: Estimator | None = None
+) -> NetworkPrediction:
     """Return the prediction for a network of operators, of which those that the table lacks are estimated.
 
-    Raises LutError where they cannot be, ExportError where a block cannot be traced.
+    For many networks the estimator of the table may be made once. Raises LutError where there can be no estimates,
+    ExportError where a block does not run.
     """
-    estimator, lacking = Estimator(lut), set(lut.missing(specs))
+    estimator, lacking = estimator or Estimator(lut), set(lut.missing(specs))
     estimates = [estimator.estimate(layer_of(spec), spec.kind) for spec in specs if spec in lacking]
     known = [spec for spec in specs if spec not in lacking]
     return predict(name, lut, known, estimates, estimator.regression)
@@ -32,10 +34,10 @@ def predict_operators(name: str, specs: Sequence[OpSpec], lut: Lut) -> NetworkPr
 def predict_module(
     name: str, module: nn.Module, input_shape: tuple[int, int, int, int], lut: Lut, strict: bool = False
 ) -> NetworkPrediction:
-    """Return the prediction for an eval-mode module and one image, N, C, H, W, by tracing it.
+    """Return the prediction for an eval-mode module and one image, N, C, H, W, by running it once, here.
 
-    What runs as an operator of the table does is that operator; the rest is estimated layer by layer, or refused where
-    it is `strict`. Raises LutError, ExportError where the module cannot be traced.
+    What computes as an operator of the table does is that operator; the rest is estimated layer by layer, or refused
+    where it is `strict`. Raises LutError, ExportError where the module does not run.
     """
     if input_shape[0] != 1:
         raise LutError(f"a table has the latency of one image, not of {input_shape[0]}: give a shape 1xCxHxW")
@@ -44,10 +46,10 @@ def predict_module(
             "the table's fixed cost of a network holds stem and head of its own networks, so it tells nothing of a "
             "module; take a table that was measured operator by operator"
         )
-    nodes = trace(module, input_shape).nodes
-    operators = _operators(nodes, lut)
+    operations = observe(module, input_shape)
+    operators = _operators(operations, lut)
     lengths = {len(pattern) for pattern, _ in operators}
-    runs = list(_runs(nodes, lengths, lambda layer: operators.get((layer.pattern, layer.shapes))))
+    runs = list(_runs(operations, lengths, lambda layer: operators.get((layer.pattern, layer.shapes))))
     specs = [spec for _, spec in runs if spec is not None]
     rest = [run for run, spec in runs if spec is None]
     if strict and rest:
@@ -65,28 +67,28 @@ def predict_module(
     return predict(name, lut, specs, list(map(estimator.estimate, layers)), estimator.regression)
 
 
-def _operators(nodes: Sequence[Node], lut: Lut) -> dict[tuple[Pattern, Pattern], OpSpec]:
-    """Return the table's operators, by pattern and shapes, whose input is as large as one somewhere among the nodes."""
-    shapes = {value.shape for node in nodes for value in node.inputs}
+def _operators(operations: Sequence[Operation], lut: Lut) -> dict[tuple[Pattern, Pattern], OpSpec]:
+    """Return the table's operators, by pattern and shapes, whose input is as large as one that operations have."""
+    shapes = {value.shape for operation in operations for value in operation.inputs}
     rows = [row.spec for row in lut.rows.values() if row.latency_us is not None and row.spec.input_shape in shapes]
     layers = [(spec, layer) for spec in rows if (layer := known_layer(spec)) is not None]
     return {(layer.pattern, layer.shapes): spec for spec, layer in layers}
 
 
 def _runs(
-    nodes: Sequence[Node], lengths: Iterable[int], find: Callable[[Layer], Found | None]
-) -> Iterator[tuple[Sequence[Node], Found | None]]:
-    """Yield nodes in runs with what is found for them: from the front, the longest first, None for those between."""
+    operations: Sequence[Operation], lengths: Iterable[int], find: Callable[[Layer], Found | None]
+) -> Iterator[tuple[Sequence[Operation], Found | None]]:
+    """Yield operations in runs with what is found for them, the longest first; None for those in between."""
     longest_first = sorted(lengths, reverse=True)
     start = at = 0
-    while at < len(nodes):
-        tried = ((length, find(as_layer(nodes[at : at + length]))) for length in longest_first)
+    while at < len(operations):
+        tried = ((length, find(as_layer(operations[at : at + length]))) for length in longest_first)
         length, found = next((each for each in tried if each[1] is not None), (1, None))
         if found is not None:
             if at > start:
-                yield nodes[start:at], None
-            yield nodes[at : at + length], found
+                yield operations[start:at], None
+            yield operations[at : at + length], found
             start = at + length
         at += length
     if at > start:
-        yield nodes[start:], None
+        yield operations[start:], None
