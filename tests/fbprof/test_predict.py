@@ -191,6 +191,12 @@ def test_too_few_rows_and_rows_of_one_kind_are_told(tmp_path: Path, capsys: pyte
     assert "the table has 7 rows to estimate from, and 8 are needed" in refused(
         few, tmp_path, capsys, str(tmp_path / "net.json")
     )
+    one = replace(OPERATORS[0], height=20)
+    specs = [
+        replace(one, kernel=kernel, activation=act) for kernel in (1, 3, 5, 7) for act in ("none", "relu", "hswish")
+    ]
+    alike = Lut(few.metadata, {spec.key(): Row(spec, us := truth_us(spec), us, us) for spec in specs})
+    assert "nearly all of one shape" in refused(alike, tmp_path, capsys, str(tmp_path / "net.json"))
     blocks = table(without=tuple(spec for spec in OPERATORS if spec.kind != "ir"))
     told = refused(blocks, tmp_path, capsys, str(tmp_path / "net.json"))
     assert "cannot tell what conv_in3" in told
@@ -241,6 +247,7 @@ def other():
 
 class Attends(nn.Module):
     def forward(self, x):
+        print("what a module prints")
         x = x.flatten(2)
         return x @ x.transpose(1, 2)
 

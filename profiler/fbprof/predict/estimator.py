@@ -27,6 +27,8 @@ LENGTHS: tuple[float | None, ...] = (None, 3.0, 1.5)
 NOISE = 0.005
 """Of a row's ratio, in units of how far those of rows that are not alike differ (both as variances)."""
 MOST_FOLDS = 50
+MOST_STEPS = 10_000
+"""Of the non-negative fit; it takes a few."""
 SHRINKAGE = 8
 """A kind's error counts as if it had so many rows more, of the table's mean error."""
 
@@ -59,6 +61,11 @@ class Estimator:
         kinds = [spec.kind for spec in specs]
         shapes = [(s.in_channels, s.out_channels, s.height, s.width, s.stride) for s in specs]
         tried = [(held_out(features, latency_us, shapes, length), length) for length in LENGTHS]
+        if np.isnan(tried[0][0]).all():
+            raise LutError(
+                "the table's rows are nearly all of one shape, so that nothing tells how far estimates for another are "
+                f"off: {measure_again(lut.metadata)}"
+            )
         error, length = min(tried, key=lambda each: float(np.nanmean(each[0] ** 2)))
         of_kinds = held_out(features, latency_us, kinds, length)
         self.error_percent: dict[str | None, float] = {
@@ -122,7 +129,7 @@ def held_out(features: Floats, latency_us: Floats, groups: Sequence[Hashable], l
 def _fit(features: Floats, latency_us: Floats, length: float | None) -> Regression:
     """Return the regression on rows; relative errors count."""
     unit = np.maximum(features.max(0), 1.0)
-    cost, _ = nnls(features / unit / latency_us[:, None], np.ones(len(latency_us)))
+    cost, _ = nnls(features / unit / latency_us[:, None], np.ones(len(latency_us)), maxiter=MOST_STEPS)
 
     def added(of: Floats) -> Floats:
         total: Floats = np.maximum(of / unit @ cost, SMALLEST_US)

@@ -4,8 +4,9 @@ So every module that runs can be taken apart, whatever its forward is written in
 """
 
 import re
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -63,7 +64,7 @@ class Operation:
 
 
 def observe(module: nn.Module, input_shape: tuple[int, ...], device: str = "cpu") -> list[Operation]:
-    """Return what an eval-mode module does with zeros of a shape, in order.
+    """Return what an eval-mode module does with zeros of a shape, in order; what it prints goes to stderr.
 
     Raises ExportError where it does not run, and for an operation that is neither a convolution nor light.
     """
@@ -71,7 +72,7 @@ def observe(module: nn.Module, input_shape: tuple[int, ...], device: str = "cpu"
     x = torch.zeros(input_shape, device=device)
     observer.know(x)
     try:
-        with torch.no_grad(), _paths(module, observer.path), observer:
+        with redirect_stdout(sys.stderr), torch.no_grad(), _paths(module, observer.path), observer:
             module(x)
     except ExportError:
         raise
