@@ -45,6 +45,8 @@ class Waiting:
     Work calls it whenever it moves on, with what it does now: that costs no more than an assignment.
     """
 
+    _of_thread = threading.local()
+
     def __init__(self, title: str, doing: str) -> None:
         self._title, self._ended = title, threading.Event()
         self._state = (doing, time.monotonic())
@@ -56,12 +58,22 @@ class Waiting:
 
     def __enter__(self) -> Self:
         self(self._state[0])
+        self._of_thread.current = self
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._of_thread.current = None
         self._ended.set()
         self._thread.join()
+
+    @classmethod
+    def tell(cls, doing: str) -> None:
+        """Say at once what this thread's work begins to do that may take long; nothing where nobody waits for it."""
+        current = getattr(cls._of_thread, "current", None)
+        if current is not None:
+            current(doing)
+            click.echo(f"{current._title}: {doing}", err=True)
 
     def _watch(self) -> None:
         last = self._state

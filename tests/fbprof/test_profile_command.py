@@ -1,5 +1,6 @@
 """fbprof profile, from the command line to results that are read again and compared."""
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import nn
 
 from fbbase.commandline import run
 from fbexport.formats import load_format
+from fblut.views import VIEWS
 from fbprof.cli import fbprof
 from fbprof.models.result import read_result
 from peers.small_models import onnx_model
@@ -123,11 +125,15 @@ def test_a_module_of_ones_own_is_exported(here: Path) -> None:
 
 
 def test_layers_add_up_to_the_whole(here: Path, capsys: Captured) -> None:
-    assert profile("small.onnx", "--layers", "-o", "layers.json") == 0
+    assert profile("small.onnx", "--layers", "-o", "layers.json", "--csv", "layers.csv") == 0
     (found,) = read_result(here / "layers.json").models
     assert sum(each.latency_us or 0 for each in found.layers) == pytest.approx(found.latency_us)
     assert sum(each.macs or 0 for each in found.layers) == found.macs
     assert "dearest" in capsys.readouterr().out
+    whole, *layers = csv.DictReader((here / "layers.csv").read_text().splitlines())
+    assert (whole["layer"], whole["share_percent"], whole["threads"]) == ("", "100.0", "1")
+    assert [each["layer"] for each in layers] == [each.name for each in found.layers]
+    assert sum(float(each["share_percent"]) for each in layers) == pytest.approx(100, abs=0.1)
 
 
 def test_the_same_command_continues_and_another_file_starts_anew(here: Path, capsys: Captured) -> None:
@@ -214,7 +220,15 @@ def test_results_are_compared_with_three_answers(
     capsys.readouterr()
     assert run(fbprof, ["compare", "a.json", "b.json", "--fail-above", "5%", "--json"]) == code
     (found,) = json.loads(capsys.readouterr().out)["comparisons"]
-    assert found["models"][0]["ratio"] == pytest.approx(factor)
+    assert found["operators"][0]["ratio"] == pytest.approx(factor)
+
+
+@pytest.mark.parametrize("view", VIEWS.names())
+def test_results_are_compared_in_every_format(here: Path, capsys: Captured, view: str) -> None:
+    assert profile("small.onnx", "-o", "a.json") == 0
+    capsys.readouterr()
+    assert run(fbprof, ["compare", "a.json", "a.json", "--format", view]) == 0
+    assert "small.onnx" in capsys.readouterr().out
 
 
 def test_what_is_no_result_is_told(here: Path, capsys: Captured) -> None:

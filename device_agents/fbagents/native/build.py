@@ -16,6 +16,7 @@ from pathlib import Path
 from fbagents.errors import DeviceError
 from fbagents.native.script import on_device
 from fbbase import __version__
+from fbbase.progress import Waiting
 from fbexport.runtimes import native_libraries
 
 FLAGS = ("-std=c11", "-O2", "-Wall", "-Wextra", "-Wpedantic")
@@ -49,6 +50,7 @@ def build(target: str, folder: Path | None = None) -> Path:
     folder = folder or cache_folder()
     program = folder / f"agent-{target}-{digest.hexdigest()[:12]}"
     if not program.exists():
+        Waiting.tell(f"building the native agent for {target}")
         _compile([*command, *FLAGS, f'-DAGENT_VERSION="{__version__}"'], sources, program, target)
     return program
 

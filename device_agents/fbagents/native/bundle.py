@@ -18,6 +18,7 @@ from fbagents.native import build as native
 from fbagents.native import libraries as _libraries
 from fbbase import __version__
 from fbbase.files import file_sha256
+from fbbase.progress import Waiting
 from fbexport.runtimes import native_libraries
 
 FORMAT = 1
@@ -78,6 +79,7 @@ def build(target: str) -> Bundle:
     with locked(folder) as work:
         if bundle := load(folder):  # another process was first
             return bundle
+        Waiting.tell(f"making the bundle for {target}, for which packages are fetched: this is done once")
         shutil.copyfile(_program(target), work / AGENT)
         origins = {AGENT: f"fbnet-lab {__version__}"}
         origins |= _libraries.add_runtimes(target, work)

@@ -1,9 +1,13 @@
 """RemoteTransport: files and an agent on a device that runs POSIX shell scripts, whatever connection leads there."""
 
+import contextlib
+import os
 import re
 import secrets
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from fbagents.agent.channel import Channel, Finished
 from fbagents.agent.pieces import Content, Places, Write
@@ -16,8 +20,12 @@ from fbagents.posix.scripts import CHECK, DAMAGED, MISSING, PREPARE, REMOVE, STA
 from fbagents.profile import Profile
 from fbagents.transport import Transport
 from fbbase.files import file_sha256
+from fbbase.progress import progress
 
 SLOWEST_BYTES_PER_S = 100_000
+BAR_MB = 5
+"""Files of so much or more are sent with a bar."""
+LOOK_S = 0.5
 BUNDLES = {("Linux", "aarch64"): "aarch64-linux", ("Linux", "x86_64"): "x86_64-linux"}
 """What `uname` says, and the bundle that runs there."""
 
@@ -165,7 +173,7 @@ class RemoteTransport(Transport):
     def _upload(self, path: Path, remote: str, digest: str, mode: str) -> None:
         timeout_s = COMMAND_TIMEOUT_S + path.stat().st_size / SLOWEST_BYTES_PER_S
         for _ in range(2):
-            with path.open("rb") as file:
+            with path.open("rb") as file, _shown(file, f"{self.profile.name}: sending {path.name} (MB)"):
                 done = self._connection.run(UPLOAD, remote, digest, mode, stdin=file, timeout_s=timeout_s)
             if done.code != DAMAGED:
                 break
@@ -182,6 +190,32 @@ class RemoteTransport(Transport):
 
     def _run(self, script: str, *arguments: str) -> Finished:
         return self._connection.run(script, *arguments, timeout_s=COMMAND_TIMEOUT_S)
+
+
+@contextlib.contextmanager
+def _shown(file: BinaryIO, title: str) -> Iterator[None]:
+    """Show how much of a large file has been read by whoever sends it: all who have it open share its position."""
+    total_mb = os.fstat(file.fileno()).st_size // 1_000_000
+    if total_mb < BAR_MB:
+        yield
+        return
+    ended = threading.Event()
+    with progress(title, total_mb) as advance:
+
+        def watch() -> None:
+            done = 0
+            while not ended.wait(LOOK_S):
+                now = os.lseek(file.fileno(), 0, os.SEEK_CUR) // 1_000_000
+                advance(now - done)
+                done = now
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watcher.join()
 
 
 def check_fields(profile: Profile) -> None:

@@ -155,7 +155,7 @@ def _compare_results(first: str, others: Sequence[str], format_name: str, fail_a
     results = {name: read_result(Path(name)) for name in (first, *others)}
     ratios = {name: compare_results(results[first], results[name]) for name in others}
     sections = [s for name in others for s in sections_of(results[first], results[name], (first, name), ratios[name])]
-    values = [{"result": name} | as_values(results[first], results[name], ratios[name]) for name in others]
+    values = [{"table": name} | as_values(results[first], results[name], ratios[name]) for name in others]
     answer = {"baseline": first, "comparisons": values}
     click.echo(VIEWS.load(format_name).render(f"comparison with {first}", sections, answer))
     if fail_above is not None:

@@ -64,6 +64,7 @@ def _numbers(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 @_options.fresh
 @click.option("--keep", is_flag=True, help="Leave what was sent to the device there, for the next run.")
 @_options.as_json
+@click.option("--csv", "csv_file", type=_options.PATH, help="Also write every model, and every layer of it, as CSV.")
 @click.option("-o", "--output", type=_options.PATH, help="The result, or its folder.  [default: DEVICE.MODEL.json]")
 def command(
     models: tuple[str, ...],
@@ -80,6 +81,7 @@ def command(
     fresh: bool,
     keep: bool,
     as_json: bool,
+    csv_file: Path | None,
     output: Path | None,
     **timing: Any,
 ) -> None:
@@ -109,7 +111,7 @@ def command(
     from fbprof.models.layers import with_layers, with_parts
     from fbprof.models.named import parse_shape
     from fbprof.models.profile import Asked, result_of, variants_of
-    from fbprof.models.result import Result, write_result
+    from fbprof.models.result import Result, write_csv, write_result
     from fbprof.models.summary import print_result
 
     if timing["dropped"] >= timing["runs"]:
@@ -159,6 +161,8 @@ def command(
     if as_json:
         found = [each.model_dump(mode="json", exclude_none=True) for each in results.values()]
         _options.print_json(found[0] if len(found) == 1 else found)
+    if csv_file is not None and results:
+        write_csv(results.values(), csv_file)
     raise_failures(outcomes)
     _check(results, strict, CheckError)
 

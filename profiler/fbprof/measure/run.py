@@ -177,6 +177,7 @@ class _Run:
                     self._phase(agent, models, files)
         except (AgentLostError, AgentTimeoutError, AgentReplyError) as error:
             culprit = self._crashes.blame(error, self._content.counts)
+            self._waiting.tell(f"the agent is lost ({error}); starting it again, what was measured is kept")
             if culprit is not None:
                 self._writer.append(Failed(key=culprit, reason=f"the agent is lost when it runs: {error}"))
             return False

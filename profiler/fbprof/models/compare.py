@@ -36,6 +36,12 @@ class ModelRatio:
         return self.latencies_us[1] / self.latencies_us[0]
 
     @property
+    def is_significant(self) -> bool | None:
+        """Whether the ratio is another than one beyond its interval; None where it has none."""
+        ends = self.interval
+        return None if ends is None else not ends[0] <= 1 <= ends[1]
+
+    @property
     def interval(self) -> tuple[float, float] | None:
         """Its 95 % interval; None where one of both has none."""
         if self.error is None:
@@ -128,13 +134,14 @@ def as_values(first: Result, second: Result, ratios: Sequence[ModelRatio]) -> di
     speed = speed_between(first, second)
     return {
         "speed": speed and speed[0],
-        "models": [
+        "operators": [  # as a comparison of tables has them: views know no other word
             {
-                "model": each.name,
-                "first_us": each.first.latency_us,
-                "second_us": each.second.latency_us,
+                "key": each.name,
+                "first_us": each.latencies_us[0],
+                "second_us": each.latencies_us[1],
                 "ratio": each.ratio,
-                "ratio_ci": each.interval,
+                "ratio_interval": each.interval,
+                "significant": each.is_significant,
             }
             for each in ratios
         ],

@@ -1,17 +1,26 @@
 """Result: what a run came to know of model files, as a JSON file that report and compare take."""
 
+import csv
+import io
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
 
 from fbbase.errors import FbError
-from fbbase.files import read_text, write_text
+from fbbase.files import atomic_write, read_text, write_text
 from fbbase.parsing import parse_json
+from fbbase.shown import cell
 from fbprof.estimate.verdict import Verdict
 
 FORMAT = "fbnet-lab profile 1"
+CSV_COLUMNS = (
+    "device", "model", "runtime", "threads", "cores", "layer", "kind", "shape", "latency_us", "ci_low_us", "ci_high_us",
+    "share_percent", "alone_us", "macs", "p50_us", "p90_us", "p99_us", "worst_us", "first_us", "load_us", "peak_bytes",
+    "failed", "note",
+)  # fmt: skip
 
 _Name = Annotated[str, pydantic.Field(max_length=4000)]
 _Us = Annotated[float, pydantic.Field(ge=0, le=1e12, allow_inf_nan=False)]
@@ -118,6 +127,27 @@ class Result(_Part):
 def write_result(result: Result, path: Path) -> None:
     """Write a result in one step."""
     write_text(path, json.dumps(result.model_dump(mode="json", exclude_none=True), indent=1, ensure_ascii=False) + "\n")
+
+
+def write_csv(results: Iterable[Result], path: Path) -> None:
+    """Write a line for every layer of every model in one step, and one for the whole of each, whose layer is empty."""
+    with atomic_write(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(CSV_COLUMNS)
+        for result in results:
+            for each in result.models:
+                parts: tuple[Profiled | Layer, ...] = (each, *each.layers)
+                for part in parts:
+                    told: dict[str, object] = {"device": result.device, "model": each.name, "runtime": each.runtime}
+                    told |= {"layer": part.name} if isinstance(part, Layer) else {}
+                    if part.latency_us is not None and each.latency_us:
+                        told["share_percent"] = round(100 * part.latency_us / each.latency_us, 3)
+                    if isinstance(part, Layer) and part.output_shape:
+                        told["shape"] = "x".join(map(str, part.output_shape))
+                    row = part.model_dump(include=set(CSV_COLUMNS)) | told
+                    writer.writerow([cell(str(v)) if (v := row.get(name)) is not None else "" for name in CSV_COLUMNS])
+        text.detach()
 
 
 def is_result(path: Path) -> bool:
