@@ -1,8 +1,8 @@
 """Which nodes of a model are timed together, as a runtime runs them as one kernel."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
-from fbmodel.model import Model, Node
+from fbmodel.model import Model
 
 _WEIGHTED = {
     "Conv", "ConvTranspose", "Gemm", "MatMul", "ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul",
@@ -18,6 +18,11 @@ _FUSED = {
     "RELU6", "RELU_0_TO_1", "RELU_N1_TO_1", "SUB", "TANH",
 }  # fmt: skip
 """What a weighted operator is finished with, element by element: activations, biases, normalisations."""
+_SEQUENCES = (
+    ("ReduceMean", "Sub", "Pow", "ReduceMean", "Add", "Sqrt", "Div", "Mul", "Add"),  # layer normalisation
+    ("Div", "Erf", "Add", "Mul", "Mul"),  # GELU
+)
+"""What exporters write for one operator, and runtimes put together again."""
 _LONGEST = 8
 """Most nodes behind a weighted one that belong to it: hard-swish behind a bias and a normalisation has six."""
 
@@ -30,34 +35,81 @@ def separable(model: Model) -> list[range]:
     QuantizeLinear rounds belongs to the operator that made it. Everything else is a group of its own, except that nodes
     stay together between which the model cannot be cut. Raises ModelError where the model's nodes are not listed.
     """
-    nodes = model.nodes()
-    readers: dict[str, list[int]] = {}
-    for number, node in enumerate(nodes):
-        for name in node.inputs:
-            readers.setdefault(name, []).append(number)
-    ends = {tensor.name for tensor in model.outputs}
-    found, first = [], 0
-    while first < len(nodes):
-        last = first
-        if nodes[first].kind in _PADS and _is_padded_convolution(nodes, first, readers, ends):
-            last += 1
-        if nodes[last].kind in _WEIGHTED:
-            last = _finished(nodes, first, last, readers, ends)
-        last = _rounded(nodes, first, last, readers, ends)
+    flow, found, first = _Flow(model), list[range](), 0
+    while first < len(flow.nodes):
+        last = flow.rounded(first, flow.kernel(first))
         found.append(range(first, last + 1))
         first = last + 1
-    return _joined(found, nodes, readers, model.inseparable())
+    return _joined(found, flow, model.inseparable())
 
 
-def _joined(
-    groups: Sequence[range], nodes: Sequence[Node], readers: Mapping[str, list[int]], inseparable: Collection[str]
-) -> list[range]:
+class _Flow:
+    """Who reads what in a model."""
+
+    def __init__(self, model: Model) -> None:
+        self.nodes = model.nodes()
+        self.ends = {tensor.name for tensor in model.outputs}
+        self.readers: dict[str, list[int]] = {}
+        for number, node in enumerate(self.nodes):
+            for name in node.inputs:
+                self.readers.setdefault(name, []).append(number)
+
+    def kernel(self, first: int) -> int:
+        """Return the last node of the kernel that begins with a node, before anything is rounded."""
+        kinds = [node.kind for node in self.nodes[first : first + 2]]
+        if kinds[0] in _PADS and kinds[-1] in _CONVOLUTIONS and self.is_closed(first, first + 1):
+            return self.finished(first, first + 1)
+        if kinds[0] in _WEIGHTED:
+            return self.finished(first, first)
+        for sequence in _SEQUENCES:
+            last = first + len(sequence) - 1
+            found = tuple(node.kind for node in self.nodes[first : last + 1])
+            if found == sequence and self.is_closed(first, last):
+                return last
+        return first
+
+    def finished(self, first: int, weighted: int) -> int:
+        """Return the last node of the longest run behind a weighted one that takes in and gives out nothing else."""
+        last = weighted
+        inside = set(self.nodes[weighted].outputs)
+        for number in range(weighted + 1, min(len(self.nodes), weighted + 1 + _LONGEST)):
+            node = self.nodes[number]
+            if node.kind not in _FUSED or not node.inputs or not inside.issuperset(node.inputs):
+                break
+            inside.update(node.outputs)
+            if self.is_closed(first, number):
+                last = number
+        return last
+
+    def rounded(self, first: int, last: int) -> int:
+        """Return the last of the QuantizeLinear nodes right behind a group which round what only they read."""
+        made = {name for node in self.nodes[first : last + 1] for name in node.outputs}
+        if self.nodes[first].kind == "QuantizeLinear":
+            return last
+        while last + 1 < len(self.nodes) and self.nodes[last + 1].kind == "QuantizeLinear":
+            read = self.nodes[last + 1].inputs
+            if not read or any(
+                name not in made or name in self.ends or self.readers[name] != [last + 1] for name in read
+            ):
+                break
+            last += 1
+        return last
+
+    def is_closed(self, first: int, last: int) -> bool:
+        """Whether what some nodes make is read by them alone, but for what the last makes."""
+        inside = set(range(first, last + 1))
+        made = (name for node in self.nodes[first:last] for name in node.outputs)
+        return all(name not in self.ends and inside.issuperset(self.readers.get(name, ())) for name in made)
+
+
+def _joined(groups: Sequence[range], flow: "_Flow", inseparable: Collection[str]) -> list[range]:
     """Return the groups, those as one between which lies what the model cannot be cut at."""
+    readers = flow.readers
     reach = {
         number: max(
             (readers[name][-1] for name in node.outputs if name in inseparable and name in readers), default=number
         )
-        for number, node in enumerate(nodes)
+        for number, node in enumerate(flow.nodes)
     }
     found: list[range] = []
     furthest = -1
@@ -68,42 +120,3 @@ def _joined(
             found.append(group)
         furthest = max(furthest, *(reach[number] for number in group))
     return found
-
-
-def _is_padded_convolution(nodes: Sequence[Node], pad: int, readers: dict[str, list[int]], ends: set[str]) -> bool:
-    """Whether only the convolution right behind a padding reads it."""
-    behind = pad + 1
-    if behind == len(nodes) or nodes[behind].kind not in _CONVOLUTIONS:
-        return False
-    return all(readers.get(name) == [behind] and name not in ends for name in nodes[pad].outputs)
-
-
-def _finished(nodes: Sequence[Node], first: int, weighted: int, readers: dict[str, list[int]], ends: set[str]) -> int:
-    """Return the last node of the longest run behind a weighted one that takes in and gives out nothing else."""
-    last = weighted
-    inside = set(nodes[weighted].outputs)
-    for number in range(weighted + 1, min(len(nodes), weighted + 1 + _LONGEST)):
-        node = nodes[number]
-        if node.kind not in _FUSED or not node.inputs or not inside.issuperset(node.inputs):
-            break
-        inside.update(node.outputs)
-        within = set(range(first, number + 1))
-        leaving = {
-            name for name in inside if name in ends or any(reader not in within for reader in readers.get(name, ()))
-        }
-        if leaving <= set(node.outputs):
-            last = number
-    return last
-
-
-def _rounded(nodes: Sequence[Node], first: int, last: int, readers: dict[str, list[int]], ends: set[str]) -> int:
-    """Return the last of the QuantizeLinear nodes right behind a group which round what only they read."""
-    if nodes[first].kind == "QuantizeLinear":
-        return last
-    made = {name for node in nodes[first : last + 1] for name in node.outputs}
-    while last + 1 < len(nodes) and nodes[last + 1].kind == "QuantizeLinear":
-        read = nodes[last + 1].inputs
-        if not read or not made.issuperset(read) or any(readers[name] != [last + 1] or name in ends for name in read):
-            break
-        last += 1
-    return last

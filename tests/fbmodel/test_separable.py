@@ -28,6 +28,7 @@ CONSTANTS = {
     "point": np.array(3, np.uint8),
     "last": np.array([-1]),
     "two": np.array([2]),
+    "exponent": np.array(2, np.float32),
     "start": np.array([0]),
 }
 CONV = node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1])
@@ -96,6 +97,24 @@ def test_groups(nodes: Sequence[NodeProto], expected: list[str], tmp_path: Path)
     model = model_of(tmp_path, nodes)
     assert kinds(model) == expected
     check_parts(model)
+
+
+def test_a_normalisation_that_an_exporter_took_apart_is_one_kernel(tmp_path: Path) -> None:
+    nodes = [
+        node("ReduceMean", ["x"], ["mean"], axes=[-1]),
+        node("Sub", ["x", "mean"], ["d"]),
+        node("Pow", ["d", "exponent"], ["square"]),
+        node("ReduceMean", ["square"], ["v"], axes=[-1]),
+        node("Add", ["v", "six"], ["e"]),
+        node("Sqrt", ["e"], ["s"]),
+        node("Div", ["d", "s"], ["n"]),
+        node("Mul", ["n", "three"], ["m"]),
+        node("Add", ["m", "bias"], ["y"]),
+    ]
+    model = model_of(tmp_path, nodes)
+    assert [len(group) for group in separable(model)] == [9]
+    check_parts(model)
+    assert len(separable(model_of(tmp_path, nodes, ("y", "n")))) == 9
 
 
 def test_what_is_an_output_of_the_model_does_not_vanish_in_a_group(tmp_path: Path) -> None:
