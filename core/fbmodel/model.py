@@ -93,13 +93,21 @@ class Model(ABC):
         """Return the names of activations at which it cannot be cut: their type or shape is known only when it runs."""
         return ()
 
-    @abstractmethod
     def part(self, first: int, last: int) -> bytes:
         """Return nodes `first` to `last` of `nodes()`, both included, as a model file of their own.
 
         Its inputs are the activations that flow in, by the names that nodes have for them, and its outputs those that
-        flow out, with types, quantization and shapes. Raises ModelError where it cannot be cut out.
+        flow out, with types, quantization and shapes. Raises ModelError where it cannot be cut out, and while inputs
+        are open.
         """
+        self.with_shapes({})
+        if not 0 <= first <= last < len(self.nodes()):
+            raise ModelError(f"{self.path} has {len(self.nodes())} nodes, and no nodes {first} to {last}")
+        return self.cut(first, last)
+
+    @abstractmethod
+    def cut(self, first: int, last: int) -> bytes:
+        """Return a part of a model whose inputs are fixed. Raises ModelError where it cannot be cut out."""
 
 
 MODEL_FORMATS = Plugins("model format", "fbmodel.formats", base=Model)

@@ -14,10 +14,12 @@ _FUSED = {
     "Add", "BatchNormalization", "Clip", "Div", "Elu", "Erf", "Gelu", "HardSigmoid",
     "HardSwish", "LeakyRelu", "Max", "Min", "Mish", "Mul", "PRelu", "Relu", "Selu", "Sigmoid", "Softplus", "Softsign",
     "Sub", "Swish", "Tanh", "ThresholdedRelu",
-    "ADD", "DIV", "ELU", "GELU", "HARD_SWISH", "LEAKY_RELU", "LOGISTIC", "MAXIMUM", "MINIMUM", "MUL", "PRELU", "RELU",
-    "RELU6", "RELU_0_TO_1", "RELU_N1_TO_1", "SUB", "TANH",
+    "RELU", "RELU6", "RELU_0_TO_1", "RELU_N1_TO_1",
 }  # fmt: skip
-"""What a weighted operator is finished with, element by element: activations, biases, normalisations."""
+"""What a weighted operator is finished with, element by element: activations, biases, normalisations.
+
+Of TFLite's those alone that XNNPACK puts into the operator before them, as bounds of its results.
+"""
 _SEQUENCES = (
     ("ReduceMean", "Sub", "Pow", "ReduceMean", "Add", "Sqrt", "Div", "Mul", "Add"),  # layer normalisation
     ("Div", "Erf", "Add", "Mul", "Mul"),  # GELU

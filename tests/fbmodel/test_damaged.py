@@ -193,6 +193,12 @@ def test_tflite_states_are_not_cut(small: Callable[..., Path], tmp_path: Path) -
         model.part(0, 0)
 
 
+def test_nodes_that_there_are_not(small: Callable[..., Path]) -> None:
+    for first, last in ((0, 8), (-1, 0), (3, 2)):
+        with pytest.raises(ModelError, match=rf"has 8 nodes, and no nodes {first} to {last}"):
+            open_model(small("tflite")).part(first, last)
+
+
 def test_a_tflite_file_that_no_other_shape_fits(small: Callable[..., Path]) -> None:
     with pytest.raises(ModelError, match="cannot be set to input=1x32x32x5: "):
         open_model(small("tflite")).with_shapes({"input": (1, 32, 32, 5)})

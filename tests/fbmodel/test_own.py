@@ -1,5 +1,7 @@
 """Networks that we export, where every number is known: counts, groups of kernels, parts in every precision."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,8 +45,16 @@ def test_the_parts_compute_what_the_whole_does(small: Callable[..., Path], forma
                 np.testing.assert_allclose(found[name], expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["fbnet-a", "fbnetv2-f1", "mobilenetv2", "mobilenetv3-small"])
-@pytest.mark.parametrize(("format_name", "precision"), [("tflite", "float32"), ("onnx", "float32"), ("onnx", "int8")])
+@pytest.mark.parametrize(
+    ("name", "format_name", "precision"),
+    [
+        ("fbnet-a", "onnx", "float32"),
+        ("fbnetv2-f1", "tflite", "int8"),
+        ("mobilenetv2", "tflite", "float16"),
+        ("mobilenetv3-large", "tflite", "float32"),
+        ("mobilenetv3-small", "onnx", "int8"),
+    ],
+)
 def test_published_networks_have_the_multiply_accumulates_that_the_space_counts(
     name: str, format_name: str, precision: str, tmp_path: Path
 ) -> None:
@@ -64,6 +74,20 @@ def test_what_ends_a_convolution_belongs_to_it(small: Callable[..., Path]) -> No
         ["Add"],
         ["ReduceMean"],
         ["Gemm"],
+    ]
+
+
+def test_what_xnnpack_runs_as_one_belongs_together(small: Callable[..., Path]) -> None:
+    model = open_model(small("tflite"))
+    kinds = [[model.nodes()[number].kind for number in group] for group in separable(model)]
+    assert kinds == [
+        ["PAD", "CONV_2D"],
+        ["HARD_SWISH"],
+        ["DEPTHWISE_CONV_2D"],  # its activation is an option of the operator
+        ["CONV_2D"],
+        ["ADD"],
+        ["MEAN"],
+        ["FULLY_CONNECTED"],
     ]
 
 
@@ -90,3 +114,25 @@ def test_a_tflite_file_takes_another_size(small: Callable[..., Path], size: int)
     assert model.outputs[0].shape == (2, 10)
     assert model.macs == 2 * ((MACS - 80) * size * size // (32 * 32) + 80)
     assert model.nodes()[1].output_shape == (2, size // 2, size // 2, 8)  # behind the padding
+
+
+def test_torch_is_only_for_files_of_its_own(small: Callable[..., Path]) -> None:
+    code = (
+        "import sys; from pathlib import Path; from fbmodel.model import open_model\n"
+        "from fbmodel.parts import separable\n"
+        "for path in sys.argv[1:]: separable(open_model(Path(path)))\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, small("onnx"), small("tflite")], check=True, timeout=120)
+
+
+def test_a_missing_package_is_one_sentence_that_says_how_to_get_it(small: Callable[..., Path]) -> None:
+    code = (
+        "import sys; from pathlib import Path; from fbmodel.model import open_model\n"
+        "sys.modules['torch'] = None\n"
+        "try: open_model(Path(sys.argv[1]))\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+    command = [sys.executable, "-c", code, small("torchscript")]
+    done = subprocess.run(command, check=True, timeout=120, capture_output=True, text=True)
+    assert done.stdout == "FbError model format 'torchscript' needs the package 'torch': pip install torch\n"

@@ -34,15 +34,15 @@ class Other:
 
 _VAD = {"input": (1, 576), "state": (2, 1, 128)}
 ONNX = {
-    "pp-ocr-det": Other("rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx", {"x": (1, 3, 160, 192)}),
-    "pp-ocr-rec": Other("rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx", {"x": (2, 3, 48, 160)}),
+    "pp-ocr-det": Other("rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx", {"x": (1, 3, 96, 64)}),
+    "pp-ocr-rec": Other("rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx", {"x": (2, 3, 48, 64)}),
     "pp-ocr-cls": Other("rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx", {"x": (1, 3, 48, 192)}),
     "silero-opset-15": Other("silero_vad/data/silero_vad_16k_op15.onnx", _VAD, {"sr": 16000}),
     "silero-if": Other("silero_vad/data/silero_vad_op18_ifless.onnx", _VAD, {"sr": 16000}),
     "silero-half": Other("silero_vad/data/silero_vad_half.onnx", _VAD),
     "silero-sequence": Other("silero_vad/data/silero_vad_16k_sequence.onnx", {"input": (3, 576)}),
     "silero-fixed": Other("silero_vad/data/silero_vad_openvino_16k.onnx"),
-    "nudenet": Other("nudenet/320n.onnx", {"images": (1, 3, 320, 320)}),
+    "nudenet": Other("nudenet/320n.onnx", {"images": (1, 3, 160, 160)}),
     "basic-pitch": Other("basic_pitch/saved_models/icassp_2022/nmp.onnx", {"serving_default_input_2:0": (1, 43844, 1)}),
 }
 TFLITE = {

@@ -29,7 +29,7 @@ def run_onnx(content: bytes, feeds: Mapping[str, np.ndarray]) -> dict[str, np.nd
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    options.intra_op_num_threads = 2
+    options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     names = [each.name for each in session.get_outputs()]
     assert {each.name for each in session.get_inputs()} <= set(feeds)
@@ -42,7 +42,7 @@ def interpreter_of(content: bytes, delegates: bool = True, resized: Mapping[str,
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     kind = OpResolverType.AUTO if delegates else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    made = Interpreter(model_content=content, num_threads=2, experimental_op_resolver_type=kind)
+    made = Interpreter(model_content=content, num_threads=1, experimental_op_resolver_type=kind)
     for each in made.get_input_details():
         if resized and each["name"] in resized:
             made.resize_tensor_input(each["index"], resized[each["name"]], strict=False)

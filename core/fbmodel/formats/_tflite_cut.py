@@ -13,7 +13,7 @@ from fbmodel.formats._tflite_graph import TfliteGraph
 _NO_TENSORS = {schema.TensorType.RESOURCE, schema.TensorType.VARIANT}
 
 
-def cut(graph: TfliteGraph, numbers: Iterable[int]) -> bytes:
+def cut_out(graph: TfliteGraph, numbers: Iterable[int]) -> bytes:
     """Return some operators, given in order, as a file. Raises ModelError where they cannot be cut out."""
     chosen = list(numbers)
     where = f"operator {chosen[0]} ({graph.kind(graph.operators[chosen[0]])}) cannot be cut out"

@@ -6,7 +6,7 @@ from typing import Self
 
 from fbmodel.errors import ModelError, decoding, named
 from fbmodel.flatbuffer import packed, unpacked
-from fbmodel.formats._tflite_cut import cut
+from fbmodel.formats._tflite_cut import cut_out
 from fbmodel.formats._tflite_graph import TfliteGraph
 from fbmodel.model import Model
 from fbmodel.tensors import Node, Tensor, check_shape, spelled_inputs
@@ -73,11 +73,10 @@ class Tflite(Model):
             made = {tensor for number in graph.rows() for tensor in graph.made_by(graph.operators[number])}
             return {graph.names[tensor] for tensor in made if None in graph.shape(tensor)}
 
-    def part(self, first: int, last: int) -> bytes:
+    def cut(self, first: int, last: int) -> bytes:
         """Return some operators with the constants that they use."""
-        self.with_shapes({})  # raises where one is open
         with named(self.path), decoding(self.path, "TFLite model that can be cut"):
-            return cut(self._graph, self._graph.rows()[first : last + 1])
+            return cut_out(self._graph, self._graph.rows()[first : last + 1])
 
     @property
     def _is_single(self) -> bool:

@@ -67,7 +67,7 @@ class TorchScript(Model):
         """Raise ModelError: programs are not listed."""
         raise ModelError(f"{self.path}: --layers takes TFLite and ONNX files, and this is TorchScript")
 
-    def part(self, first: int, last: int) -> bytes:
+    def cut(self, first: int, last: int) -> bytes:
         """Raise ModelError: programs are not cut."""
         raise ModelError(f"{self.path}: TFLite and ONNX files are cut into parts, and this is TorchScript")
 
