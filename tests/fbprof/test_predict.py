@@ -90,9 +90,8 @@ def test_a_network_that_the_table_has_is_the_sum_of_its_rows(predicted: Callable
     assert (high - low) / 2 == pytest.approx(squares**0.5, rel=1e-3)
     costs = [part["count"] * part["latency_us"] for part in answer["parts"]]
     assert costs == sorted(costs, reverse=True)
-    assert sum(part["share_percent"] * part["count"] for part in answer["parts"]) + 100 * 20 / answer[
-        "latency_us"
-    ] == pytest.approx(100)
+    shares = sum(part["share_percent"] for part in answer["parts"])
+    assert shares + 100 * 20 / answer["latency_us"] == pytest.approx(100)
 
 
 def test_what_is_additive_is_estimated_exactly() -> None:
@@ -173,6 +172,17 @@ def test_blocks_of_another_kind_that_are_built_alike_are_estimated_as_those() ->
     )
     assert result.total.latency_us == pytest.approx(true_us, rel=0.03)
     assert result.operators("estimated") == len(architecture.specs())
+
+
+def test_a_kernel_that_no_row_has_is_as_uncertain_as_another_kind() -> None:
+    """Of a table in which every kind has a cost of its own."""
+    factor = {"ir": 1.0, "conv": 3.0, "skip": 0.5, "classifier": 5.0}
+    estimator = Estimator(table(lambda spec: truth_us(spec) * factor[spec.kind]))
+    known = next(spec for spec in OPERATORS if spec.kind == "ir")
+    larger = replace(known, kernel=7)
+    error, larger_error = (estimator.estimate(layer_of(spec), spec).error_percent for spec in (known, larger))
+    assert larger_error > 3 * error
+    assert larger_error > 50
 
 
 def test_strict_refuses_what_the_table_lacks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -318,4 +328,4 @@ def test_a_large_table_is_estimated_from_as_a_small_one() -> None:
     lut = table()
     lut = Lut(lut.metadata, {spec.key(): Row(spec, us := truth_us(spec), us, us) for spec in specs})
     spec = replace(OPERATORS[0], out_channels=100, height=51)
-    assert Estimator(lut).estimate(layer_of(spec), "conv").latency_us == pytest.approx(truth_us(spec), rel=1e-3)
+    assert Estimator(lut).estimate(layer_of(spec), spec).latency_us == pytest.approx(truth_us(spec), rel=1e-3)

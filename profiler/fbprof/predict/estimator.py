@@ -77,16 +77,19 @@ class Estimator:
         self.regression = f"a sum over convolutions, MACs, weights and values, fitted to {len(layers)} rows" + (
             ", times what it misses of similar rows" if length else ""
         )
+        self._families = {(spec.kind, spec.kernel) for spec in specs}
         self._fixed = sorted({row.spec.kind for row in lut.rows.values() if row.status == "fixed"})
         self._latency_us = _fit(features, latency_us, length)
         self._largest = features.max(0)
 
-    def estimate(self, layer: Layer, kind: str | None = None) -> Estimate:
-        """Return a layer's latency; `kind` is that of its block, or else of the rows that are built as it is.
+    def estimate(self, layer: Layer, spec: OpSpec | None = None) -> Estimate:
+        """Return the latency of a layer, or of an operator, whose layer it then is.
 
-        Raises LutError for a kind of which the rows tell nothing.
+        It is of a known kind where rows have its kind and kernel, or are built as it is. Raises LutError where it is
+        not, and rows tell nothing of others.
         """
-        kind = kind if kind in self.error_percent else self.patterns.get(layer.pattern)
+        is_known = spec is not None and (spec.kind, spec.kernel) in self._families
+        kind = spec.kind if is_known and spec is not None else self.patterns.get(layer.pattern)
         if kind is None and self._fixed:
             raise LutError(
                 f"the table cannot tell what {layer.name} takes: its fixed cost of a network holds operators of kind "

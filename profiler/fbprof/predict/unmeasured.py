@@ -26,7 +26,7 @@ def predict_operators(
     ExportError where a block does not run.
     """
     estimator, lacking = estimator or Estimator(lut), set(lut.missing(specs))
-    estimates = [estimator.estimate(layer_of(spec), spec.kind) for spec in specs if spec in lacking]
+    estimates = [estimator.estimate(layer_of(spec), spec) for spec in specs if spec in lacking]
     known = [spec for spec in specs if spec not in lacking]
     return predict(name, lut, known, estimates, estimator.regression)
 
@@ -64,7 +64,7 @@ def predict_module(
     lengths = set(map(len, estimator.patterns))
     parts = [pair for run in rest for pair in _runs(run, lengths, lambda layer: estimator.patterns.get(layer.pattern))]
     layers = [as_layer(each) for part, kind in parts for each in (split(part) if kind is None else [part])]
-    return predict(name, lut, specs, list(map(estimator.estimate, layers)), estimator.regression)
+    return predict(name, lut, specs, [estimator.estimate(layer) for layer in layers], estimator.regression)
 
 
 def _operators(operations: Sequence[Operation], lut: Lut) -> dict[tuple[Pattern, Pattern], OpSpec]:
