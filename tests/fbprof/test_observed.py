@@ -53,14 +53,6 @@ def test_a_module_is_seen_operation_by_operation() -> None:
     assert [part[0].source for part in split(operations)] == ["first.0", "second", "third", "last"]
 
 
-def test_it_is_the_same_without_memory() -> None:
-    with torch.device("meta"):
-        module = Branched().eval()
-    here, there = observe(Branched().eval(), (1, 3, 16, 12)), observe(module, (1, 3, 16, 12), "meta")
-    assert as_layer(here).pattern == as_layer(there).pattern
-    assert as_layer(here).shapes == as_layer(there).shapes
-
-
 @pytest.mark.parametrize(
     ("layer", "macs"),
     [

@@ -39,8 +39,9 @@ class Layer:
 def layer_of(spec: OpSpec) -> Layer:
     """Return an operator as a layer. Raises UnknownNameError for its kind, ExportError where its block does not run."""
     with torch.device("meta"):
-        block = build_block(spec).eval()
-    return as_layer(observe(block, spec.input_shape, "meta"), spec.key())
+        block = build_block(spec)
+    block = block.to_empty(device="cpu").eval()  # random weights would take longer than running it
+    return as_layer(observe(block, spec.input_shape), spec.key())
 
 
 def as_layer(operations: Sequence[Operation], name: str = "") -> Layer:

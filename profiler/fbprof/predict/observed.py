@@ -63,13 +63,13 @@ class Operation:
         return self.groups > 1 and self.weight[1] == 1
 
 
-def observe(module: nn.Module, input_shape: tuple[int, ...], device: str = "cpu") -> list[Operation]:
+def observe(module: nn.Module, input_shape: tuple[int, ...]) -> list[Operation]:
     """Return what an eval-mode module does with zeros of a shape, in order; what it prints goes to stderr.
 
     Raises ExportError where it does not run, and for an operation that is neither a convolution nor light.
     """
     observer = _Observer()
-    x = torch.zeros(input_shape, device=device)
+    x = torch.zeros(input_shape)
     observer.know(x)
     try:
         with redirect_stdout(sys.stderr), torch.no_grad(), _paths(module, observer.path), observer:
@@ -120,6 +120,11 @@ class _Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch sa
         self._values[id(tensor)] = value
         self._kept.append(tensor)
         return value
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Say that torch's compiler need not be kept out, for which torch would import it, for seconds."""
+        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
