@@ -15,10 +15,12 @@ from fbbase.commandline import main as run_tool
 )
 @click.version_option(__version__, prog_name="fbprof")
 def fbprof() -> None:
-    r"""Measure neural-network operators on a real device and make a latency table that can be trusted.
+    r"""Measure models, and neural-network operators, on a real device: latencies and tables that can be trusted.
 
     \b
     Example:
+      fbprof profile detector.onnx --device galaxy-s8 --layers
+      fbprof ab old.tflite new.tflite --device galaxy-s8 --fail-above 3%
       fbprof measure --device local --space fbnet --runtime litert -o local.csv
       fbprof compare a.csv b.csv
       fbprof verify fbnet-a --lut local.csv

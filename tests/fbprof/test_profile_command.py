@@ -280,3 +280,11 @@ def test_ab_of_two_settings_for_a_pull_request(here: Path, capsys: Captured) -> 
     assert "| OLD | small.onnx |" in printed
     assert "2 threads" in printed
     assert [each.threads for each in read_result(here / "ab.json").models] == [1, 2]
+
+
+def test_a_model_file_given_as_a_space_is_sent_to_profile(here: Path, capsys: Captured) -> None:
+    for name in ("small.onnx", "none.tflite"):
+        assert run(fbprof, ["measure", "--space", name]) == 2
+        assert f"fbprof profile {name}" in capsys.readouterr().err
+    assert run(fbprof, ["measure", "--space", "small.onxn"]) == 2
+    assert "unknown space" in capsys.readouterr().err

@@ -119,12 +119,13 @@ def command(
     """
     from fbagents.agent.cores import check_cores
     from fbagents.connect import load_profile
-    from fbbase.errors import CheckError
+    from fbbase.errors import CheckError, FbError
     from fbexport.formats import format_for
     from fbexport.runtimes import prepare_process
     from fbprof.estimate.calibrate import MIN_NETWORKS
     from fbprof.measure.farm import measure_all, raise_failures
     from fbprof.measure.jobs import carry_out, jobs_of
+    from fbprof.models.named import SUFFIXES
     from fbprof.plan.plan import Plan
     from fbprof.report.summary import describe, plan_summary, print_plan, print_summary
     from fbspace.architecture import load_space_of
@@ -156,6 +157,8 @@ def command(
         memory_bytes=memory_mb * 1_000_000 if memory_mb else None,
         **timing,
     )
+    if space.lower().endswith(SUFFIXES):
+        raise FbError(f"{space} is a model file and no search space: fbprof profile {space} times model files")
     loaded_space = load_space_of(space)
     jobs = jobs_of(plan, profiles, output, loaded_space, networks, grid, at)
     if dry_run:
