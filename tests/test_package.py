@@ -13,6 +13,7 @@ from fbbase import __version__
 ROOT = Path(__file__).parents[1]
 FILES = (
     "fbprof/report/page.html",
+    "fbprof/report/style.css",
     "fbprof/commands/measure.py",
     "fbspace/spaces/fbnet.toml",
     "fbspace/zoo/fbnet-a.json",

@@ -15,7 +15,7 @@ window.problems = [];
 window.addEventListener("error", event => problems.push(String(event.message)));
 for (const name of ["error", "warn"]) { console[name] = (...words) => problems.push(words.join(" ")); }
 </script>"""
-AFTER = """<script>
+USE = """<script>
 const column = number => [...document.querySelectorAll(".rows tbody tr")].map(tr => tr.cells[number].textContent);
 const type = words => {
   const filter = document.getElementById("filter");
@@ -40,6 +40,19 @@ found.charts = Object.fromEntries([...document.querySelectorAll(".chart")].map(
   chart => [chart.id, chart.querySelectorAll(".main-svg .point, .main-svg .js-line, .main-svg image").length]));
 found.wide = document.documentElement.scrollWidth > innerWidth;
 found.loaded_ms = performance.now();
+</script>"""
+LOOK = """<script>
+const bottom = name => document.querySelector(name)?.getBoundingClientRect().bottom;
+const found = {
+  wide: document.documentElement.scrollWidth > innerWidth,
+  bottoms: { total: bottom(".total"), next: bottom(".next"), bar: bottom(".bars li") },
+  bars: [...document.querySelector(".bars")?.children ?? []].map(
+    li => [li.querySelector(".what").textContent, li.querySelector("i").getBoundingClientRect().width]),
+  text: document.body.innerText,
+  elements: [...new Set([...document.querySelectorAll("*")].map(each => each.localName))],
+};
+</script>"""
+TELL = """<script>
 const answer = document.createElement("pre");
 answer.id = "answer";
 answer.textContent = JSON.stringify({ ...found, problems });
@@ -47,7 +60,12 @@ document.body.append(answer);
 </script>"""
 
 
-def opened(page: Path, *options: str) -> dict[str, Any]:
+def looked_at(page: Path, *options: str) -> dict[str, Any]:
+    """Open a page without a table of operators in a browser, and return what was seen."""
+    return opened(page, *options, use=LOOK)
+
+
+def opened(page: Path, *options: str, use: str = USE) -> dict[str, Any]:
     """Open a page in a browser, use it, and return what was seen."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
@@ -55,7 +73,7 @@ def opened(page: Path, *options: str) -> dict[str, Any]:
     text = page.read_text(encoding="utf-8")
     used = page.with_name("used.html")
     used.write_text(
-        text.replace("<title>", BEFORE + "<title>", 1).replace("</html>", AFTER + "</html>"), encoding="utf-8"
+        text.replace("<title>", BEFORE + "<title>", 1).replace("</html>", use + TELL + "</html>"), encoding="utf-8"
     )
     profile = page.with_name("browser")
     command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}", *options]

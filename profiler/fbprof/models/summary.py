@@ -35,7 +35,7 @@ def overview(result: Result) -> Iterator[str]:
     width = max(len(each.name) for each in measured)
     for each in measured:
         ratio = (each.latency_us or 0) / (measured[0].latency_us or 1)
-        yield f"{each.name:{width}}  {in_ms(each.latency_us):>9} ms  {_half(each):8}  {ratio:6.2f}x"
+        yield f"{each.name:{width}}  {in_ms(each.latency_us):>9} ms  {half_of(each):8}  {ratio:6.2f}x"
 
 
 def dearest(layers: tuple[Layer, ...]) -> list[Layer]:
@@ -52,7 +52,8 @@ def in_ms(us: float | None) -> str:
     return f"{ms:.4f}" if ms < 1 else f"{ms:.3f}" if ms < 100 else f"{ms:.1f}"
 
 
-def _half(each: Profiled) -> str:
+def half_of(each: Profiled) -> str:
+    """Return half of a model's interval, nothing where there is none."""
     half = each.half_width_percent
     return "" if half is None else f"±{half:.1f} %"
 
@@ -64,7 +65,7 @@ def _lines(each: Profiled) -> Iterator[str]:
     if each.ci_low_us is None:
         interval = "no interval, as the visits are too few: give more --rounds"
     else:
-        interval = f"95 % interval {in_ms(each.ci_low_us)} to {in_ms(each.ci_high_us)} ms ({_half(each)})"
+        interval = f"95 % interval {in_ms(each.ci_low_us)} to {in_ms(each.ci_high_us)} ms ({half_of(each)})"
     lost = f", {each.preempted} more left out as preempted" if each.preempted else ""
     lost = f", {each.preempted} of them preempted and by the CPU time of their thread" if each.by_cpu_time else lost
     yield f"latency   {in_ms(each.latency_us):>9} ms  {interval}"
@@ -101,12 +102,19 @@ def _layer_lines(each: Profiled) -> Iterator[str]:
         yield f"  {share:5.1f} %  {in_ms(layer.latency_us):>8} ms  {name}  {layer.kind}  {shape}  {macs}".rstrip()
 
 
-def _next_step(result: Result, path: Path) -> str:
+def to_mend(result: Result) -> str | None:
+    """Return what is to be mended before a result is used; None where nothing is."""
     failed = [each for each in result.models if each.failed]
     if failed:
         return f"mend why {failed[0].name} failed, then the same command with --fresh"
     if result.verdict == "do not use":
         return "mend what the verdict names, then the same command with --fresh"
+    return None
+
+
+def _next_step(result: Result, path: Path) -> str:
+    if (mend := to_mend(result)) is not None:
+        return mend
     if not any(each.layers or each.layers_note for each in result.models):
         return "the same command with --layers shows where the time goes"
     return f"fbprof report {path}"

@@ -4,13 +4,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from html import escape
-from importlib.resources import files
 from typing import Any
 
-from fbbase.shown import escaped
 from fblut.compare import Comparison
 from fblut.table import Lut
 from fbprof.charts import Chart
+from fbprof.report.shell import filled, warnings_of
 from fbspace.network import count_spec
 
 COLUMNS = ("operator", "kind", "kernel", "expansion", "input", "million MACs", "latency µs", "low", "high", "status")
@@ -20,18 +19,15 @@ def page(title: str, lut: Lut, charts: Sequence[Chart], comparisons: dict[str, C
     """Return the report of a table; `comparisons` are its operators' ratios in other tables, by their names."""
     from plotly.offline import get_plotlyjs
 
-    template = files("fbprof.report").joinpath("page.html").read_text(encoding="utf-8")
     parts = {
+        "PLOTLY": get_plotlyjs(),
         "TITLE": escape(title),
         "HEAD": _head(lut),
         "CHARTS": "\n".join(map(_figure, charts)),
         "FACTS": _facts(lut),
         "DATA": _embed({"charts": [asdict(chart) for chart in charts], "table": _table(lut, comparisons)}),
     }
-    before, library, after = template.partition("{{PLOTLY}}")
-    for name, text in parts.items():
-        before, after = (part.replace("{{" + name + "}}", escaped(text)) for part in (before, after))
-    return before + (get_plotlyjs() if library else "") + after
+    return filled("page.html", parts)
 
 
 def _head(lut: Lut) -> str:
@@ -47,9 +43,8 @@ def _head(lut: Lut) -> str:
     }
     if metadata.network_error_percent is not None:
         tiles["unseen networks"] = f"± <b>{metadata.network_error_percent:.2f} %</b>"
-    warnings = "".join(f"<li>{escape(warning)}</li>" for warning in metadata.warnings)
     shown = "".join(f"<div><span>{name}</span>{value}</div>" for name, value in tiles.items())
-    return f'<div class="tiles">{shown}</div>' + (f'<ul class="warnings">{warnings}</ul>' if warnings else "")
+    return f'<div class="tiles">{shown}</div>' + warnings_of(metadata.warnings)
 
 
 def _figure(chart: Chart) -> str:
