@@ -8,7 +8,6 @@ runtime's trace names the node (ONNX) or lists a kernel of the same kind in the 
 """
 
 import argparse
-import difflib
 import statistics
 import subprocess
 import sys
@@ -16,13 +15,12 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from _profilers import Kernels, LiteRtProfiler, by_onnxruntime
 from _report import Figure, report
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from fblut.correlation import spearman
-from fbmodel.model import open_model
-from fbmodel.parts import separable
-from fbprof.models.result import Layer, Profiled, read_result
+from fbprof.models.result import Profiled, read_result
+from peers.profilers import LiteRtProfiler, by_onnxruntime, paired
 
 NETWORKS = ("fbnet-a", "fbnet-c", "mobilenetv2", "mobilenetv3-large", "fbnetv2-f1")
 RUNS = 100
@@ -34,33 +32,6 @@ def profiled(path: Path, options: list[str]) -> Profiled:
     argv = [sys.executable, "-m", "fbprof", "profile", str(path), "--layers", "--fresh", *options, "-o", str(result)]
     subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
     return read_result(result).models[0]
-
-
-def paired(path: Path, model: Profiled, kernels: Kernels) -> list[tuple[Layer, float]]:
-    """Return layers with what the runtime's profiler says of the same kernel."""
-    if model.runtime == "onnxruntime":
-        file = open_model(path)
-        nodes = file.nodes()
-        names = [{nodes[i].name for i in part} for part in separable(file)]
-        taken = {name.removesuffix("_nchwc"): us for name, us in kernels}
-        sums = [sum(taken.get(name, 0.0) for name in part) for part in names]
-        return [(layer, us) for layer, us in zip(model.layers, sums, strict=True) if us]
-    ours = [_kind(layer.kind) for layer in model.layers]
-    theirs = [_kind(name) for name, _ in kernels]
-    blocks = difflib.SequenceMatcher(None, ours, theirs, autojunk=False).get_matching_blocks()
-    return [(model.layers[b.a + i], kernels[b.b + i][1]) for b in blocks for i in range(b.size)]
-
-
-def _kind(text: str) -> str:
-    """Return what a kernel is, by the names that the file and XNNPACK have for it."""
-    kinds = {
-        "depthwise": ("DEPTHWISE", "DWConv"),
-        "conv": ("CONV", "Convolution", "Fully Connected", "FULLY"),
-        "add": ("ADD", "Add"),
-        "mul": ("MUL", "Multiply"),
-        "pool": ("MEAN", "POOL", "Mean", "Pooling", "Reduce"),
-    }
-    return next((kind for kind, words in kinds.items() if any(word in text for word in words)), text)
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """The runtimes' own profilers: milliseconds of every kernel of a model, in the order in which they run."""
 
 import ctypes
+import difflib
 import json
 import re
 import statistics
@@ -11,6 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from fbmodel.model import open_model
+from fbmodel.parts import separable
+from fbprof.models.result import Layer, Profiled
 
 Kernels = list[tuple[str, float]]
 """Name or kind of a kernel, and the median of what it took in microseconds."""
@@ -113,3 +118,30 @@ def _rows(summary: str) -> Kernels:
     part = summary.partition("Run Order")[2].partition("Top by")[0]
     pattern = re.compile(r"^\s*(\S.*?)\s+[\d.]+\s+[\d.]+\s+([\d.]+)\s+[\d.]+%\s+[\d.]+%", re.MULTILINE)
     return [(match[1], float(match[2])) for match in pattern.finditer(part)]
+
+
+def paired(path: Path, model: Profiled, kernels: Kernels) -> list[tuple[Layer, float]]:
+    """Return layers with what the runtime's profiler says of the same kernel."""
+    if model.runtime == "onnxruntime":
+        file = open_model(path)
+        nodes = file.nodes()
+        names = [{nodes[i].name for i in part} for part in separable(file)]
+        taken = {name.removesuffix("_nchwc"): us for name, us in kernels}
+        sums = [sum(taken.get(name, 0.0) for name in part) for part in names]
+        return [(layer, us) for layer, us in zip(model.layers, sums, strict=True) if us]
+    ours = [_kind(layer.kind) for layer in model.layers]
+    theirs = [_kind(name) for name, _ in kernels]
+    blocks = difflib.SequenceMatcher(None, ours, theirs, autojunk=False).get_matching_blocks()
+    return [(model.layers[b.a + i], kernels[b.b + i][1]) for b in blocks for i in range(b.size)]
+
+
+def _kind(text: str) -> str:
+    """Return what a kernel is, by the names that the file and XNNPACK have for it."""
+    kinds = {
+        "depthwise": ("DEPTHWISE", "DWConv"),
+        "conv": ("CONV", "Convolution", "Fully Connected", "FULLY"),
+        "add": ("ADD", "Add"),
+        "mul": ("MUL", "Multiply"),
+        "pool": ("MEAN", "POOL", "Mean", "Pooling", "Reduce"),
+    }
+    return next((kind for kind, words in kinds.items() if any(word in text for word in words)), text)
