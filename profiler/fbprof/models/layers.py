@@ -128,7 +128,7 @@ def _layer(
         low, high = max(us - half, 0.0), us + half
     kinds = list(dict.fromkeys(each.kind for each in own))
     return Layer(
-        name=own[0].name,
+        name=max(own, key=lambda node: node.macs or 0).name,  # the first of those that count nothing
         kind="+".join(kinds),
         nodes=len(own),
         output_shape=own[-1].output_shape,
