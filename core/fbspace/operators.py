@@ -1,5 +1,6 @@
 """Operators as files tell them, without the shapes that reach them, and the cursor that gives them these."""
 
+import functools
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Self
 
@@ -73,6 +74,16 @@ class PlacedOperator(Operator):
         return cls(channels=spec.out_channels, **fields | dict(spec.parameters))
 
 
+@functools.lru_cache(maxsize=2**14, typed=True)
+def _changed(spec: OpSpec, number: str, **changes: Any) -> OpSpec:
+    """Return an operator with changes, checked once: networks of a space have the same ones over and over.
+
+    Runs are identified by how operators are shown, and expansions of 1 and of 1.0 are shown differently, though the
+    operators are equal: so `number` is the type of the expansion.
+    """
+    return replace(spec, **changes)
+
+
 @dataclass
 class Cursor:
     """Walks through a network and gives each operator the shape that reaches it."""
@@ -99,7 +110,14 @@ class Cursor:
 
     def at(self, spec: OpSpec, **changes: Any) -> OpSpec:
         """Return an operator with the input shape that is here, and other changes."""
-        return replace(spec, in_channels=self.channels, height=self.height, width=self.width, **changes)
+        return _changed(
+            spec,
+            type(spec.expansion).__name__,
+            in_channels=self.channels,
+            height=self.height,
+            width=self.width,
+            **changes,
+        )
 
     def follow(self, spec: OpSpec, **changes: Any) -> OpSpec:
         """Return an operator with the input shape that is here, and other changes, and go behind it."""

@@ -187,13 +187,13 @@ def test_a_phone_that_restarts_while_it_is_measured_is_measured_to_the_end(
 
     restarting = threading.Thread(target=restart)
     restarting.start()
-    code = measure(board("adb"), "litert", table, "--ci", "0.0001", "--rounds", "30", space=str(space))
+    code = measure(board("adb"), "litert", table, "--ci", "0.0001", "--rounds", "12", space=str(space))
     restarting.join()
     assert code == 0
     content = read_journal(journal)
     assert content is not None
     assert (len(content.sessions), content.failed) == (2, {})
-    assert min(asked_for(content).values()) == 30
+    assert min(asked_for(content).values()) == 12
     assert read_lut(table).missing(load_space(str(space)).operators()) == []
 
 

@@ -9,9 +9,9 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import scipy
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
 from fblut.compare import Comparison, compare, stages_of
 from fblut.comparison_views import as_dict, sections_of
@@ -79,7 +79,7 @@ def test_the_rank_correlation_is_scipys(pairs: list[tuple[int, int]]) -> None:
     if ours is None:
         assert len(set(x)) == 1 or len(set(y)) == 1
     else:
-        assert ours == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-12)
+        assert ours == pytest.approx(scipy.stats.spearmanr(x, y).statistic, abs=1e-12)
 
 
 def with_half_widths(lut: Lut, percent: float) -> Lut:
@@ -97,7 +97,7 @@ def test_the_mean_has_students_interval(make_lut: MakeLut) -> None:
     first = make_lut(dict.fromkeys((A, B, C, D), 100.0))
     second = make_lut({spec: 100.0 * r for spec, r in zip((A, B, C, D), ratios, strict=True)})
     mean = compare(first, second).mean
-    expected = stats.t.interval(0.95, 3, np.mean(np.log(ratios)), stats.sem(np.log(ratios)))
+    expected = scipy.stats.t.interval(0.95, 3, np.mean(np.log(ratios)), scipy.stats.sem(np.log(ratios)))
     assert mean.interval == pytest.approx(tuple(np.exp(expected)))
     assert mean.ratio == pytest.approx(math.prod(ratios) ** 0.25)
     assert compare(make_lut({A: 1.0}), make_lut({A: 2.0})).mean.interval is None

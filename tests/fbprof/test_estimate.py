@@ -6,9 +6,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import scipy
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
 from fbagents.agent.cores import check_cores
 from fbagents.agent.protocol import Loaded, State
@@ -49,7 +49,7 @@ def test_a_row_is_the_median_of_the_visits_without_warm_up_and_dropped_runs() ->
     row = estimate(journal(*visits), SPACE).rows[SPEC.key()]
     assert row.latency_us == row.isolated_us == 21  # visits' medians are 11, 21, 33
     assert row.samples == 6
-    assert row.spread_us == pytest.approx(stats.iqr([10, 12, 20, 22, 30, 36]))
+    assert row.spread_us == pytest.approx(scipy.stats.iqr([10, 12, 20, 22, 30, 36]))
     assert row.ci_low_us is None  # three visits carry no 95 % interval
 
 
@@ -148,8 +148,8 @@ def test_interval_ranks_are_the_binomial_ones(n: int, rank: int | None) -> None:
     interval = median_interval(list(range(1, n + 1)))
     assert interval == (None if rank is None else (rank, n + 1 - rank))
     if rank is not None:
-        assert 1 - 2 * stats.binom.cdf(rank - 1, n, 0.5) >= 0.95
-        assert 1 - 2 * stats.binom.cdf(rank, n, 0.5) < 0.95
+        assert 1 - 2 * scipy.stats.binom.cdf(rank - 1, n, 0.5) >= 0.95
+        assert 1 - 2 * scipy.stats.binom.cdf(rank, n, 0.5) < 0.95
 
 
 def test_intervals_cover_the_true_median_of_skewed_noise() -> None:
@@ -173,7 +173,7 @@ def test_with_enough_loads_the_latency_is_their_mean_with_students_interval() ->
     medians = [11, 12.5, 9, 10.75, 12]
     latency_us, interval = latency_of(loads)
     assert latency_us == pytest.approx(np.mean(medians))
-    expected = stats.t.interval(0.95, len(medians) - 1, loc=np.mean(medians), scale=stats.sem(medians))
+    expected = scipy.stats.t.interval(0.95, len(medians) - 1, loc=np.mean(medians), scale=scipy.stats.sem(medians))
     assert interval == pytest.approx(expected)
 
 
@@ -198,7 +198,7 @@ def test_loads_of_a_journal_are_told_apart() -> None:
     for us in medians:
         records += [load(SPEC.key()), *[visit(SPEC.key(), [us] * 3)] * 5]
     row = estimate(journal(*records), SPACE).rows[SPEC.key()]
-    low, high = stats.t.interval(0.95, 3, loc=np.mean(medians), scale=stats.sem(medians))
+    low, high = scipy.stats.t.interval(0.95, 3, loc=np.mean(medians), scale=scipy.stats.sem(medians))
     assert (row.isolated_us, row.isolated_low_us, row.isolated_high_us) == pytest.approx((np.mean(medians), low, high))
     fewer = estimate(journal(*records[: 3 * 6]), SPACE).rows[SPEC.key()]
     assert fewer.isolated_us == 100.0  # of 100, 104 and 98

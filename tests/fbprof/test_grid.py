@@ -1,5 +1,6 @@
 """Grids: every operator of a space lies between measured ones."""
 
+import functools
 import random
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from fblut.table import Lut, Metadata, Row
 from fbprof.cli import fbprof
 from fbprof.plan.grid import grid_operators, most_points, spread
 from fbspace.network import count_spec
+from fbspace.opspec import OpSpec
 from fbspace.space import Space, load_space
 
 MASKED = ["fbnetv2-tiny", "fbnetv2-f", "fbnetv2-p", "fbnetv2-l"]
@@ -30,12 +32,17 @@ def lut_of(space: Space, points: int) -> Lut:
     return Lut(metadata, rows)
 
 
+@functools.cache
+def space_with_operators(name: str) -> tuple[Space, list[OpSpec]]:
+    space = load_space(name)
+    return space, space.operators()
+
+
 @pytest.mark.parametrize("points", [2, 3])
 @pytest.mark.parametrize("name", MASKED)
 def test_every_operator_lies_between_measured_ones(name: str, points: int) -> None:
-    space = load_space(name)
+    space, operators = space_with_operators(name)
     lut = lut_of(space, points)
-    operators = space.operators()
     assert len(lut.rows) < len(operators)
     some = random.Random(0).sample(operators, min(300, len(operators)))
     assert lut.missing(some) == []

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
+import scipy
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
 from fbprof.measure.schedule import Schedule, fitting_first
 from fbprof.plan.plan import Plan, from_light_to_heavy
@@ -196,7 +196,7 @@ def test_every_model_is_as_often_first_as_last() -> None:
         for place, key in enumerate(schedule.block(wanted, visit_s, number)):
             places[key][place % 6] += 1
     table = [[places[key][place] for place in range(6)] for key in KEYS[:6]]
-    assert stats.chi2_contingency(table).pvalue > 0.01
+    assert scipy.stats.chi2_contingency(table).pvalue > 0.01
 
 
 def test_references_recur_one_after_the_other_between_the_visits() -> None:

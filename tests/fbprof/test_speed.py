@@ -8,7 +8,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from scipy import stats
+import scipy
 
 from fbbase.commandline import run
 from fblut.reading import read_lut
@@ -59,7 +59,7 @@ def test_the_speeds_error_is_the_prediction_interval_of_another_tenth() -> None:
         percent = speed_error_percent(Drift(np.repeat(parts[:10] - parts[:10].mean(), 30), 4))
         assert percent is not None
         inside += abs(parts[10] - parts[:10].mean()) <= math.log1p(percent / 100)
-    assert stats.binomtest(inside, 4000, 0.95).pvalue > 0.01
+    assert scipy.stats.binomtest(inside, 4000, 0.95).pvalue > 0.01
     assert speed_error_percent(None) is None
 
 

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from scipy import stats
+import scipy
 
 from fbagents.connect import load_profile
 from fbbase.errors import FbError
@@ -118,10 +118,10 @@ def test_figures_equal_closed_forms_and_scipy() -> None:
     assert figures.p95_percent == pytest.approx(np.quantile(np.abs(off), 0.95))
     assert figures.bias_percent == pytest.approx(off.mean())
     assert figures.unscaled_mape_percent == pytest.approx(np.abs(90 * predicted / measured - 100).mean())
-    assert figures.spearman == pytest.approx(stats.spearmanr(predicted, measured).statistic)
-    assert figures.kendall == pytest.approx(stats.kendalltau(predicted, measured).statistic)
+    assert figures.spearman == pytest.approx(scipy.stats.spearmanr(predicted, measured).statistic)
+    assert figures.kendall == pytest.approx(scipy.stats.kendalltau(predicted, measured).statistic)
     assert figures.noise_floor_percent == pytest.approx(100 * np.abs(halves[0] / halves[1] - 1).mean())
-    assert figures.noise_spearman == pytest.approx(stats.spearmanr(*halves).statistic)
+    assert figures.noise_spearman == pytest.approx(scipy.stats.spearmanr(*halves).statistic)
     inside = (0.96 * predicted <= measured) & (measured <= 1.04 * predicted)
     assert 0 < inside.mean() < 1
     assert figures.coverage_percent == pytest.approx(100 * inside.mean())

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from scipy import stats
+import scipy
 
 from fbbase.commandline import run
 from fblut.reading import read_lut
@@ -84,7 +84,7 @@ def test_the_interval_is_that_of_several_loads_and_operators_tell_the_drift(
     assert run(fbprof, ["verify", arch_file, *device, "--rounds", "12", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     loads_us = [104, 108, 112, 116, 120, 124]
-    interval = stats.t.interval(0.95, 5, loc=114, scale=stats.sem(loads_us))
+    interval = scipy.stats.t.interval(0.95, 5, loc=114, scale=scipy.stats.sem(loads_us))
     assert result["measured_us"] == pytest.approx(114)
     assert result["measured_ci_us"] == pytest.approx(interval)
     assert result["rounds"] == 12

@@ -6,9 +6,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import scipy  # its parts are imported when they are used, not in every worker
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
 from fbspace.draw import ENUMERABLE, draw_networks
 from fbspace.space import Space, load_space
@@ -82,16 +82,16 @@ def test_candidates_of_a_large_space_are_uniform_and_independent_of_the_layer_be
     drawn = draw_networks(FBNET, 3000, "uniform")
     for layer, names in zip(FBNET.layers, zip(*drawn, strict=True), strict=True):
         counts = Counter(names)
-        assert stats.chisquare([counts[name] for name in layer.candidates]).pvalue > 1e-3
+        assert scipy.stats.chisquare([counts[name] for name in layer.candidates]).pvalue > 1e-3
     for first, second in itertools.pairwise(zip(*drawn, strict=True)):
         pairs = Counter(zip(first, second, strict=True))
         table = [[pairs[a, b] for b in FBNET.layers[1].candidates] for a in FBNET.layers[0].candidates]
-        assert stats.chi2_contingency(table).pvalue > 1e-3
+        assert scipy.stats.chi2_contingency(table).pvalue > 1e-3
 
 
 def test_networks_of_a_small_space_come_first_equally_often(small: Space) -> None:
     counts = Counter(draw_networks(small, 1, str(seed))[0] for seed in range(5000))
-    assert stats.chisquare([counts[choices] for choices in EVERY]).pvalue > 1e-3
+    assert scipy.stats.chisquare([counts[choices] for choices in EVERY]).pvalue > 1e-3
 
 
 def test_two_spaces_of_one_size_draw_apart(small: Space, tmp_path: Path) -> None:
