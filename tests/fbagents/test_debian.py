@@ -12,23 +12,26 @@ from fbagents.native.elf import read_elf
 from peers.unavailable import unavailable
 
 
-def unpack_or_skip(packages: list[str], folder: Path, closure: bool = False) -> list[str]:
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
+    """The names of the packages that libgcc-s1 needs, and where they were unpacked; it takes a mirror."""
+    folder = tmp_path_factory.mktemp("debian") / "root"
     try:
-        return debian.unpack(packages, "bookworm", "arm64", folder, closure)
+        return debian.unpack(["libgcc-s1"], "bookworm", "arm64", folder, closure=True), folder
     except DeviceError as error:
         unavailable(f"no Debian packages here: {error}")
 
 
-def test_packages_of_another_architecture_are_unpacked_with_all_they_need(tmp_path: Path) -> None:
-    names = unpack_or_skip(["libgcc-s1"], tmp_path / "root", closure=True)
+def test_packages_of_another_architecture_are_unpacked_with_all_they_need(unpacked: tuple[list[str], Path]) -> None:
+    names, folder = unpacked
     assert [name.partition("_")[0] for name in names] == ["gcc-12-base", "libc6", "libgcc-s1"]
     assert all(name.endswith(("_arm64", "_all")) for name in names)
     for library in ("libgcc_s.so.1", "libc.so.6"):
-        assert read_elf(tmp_path / "root/lib/aarch64-linux-gnu" / library).machine == "aarch64"
+        assert read_elf(folder / "lib/aarch64-linux-gnu" / library).machine == "aarch64"
 
 
+@pytest.mark.usefixtures("unpacked")
 def test_a_package_that_is_not_there_is_named(tmp_path: Path) -> None:
-    unpack_or_skip(["libgcc-s1"], tmp_path / "root")
     with pytest.raises(DeviceError, match="no-such-package"):
         debian.unpack(["no-such-package"], "bookworm", "arm64", tmp_path / "other")
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from fbbase.errors import FbError
 from fbbase.files import write_bytes
 from fblut.compare import Comparison
-from fbprof.predict.error import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from fbprof.predict.error import Result
 
 SUFFIXES = (".png", ".svg")
 BAND_PERCENT = 5.0
@@ -27,7 +28,7 @@ def check_plot_path(path: Path) -> None:
         raise FbError(f"a plot is a {' or '.join(SUFFIXES)} file, not {path.name!r}: choose one of these endings")
 
 
-def plot_results(results: Sequence[Result], title: str, path: Path) -> None:
+def plot_results(results: "Sequence[Result]", title: str, path: Path) -> None:
     """Draw measured latencies to the right and predicted ones upwards, in milliseconds, with a band of ±5 %.
 
     Raises FbError for another ending than .png and .svg, StorageError.
