@@ -37,7 +37,7 @@ LONGEST = (
     "fbagents/test_phone.py",
     "fbsearch/test_distributed.py",
     "fbagents/test_ssh_faults.py",
-    "fbprof/test_measure_faults.py",
+    "test_doc_commands.py",
     "fbagents/test_bundle_push.py",
     "fbprof/test_farm.py",
 )
