@@ -25,8 +25,8 @@ from search_quality import DATA, PRESETS, Bench, check_same, made_up_table
 
 from fbexport.export import export_chain
 from fbexport.formats import format_of
-from fblut.correlation import spearman
 from fblut.reading import read_lut
+from fblut.statistics import spearman
 from fblut.table import Lut
 from fbsearch.fbnet.derive import evaluate_inherited
 from fbsearch.images.data import load_data

@@ -15,7 +15,7 @@ import numpy as np
 from _report import Figure, report
 
 from fbagents.connect import load_profile
-from fblut.correlation import spearman
+from fblut.statistics import spearman
 from fbprof.estimate.samples import Samples, usable_samples
 from fbprof.estimate.table import estimate, latency_of, network_latencies_us
 from fbprof.journal.journal import JournalContent

@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
-from scipy.special import stdtrit
 
 from fblut.check import space_name
-from fblut.correlation import spearman
 from fblut.errors import LutError
 from fblut.speed import Speed, at_one_speed
+from fblut.statistics import spearman, student_quantile
 from fblut.table import Lut, Prediction, Row
 from fbspace.blocks import BLOCKS, block_class, parameters_of
 from fbspace.opspec import OpSpec
@@ -189,7 +188,7 @@ def mean_of(operators: Sequence[OperatorRatio]) -> Mean:
     middle, n = float(logs.mean()), len(logs)
     if n < 2:
         return Mean(math.exp(middle), None, n)
-    half = float(stdtrit(n - 1, 0.975)) * float(logs.std(ddof=1)) / math.sqrt(n)
+    half = student_quantile(n - 1, 0.975) * float(logs.std(ddof=1)) / math.sqrt(n)
     return Mean(math.exp(middle), (math.exp(middle - half), math.exp(middle + half)), n)
 
 

@@ -1,4 +1,4 @@
-"""Comparing tables: against numbers worked out by hand and scipy's rank correlation."""
+"""Comparing tables: against numbers worked out by hand and scipy's rank correlation and quantiles."""
 
 import csv
 import io
@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from fblut.compare import Comparison, compare, stages_of
 from fblut.comparison_views import as_dict, sections_of
-from fblut.correlation import spearman
 from fblut.errors import LutError
+from fblut.statistics import spearman, student_quantile
 from fblut.table import Lut, Row
 from fblut.views import VIEWS, Section
 from fbspace.architecture import load_architecture
@@ -80,6 +80,11 @@ def test_the_rank_correlation_is_scipys(pairs: list[tuple[int, int]]) -> None:
         assert len(set(x)) == 1 or len(set(y)) == 1
     else:
         assert ours == pytest.approx(scipy.stats.spearmanr(x, y).statistic, abs=1e-12)
+
+
+@given(st.one_of(st.integers(1, 40), st.integers(1, 4000)), st.floats(0.51, 0.99999))
+def test_the_quantiles_of_student_are_scipys(freedom: int, probability: float) -> None:
+    assert student_quantile(freedom, probability) == pytest.approx(stats.t.ppf(probability, freedom), rel=1e-8)
 
 
 def with_half_widths(lut: Lut, percent: float) -> Lut:

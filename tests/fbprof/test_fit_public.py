@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fblut.correlation import spearman
 from fblut.reading import read_lut
+from fblut.statistics import spearman
 from fblut.table import Lut
 from fbprof.plan.networks_file import MeasuredNetwork, write_networks
 from fbspace.draw import draw_networks

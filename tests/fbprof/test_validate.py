@@ -12,8 +12,8 @@ import scipy
 
 from fbagents.connect import load_profile
 from fbbase.errors import FbError
-from fblut.correlation import kendall
 from fblut.errors import LutError
+from fblut.statistics import kendall
 from fblut.table import Lut, Metadata, Prediction, Row
 from fbprof.errors import MeasurementError
 from fbprof.journal.journal import JournalContent

@@ -10,7 +10,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from fblut.correlation import spearman
+from fblut.statistics import spearman
 from fblut.table import NORMAL_95
 from fbprof.estimate.drift import Drift, choose_half_window, estimate_additive, neighbour_median
 

@@ -3,8 +3,8 @@
 import math
 
 import numpy as np
-from scipy.special import stdtrit
 
+from fblut.statistics import student_quantile
 from fblut.table import LARGEST_PERCENT, At
 from fbprof.estimate.drift import Drift
 
@@ -37,5 +37,5 @@ def speed_error_percent(drift: Drift | None) -> float | None:
     parts = [float(np.mean(part)) for part in np.array_split(drift.log_factor, PARTS) if len(part)]
     if len(parts) < PARTS:
         return None
-    half = float(stdtrit(PARTS - 1, 0.975)) * float(np.std(parts, ddof=1)) * math.sqrt(1 + 1 / PARTS)
+    half = student_quantile(PARTS - 1, 0.975) * float(np.std(parts, ddof=1)) * math.sqrt(1 + 1 / PARTS)
     return round(min(100 * math.expm1(half), LARGEST_PERCENT), 3)

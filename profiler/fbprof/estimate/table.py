@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 import pydantic
-from scipy.special import stdtrit
 
 from fbagents.agent.protocol import Hello
 from fblut.check import half_width_percent
 from fblut.interpolate import Interpolation
+from fblut.statistics import student_quantile
 from fblut.table import LARGEST_PERCENT, NORMAL_95, At, Lut, Metadata, Row
 from fbprof.errors import JournalError
 from fbprof.estimate.calibrate import MIN_NETWORKS, Calibration, calibrate
@@ -93,7 +93,7 @@ def latency_of(loads: Sequence[Sequence[float]]) -> tuple[float, tuple[float, fl
     if len(loads) >= MIN_LOADS:
         medians = [statistics.median(without_outliers(load)) for load in loads]
         mean = statistics.fmean(medians)
-        half = float(stdtrit(len(loads) - 1, 0.975)) * statistics.stdev(medians) / math.sqrt(len(loads))
+        half = student_quantile(len(loads) - 1, 0.975) * statistics.stdev(medians) / math.sqrt(len(loads))
         return mean, (max(mean - half, SMALLEST_SHARE * mean), mean + half)
     visits = without_outliers([median for load in loads for median in load])
     return statistics.median(visits), median_interval(visits)

@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from scipy.special import stdtrit
-
+from fblut.statistics import student_quantile
 from fbprof.estimate.samples import mostly_preempted, usable_samples_us
 from fbprof.estimate.table import without_outliers
 from fbprof.journal.journal import JournalContent
@@ -49,7 +48,7 @@ class Difference:
         """Return half of the interval of this confidence; infinite for less than two loads."""
         if self.loads < 2:
             return math.inf
-        return float(stdtrit(self.loads - 1, (1 + confidence) / 2)) * self.deviation / math.sqrt(self.loads)
+        return student_quantile(self.loads - 1, (1 + confidence) / 2) * self.deviation / math.sqrt(self.loads)
 
     @property
     def percent(self) -> float:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fblut.correlation import kendall, spearman
+from fblut.statistics import kendall, spearman
 from fblut.table import Lut, Prediction
 from fbprof.plan.subject import Subject
 from fbspace.opspec import OpSpec

@@ -1,5 +1,6 @@
-"""Rank correlations: whether two series put the same things in the same order."""
+"""Statistics of tables: rank correlations, and Student's quantiles, by which intervals of few values are wide."""
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -18,6 +19,26 @@ def kendall(x: Sequence[float], y: Sequence[float]) -> float | None:
         return None
     order_x, order_y = (np.sign(np.subtract.outer(values, values)) for values in (np.array(x), np.array(y)))
     return float(np.sum(order_x * order_y) / math.sqrt(np.sum(order_x**2) * np.sum(order_y**2)))
+
+
+@functools.lru_cache(maxsize=1024)
+def student_quantile(freedom: int, probability: float) -> float:
+    """Return the quantile of Student's distribution with whole degrees of freedom; the probability is above 0.5.
+
+    For whole degrees the probability that |t| is below √freedom · tan θ is a sum (Abramowitz and Stegun, 26.7.3 and 4),
+    which grows with θ: half of what is possible is left away until nothing is.
+    """
+    odd = freedom % 2
+    k = np.arange(1, (freedom - odd) // 2)
+    terms = np.cumprod(np.concatenate([[1.0], 2 * k / (2 * k + 1) if odd else (2 * k - 1) / (2 * k)]))
+    powers = 2 * np.arange(len(terms)) + odd
+    low, high = 0.0, math.pi / 2
+    while low < (angle := (low + high) / 2) < high:
+        within = math.sin(angle) * float(terms @ math.cos(angle) ** powers) if freedom > 1 else 0.0
+        if odd:
+            within = (angle + within) * 2 / math.pi
+        low, high = (angle, high) if within < 2 * probability - 1 else (low, angle)
+    return math.sqrt(freedom) * math.tan(angle)
 
 
 def _is_defined(x: Sequence[float], y: Sequence[float]) -> bool:
