@@ -1,23 +1,31 @@
-"""An architecture as an ordinary nn.Module, and what it costs to run it: multiply-accumulates and parameters."""
+"""An architecture as an ordinary nn.Module, and what it costs to run it: multiply-accumulates and parameters.
+
+Blocks of this project are counted without torch, which is imported where modules are built (`fbspace.blocks`).
+"""
 
 import functools
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from fbspace.architecture import Architecture
 from fbspace.blocks import block_of, build_block
 from fbspace.opspec import OpSpec
 from fbspace.space import Space
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
-def build_network(architecture: Architecture, space: Space | None = None, classes: int | None = None) -> nn.Sequential:
+
+def build_network(
+    architecture: Architecture, space: Space | None = None, classes: int | None = None
+) -> "nn.Sequential":
     """Return the network: N, channels, size, size → N, classes (the space's number of classes unless given).
 
     Its children are `stem_1`, `layer_01` … `layer_22`, `head_1`, `head_2`.
     """
+    from torch import nn
+
     space = space or architecture.load_space()
     specs = architecture.all_specs(space)
     if classes is not None:
@@ -36,21 +44,26 @@ class Complexity:
     parameters: int
 
 
-def count(module: nn.Module, input_shape: tuple[int, ...]) -> Complexity:
+def count(module: "nn.Module", input_shape: tuple[int, ...]) -> Complexity:
     """Count what one image takes by running the module on none, which loses its weights.
 
     Biases, BN and pooling are not multiply-accumulates.
     """
+    import torch
+
     try:
         return _count(module.to_empty(device="cpu").eval(), torch.empty(0, *input_shape[1:]))
     except RuntimeError:  # no images cannot be reshaped to (0, -1); shapes alone can, but torch loads for seconds first
         return _count(module.to("meta"), torch.empty(1, *input_shape[1:], device="meta"))
 
 
-def _count(module: nn.Module, images: Tensor) -> Complexity:
+def _count(module: "nn.Module", images: "Tensor") -> Complexity:
+    import torch
+    from torch import nn
+
     macs = 0
 
-    def add(layer: nn.Module, _: object, output: Tensor) -> None:
+    def add(layer: nn.Module, _: object, output: "Tensor") -> None:
         nonlocal macs
         if isinstance(layer, nn.Conv2d):
             kernel = layer.kernel_size[0] * layer.kernel_size[1]
@@ -70,6 +83,8 @@ def _count(module: nn.Module, images: Tensor) -> Complexity:
 
 def count_architecture(architecture: Architecture) -> Complexity:
     """Count a whole network."""
+    import torch
+
     space = architecture.load_space()
     with torch.device("meta"):
         network = build_network(architecture, space)
@@ -82,6 +97,8 @@ def count_spec(spec: OpSpec) -> Complexity:
     counts = block_of(spec).count(spec)
     if counts is not None:
         return Complexity(*counts)
+    import torch
+
     with torch.device("meta"):
         block = build_block(spec)
     return count(block, spec.input_shape)

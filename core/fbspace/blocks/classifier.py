@@ -19,6 +19,10 @@ class Classifier(Block):
 
         return nn.Sequential(OrderedDict(mean=Mean(False), fc=nn.Linear(spec.in_channels, spec.out_channels)))
 
+    def count(self, spec: OpSpec) -> tuple[int, int]:
+        """Return what counting the module gives."""
+        return spec.in_channels * spec.out_channels, (spec.in_channels + 1) * spec.out_channels
+
     def output_size(self, spec: OpSpec) -> tuple[int, int]:
         """Pooling ends in 1x1."""
         return 1, 1

@@ -26,6 +26,11 @@ class Pool(Block):
         activation = ACTIVATION_LAYERS[spec.activation]()
         return nn.Sequential(OrderedDict(mean=Mean(True), conv=conv, activation=activation))
 
+    def count(self, spec: OpSpec) -> tuple[int, int]:
+        """Return what counting the module gives."""
+        weights = spec.in_channels * spec.out_channels
+        return weights, weights + self.bias * spec.out_channels
+
     def output_size(self, spec: OpSpec) -> tuple[int, int]:
         """Pooling ends in 1x1."""
         return 1, 1
