@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from onnx import helper, numpy_helper
 from PIL import Image
 
 from fblut.reading import PUBLISHED, read_lut
@@ -25,6 +26,7 @@ from fbspace.blocks import is_identity
 from fbspace.draw import draw_networks
 from fbspace.network import count_spec
 from fbspace.space import Space, load_space
+from peers.small_models import onnx_model
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -202,6 +204,41 @@ def write_images(folder: Path) -> None:
             archive.addfile(about, io.BytesIO(packed))
 
 
+OWN = """from torch import nn
+
+
+def detector():
+    return nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Conv2d(8, 8, 3)), (1, 3, 32, 32)
+
+
+def small():
+    return nn.Conv2d(3, 16, 3, 2, 1)
+
+
+before = after = detector
+"""
+
+
+def write_models(folder: Path) -> None:
+    """Write the model files that the pages name, by their endings: a detector of 320x320 and a model of text."""
+    filters = [np.full((8, channels, 3, 3), 0.1, np.float32) for channels in (3, 8)]
+    weights = [
+        helper.make_node("Constant", [], [f"w{i}"], value=numpy_helper.from_array(w)) for i, w in enumerate(filters)
+    ]
+    layers = [
+        helper.make_node("Conv", ["images", "w0"], ["h"], strides=[8, 8]),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("Conv", ["r", "w1"], ["boxes"], strides=[4, 4]),
+    ]
+    images = {"images": ("float32", (1, 3, 320, 320))}
+    (folder / "model.onnx").write_bytes(onnx_model(images, {"boxes": ("float32", (1, 8, 10, 10))}, [*weights, *layers]))
+    np.savez(folder / "values.npz", images=np.ones((1, 3, 320, 320), np.float32))
+    shape = ("int64", ("batch", "length"))
+    nodes = [helper.make_node("Mul", ["ids", "mask"], ["y"])]
+    (folder / "text.onnx").write_bytes(onnx_model({"ids": shape, "mask": shape}, {"y": shape}, nodes))
+    (folder / "net.py").write_text(OWN)
+
+
 def write_parquet(path: Path) -> None:
     """Write 160 images as the `datasets` library keeps them. Raises ModuleNotFoundError where it is not installed."""
     import datasets
@@ -227,10 +264,12 @@ def fill(base: Path, call: Callable[[str, Sequence[str]], None]) -> None:
     mine = re.search(r"```toml\n(.*?)```", (ROOT / "docs/extend/space.md").read_text(encoding="utf-8"), re.S)
     assert mine is not None
     (base / "mine.toml").write_text(mine[1])
-    (base / "net.py").write_text("from torch import nn\n\ndef small():\n    return nn.Conv2d(3, 16, 3, 2, 1)\n")
     shutil.copy(ROOT / "tests/data/replay.toml", base)
+    write_models(base)
     call("fbprof", ["measure", "--space", "fbnet-tiny", "-o", "measured.csv"])
     call("fbsearch", ["run", "--lut", "small/s8.csv", "--target-ms", "20", "--data", "images/", "-o", "search"])
+    call("fbprof", ["export", "search/arch.json", "--format", "tflite", "-o", "model.tflite"])
+    call("fbprof", ["profile", "model.onnx", "--layers", "-o", "result.json"])
     call("fbsearch", ["sample", "search"])
     call("fbsearch", ["train", "search/arch.json", "--data", "cifar10.npz", "-o", "trained"])
     weights = ["trained/arch.json", "--weights", "trained/weights.pt"]
@@ -256,12 +295,19 @@ def lay_out(base: Path, folder: Path, shown: Shown) -> None:
             copy(base / "trained" / word, target)
         elif word.endswith(".journal.jsonl"):
             copy(base / "measured.journal.jsonl", target)
+        elif path.suffix in (".onnx", ".tflite"):
+            copy(base / (word if (base / word).is_file() else f"model{path.suffix}"), target)
+        elif words[0] in ("report", "compare") and path.suffix == ".json":
+            copy(base / "result.json", target)
         elif word.endswith(".parquet"):
             write_parquet(target)
         elif ".py:" in word:
             copy(base / "net.py", folder / word.partition(":")[0])
         elif path.stem in PROFILES:
-            write_profile(base, folder, path.stem, "replay.toml" in words)
+            if words[0] in ("profile", "ab"):
+                (folder / word).write_text('description = "this machine"\ntransport = "local"\n')
+            else:
+                write_profile(base, folder, path.stem, "replay.toml" in words)
         else:
             table = tables / path.name
             copy(table if table.is_file() else base / word, target)

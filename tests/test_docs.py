@@ -3,10 +3,12 @@
 import json
 import re
 import runpy
+import subprocess
 import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -93,3 +95,27 @@ def test_figures_of_the_readme_are_results() -> None:
     figures = re.findall(r"\d+\.\d+ %|\d+ %|0\.9\d+", rows[1])
     assert len(figures) >= 8
     assert [figure for figure in figures if figure not in results] == []
+
+
+@pytest.mark.parametrize(("answers", "code"), [("0", 0), ("1", 1), ("4 0", 0), ("4 1", 1), ("4 4", 4), ("2", 2)])
+def test_the_script_for_continuous_integration_passes_the_answer_on(answers: str, code: int, tmp_path: Path) -> None:
+    """The script of docs/measuring/ab.md asks once more, for longer, where the first answer is that it cannot tell."""
+    page = (ROOT / "docs/measuring/ab.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"```sh\n(.*?)```", page, re.S)
+    (tmp_path / "latency.sh").write_text(script)
+    (tmp_path / "codes").write_text("".join(f"{answer}\n" for answer in answers.split()))
+    stand_in = """#!/bin/sh\necho "$*" >> asked\ncode=$(head -n 1 codes)\nsed -i 1d codes\nexit "$code"\n"""
+    (tmp_path / "fbprof").write_text(stand_in)
+    (tmp_path / "fbprof").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    assert (
+        subprocess.run(["sh", "latency.sh", "a b", "c"], cwd=tmp_path, env=environment, check=False).returncode == code
+    )
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert len(asked) == len(answers.split())
+    assert all(line.startswith("ab a b c --device board.toml --fail-above 3% --format md") for line in asked)
+    (workflow,) = re.findall(r"```yaml\n(.*?)```", page, re.S)
+    steps = yaml.safe_load(workflow)["jobs"]["latency"]["steps"]
+    for step in steps:
+        subprocess.run(["bash", "-n"], input=step.get("run", ""), text=True, check=True)
+    assert sum("sh ci/latency.sh main.tflite pr.tflite" in step.get("run", "") for step in steps) == 1

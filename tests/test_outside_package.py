@@ -4,6 +4,7 @@ The pages are those of docs/extend: the package's modules are their code, its en
 that a plug-in declares are options of the commands. What the pages give no example of is in MORE.
 """
 
+import gzip
 import importlib
 import inspect
 import json
@@ -15,11 +16,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import helper
 
 from fblut.reading import read_lut
+from fbprof.models.result import read_result
 from fbspace.space import load_space
 from peers.extending import ROOT, examples, give
 from peers.extending import page as page_of
+from peers.small_models import onnx_model
 
 EXTEND = ROOT / "docs" / "extend"
 MORE = {
@@ -100,11 +104,16 @@ def entry_points(page: str) -> dict[str, dict[str, str]]:
     return found
 
 
+def module_of(name: str) -> str:
+    """Return what the module of a page's example is called."""
+    return name.replace("-", "_")
+
+
 def modules_of(name: str) -> dict[str, str]:
     """Return the modules that a page shows for a package of one's own, by their file's name."""
     code = examples(page_of(name), "python")
     if name != "runtime":
-        return {f"{name}.py": code[0]} if code else {}
+        return {f"{module_of(name)}.py": code[0]} if code else {}
     host, on_device, source = code
     line = '    precisions = ("float32",)\n'
     assert line in host
@@ -133,7 +142,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (package / file).write_text(text, encoding="utf-8")
         for group, points in entry_points(page_of(name)).items():
             is_data = group in ("fbspace.spaces", "fbagents.profiles")
-            found = dict.fromkeys(points, "my_package" if is_data else f"my_package.{name}")
+            found = dict.fromkeys(points, "my_package" if is_data else f"my_package.{module_of(name)}")
             entries[group] = entries.get(group, {}) | found
     for number, ((group, point), text) in enumerate(MORE.items()):
         (package / f"more{number}.py").write_text(text, encoding="utf-8")
@@ -155,7 +164,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_kind_of_the_index_has_a_page_that_says_how_a_package_adds_one() -> None:
     index = page_of("index")
-    rows = re.findall(r"^\| .*\| (.*) \| \[\w+\]\((\w+)\.md\) \|$", index, re.M)
+    rows = re.findall(r"^\| .*\| (.*) \| \[[\w-]+\]\(([\w-]+)\.md\) \|$", index, re.M)
     assert {page for _, page in rows} == {path.stem for path in EXTEND.glob("*.md")} - {"index"}
     for cell, page in rows:
         folders = re.findall(r"`([\w/]+/)`", cell)
@@ -190,9 +199,10 @@ SEARCH = (
     "fbsearch run --lut board.csv --data idx:mnist/ --strategy hard --cost storage --loss hinge --target 60 "
     f"--coldest 0.2 --bits 8 --slope 3 {SHORT} -o found"
 )
+PROFILE = "fbprof profile small.onnx.gz --layers --rounds 4 -o packed.json"
 MEASURE_BARE = f"fbprof measure --space bare.toml {FEW} -o bare.csv"
 SEARCH_BARE = f"fbsearch run --lut bare.csv --data digits {SHORT} -o bare"
-EVERY = [MEASURE, EXPORT, SPACE, IMPORT, COMPARE, REPORT, SLOWEST, NEWEST, SEARCH, MEASURE_BARE, SEARCH_BARE]
+EVERY = [MEASURE, EXPORT, SPACE, IMPORT, COMPARE, REPORT, SLOWEST, NEWEST, SEARCH, PROFILE, MEASURE_BARE, SEARCH_BARE]
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +214,9 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "bare.toml").write_text(BARE_SPACE)
     keys = [spec.key() for spec in load_space("fbnet-tiny").operators()]
     (folder / "board.lat").write_text("".join(f"{key} {i}\n" for i, key in enumerate(keys, start=1)))
+    nodes = [helper.make_node("Relu", ["x"], ["h"]), helper.make_node("Softmax", ["h"], ["y"])]
+    shape = ("float32", (64, 512))
+    (folder / "small.onnx.gz").write_bytes(gzip.compress(onnx_model({"x": shape}, {"y": shape}, nodes)))
     (folder / "mnist").mkdir()
     for part in ("train", "t10k"):
         pixels = np.random.default_rng(0).integers(0, 256, (200, 28, 28), np.uint8)
@@ -229,6 +242,13 @@ def test_a_transport_a_runtime_and_a_block_measure_a_table(printed: dict[str, st
 def test_a_format_and_a_space(printed: dict[str, str], here: Path) -> None:
     assert (here / "summary.txt").read_text().startswith("Conv (16, 3, 3, 3)")
     assert re.search(r"^mine +64 +5 +3 ", printed[SPACE], re.M)
+
+
+def test_a_format_of_model_files_is_profiled_part_by_part(printed: dict[str, str], here: Path) -> None:
+    (found,) = read_result(here / "packed.json").models
+    assert (found.name, found.runtime) == ("small.onnx.gz", "onnxruntime")
+    assert [each.kind for each in found.layers] == ["Relu", "Softmax"]
+    assert all(each.alone_us for each in found.layers)
 
 
 def test_an_import_a_view_a_chart_and_commands(printed: dict[str, str], here: Path) -> None:
