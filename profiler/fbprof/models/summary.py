@@ -68,6 +68,7 @@ def _lines(each: Profiled) -> Iterator[str]:
         interval = f"95 % interval {in_ms(each.ci_low_us)} to {in_ms(each.ci_high_us)} ms ({half_of(each)})"
     lost = f", {each.preempted} more left out as preempted" if each.preempted else ""
     lost = f", {each.preempted} of them preempted and by the CPU time of their thread" if each.by_cpu_time else lost
+    loads = f"{each.loads} load{'s' * (each.loads != 1)}"
     yield f"latency   {in_ms(each.latency_us):>9} ms  {interval}"
     yield (
         f"spread    {in_ms(each.p50_us):>9} ms  half of the runs below; p90 {in_ms(each.p90_us)}, p99 "
