@@ -29,7 +29,8 @@ from fbagents.agent.pieces import Content
 from fbagents.connect import connect, load_profile
 from fbexport.export import export_network
 from fbexport.formats import format_of, load_format
-from fbexport.quantization.calibration import Ranges, plausible_ranges
+from fbexport.quantization.calibration import plausible_ranges
+from fbexport.quantization.scheme import Ranges
 from fbexport.trace import trace
 from fbprof.estimate.samples import usable_samples_us
 from fbspace.architecture import load_architecture

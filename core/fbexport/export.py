@@ -12,7 +12,7 @@ from torch import nn
 
 from fbexport.errors import ExportError
 from fbexport.formats import load_format
-from fbexport.quantization.calibration import Ranges
+from fbexport.quantization.scheme import Ranges
 from fbspace.architecture import Architecture
 from fbspace.blocks import build_block, is_identity
 from fbspace.opspec import OpSpec

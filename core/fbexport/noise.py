@@ -12,9 +12,10 @@ from fbbase.errors import UnknownNameError
 from fbexport.formats import load_format
 from fbexport.functions import run_float
 from fbexport.graph import Array, Graph
-from fbexport.quantization.calibration import METHODS, Ranges, calibrate_by
+from fbexport.quantization.calibration import METHODS, calibrate_by
 from fbexport.quantization.fake import FakeQuantized
 from fbexport.quantization.quantized import HSIGMOID_ENDS, gated, quantize
+from fbexport.quantization.scheme import Ranges
 from fbexport.runtimes import load_model, runtime_of
 from fbexport.trace import trace
 

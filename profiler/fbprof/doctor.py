@@ -24,8 +24,8 @@ from fbagents.transport import Transport
 from fbbase.errors import FbError
 from fbbase.locks import scratch_folder
 from fbbase.progress import Waiting
-from fbexport.export import export_spec
 from fbexport.formats import format_of, load_format
+from fbexport.residual import residual_model
 from fbexport.runtimes import loadable
 from fbspace.opspec import OpSpec
 
@@ -101,7 +101,7 @@ def _run(agent: AgentClient, transport: Transport, folder: Path, runtime: str, v
     try:
         model_format = format_of(runtime)
         path = folder / f"{runtime}{load_format(model_format).suffix}"
-        path.write_bytes(export_spec(PROBE, model_format))
+        path.write_bytes(residual_model(PROBE, model_format))
         loaded = agent.load("probe", transport.push(path), runtime, PROBE.input_shape)
         tells_runs = loaded.outputs > 0
         visits = list(agent.run([Planned("probe", RUNS)] * VISITS if tells_runs else [Planned("probe", 1)] * PROCESSES))

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from fbexport.graph import Graph, Node, Value
-    from fbexport.quantization.calibration import Ranges
     from fbexport.quantization.quantized import QuantizedGraph
+    from fbexport.quantization.scheme import Ranges
 
 PRECISIONS = ("float32", "float16", "int8")
 """Precisions that models are written in; not every format has each."""

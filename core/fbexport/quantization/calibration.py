@@ -12,11 +12,7 @@ from fbbase.errors import UnknownNameError
 from fbexport.errors import ExportError, module_name
 from fbexport.functions import run_float
 from fbexport.graph import Graph
-from fbexport.quantization.scheme import of_range
-
-Range = tuple[float, float]
-Ranges = Mapping[str, Range]
-"""Least and greatest of every value by its name."""
+from fbexport.quantization.scheme import Range, Ranges, of_range
 
 BINS = 2048
 PERCENTILE = 99.99

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from fbexport.errors import ExportError, module_name
 from fbexport.functions import function_of
 from fbexport.graph import Conv, Graph, Linear, Node
-from fbexport.quantization.calibration import Ranges
 from fbexport.quantization.quantized import QuantizedGraph
-from fbexport.quantization.scheme import QMAX, QMIN, WEIGHT_MAX, Quantization
+from fbexport.quantization.scheme import QMAX, QMIN, WEIGHT_MAX, Quantization, Ranges
 
 
 class FakeQuantized(nn.Module):

@@ -14,7 +14,7 @@ from fbbase.arrays import read_array
 from fbbase.files import file_sha256, read_text, write_text
 from fbbase.parsing import parse_json
 from fbexport.errors import ExportError
-from fbexport.quantization.calibration import Ranges
+from fbexport.quantization.scheme import Ranges
 
 RANGES = "ranges.json"
 """Its name in a folder of trained weights."""

@@ -8,8 +8,7 @@ import numpy as np
 from fbexport.errors import ExportError, module_name
 from fbexport.graph import Activation, Conv, Graph, Linear, Shuffle, Value
 from fbexport.quantization import scheme
-from fbexport.quantization.calibration import Ranges
-from fbexport.quantization.scheme import Float32, Int8, Int32, Quantization
+from fbexport.quantization.scheme import Float32, Int8, Int32, Quantization, Ranges
 
 HSIGMOID_ENDS = 3.0
 """Beyond, a hard sigmoid is constant, so what only such read needs no wider range."""

@@ -4,6 +4,7 @@ As TFLite's quantisation specification asks: activations are asymmetric with one
 with a scale for each output channel, biases int32 with the product of the input's scale and the weight's.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,10 @@ from numpy.typing import NDArray
 Int8 = NDArray[np.int8]
 Int32 = NDArray[np.int32]
 Float32 = NDArray[np.float32]
+
+Range = tuple[float, float]
+Ranges = Mapping[str, Range]
+"""Least and greatest of every value by its name."""
 
 QMIN, QMAX = -128, 127
 UNSIGNED = 128

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from fbbase.errors import FbError
-from fbbase.plugins import Plugins
+from fbbase.plugins import EXTRAS, Plugins
 from fbexport.errors import ExportError
 
 if TYPE_CHECKING:
@@ -98,7 +98,9 @@ def _told(name: str, package: str) -> Iterator[None]:
     except FbError:
         raise
     except ModuleNotFoundError as error:
-        raise ExportError(f"runtime {name} is not installed here: pip install {package}") from error
+        extra = EXTRAS.get(package)
+        what = f"'fbnet-lab[{extra}]'" if extra else package
+        raise ExportError(f"runtime {name} is not installed here: pip install {what}") from error
     except Exception as error:  # a runtime's errors have no base class of their own
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ExportError(f"runtime {name} refuses the model: {reason}") from error

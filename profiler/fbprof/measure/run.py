@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import functools
+import importlib
 import math
 import statistics
 import time
@@ -86,6 +87,8 @@ def collect(
     used, PartialError where the agent is lost again and again (the same call continues),
     JournalError.
     """
+    if plan.operators or plan.networks:
+        importlib.import_module("fbexport.export")  # where torch is not installed, nothing is begun
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     start = Start(identity=plan.identity(), timing=plan.timing, started_at=now, tool_version=__version__)
     with open_journal(journal, start, fresh) as writer:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fbagents.agent.client import Input
-from fbexport.export import export_chain, export_spec
+from fbexport.residual import residual_model
 from fbprof.errors import JournalError
 from fbspace.errors import ArchitectureError
 from fbspace.opspec import OpSpec
@@ -54,10 +54,17 @@ class Subject:
         return REFERENCE_PRECISION if self.key.startswith(_REFERENCE) else asked
 
     def export(self, format_name: str, precision: str, seed: int) -> bytes:
-        """Return its model file; an operator has the same weights in a network as alone. Raises ExportError."""
+        """Return its model file; an operator has the same weights in a network as alone. Raises ExportError.
+
+        A reference needs no torch, as model files are measured without it.
+        """
+        if self.key.startswith(_REFERENCE):
+            return residual_model(self.specs[0], format_name, seed)
+        from fbexport.export import export_chain, export_spec
+
         if is_network_key(self.key):
             return export_chain(self.specs, format_name, precision, seed)
-        return export_spec(self.specs[0], format_name, self.precision(precision), seed)
+        return export_spec(self.specs[0], format_name, precision, seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +119,7 @@ def operator(spec: OpSpec) -> Subject:
 
 
 def reference(spec: OpSpec) -> Subject:
-    """Return an operator as a reference, which has no row in a table."""
+    """Return a plain inverted residual as a reference, which has no row in a table."""
     return Subject(_REFERENCE + spec.key(), (spec,))
 
 

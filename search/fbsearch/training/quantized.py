@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from fbexport.formats import format_for, load_format
 from fbexport.noise import LEAST_NOISE, Calibrated
 from fbexport.noise import calibrated as calibrated_by
-from fbexport.quantization.calibration import Ranges
 from fbexport.quantization.fake import FakeQuantized
 from fbexport.quantization.files import RANGES, read_ranges, write_ranges
 from fbexport.quantization.quantized import quantize
+from fbexport.quantization.scheme import Ranges
 from fbexport.runtimes import load_model
 from fbexport.trace import trace
 from fbsearch.errors import DataError
