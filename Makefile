@@ -42,7 +42,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	  { echo "Python's venv module is incomplete here; on Debian and Ubuntu: sudo apt install python3-venv" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet --constraint constraints.txt --upgrade pip # reads long lists of files in half the time
-	$(PIP) install --quiet --no-compile --constraint constraints.txt --editable '.[dev,adb]' # Python compiles what it imports
+	$(PIP) install --quiet --no-compile --constraint constraints.txt --editable '.[dev]' # Python compiles what it imports
 	@touch $@
 
 clean:

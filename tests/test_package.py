@@ -12,6 +12,7 @@ from fbbase import __version__
 
 ROOT = Path(__file__).parents[1]
 FILES = (
+    "fbbase/constraints.txt",
     "fbprof/report/page.html",
     "fbprof/report/style.css",
     "fbprof/commands/measure.py",

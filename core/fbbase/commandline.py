@@ -15,7 +15,7 @@ import click
 from fbbase.errors import FbError
 from fbbase.files import STDOUT
 from fbbase.options import Option
-from fbbase.plugins import PluginFolder
+from fbbase.plugins import EXTRAS, PluginFolder, needs
 from fbbase.settings import apply_settings
 from fbbase.shown import Shown
 
@@ -23,11 +23,16 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class CommandFolder(click.Group):
-    """A click group whose commands are the modules of a folder; each module holds its command as `command`."""
+    """A click group whose commands are the modules of a folder; each module holds its command as `command`.
 
-    def __init__(self, *args: Any, package: str, has_settings: bool = False, **kwargs: Any) -> None:
+    `extra` is that of this project which brings all that the commands need, where the packages' own do not suffice.
+    """
+
+    def __init__(
+        self, *args: Any, package: str, has_settings: bool = False, extra: str | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self.has_settings = has_settings
+        self.has_settings, self.extra = has_settings, extra
         self.folder = PluginFolder("command", package)
         _keep_examples(self)
 
@@ -134,6 +139,10 @@ def run(group: click.Group, arguments: Sequence[str] | None = None) -> int:
             if sys.stdout is stdout:
                 raise
             return _leave_stdout()  # click's own answer to a broken pipe, in any mode: a stdout that drops everything
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] not in EXTRAS:
+                raise
+            return _fail(f"this {needs(error, getattr(group, 'extra', None))}", 2)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 where = error.filename or "while writing"

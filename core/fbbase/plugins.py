@@ -17,6 +17,25 @@ from fbbase.options import Option, check_options, declared_options, declared_val
 
 T = TypeVar("T")
 
+EXTRAS = {
+    "torch": "torch", "scipy": "torch",
+    "PIL": "search", "sklearn": "search", "tensorboard": "search",
+    "matplotlib": "report", "plotly": "report",
+    "adb_shell": "adb", "usb1": "adb", "datasets": "data", "yaml": "yaml", "ziglang": "native",
+}  # fmt: skip
+"""The extra of this project (pyproject.toml) that brings a package, by the name under which it is imported."""
+
+
+def needs(error: ModuleNotFoundError, extra: str | None = None) -> str:
+    """Return in words which package something needs and how it is installed: by the extra that brings it, if one does.
+
+    `extra` is another one that brings all that is needed.
+    """
+    missing = (error.name or "").partition(".")[0]
+    extra = EXTRAS.get(missing) and (extra or EXTRAS[missing])
+    remedy = f"pip install 'fbnet-lab[{extra}]'" if extra else f"pip install {missing.replace('_', '-')}"
+    return f"needs the package {missing!r}: {remedy}"
+
 
 @functools.lru_cache(maxsize=1)
 def _installed(path: tuple[str, ...]) -> "importlib.metadata.SelectableGroups":  # EntryPoints from Python 3.12 on
@@ -69,8 +88,7 @@ class PluginFolder:
                 f"{self.kind} {name!r} is no Python: {error.filename}, line {error.lineno}: {error.msg}; mend the file"
             ) from error
         except ModuleNotFoundError as error:
-            missing = (error.name or "").partition(".")[0]
-            raise FbError(f"{self.kind} {name!r} needs the package {missing!r}: {_remedy(missing)}") from error
+            raise FbError(f"{self.kind} {name!r} {needs(error)}") from error
 
     def path(self, name: str) -> Path:
         """Return the file of a plug-in. Raises UnknownNameError, or FbError for an entry point without its file."""
@@ -195,12 +213,3 @@ def _check(cls: type[Any], base: type[Any], what: str) -> None:
             wanted = (int, float) if isinstance(default, float) else type(default)
             if not isinstance(value, wanted) or (isinstance(value, bool) and not isinstance(default, bool)):
                 raise FbError(f"{what}: {name!r} must be of type {type(default).__name__}, and is {value!r}")
-
-
-def _remedy(missing: str) -> str:
-    """Say how to install a missing package, by the extra of this project that holds it if there is one."""
-    for line in importlib.metadata.requires("fbnet-lab") or []:
-        requirement, _, marker = line.partition(";")
-        if requirement.replace("-", "_").startswith(missing) and "extra ==" in marker:
-            return f"pip install 'fbnet-lab[{marker.split('extra ==')[1].strip(' ()').strip(chr(34) + chr(39))}]'"
-    return f"pip install {missing.replace('_', '-')}"

@@ -8,7 +8,12 @@ from fbbase.commandline import main as run_tool
 from fbsearch.machine.process import before_torch
 
 
-@click.group(cls=CommandFolder, package="fbsearch.commands", context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=CommandFolder,
+    package="fbsearch.commands",
+    extra="search",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="fbsearch")
 def fbsearch() -> None:
     r"""Search the best network for a device, given the device's latency table (FBNet, CVPR'19).

@@ -1,6 +1,7 @@
 """Plot: latencies against latencies, as PNG or SVG; the same figures give the same SVG."""
 
 import contextlib
+import importlib
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,9 +24,10 @@ MARKERS = "osD^vP*X"
 
 
 def check_plot_path(path: Path) -> None:
-    """Raise FbError for a file that is neither PNG nor SVG by its name."""
+    """Raise FbError for a file that is neither PNG nor SVG by its name, ModuleNotFoundError without matplotlib."""
     if path.suffix.lower() not in SUFFIXES:
         raise FbError(f"a plot is a {' or '.join(SUFFIXES)} file, not {path.name!r}: choose one of these endings")
+    importlib.import_module("matplotlib.figure")
 
 
 def plot_results(results: "Sequence[Result]", title: str, path: Path) -> None:

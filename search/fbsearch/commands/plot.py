@@ -40,7 +40,9 @@ def command(sources: tuple[str, ...], output: Path | None, format: str, as_json:
     try:
         from matplotlib import rc_context
     except ImportError as error:
-        raise SearchError(f"drawing needs matplotlib, which does not load ({error}): pip install matplotlib") from None
+        raise SearchError(
+            f"drawing needs matplotlib, which does not load ({error}): pip install 'fbnet-lab[report]'"
+        ) from None
 
     first = Path(sources[0])
     folder = output or (first if first.is_dir() else first.parent) / "plots"
