@@ -19,6 +19,7 @@ from _report import Figure, report
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from fblut.correlation import spearman
+
 from fbprof.models.result import Profiled, read_result
 from peers.profilers import LiteRtProfiler, by_onnxruntime, paired
 

@@ -84,7 +84,7 @@ def test_the_rank_correlation_is_scipys(pairs: list[tuple[int, int]]) -> None:
 
 @given(st.one_of(st.integers(1, 40), st.integers(1, 4000)), st.floats(0.51, 0.99999))
 def test_the_quantiles_of_student_are_scipys(freedom: int, probability: float) -> None:
-    assert student_quantile(freedom, probability) == pytest.approx(stats.t.ppf(probability, freedom), rel=1e-8)
+    assert student_quantile(freedom, probability) == pytest.approx(scipy.stats.t.ppf(probability, freedom), rel=1e-8)
 
 
 def with_half_widths(lut: Lut, percent: float) -> Lut:

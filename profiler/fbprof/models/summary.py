@@ -72,7 +72,7 @@ def _lines(each: Profiled) -> Iterator[str]:
     yield f"latency   {in_ms(each.latency_us):>9} ms  {interval}"
     yield (
         f"spread    {in_ms(each.p50_us):>9} ms  half of the runs below; p90 {in_ms(each.p90_us)}, p99 "
-        f"{in_ms(each.p99_us)}, worst {in_ms(each.worst_us)} ms ({each.samples} runs, {each.loads} load{'s' * (each.loads != 1)}{lost})"
+        f"{in_ms(each.p99_us)}, worst {in_ms(each.worst_us)} ms ({each.samples} runs, {loads}{lost})"
     )
     first = "" if each.first_us is None else f", first run {in_ms(each.first_us)} ms"
     peak = "" if each.peak_bytes is None else f", {each.peak_bytes / 1e6:.1f} MB of memory at most"
