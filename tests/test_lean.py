@@ -123,7 +123,6 @@ def test_what_needs_no_extra_works(lean: Lean, arguments: list[str], words: str)
         ("fbprof profile program.pt", "torch", "torch"),
         (f"fbsearch run --lut {TABLE}", "torch", "search"),
         ("fbsearch train fbnet-a", "torch", "search"),
-        ("fbsearch zoo", "torch", "search"),
         ("fbsearch plot fbnet-a", "matplotlib", "report"),
     ],
 )
@@ -137,6 +136,13 @@ def test_what_needs_one_says_so_in_a_line(lean: Lean, tmp_path: Path, command: s
     assert f"pip install 'fbnet-lab[{extra}]'" in line
     assert done.stdout == ""
     assert list(program.parent.iterdir()) == [program]  # nothing was begun
+
+
+@pytest.mark.parametrize(("command", "words"), [("zoo", "fbnet-a"), ("spaces", "fbnet-tiny")])
+def test_networks_and_spaces_are_listed(lean: Lean, command: str, words: str) -> None:
+    done = lean("-m", "fbsearch", command)
+    assert done.returncode == 0, done.stderr
+    assert words in done.stdout
 
 
 def test_a_phone_needs_one_and_other_devices_do_not(lean: Lean) -> None:

@@ -95,12 +95,12 @@ def options_of(cls: type[Any]) -> list[Option]:
 def declared_options(source: Path) -> list[Option]:
     """Return the options that a plug-in's file declares, read from its text. Raises FbError for one not so readable.
 
-    Those of a base that it imports from a file beside it are its options too.
+    Those of a base that it imports from a file beside it are its options too. Classes and imports stand outermost.
     """
-    tree, found = _tree(source), {}
-    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    body, found = _tree(source).body, {}
+    classes = [node for node in body if isinstance(node, ast.ClassDef)]
     bases = {base.id for each in classes for base in each.bases if isinstance(base, ast.Name)}
-    for node in ast.walk(tree):
+    for node in body:
         if isinstance(node, ast.ImportFrom) and node.module and any(each.name in bases for each in node.names):
             beside = source.with_name(f"{node.module.rpartition('.')[2]}.py")
             if beside.is_file() and beside != source:
