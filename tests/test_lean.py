@@ -49,7 +49,7 @@ def lean(tmp_path: Path) -> Lean:
 
     def run(*arguments: str, missing: tuple[str, ...] = tuple(EXTRAS)) -> subprocess.CompletedProcess[str]:
         path = os.pathsep.join([str(tmp_path / "missing"), *sys.path])
-        nobody = {"ANDROID_ADB_SERVER_PORT": "1", "ADB_SERVER_SOCKET": ""}  # no adb server answers
+        nobody = {"ADB_SERVER_SOCKET": "tcp:127.0.0.1:1"}  # no adb server answers
         own = {"PYTHONPATH": path, "MISSING": ",".join(missing), "HOME": str(tmp_path)}
         environment = os.environ | nobody | own
         command = [sys.executable, *arguments]

@@ -135,4 +135,5 @@ def test_a_missing_package_is_one_sentence_that_says_how_to_get_it(small: Callab
     )
     command = [sys.executable, "-c", code, small("torchscript")]
     done = subprocess.run(command, check=True, timeout=120, capture_output=True, text=True)
-    assert done.stdout == "FbError model format 'torchscript' needs the package 'torch': pip install 'fbnet-lab[torch]'\n"
+    remedy = "pip install 'fbnet-lab[torch]'"
+    assert done.stdout == f"FbError model format 'torchscript' needs the package 'torch': {remedy}\n"
