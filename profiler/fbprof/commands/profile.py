@@ -96,7 +96,7 @@ def command(
     \b
     Example:
       fbprof profile detector.tflite --device galaxy-s8
-      fbprof profile detector.onnx --shape 1x3x320x320 --threads 1,2,4 --layers
+      fbprof profile detector.onnx --shape 1x3x320x320 --threads 1,2 --layers
       fbprof profile fbnet-c --device pixel-3 --device galaxy-s8 -o results/
     """
     from fbagents.agent.cores import check_cores
