@@ -15,7 +15,8 @@ from fblut.table import Lut
 from fblut.writing import write_lut
 from fbprof.cli import fbprof
 from fbspace.architecture import load_architecture
-from peers.browser import opened
+from fbspace.space import load_space
+from peers.browser import looked_at, opened
 
 MOST_MB = 6.0
 
@@ -46,6 +47,32 @@ def test_a_published_table_beside_another(here: Path) -> None:
     assert found["count"] == f"{len(wanted)} of {len(lut.rows)} operators"
     assert found["nothing"] == []
     assert found["all"] == len(lut.rows)
+
+
+def test_the_first_screen_is_a_network_and_its_dearest_layers(here: Path) -> None:
+    """The network has of every layer the candidate of median latency; its total is the sum of its rows."""
+    assert run(fbprof, ["report", "amd-epyc-litert", "-o", "p.html"]) == 0
+    lut, space = read_lut(Path("amd-epyc-litert")), load_space("fbnet")
+    parts = [lut.latency_us(spec) for spec in (*space.stem, *next(iter(space.heads.values())))]
+    layers = [
+        sorted(0.0 if spec.kind == "skip" and spec.key() not in lut.rows else lut.latency_us(spec)
+               for spec in layer.candidates.values())
+        for layer in space.layers
+    ]  # fmt: skip
+    middle = [*parts, *(ordered[len(ordered) // 2] for ordered in layers)]
+    fixed_us = sum(parts) + lut.metadata.network_us
+    found = looked_at(here / "p.html", "--window-size=390,800")
+    text = " ".join(found["text"].split())
+    assert f"{(sum(middle) + lut.metadata.network_us) / 1e3:.3f} ms" in text
+    fastest, slowest = ((fixed_us + sum(ordered[end] for ordered in layers)) / 1e3 for end in (0, -1))
+    assert f"take {fastest:.3f} to {slowest:.3f} ms" in text
+    widths = [width for _, width in found["bars"]]
+    dearest = sorted(middle, reverse=True)[:10]
+    assert [width / widths[0] for width in widths] == pytest.approx([us / dearest[0] for us in dearest], rel=0.01)
+    assert {"head", "stem"} <= {name for name, _ in found["bars"]}
+    assert "fbsearch run --lut amd-epyc-litert" in text
+    assert not found["wide"]
+    assert found["bottoms"]["next"] < 800
 
 
 def test_it_fits_a_phone_and_loads_nothing(here: Path) -> None:
@@ -129,6 +156,9 @@ def test_networks_that_were_validated_and_a_search(here: Path, make_table: Calla
     assert found["charts"]["validation"] >= 2
     assert found["charts"]["network-arch"] == 22 + 3  # 22 layers, stem, last 1x1 convolution, classifier
     text = (here / "p.html").read_text(encoding="utf-8")
+    answer = text.split('class="tiles"')[0]
+    assert "the network that was found" in answer
+    assert f"{read_lut(table).predict_us(specs) / 1e3:.3f} ms" in answer
     assert "2 networks; the prediction is off by 7.50 % in the mean." in text
 
 

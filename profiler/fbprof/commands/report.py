@@ -68,6 +68,8 @@ def command(
     from fbprof.charts import Reported, every_chart
     from fbprof.journal.journal import journal_path, read_measured
     from fbprof.report.page import page
+    from fbprof.report.table_answer import table_answer
+    from fbspace.architecture import load_architecture
 
     lut = read_lut(table)
     space = known_space(lut.metadata)
@@ -78,7 +80,10 @@ def command(
     reported = Reported(table.stem, lut, space, journal, tables, comparisons, networks, run_folder)
     charts = every_chart(reported, {name: value for name, value in of_charts.items() if value is not None})
     title = f"{lut.metadata.device}: latencies of {lut.metadata.space}"
-    text = page(title, lut, charts, {Path(name).stem: result for name, result in comparisons.items()})
+    arch = None if run_folder is None else run_folder / "arch.json"
+    network = load_architecture(str(arch)) if arch is not None and arch.exists() else None
+    answer = table_answer(lut, table, space, network)
+    text = page(title, lut, answer, charts, {Path(name).stem: result for name, result in comparisons.items()})
     write_text(output, text)
     echo_beside(output, f"{output}: {len(charts)} charts, {len(text.encode()) / 1e6:.1f} MB; open it in a browser")
 

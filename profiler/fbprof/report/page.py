@@ -9,20 +9,23 @@ from typing import Any
 from fblut.compare import Comparison
 from fblut.table import Lut
 from fbprof.charts import Chart
-from fbprof.report.shell import filled, warnings_of
+from fbprof.report.shell import filled
 from fbspace.network import count_spec
 
 COLUMNS = ("operator", "kind", "kernel", "expansion", "input", "million MACs", "latency µs", "low", "high", "status")
 
 
-def page(title: str, lut: Lut, charts: Sequence[Chart], comparisons: dict[str, Comparison]) -> str:
-    """Return the report of a table; `comparisons` are its operators' ratios in other tables, by their names."""
+def page(title: str, lut: Lut, answer: str, charts: Sequence[Chart], comparisons: dict[str, Comparison]) -> str:
+    """Return the report of a table; `comparisons` are its operators' ratios in other tables, by their names.
+
+    `answer` is its first screen, as markup.
+    """
     from plotly.offline import get_plotlyjs
 
     parts = {
         "PLOTLY": get_plotlyjs(),
         "TITLE": escape(title),
-        "HEAD": _head(lut),
+        "HEAD": answer + _head(lut),
         "CHARTS": "\n".join(map(_figure, charts)),
         "FACTS": _facts(lut),
         "DATA": _embed({"charts": [asdict(chart) for chart in charts], "table": _table(lut, comparisons)}),
@@ -33,10 +36,7 @@ def page(title: str, lut: Lut, charts: Sequence[Chart], comparisons: dict[str, C
 def _head(lut: Lut) -> str:
     metadata = lut.metadata
     measured = [row for row in lut.rows.values() if row.latency_us is not None]
-    verdict = metadata.verdict or "no verdict"
-    kind = {"good": "good", "usable": "fair", "do not use": "bad"}.get(verdict, "fair")
     tiles = {
-        "verdict": f'<b class="{kind}">{escape(verdict)}</b>',
         "operators": f"<b>{len(measured)}</b> of {len(lut.rows)}",
         "runtime": f"<b>{escape(metadata.runtime)}</b> {escape(metadata.runtime_version)}",
         "precision": f"<b>{escape(metadata.precision)}</b>, {metadata.threads} thread{'s' * (metadata.threads != 1)}",
@@ -44,7 +44,7 @@ def _head(lut: Lut) -> str:
     if metadata.network_error_percent is not None:
         tiles["unseen networks"] = f"± <b>{metadata.network_error_percent:.2f} %</b>"
     shown = "".join(f"<div><span>{name}</span>{value}</div>" for name, value in tiles.items())
-    return f'<div class="tiles">{shown}</div>' + warnings_of(metadata.warnings)
+    return f'<div class="tiles">{shown}</div>'
 
 
 def _figure(chart: Chart) -> str:

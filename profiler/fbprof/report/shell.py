@@ -50,14 +50,9 @@ def said(text: str) -> str:
 def verdict_of(verdict: str, warnings: Sequence[str]) -> str:
     """Return a verdict and its warnings as markup."""
     kind, mark = _KINDS.get(verdict, ("fair", "!"))
-    found = f'<p>verdict: <b class="{kind}">{mark} {escape(verdict)}</b></p>'
-    return found + warnings_of(warnings)
-
-
-def warnings_of(warnings: Sequence[str]) -> str:
-    """Return warnings as markup, nothing where there are none."""
     items = "".join(f"<li>{said(warning)}</li>" for warning in warnings)
-    return f'<ul class="warnings">{items}</ul>' if items else ""
+    listed = f'<ul class="warnings">{items}</ul>' if items else ""
+    return f'<p>verdict: <b class="{kind}">{mark} {escape(verdict)}</b></p>{listed}'
 
 
 def bars_of(bars: Sequence[Bar]) -> str:

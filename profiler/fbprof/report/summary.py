@@ -109,10 +109,10 @@ def print_summary(lut: Lut, table: Path, journal: Path, ci_percent: float, secon
     click.echo(f"verdict: {metadata.verdict}")
     for warning in metadata.warnings:
         click.echo(f"  - {warning}")
-    click.echo(f"next: {_next_step(lut, table, len(failed))}    raw samples: {journal}")
+    click.echo(f"next: {next_step(lut, table, len(failed))}    raw samples: {journal}")
 
 
-def _next_step(lut: Lut, table: Path, failed: int) -> str:
+def next_step(lut: Lut, table: Path, failed: int) -> str:
     """Return what to do with a table: use it, or mend what keeps it from use."""
     again = "the same command with --fresh"
     if failed:
