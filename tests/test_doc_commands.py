@@ -64,6 +64,7 @@ ELSEWHERE = ADDED | {
     r"make house": "reads the whole checkout; benchmarks/house.py",
     r"make install": "fetches packages; benchmarks/first_minutes.py",
     r"make test": "it runs this test",
+    r"pip install ": "fetches packages; benchmarks/install_size.py",
     r"pytest ": "other tests, or those of a format that a reader adds",
 }
 ANSWERS_NO = ("ab", "check", "compare", "verify")
@@ -127,6 +128,8 @@ def problem_of(shown: Shown) -> str:
     if tool == "make":
         is_target = re.search(rf"^([\w-]+ )*{words[0]}\b.*:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
         return "" if is_target else "no such target"
+    if tool == "pip":
+        return ""
     text = (ROOT / words[0]).read_text(encoding="utf-8")  # python and pytest: a file here, and options that it knows
     return ", ".join(word for word in words[1:] if word.startswith("--") and f'"{word}"' not in text)
 
