@@ -59,7 +59,13 @@ PUBLIC = {
         "fblut.compare.compare",
         "fblut.check.check",
     ),
-    "Models": ("fbexport.export.export_spec", "fbexport.export.export_network"),
+    "Models": ("fbexport.export.export_spec", "fbexport.export.export_network", "fbmodel.model.open_model"),
+    "Results of fbprof profile": (
+        "fbprof.models.result.read_result",
+        "fbprof.models.result.Result",
+        "fbprof.models.result.Profiled",
+        "fbprof.models.result.Layer",
+    ),
     "Searching and training": (
         "fbsearch.jobs.search_job.run_search",
         "fbsearch.fbnet.settings.Settings",
@@ -75,6 +81,7 @@ PUBLIC = {
         "fbsearch.sources.Opener",
         "fbsearch.fbnetv2.blocks.MaskedBlock",
         "fbexport.formats.Format",
+        "fbmodel.model.Model",
         "fbexport.runtimes.Runtime",
         "fbagents.transport.Transport",
         "fbprof.imports.Importer",
