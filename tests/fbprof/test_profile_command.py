@@ -274,10 +274,11 @@ def test_ab_says_what_it_needs(here: Path, capsys: Captured) -> None:
 
 
 def test_ab_of_two_settings_for_a_pull_request(here: Path, capsys: Captured) -> None:
-    arguments = ["ab", "small.onnx", "--b-threads", "2", "--max-time", "0.1", "--format", "md", "-o", "ab.json"]
+    (here / "small.onnx").rename(here / "small|1.onnx")
+    arguments = ["ab", "small|1.onnx", "--b-threads", "2", "--max-time", "0.1", "--format", "md", "-o", "ab.json"]
     assert run(fbprof, arguments) == 0
     printed = capsys.readouterr().out
-    assert "| OLD | small.onnx |" in printed
+    assert "| OLD | small\\|1.onnx |" in printed
     assert "2 threads" in printed
     assert [each.threads for each in read_result(here / "ab.json").models] == [1, 2]
 

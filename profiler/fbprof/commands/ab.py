@@ -167,11 +167,15 @@ def _print(found: "Difference", result: "Result", fail_above: float | None, form
         return
     where = f"{result.device} ({', '.join(filter(None, [result.device_model, result.soc]))})"
     basis = f"{found.pairs} pairs of visits in {found.loads} loads"
-    rows = [(side, each.name[2:], in_ms(each.latency_us), each.setting) for side, each in (("OLD", old), ("NEW", new))]
+    rows = []
+    for side, each in (("OLD", old), ("NEW", new)):
+        basis_of = ", by the CPU time" if each.by_cpu_time else ""
+        rows.append((side, each.name[2:], in_ms(each.latency_us), f"{each.setting}{basis_of}"))
     if format_name == "md":
         click.echo(f"**{found}** on {where}\n\n| | model | latency | run in |\n|---|---|---|---|")
         for side, name, ms, setting in rows:
-            click.echo(f"| {side} | {name} | {ms} ms | {setting} |".replace("\n", " "))
+            cells = [each.replace("|", "\\|").replace("\n", " ") for each in (side, name, f"{ms} ms", setting)]
+            click.echo(f"| {' | '.join(cells)} |")
         click.echo(f"\n{basis}; verdict on the run: {result.verdict}")
     else:
         click.echo(f"{found}")
