@@ -213,10 +213,10 @@ def _keep_inputs(command: click.Command) -> None:
 def _refuse_own_input(ctx: click.Context) -> None:
     """Raise FbError where what a command is to write is one of the files that it is given."""
     called = {
-        each.name: each.opts[0] if isinstance(each, click.Option) else each.human_readable_name
+        each.name: each.opts[0] if isinstance(each, click.Option) else each.human_readable_name.strip(".[]")
         for each in ctx.command.params
     }
-    outputs = [name for name in ("output", "plot") if ctx.params.get(name) is not None]
+    outputs = [name for name in ("output", "plot", "csv_file") if ctx.params.get(name) is not None]
     for name, value in ctx.params.items():
         for given in value if isinstance(value, tuple) else (value,):
             for output in outputs if name not in outputs and isinstance(given, str | Path) else ():

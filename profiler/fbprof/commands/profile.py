@@ -1,15 +1,14 @@
 """fbprof profile: how long model files take on a device, and where the time goes."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from fbbase.errors import FbError
+from fbbase.files import STDOUT
 from fbprof.commands import _complete as complete
 from fbprof.commands import _options
-
-if TYPE_CHECKING:
-    pass
 
 ROUNDS = 400
 MAX_TIME_MIN = 10.0
@@ -116,6 +115,8 @@ def command(
 
     if timing["dropped"] >= timing["runs"]:
         raise click.BadParameter(f"--drop {timing['dropped']} leaves nothing of --runs {timing['runs']}")
+    if as_json and csv_file == STDOUT:
+        raise click.UsageError("--json and --csv - cannot both go to stdout: name a file for --csv")
     profiles = [load_profile(device) for device in devices or ("local",)]
     if keep:
         profiles = [profile.model_copy(update={"keep": True}) for profile in profiles]
@@ -138,6 +139,7 @@ def command(
         timed = with_parts(variants) if layers else variants
         jobs = {each.job.profile.name: each for each in model_jobs(timed, profiles, output, stem, **timing)}
         for each in jobs.values():
+            _refuse_one_file(csv_file, each.job.table, journal_path(each.job.table))
             if not fresh and output is None and is_other(each.job):
                 fresh = True
                 click.echo(f"what was measured of other files or settings is set aside: {each.job.table}.old", err=True)
@@ -153,18 +155,25 @@ def command(
             return Outcome(job, 0.0)
 
         def tell(outcome: Outcome) -> None:
-            if not as_json:
+            if not as_json and csv_file != STDOUT:
                 job = outcome.job
                 print_result(results[job.profile.name], job.table, journal_path(job.table))
 
         outcomes = measure_all([each.job for each in jobs.values()], carry, tell)
     if as_json:
         found = [each.model_dump(mode="json", exclude_none=True) for each in results.values()]
-        _options.print_json(found[0] if len(found) == 1 else found)
+        _options.print_json(found[0] if len(found) == len(jobs) == 1 else found)
     if csv_file is not None and results:
         write_csv(results.values(), csv_file)
     raise_failures(outcomes)
     _check(results, strict, CheckError)
+
+
+def _refuse_one_file(csv_file: Path | None, *written: Path) -> None:
+    """Raise FbError where the CSV was to be written over the result or its samples."""
+    for each in written:
+        if csv_file is not None and csv_file.absolute() == each.absolute():
+            raise FbError(f"--csv {csv_file} is where the result or its raw samples go: name another file")
 
 
 def _check(results: dict[str, Any], strict: bool, error: type[Exception]) -> None:
