@@ -14,6 +14,7 @@ from fbexport.errors import ExportError
 from fbexport.formats import format_for, load_format
 from fbexport.runtimes import DEFAULT, RUNTIMES, runtime_of
 from fbmodel.model import Model, ModelError, Tensor, open_model
+from fbmodel.tensors import ELEMENTS
 from fbspace.architecture import ZOO
 
 SUFFIXES = (".tflite", ".onnx", ".pt", ".pth", ".jit", ".torchscript", ".ts")
@@ -96,11 +97,22 @@ def shaped(model: Model, shapes: Sequence[Shape], batch: int | None = None) -> M
         if shape.element is not None:
             elements[name] = shape.element
     if batch is not None:
+        if all((wanted.get(each.name) or each.shape) == () for each in model.inputs):
+            raise ModelError(f"{model.path.name} has no input with a first side: --batch {batch} changes nothing in it")
         for each in model.inputs:
             sides = wanted.get(each.name) or each.shape
             if sides:
                 wanted[each.name] = _with_batch(model, each, sides, batch)
-    return model.with_shapes(wanted, elements)
+    made = model.with_shapes(wanted, elements)
+    for each in made.inputs:
+        if each.element not in ELEMENTS:
+            raise ModelError(
+                f"{model.path.name}: input {each.name} takes {each.element}, and what can be fed is "
+                f"{', '.join(ELEMENTS)}"
+            )
+        if 0 in (each.shape or ()):
+            raise ModelError(f"{model.path.name}: input {each.name} is {_spelled(each.shape)}, which holds nothing")
+    return made
 
 
 def values_of(model: Model, path: Path | None) -> bytes | None:

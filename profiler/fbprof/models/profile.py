@@ -138,7 +138,9 @@ def _profiled(variant: Variant, content: JournalContent, samples: Samples, raw: 
         "runtime_version": hello.runtimes.get(subject.setting.runtime, "unknown"),
         "threads": subject.setting.threads,
         "cores": subject.setting.cores or "any",
-        "inputs": tuple(f"{each.name} {'x'.join(map(str, each.shape))} {each.element}" for each in subject.inputs),
+        "inputs": tuple(
+            f"{each.name} {'x'.join(map(str, each.shape)) or 'scalar'} {each.element}" for each in subject.inputs
+        ),
         "sha256": subject.digest,
         "file_bytes": len(model.content),
         "parameters": model.parameters,
@@ -202,5 +204,7 @@ def _check_shapes(shapes: Iterable[Shape], variants: Iterable[Variant]) -> None:
     models: Mapping[str, Model] = {each.model.path.name: each.model for each in variants}
     for shape in shapes:
         if shape.name is not None and not any(_has(model, shape.name) for model in models.values()):
-            has = "; ".join(f"{name}: {', '.join(each.name for each in m.inputs)}" for name, m in models.items())
+            has = "; ".join(
+                f"{name}: {', '.join(each.name for each in m.inputs) or 'none'}" for name, m in models.items()
+            )
             raise ModelError(f"--shape {shape.name}: no model has an input of that name. There are: {has}")
