@@ -11,12 +11,12 @@ class Markdown(View):
 
     def render(self, title: str, sections: Sequence[Section], values: Mapping[str, Any]) -> str:
         """Return Markdown with tables."""
-        return "\n\n".join([f"## {_escape(title)}", *map(_section, sections)])
+        return "\n\n".join([f"## {escape(title)}", *map(_section, sections)])
 
 
 def _section(section: Section) -> str:
-    lines = [f"### {_escape(section.heading)}", ""]
-    lines += [f"- {_escape(line)}" for line in section.text]
+    lines = [f"### {escape(section.heading)}", ""]
+    lines += [f"- {escape(line)}" for line in section.text]
     if section.columns:
         lines += [""] * bool(section.text)
         lines.append(_row(section.columns))
@@ -26,8 +26,9 @@ def _section(section: Section) -> str:
 
 
 def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(map(_escape, cells)) + " |"
+    return "| " + " | ".join(map(escape, cells)) + " |"
 
 
-def _escape(text: str) -> str:
-    return text.replace("|", r"\|")
+def escape(text: str) -> str:
+    """Return a text as it stands on one line, in a cell too, and is no markup."""
+    return " ".join(text.split()).replace("|", r"\|").replace("<", "&lt;")

@@ -41,6 +41,7 @@ MOST_VISITS = 100_000
 @_options.timing("runs")
 @_options.timing("dropped", "--drop")
 @_options.seed
+@_options.fresh
 @click.option(
     "--format",
     "format_name",
@@ -67,6 +68,7 @@ def command(
     b_precision: str | None,
     format_name: str,
     as_json: bool,
+    fresh: bool,
     output: Path | None,
     **timing: Any,
 ) -> None:
@@ -124,12 +126,12 @@ def command(
         (job,) = model_jobs(sides, [profile], output or folder / "ab.json", "ab", rounds=MOST_VISITS,
                             reload_visits=RELOAD_VISITS, **timing)  # fmt: skip
         content = measure_models(
-            job.job, schedule=lambda plan, references, content: PairedSchedule(plan, content, fail_above)
+            job.job, fresh, schedule=lambda plan, references, content: PairedSchedule(plan, content, fail_above)
         )
         found = difference(content, *(each.subject.key for each in job.variants))
         result = result_of(content, job.variants)
         if output is not None:
-            write_result(result, output)
+            write_result(result, job.job.table)
     failed = [each for each in result.models if each.failed]
     if found is None or failed:
         from fbprof.errors import MeasurementError
@@ -149,6 +151,7 @@ def command(
 
 
 def _print(found: "Difference", result: "Result", fail_above: float | None, format_name: str) -> None:
+    from fblut.views.md import escape
     from fbprof.models.summary import in_ms
 
     old, new = result.models
@@ -172,10 +175,9 @@ def _print(found: "Difference", result: "Result", fail_above: float | None, form
         basis_of = ", by the CPU time" if each.by_cpu_time else ""
         rows.append((side, each.name[2:], in_ms(each.latency_us), f"{each.setting}{basis_of}"))
     if format_name == "md":
-        click.echo(f"**{found}** on {where}\n\n| | model | latency | run in |\n|---|---|---|---|")
+        click.echo(f"**{found}** on {escape(where)}\n\n| | model | latency | run in |\n|---|---|---|---|")
         for side, name, ms, setting in rows:
-            cells = [each.replace("|", "\\|").replace("\n", " ") for each in (side, name, f"{ms} ms", setting)]
-            click.echo(f"| {' | '.join(cells)} |")
+            click.echo(f"| {side} | {escape(name)} | {ms} ms | {escape(setting)} |")
         click.echo(f"\n{basis}; verdict on the run: {result.verdict}")
     else:
         click.echo(f"{found}")
