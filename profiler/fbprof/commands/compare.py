@@ -95,7 +95,12 @@ def command(
     others = [name for name in tables if name != first] if baseline else list(tables[1:])
     if not others:
         raise FbError(f"there is nothing to compare {first} with: name two tables or more")
-    if any(is_result(Path(name)) for name in (first, *others)):
+    are_results = [is_result(Path(name)) for name in (first, *others)]
+    if any(are_results):
+        if not all(are_results):
+            raise FbError(
+                "tables are compared with tables and results of fbprof profile (.json) with results, not both"
+            )
         if plot is not None or networks:
             raise FbError("--plot and --networks are for tables; these are results of fbprof profile")
         _compare_results(first, others, "json" if as_json else format_name, fail_above)

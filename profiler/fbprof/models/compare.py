@@ -13,6 +13,10 @@ SAME = ("device", "soc", "agent")
 """What must agree where a reference workload is to tell speeds apart."""
 
 
+MOST_LOG = 50.0
+"""Of a ratio: an interval that goes farther tells nothing, and would be no number any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelRatio:
     """A model in two results: second latency over first, and half of the 95 % interval of its logarithm.
@@ -46,7 +50,7 @@ class ModelRatio:
         """Its 95 % interval; None where one of both has none."""
         if self.error is None:
             return None
-        return self.ratio * math.exp(-self.error), self.ratio * math.exp(self.error)
+        return self.ratio * math.exp(-self.error), self.ratio * math.exp(min(self.error, MOST_LOG))
 
 
 def compare_results(first: Result, second: Result) -> list[ModelRatio]:
@@ -104,7 +108,7 @@ def judge_results(first: Result, second: Result, ratios: Sequence[ModelRatio], l
         total, half = math.log(each.ratio), math.hypot(each.error, wandering)
         own, own_half = (total - math.log(speed[0]), math.hypot(each.error, speed[1])) if speed else (total, half)
         found = f"{each.name}: {100 * math.expm1(total):.1f} % (95 % interval {100 * math.expm1(total - half):.1f} to "
-        found += f"{100 * math.expm1(total + half):.1f} %)"
+        found += f"{100 * math.expm1(min(total + half, MOST_LOG)):.1f} %)"
         if total - half > limit and own - own_half > limit:
             answer.slower.append(found)
         elif total + half > limit or own - own_half > limit:

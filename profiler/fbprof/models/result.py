@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +14,7 @@ from fbbase.errors import FbError
 from fbbase.files import atomic_write, read_text, write_text
 from fbbase.parsing import parse_json
 from fbbase.shown import cell
+from fblut.table import LARGEST_US, SMALLEST_US
 from fbprof.estimate.verdict import Verdict
 
 FORMAT = "fbnet-lab profile 1"
@@ -22,8 +24,17 @@ CSV_COLUMNS = (
     "failed", "note",
 )  # fmt: skip
 
-_Name = Annotated[str, pydantic.Field(max_length=4000)]
-_Us = Annotated[float, pydantic.Field(ge=0, le=1e12, allow_inf_nan=False)]
+LONGEST = 5000
+"""Characters of a text: a file's path fits, and what files call their nodes, at times whole pages, is cut there."""
+
+
+def _shortened(text: object) -> object:
+    return f"{text[: LONGEST - 1]}…" if isinstance(text, str) and len(text) > LONGEST else text
+
+
+_Name = Annotated[str, pydantic.BeforeValidator(_shortened)]
+_Us = Annotated[float, pydantic.Field(ge=0, le=LARGEST_US, allow_inf_nan=False)]
+_Latency = Annotated[float, pydantic.Field(ge=SMALLEST_US, le=LARGEST_US, allow_inf_nan=False)]
 _Count = Annotated[int, pydantic.Field(ge=0, lt=1 << 62)]
 _Percent = Annotated[float, pydantic.Field(ge=0, le=1e6, allow_inf_nan=False)]
 
@@ -69,7 +80,7 @@ class Profiled(_Part):
     file_bytes: _Count = 0
     parameters: _Count | None = None
     macs: _Count | None = None
-    latency_us: _Us | None = None
+    latency_us: _Latency | None = None
     ci_low_us: _Us | None = None
     ci_high_us: _Us | None = None
     p50_us: _Us | None = None
@@ -116,12 +127,21 @@ class Result(_Part):
     timing: _Name = ""
     conditions: _Name = ""
     drift_range_percent: _Percent | None = None
-    reference_us: _Us | None = None
+    reference_us: _Latency | None = None
     reference_error_percent: _Percent | None = None
     speed_error_percent: _Percent | None = None
     verdict: Verdict
     warnings: tuple[_Name, ...] = ()
-    models: tuple[Profiled, ...]
+    models: Annotated[tuple[Profiled, ...], pydantic.Field(min_length=1)]
+
+    @pydantic.field_validator("models")
+    @classmethod
+    def _no_doubles(cls, models: tuple[Profiled, ...]) -> tuple[Profiled, ...]:
+        """Refuse two models of one name: nobody can tell which is meant."""
+        name, times = Counter(each.name for each in models).most_common(1)[0]
+        if times > 1:
+            raise ValueError(f"model {name!r:.80} is there {times} times: keep one")
+        return models
 
 
 def write_result(result: Result, path: Path) -> None:

@@ -14,19 +14,29 @@ DEAREST = 10
 def print_result(result: Result, path: Path, journal: Path) -> None:
     """Print a result."""
     where = ", ".join(filter(None, [result.device_model, result.soc]))
-    click.echo(f"{result.device} ({where})")
+    _say(f"{result.device} ({where})")
     for each in result.models:
-        click.echo(f"\n{each.name}  ({each.setting})")
+        click.echo("")
+        _say(f"{each.name}  ({each.setting})")
         for line in _lines(each):
-            click.echo(f"  {line}")
+            _say(f"  {line}")
     if len([each for each in result.models if each.latency_us is not None]) > 1:
         click.echo("")
         for line in overview(result):
-            click.echo(line)
+            _say(line)
     click.echo(f"\nverdict: {result.verdict}")
     for warning in result.warnings:
-        click.echo(f"  - {warning}")
+        _say(f"  - {warning}")
     click.echo(f"next: {_next_step(result, path)}    result: {path}    raw samples: {journal}")
+
+
+def _say(line: str) -> None:
+    """Print a line, and what files call their nodes in it stays in it."""
+    click.echo(line.replace("\n", "\\n").replace("\t", "\\t"))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def overview(result: Result) -> Iterator[str]:
@@ -68,11 +78,11 @@ def _lines(each: Profiled) -> Iterator[str]:
         interval = f"95 % interval {in_ms(each.ci_low_us)} to {in_ms(each.ci_high_us)} ms ({half_of(each)})"
     lost = f", {each.preempted} more left out as preempted" if each.preempted else ""
     lost = f", {each.preempted} of them preempted and by the CPU time of their thread" if each.by_cpu_time else lost
-    loads = f"{each.loads} load{'s' * (each.loads != 1)}"
     yield f"latency   {in_ms(each.latency_us):>9} ms  {interval}"
+    basis = f"{_count(each.samples, 'run')}, {_count(each.loads, 'load')}{lost}"
     yield (
         f"spread    {in_ms(each.p50_us):>9} ms  half of the runs below; p90 {in_ms(each.p90_us)}, p99 "
-        f"{in_ms(each.p99_us)}, worst {in_ms(each.worst_us)} ms ({each.samples} runs, {loads}{lost})"
+        f"{in_ms(each.p99_us)}, worst {in_ms(each.worst_us)} ms ({basis})"
     )
     first = "" if each.first_us is None else f", first run {in_ms(each.first_us)} ms"
     peak = "" if each.peak_bytes is None else f", {each.peak_bytes / 1e6:.1f} MB of memory at most"
