@@ -1,12 +1,11 @@
 """onnxruntime: ONNX files in ONNX Runtime, on its CPU provider."""
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fbbase.locks import scratch_folder
 from fbexport.graph import Array
 from fbexport.quantization.scheme import UNSIGNED, Quantization
 from fbexport.runtimes import NativeLibrary, Run, Runtime
@@ -59,8 +58,8 @@ class OnnxRuntime(Runtime):
 
         options = _options(1)
         options.add_session_config_entry("session.disable_prepacking", "1")  # the model is not run
-        with tempfile.TemporaryDirectory(prefix="fbprof-") as folder:
-            path = Path(folder) / "optimised.onnx"
+        with scratch_folder() as folder:
+            path = folder / "optimised.onnx"
             options.optimized_model_filepath = str(path)
             onnxruntime.InferenceSession(content, options, providers=_PROVIDERS)
             nodes = onnx.load(path).graph.node

@@ -149,7 +149,8 @@ def _profiled(variant: Variant, content: JournalContent, samples: Samples, raw: 
         "by_cpu_time": interrupted,
     }
     if key in content.failed:
-        return Profiled(**told, failed=content.failed[key])
+        made_up = "; its inputs were made up, and --inputs FILE.npz gives real ones" if subject.values is None else ""
+        return Profiled(**told, failed=content.failed[key] + made_up * bool(subject.inputs))
     if key not in samples.visits_us:
         return Profiled(**told, failed="it was not measured in the time given: give more --max-time")
     latency_us, interval = latency_of(samples.medians_by_load_us(key))
