@@ -1,6 +1,6 @@
 """Whether `fbprof ab` tells a model from another one as it should, and how its spread compares with other programs'.
 
-usage: python benchmarks/ab.py [--quick] [--same N] [--other N] [--peers N]
+usage: python benchmarks/ab.py [--quick] [--same N] [--other N] [--peers N] [--max-time MINUTES] [--truth MINUTES]
 
 A file with itself must hardly ever be called slower or faster. A network with one more block must be found, and the
 intervals must hold the truth, which is a long run of both in turns. At equal time on the same machine, in turns,
@@ -98,18 +98,20 @@ def main() -> None:
     parser.add_argument("--same", type=int, help="comparisons of a file with itself")
     parser.add_argument("--other", type=int, help="comparisons of a network with one that has one more block")
     parser.add_argument("--peers", type=int, help="repetitions beside other programs")
+    parser.add_argument("--max-time", type=float, default=MAX_TIME_MIN, help="minutes of one comparison at most")
+    parser.add_argument("--truth", type=float, default=TRUTH_MIN, help="minutes of the run that tells the truth")
     options = parser.parse_args()
     same, other, peers = (
         (2 if options.quick else default) if given is None else given
         for given, default in ((options.same, SAME), (options.other, OTHER), (options.peers, PEERS))
     )
-    minutes, peer_s = (0.15, 4.0) if options.quick else (MAX_TIME_MIN, PEER_S)
+    minutes, peer_s = (0.15, 4.0) if options.quick else (options.max_time, PEER_S)
     with tempfile.TemporaryDirectory() as folder:
         files = networks(Path(folder))
         base, more = files["tflite"]
         told = [ab(base, base, minutes, seed)["answer"] for seed in range(same)]
         print(f"a file with itself: {told}", file=sys.stderr)
-        truth = float(str(ab(base, more, 0.5 if options.quick else TRUTH_MIN, 1000)["percent"])) if other else 0.0
+        truth = float(str(ab(base, more, 0.5 if options.quick else options.truth, 1000)["percent"])) if other else 0.0
         found = [ab(base, more, minutes, 2000 + seed) for seed in range(other)]
         print(f"truth {truth:.2f} %: {[each['ci_percent'] for each in found]}", file=sys.stderr)
         ratios: dict[str, list[float]] = {"ab": [], "litert_benchmark": [], "ab_onnx": [], "onnxruntime_loop": []}
@@ -133,7 +135,7 @@ def main() -> None:
         Figure("spread_over_litert_benchmark", spread(ratios["ab"]) / spread(ratios["litert_benchmark"]), "", 0.2),
         Figure("spread_over_onnxruntime_loop", spread(ratios["ab_onnx"]) / spread(ratios["onnxruntime_loop"]), "", 0.2),
     ]  # fmt: skip
-    report("ab", figures, quick=options.quick, same=same, other=other, peers=peers,
+    report("ab", figures, quick=options.quick, max_time_min=minutes, same=same, other=other, peers=peers,
            median_ratio={name: statistics.median(each) for name, each in ratios.items() if each})  # fmt: skip
 
 
