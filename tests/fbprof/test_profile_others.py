@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fblut.correlation import spearman
+from fblut.statistics import spearman
 
 from fbbase.commandline import run
 from fbexport.export import export_network
