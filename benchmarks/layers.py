@@ -19,7 +19,6 @@ from _report import Figure, report
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from fblut.statistics import spearman
-
 from fbprof.models.result import Profiled, read_result
 from peers.profilers import LiteRtProfiler, by_onnxruntime, paired
 

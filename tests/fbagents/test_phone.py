@@ -258,7 +258,7 @@ def test_the_image_is_built_by_one_process_and_what_a_killed_one_left_is_replace
     assert [path.name for path in folder.iterdir()] == ["kernel"]
 
 
-@over_adb_and_ssh
+@pytest.mark.parametrize("transport", ["adb", pytest.param("ssh", marks=pytest.mark.full)])
 def test_a_model_file_is_profiled_seen_into_and_compared(
     transport: str, phone: Phone, board: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fblut.statistics import spearman
 
 from fbbase.commandline import run
 from fbexport.export import export_network
+from fblut.statistics import spearman
 from fbmodel.model import open_model
 from fbprof.cli import fbprof
 from fbprof.models.result import Profiled, read_result
