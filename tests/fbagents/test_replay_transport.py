@@ -153,7 +153,7 @@ def test_speed_1_takes_the_recorded_time_and_2_5_less() -> None:
 
 
 def test_a_reply_later_than_the_time_out_is_one_and_comes_after_all() -> None:
-    channel = connect(replay_of(JOURNAL, speed=1)).start(["--threads", "1"])
+    channel = connect(replay_of(JOURNAL, speed=0.01)).start(["--threads", "1"])
     channel.receive(1)
     channel.send(json.dumps({"id": 1, "op": "load", "model": KEY, "runtime": "litert"}).encode())
     with pytest.raises(AgentTimeoutError, match="did not answer within"):
