@@ -3,8 +3,9 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
-from fblut.table import Lut, Metadata
+from fblut.table import Lut
 
 SAME = ("device", "soc", "runtime", "runtime_version", "threads", "cores", "timing")
 """Metadata that must agree: of other devices, or in another runtime, a ratio is a difference and no matter of speed."""
@@ -34,8 +35,24 @@ PROGRAM = "benchmark_model "
 """How an agent begins that is a program of others, with its arguments: by those the workload runs on a CPU or a GPU."""
 
 
-def speed_between(first: Metadata, second: Metadata) -> Speed | None:
-    """Return how fast one device was for two tables; None for two devices, and where a table does not tell."""
+class Anchored(Protocol):
+    """A measurement with the reference workload: what SAME names, by which agent, and what the workload took."""
+
+    @property
+    def agent(self) -> str:
+        """The agent that measured."""
+
+    @property
+    def reference_us(self) -> float | None:
+        """What the reference workload took, None where that is not known."""
+
+    @property
+    def reference_error_percent(self) -> float | None:
+        """Half of its 95 % interval, None where that is not known."""
+
+
+def speed_between(first: Anchored, second: Anchored) -> Speed | None:
+    """Return how fast one device was in two measurements; None for two devices, and where one does not tell."""
     known = first.reference_us, second.reference_us
     if known[0] is None or known[1] is None or any(getattr(first, name) != getattr(second, name) for name in SAME):
         return None

@@ -223,6 +223,17 @@ def test_results_are_compared_with_three_answers(
     assert found["operators"][0]["ratio"] == pytest.approx(factor)
 
 
+def test_the_speed_is_told_by_a_reference_workload_that_ran_alike(here: Path, capsys: Captured) -> None:
+    for name in ("small.tflite", "small.onnx"):
+        assert profile(name, "-o", f"{name}.json") == 0
+        result = json.loads((here / f"{name}.json").read_text())
+        (here / f"{name}.json").write_text(json.dumps(result | {"reference_us": 100 + 50 * (name == "small.onnx")}))
+    capsys.readouterr()
+    assert run(fbprof, ["compare", "small.tflite.json", "small.onnx.json", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["comparisons"]
+    assert found["speed"] is None  # its blocks ran in another runtime: 50 % is no matter of the device's speed
+
+
 @pytest.mark.parametrize("view", VIEWS.names())
 def test_results_are_compared_in_every_format(here: Path, capsys: Captured, view: str) -> None:
     assert profile("small.onnx", "-o", "a.json") == 0

@@ -5,24 +5,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fbbase.errors import FbError
-from fblut.gate import Answer
+from fblut.gate import MOST_LOG, Answer, Judged, judge_ratios
+from fblut.speed import Speed, speed_between
 from fblut.views import Section
 from fbprof.models.result import Profiled, Result
-
-SAME = ("device", "soc", "agent")
-"""What must agree where a reference workload is to tell speeds apart."""
-
-
-MOST_LOG = 50.0
-"""Of a ratio: an interval that goes farther tells nothing, and would be no number any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelRatio:
-    """A model in two results: second latency over first, and half of the 95 % interval of its logarithm.
-
-    `speed` is by how much the whole device was slower in the second, by the reference workload; the ratio has it in it.
-    """
+    """A model in two results as it was measured, and half of the 95 % interval of the logarithm of the ratio."""
 
     name: str
     first: Profiled
@@ -75,44 +66,25 @@ def compare_results(first: Result, second: Result) -> list[ModelRatio]:
     ]
 
 
-def speed_between(first: Result, second: Result) -> tuple[float, float] | None:
-    """Return how much longer the reference workload took in the second result, and half of its logarithm's interval.
-
-    None for two devices, and where a result does not know it.
-    """
-    if first.reference_us is None or second.reference_us is None:
-        return None
-    if any(getattr(first, name) != getattr(second, name) for name in SAME):
-        return None
-    errors = [(each.reference_error_percent or 0) / 100 for each in (first, second)]
-    return second.reference_us / first.reference_us, math.hypot(*errors)
+def speed_of(first: Result, second: Result) -> Speed | None:
+    """Return how fast one device was for two results, by the same agent; None where that is not known."""
+    return speed_between(first, second) if first.agent == second.agent else None
 
 
 def judge_results(first: Result, second: Result, ratios: Sequence[ModelRatio], limit_percent: float) -> Answer:
-    """Judge whether models are slower by more than a limit: as measured, where the devices' wandering speed counts, and
-    at one speed by the reference workload. What lies above the limit in one of both only is not decided.
-    """
-    answer = Answer()
-    for name, result in (("the first", first), ("the second", second)):
-        if result.verdict == "do not use":
-            answer.undecided.append(f"the verdict on {name} result is: do not use")
-    if answer.undecided:
-        return answer
-    limit = math.log1p(limit_percent / 100)
-    speed = speed_between(first, second)
-    wandering = math.hypot(*((each.speed_error_percent or 0) / 100 for each in (first, second)))
+    """Judge whether models are slower by more than a limit, as `fblut.gate` judges tables."""
+    speed = speed_of(first, second)
+    known = []
     for each in ratios:
-        if each.error is None:
-            answer.undecided.append(f"{each.name} has no interval: give more --rounds")
-            continue
-        total, half = math.log(each.ratio), math.hypot(each.error, wandering)
-        own, own_half = (total - math.log(speed[0]), math.hypot(each.error, speed[1])) if speed else (total, half)
-        found = f"{each.name}: {100 * math.expm1(total):.1f} % (95 % interval {100 * math.expm1(total - half):.1f} to "
-        found += f"{100 * math.expm1(min(total + half, MOST_LOG)):.1f} %)"
-        if total - half > limit and own - own_half > limit:
-            answer.slower.append(found)
-        elif total + half > limit or own - own_half > limit:
-            answer.undecided.append(found)
+        if each.error is not None:
+            at_one_speed = each.ratio / (speed.ratio if speed else 1.0)
+            of_speed = (speed.error_percent or 0) / 100 if speed else 0.0
+            known.append(Judged(f"for {each.name}", at_one_speed, each.error, math.hypot(each.error, of_speed)))
+    answer = judge_ratios(first, second, speed, known, limit_percent, "result")
+    if "do not use" not in (first.verdict, second.verdict):
+        answer.undecided += [
+            f"{each.name} has no interval: give more --rounds" for each in ratios if each.error is None
+        ]
     return answer
 
 
@@ -124,10 +96,10 @@ def sections_of(
     for each in ratios:
         ends = each.interval or (None, None)
         rows.append((each.name, *(us / 1e3 for us in each.latencies_us), each.ratio, *ends))
-    speed = speed_between(first, second)
+    speed = speed_of(first, second)
     words = [f"{names[0]}: {first.device}, {first.verdict}; {names[1]}: {second.device}, {second.verdict}"]
     if speed is not None:
-        words.append(f"the device was {100 * (speed[0] - 1):+.1f} % slower in {names[1]}, by the reference workload")
+        words.append(f"the device was {speed} slower in {names[1]}, by the reference workload")
     columns = ("model", "first ms", "second ms", "ratio", "95 % from", "to")
     digits = {"first ms": 3, "second ms": 3, "ratio": 3, "95 % from": 3, "to": 3}
     yield Section(f"{names[1]} against {names[0]}", tuple(words), columns, tuple(rows), digits)
@@ -135,9 +107,9 @@ def sections_of(
 
 def as_values(first: Result, second: Result, ratios: Sequence[ModelRatio]) -> dict[str, object]:
     """Return a comparison as JSON has it."""
-    speed = speed_between(first, second)
+    speed = speed_of(first, second)
     return {
-        "speed": speed and speed[0],
+        "speed": speed and speed.ratio,
         "operators": [  # as a comparison of tables has them: views know no other word
             {
                 "key": each.name,

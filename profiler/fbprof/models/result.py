@@ -134,6 +134,31 @@ class Result(_Part):
     warnings: tuple[_Name, ...] = ()
     models: Annotated[tuple[Profiled, ...], pydantic.Field(min_length=1)]
 
+    @property
+    def runtime(self) -> str:
+        """Runtime of the reference workload, which runs as the first model does."""
+        return self.models[0].runtime
+
+    @property
+    def runtime_version(self) -> str:
+        """Its version."""
+        return self.models[0].runtime_version
+
+    @property
+    def threads(self) -> int:
+        """Threads of the reference workload."""
+        return self.models[0].threads
+
+    @property
+    def cores(self) -> str:
+        """Cores that it was bound to, `any` where it was not."""
+        return self.models[0].cores
+
+    @property
+    def where(self) -> str:
+        """Which device it is, as far as it tells: its maker's name for it and its processor."""
+        return ", ".join(filter(None, [self.device_model, self.soc]))
+
     @pydantic.field_validator("models")
     @classmethod
     def _no_doubles(cls, models: tuple[Profiled, ...]) -> tuple[Profiled, ...]:
