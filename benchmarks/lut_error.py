@@ -101,13 +101,18 @@ def measure_errors(runtime: str, precision: str, quick: bool, folder: Path) -> l
     return figures
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def parser_of(description: str) -> argparse.ArgumentParser:
+    """Return a parser of what is measured where networks are held against a table."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few networks and rounds: whether it runs, not how well")
     parser.add_argument("--runtime", choices=RUNTIMES, action="append", help="only this runtime")
     parser.add_argument("--precision", default="float32", help="float32 or int8")
     parser.add_argument("--journals", type=Path, help="keep the raw samples here, and continue from them")
-    options = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    options = parser_of(__doc__).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         figures = [
             figure

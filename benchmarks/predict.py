@@ -7,14 +7,13 @@ one run, as `lut_error.py` does, whose --journals serve as well. Of the table es
 rows is taken out, ten times anew, and each time the 105 are predicted. --quick is the space fbnet-tiny.
 """
 
-import argparse
 import random
 import tempfile
 from pathlib import Path
 
 import numpy as np
 from _report import Figure, report
-from lut_error import CALIBRATION, RUNTIMES, measure, unseen_networks
+from lut_error import CALIBRATION, RUNTIMES, measure, parser_of, unseen_networks
 
 from fblut.table import Lut
 from fbprof.estimate.samples import usable_samples
@@ -77,12 +76,8 @@ def figures_of(runtime: str, precision: str, quick: bool, rounds: int, folder: P
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a tiny space and few rounds: whether it runs")
-    parser.add_argument("--runtime", choices=RUNTIMES, action="append", help="only this runtime")
-    parser.add_argument("--precision", default="float32", help="float32 or int8")
+    parser = parser_of(__doc__)
     parser.add_argument("--rounds", type=int, default=60, help="visits to everything")
-    parser.add_argument("--journals", type=Path, help="keep the raw samples here, and continue from them")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         figures = [

@@ -113,6 +113,11 @@ class Model(ABC):
 MODEL_FORMATS = Plugins("model format", "fbmodel.formats", base=Model)
 
 
+def model_suffixes() -> tuple[str, ...]:
+    """Return what names of model files end with, in any format."""
+    return tuple(sorted(" ".join(_said("suffixes").values()).split()))
+
+
 def open_model(path: Path) -> Model:
     """Open a model file. Raises ModelError for what is none, damaged, too large, or has another format's suffix.
 
@@ -125,7 +130,7 @@ def open_model(path: Path) -> Model:
     found = _by_content(content)
     if not named:
         looks = f"; its content is {found}" if found else ""
-        known = ", ".join(sorted(" ".join(endings.values()).split()))
+        known = ", ".join(model_suffixes())
         raise ModelError(f"{path} has no suffix of a model file ({known}){looks}: rename it")
     if not content:
         raise ModelError(f"{path} is empty")

@@ -9,7 +9,7 @@ from onnx import helper, numpy_helper
 from fbmodel.model import open_model
 from fbprof.journal.journal import Failed, JournalContent
 from fbprof.models.layers import with_layers, with_parts
-from fbprof.models.profile import Variant, result_of, variant_of
+from fbprof.models.profile import Variant, result_of, samples_of, variant_of
 from fbprof.models.result import Profiled
 from fbprof.plan.subject import Setting
 from journals import journal, start, visit
@@ -55,7 +55,8 @@ def times(variants: list[Variant], lost: tuple[str, ...] = ()) -> JournalContent
 
 def profiled(variants: list[Variant], content: JournalContent) -> Profiled:
     """Return the model with its layers."""
-    return with_layers(result_of(content, variants[:1]), variants, content).models[0]
+    sampled = samples_of(content, variants)
+    return with_layers(result_of(content, sampled, variants[:1]), variants, content, sampled).models[0]
 
 
 def test_parts_have_their_own_times_without_the_calls_and_add_up(chain: list[Variant]) -> None:

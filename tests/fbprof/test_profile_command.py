@@ -14,6 +14,7 @@ from onnx import helper
 from torch import nn
 
 from fbbase.commandline import run
+from fbbase.files import file_sha256
 from fbexport.formats import load_format
 from fblut.views import VIEWS
 from fbprof.cli import fbprof
@@ -71,6 +72,8 @@ def test_files_of_every_format_in_one_run(here: Path, capsys: Captured) -> None:
         assert each.loads >= 1
         assert each.first_us
         assert each.load_us
+    names = ("small.tflite", "small.onnx", torchscript)
+    assert [each.sha256 for each in found.models] == [file_sha256(here / name) for name in names]
     macs = 8 * 27 * 16**2 + 16 * 72 * 8**2 + 160
     assert [each.macs for each in found.models[:2]] == [macs, macs]
     printed = capsys.readouterr().out
@@ -248,31 +251,14 @@ def test_what_is_no_result_is_told(here: Path, capsys: Captured) -> None:
     assert "a.json is no result of fbprof profile: device" in capsys.readouterr().err
 
 
-AB = """
-loads = {"n": 0}
-run = Agent.run
-def paced(self, number, request):
-    answered = self.reply
-    def reply(**message):
-        if message["event"] == "visit":
-            us = 1040 if message["model"].startswith("model:B") else 1000
-            message |= {"cpu_ns": [us * 1000] * 3, "wall_ns": [us * 1000 + message["index"] % 7] * 3, "freq_khz": None}
-        answered(**message)
-    self.reply = reply
-    try:
-        run(self, number, request)
-    finally:
-        self.reply = answered
-Agent.run = paced
-"""
-
-
 @pytest.mark.parametrize(("limit", "code"), [("3%", 1), ("5%", 0), (None, 0)])
 def test_ab_finds_what_an_agent_makes_slower(
-    here: Path, python_that: Callable[[str], str], capsys: Captured, limit: str | None, code: int
+    here: Path, python_that_takes: Callable[..., str], capsys: Captured, limit: str | None, code: int
 ) -> None:
+    cpu_ns = "(1040000 if model.startswith('model:B') else 1000000)"
+    python = python_that_takes(f"{cpu_ns} + index % 7", cpu_ns)
     (here / "paced.toml").write_text(
-        f'description = "an agent of known times"\ntransport = "local"\npython = "{python_that(AB)}"\n'
+        f'description = "an agent of known times"\ntransport = "local"\npython = "{python}"\n'
     )
     gate = [] if limit is None else ["--fail-above", limit]
     assert run(fbprof, ["ab", "small.tflite", "small.onnx", "--device", "paced.toml", *gate]) == code

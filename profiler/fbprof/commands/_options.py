@@ -1,7 +1,7 @@
 """What several commands have: options of what is timed, by which program and against which table, and JSON."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,18 @@ def table_and_device(command: Command) -> Command:
     return lut(device(program(command)))
 
 
+def fed(command: Command) -> Command:
+    """Add the options that say in which runtime model files run, and what goes in."""
+    runtime = click.option(
+        "--runtime", shell_complete=complete.runtimes, help="Runtime.  [default: the one that runs such files]"
+    )
+    shapes = click.option(
+        "--shape", "shapes", multiple=True, metavar="[NAME=]1x3x320x320", help="Shape of an input; repeatable."
+    )
+    inputs = click.option("--inputs", type=PATH, help="Values of the inputs, an .npz by name.  [default: made up]")
+    return runtime(shapes(inputs(command)))
+
+
 def at(command: Command) -> Command:
     """Add the option that says at which of the device's speeds a table stands."""
     speeds = click.Choice(["peak", "mean", "sustained-so-far"])
@@ -67,10 +79,23 @@ def measured_elsewhere(command: Command) -> Command:
     return space(output(runtime(command)))
 
 
+devices = click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    shell_complete=complete.devices,
+    help="Device profile: a known name or a .toml file; several are measured side by side.  [default: local]",
+)
 max_time = timing("max_time_min", "--max-time")
 seed = timing("seed")
 fresh = click.option("--fresh", is_flag=True, help="Start over; earlier samples are set aside (.old).")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+def check_runs(timing: Mapping[str, Any]) -> None:
+    """Raise click.BadParameter where --drop leaves nothing of --runs."""
+    if timing["dropped"] >= timing["runs"]:
+        raise click.BadParameter(f"--drop {timing['dropped']} leaves nothing of --runs {timing['runs']}")
 
 
 def print_json(answer: Any) -> None:

@@ -1,5 +1,6 @@
 """fbprof ab: whether one model is slower than another, beyond doubt."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +29,7 @@ MOST_VISITS = 100_000
     help="Exit with 1 where NEW is slower by more, with 4 where the time does not suffice to tell.",
 )
 @_options.timing("max_time_min", "--max-time", default=MAX_TIME_MIN, metavar="MINUTES")
-@click.option("--runtime", shell_complete=complete.runtimes, help="Runtime.  [default: the one that runs such files]")
-@click.option("--shape", "shapes", multiple=True, metavar="[NAME=]1x3x320x320", help="Shape of an input; repeatable.")
-@click.option("--inputs", type=_options.PATH, help="Values of the inputs, an .npz by name.  [default: made up]")
+@_options.fed
 @_options.timing("threads")
 @click.option("--cores", metavar="CORES", help="As for fbprof measure.")
 @_options.timing("precision")
@@ -89,53 +88,55 @@ def command(
     from fbbase.errors import CheckError, UndecidedError
     from fbbase.locks import scratch_folder
     from fbexport.runtimes import prepare_process
+    from fbprof.errors import MeasurementError
     from fbprof.models.jobs import measure_models, model_jobs
     from fbprof.models.named import parse_shape
     from fbprof.models.paired import RELOAD_VISITS, PairedSchedule, difference
-    from fbprof.models.profile import Asked, result_of, variants_of
+    from fbprof.models.profile import Asked, result_of, samples_of, variants_of
     from fbprof.models.result import write_result
 
-    others = {"runtime": b_runtime, "threads": b_threads, "cores": b_cores, "precision": b_precision}
-    if new is None and not any(others.values()):
+    if new is None and not any((b_runtime, b_threads, b_cores, b_precision)):
         raise click.UsageError(
             "name NEW, or what is other for it: --b-threads, --b-cores, --b-precision or --b-runtime"
         )
-    if timing["dropped"] >= timing["runs"]:
-        raise click.BadParameter(f"--drop {timing['dropped']} leaves nothing of --runs {timing['runs']}")
+    _options.check_runs(timing)
     profile = load_profile(device)
     prepare_process()
     with scratch_folder() as folder:
         sides = []
-        for side, text in (("a", old), ("b", new or old)):
-            own = {k: v for k, v in others.items() if v is not None} if side == "b" else {}
-            setting = {"runtime": runtime, "threads": threads, "cores": cores, "precision": precision} | own
-            asked = Asked(
-                (text,),
-                setting["runtime"],  # type: ignore[arg-type]
-                (int(str(setting["threads"])),),
-                (check_cores(str(setting["cores"])) if setting["cores"] else None,),
-                (None,),
-                (str(setting["precision"]),),
-                tuple(map(parse_shape, shapes)),
-                inputs,
-                timing["seed"],
-            )
+        asked = Asked(
+            (old,),
+            runtime,
+            (threads,),
+            (check_cores(cores) if cores else None,),
+            precisions=(precision,),
+            shapes=tuple(map(parse_shape, shapes)),
+            inputs=inputs,
+            seed=timing["seed"],
+        )
+        other = replace(
+            asked,
+            texts=(new or old,),
+            runtime=b_runtime or runtime,
+            threads=(b_threads or threads,),
+            cores=(check_cores(b_cores),) if b_cores else asked.cores,
+            precisions=(b_precision or precision,),
+        )
+        for side, each in (("A", asked), ("B", other)):
             (folder / side).mkdir()
-            (variant,) = variants_of(asked, folder / side)
-            sides.append(variant.called(f"{side.upper()} {variant.name}"))
+            (variant,) = variants_of(each, folder / side)
+            sides.append(variant.called(f"{side} {variant.name}"))
         (job,) = model_jobs(sides, [profile], output or folder / "ab.json", "ab", rounds=MOST_VISITS,
                             reload_visits=RELOAD_VISITS, **timing)  # fmt: skip
         content = measure_models(
             job.job, fresh, schedule=lambda plan, references, content: PairedSchedule(plan, content, fail_above)
         )
         found = difference(content, *(each.subject.key for each in job.variants))
-        result = result_of(content, job.variants)
+        result = result_of(content, samples_of(content, job.variants), job.variants)
         if output is not None:
             write_result(result, job.job.table)
     failed = [each for each in result.models if each.failed]
     if found is None or failed:
-        from fbprof.errors import MeasurementError
-
         why = f"{failed[0].name}: {failed[0].failed}" if failed else "no round has a sample of both"
         raise MeasurementError(f"they cannot be compared: {why}")
     _print(found, result, fail_above, "json" if as_json else format_name)
@@ -168,7 +169,7 @@ def _print(found: "Difference", result: "Result", fail_above: float | None, form
         }
         _options.print_json(answer)
         return
-    where = f"{result.device} ({', '.join(filter(None, [result.device_model, result.soc]))})"
+    where = f"{result.device} ({result.where})"
     basis = f"{found.pairs} pairs of visits in {found.loads} loads"
     rows = []
     for side, each in (("OLD", old), ("NEW", new)):
@@ -184,6 +185,5 @@ def _print(found: "Difference", result: "Result", fail_above: float | None, form
         for side, name, ms, setting in rows:
             click.echo(f"  {side}  {ms:>9} ms  {name}  ({setting})")
         click.echo(f"on {where}, {basis}; verdict on the run: {result.verdict}")
-    if format_name != "md":
         for warning in result.warnings:
             click.echo(f"  - {warning}")

@@ -16,13 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command("measure")
-@click.option(
-    "--device",
-    "devices",
-    multiple=True,
-    shell_complete=complete.devices,
-    help="Device profile: a known name or a .toml file; several are measured side by side.  [default: local]",
-)
+@_options.devices
 @click.option(
     "--all", "with_attached", is_flag=True, help="All phones that are attached, and any --device beside them."
 )
@@ -122,16 +116,15 @@ def command(
     from fbbase.errors import CheckError, FbError
     from fbexport.formats import format_for
     from fbexport.runtimes import prepare_process
+    from fbmodel.model import model_suffixes
     from fbprof.estimate.calibrate import MIN_NETWORKS
     from fbprof.measure.farm import measure_all, raise_failures
     from fbprof.measure.jobs import carry_out, jobs_of
-    from fbprof.models.named import SUFFIXES
     from fbprof.plan.plan import Plan
     from fbprof.report.summary import describe, plan_summary, print_plan, print_summary
     from fbspace.architecture import load_space_of
 
-    if timing["dropped"] >= timing["runs"]:
-        raise click.BadParameter(f"--drop {timing['dropped']} leaves nothing of --runs {timing['runs']}")
+    _options.check_runs(timing)
     profiles = [load_profile(device) for device in devices or (() if with_attached else ("local",))]
     if with_attached:
         profiles += _attached()
@@ -157,7 +150,7 @@ def command(
         memory_bytes=memory_mb * 1_000_000 if memory_mb else None,
         **timing,
     )
-    if space.lower().endswith(SUFFIXES):
+    if space.lower().endswith(model_suffixes()):
         raise FbError(f"{space} is a model file and no search space: fbprof profile {space} times model files")
     loaded_space = load_space_of(space)
     jobs = jobs_of(plan, profiles, output, loaded_space, networks, grid, at)

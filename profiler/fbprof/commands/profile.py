@@ -1,14 +1,16 @@
 """fbprof profile: how long model files take on a device, and where the time goes."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from fbbase.errors import FbError
+from fbbase.errors import CheckError, FbError
 from fbbase.files import STDOUT
-from fbprof.commands import _complete as complete
 from fbprof.commands import _options
+
+if TYPE_CHECKING:
+    from fbprof.models.result import Result
 
 ROUNDS = 400
 MAX_TIME_MIN = 10.0
@@ -26,16 +28,8 @@ def _numbers(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 
 @click.command("profile")
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
-@click.option(
-    "--device",
-    "devices",
-    multiple=True,
-    shell_complete=complete.devices,
-    help="Device profile: a known name or a .toml file; several are measured side by side.  [default: local]",
-)
-@click.option("--runtime", shell_complete=complete.runtimes, help="Runtime.  [default: the one that runs such files]")
-@click.option("--shape", "shapes", multiple=True, metavar="[NAME=]1x3x320x320", help="Shape of an input; repeatable.")
-@click.option("--inputs", type=_options.PATH, help="Values of the inputs, an .npz by name.  [default: made up]")
+@_options.devices
+@_options.fed
 @click.option("--threads", callback=_numbers, default="1", show_default=True, metavar="N[,N...]", help="Threads.")
 @click.option(
     "--cores",
@@ -100,7 +94,6 @@ def command(
     """
     from fbagents.agent.cores import check_cores
     from fbagents.connect import load_profile
-    from fbbase.errors import CheckError
     from fbbase.locks import scratch_folder
     from fbexport.runtimes import prepare_process
     from fbprof.journal.journal import journal_path
@@ -109,12 +102,11 @@ def command(
     from fbprof.models.jobs import is_other, measure_models, model_jobs
     from fbprof.models.layers import with_layers, with_parts
     from fbprof.models.named import parse_shape
-    from fbprof.models.profile import Asked, result_of, variants_of
-    from fbprof.models.result import Result, write_csv, write_result
+    from fbprof.models.profile import Asked, result_of, samples_of, variants_of
+    from fbprof.models.result import write_csv, write_result
     from fbprof.models.summary import print_result
 
-    if timing["dropped"] >= timing["runs"]:
-        raise click.BadParameter(f"--drop {timing['dropped']} leaves nothing of --runs {timing['runs']}")
+    _options.check_runs(timing)
     if as_json and csv_file == STDOUT:
         raise click.UsageError("--json and --csv - cannot both go to stdout: name a file for --csv")
     profiles = [load_profile(device) for device in devices or ("local",)]
@@ -138,18 +130,20 @@ def command(
         stem = variants[0].model.path.stem + (f"+{more}" if (more := len(variants) - 1) else "")
         timed = with_parts(variants) if layers else variants
         jobs = {each.job.profile.name: each for each in model_jobs(timed, profiles, output, stem, **timing)}
-        for each in jobs.values():
+        anew = set(jobs) if fresh else set[str]()
+        for device, each in jobs.items():
             _refuse_one_file(csv_file, each.job.table, journal_path(each.job.table))
-            if not fresh and output is None and is_other(each.job):
-                fresh = True
-                click.echo(f"what was measured of other files or settings is set aside: {each.job.table}.old", err=True)
+            if device not in anew and output is None and is_other(each.job):
+                anew.add(device)
+                aside = f"{journal_path(each.job.table)}.old"
+                click.echo(f"what was measured of other files or settings is set aside: {aside}", err=True)
 
         def carry(job: Any, files: Any, check: Any) -> Outcome:
             own = jobs[job.profile.name]
-            content = measure_models(job, fresh, files, check)
-            names = {each.name for each in variants}
-            result = result_of(content, [each for each in own.variants if each.name in names])
-            result = with_layers(result, own.variants, content) if layers else result
+            content = measure_models(job, job.profile.name in anew, files, check)
+            sampled = samples_of(content, own.variants)
+            result = result_of(content, sampled, own.variants[: len(variants)])
+            result = with_layers(result, own.variants, content, sampled) if layers else result
             write_result(result, job.table)
             results[job.profile.name] = result
             return Outcome(job, 0.0)
@@ -166,7 +160,7 @@ def command(
     if csv_file is not None and results:
         write_csv(results.values(), csv_file)
     raise_failures(outcomes)
-    _check(results, strict, CheckError)
+    _check(results, strict)
 
 
 def _refuse_one_file(csv_file: Path | None, *written: Path) -> None:
@@ -176,8 +170,8 @@ def _refuse_one_file(csv_file: Path | None, *written: Path) -> None:
             raise FbError(f"--csv {csv_file} is where the result or its raw samples go: name another file")
 
 
-def _check(results: dict[str, Any], strict: bool, error: type[Exception]) -> None:
-    """Raise an error where every model failed on a device, or the verdict is not what --strict wants."""
+def _check(results: "dict[str, Result]", strict: bool) -> None:
+    """Raise MeasurementError where a model failed on a device, CheckError where --strict wants another verdict."""
     from fbprof.errors import MeasurementError
 
     for name, result in results.items():
@@ -186,4 +180,4 @@ def _check(results: dict[str, Any], strict: bool, error: type[Exception]) -> Non
             more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
             raise MeasurementError(f"{name}: {failed[0].name} could not be measured: {failed[0].failed}{more}")
         if strict and result.verdict == "do not use":
-            raise error(f"verdict: do not use the result of {name}: {result.warnings[0]}")
+            raise CheckError(f"verdict: do not use the result of {name}: {result.warnings[0]}")

@@ -6,6 +6,7 @@ so on are timed too. What the parts of a stretch cost more than the stretch, for
 cost, and taken from every part; what is left is shared out from the whole downwards, so that parts add up to it.
 """
 
+import contextlib
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,10 +15,10 @@ from pathlib import Path
 
 from fbmodel.model import Model, ModelError, Node
 from fbmodel.parts import separable
-from fbprof.estimate.samples import Samples, mostly_preempted, usable_samples
+from fbprof.estimate.samples import Samples
 from fbprof.estimate.table import latency_of
 from fbprof.journal.journal import JournalContent
-from fbprof.models.profile import Variant, variant_of
+from fbprof.models.profile import Sampled, Variant, variant_of
 from fbprof.models.result import Layer, Profiled, Result
 
 FAN_OUT = 4
@@ -53,22 +54,26 @@ class _Timed:
 
 
 def with_parts(variants: Sequence[Variant]) -> list[Variant]:
-    """Return the variants and everything that is timed to see into them; a format that cannot be cut adds nothing."""
+    """Return the variants and everything that is timed to see into them; a format that cannot be cut adds nothing.
+
+    A model is cut once, in however many settings it is run.
+    """
     found = list(variants)
+    parts: dict[int, list[tuple[_Stretch, Model]]] = {}
     for variant in variants:
-        tree = _tree(variant.model)
-        if tree is not None:
-            found += [each for stretch in tree.every() if stretch is not tree for each in _cut(variant, stretch)]
+        model = variant.model
+        if id(model) not in parts:
+            parts[id(model)] = list(_parts(model))
+        setting = variant.subject.setting
+        found += [variant_of(stretch.name(variant.name), part, setting) for stretch, part in parts[id(model)]]
     return found
 
 
-def with_layers(result: Result, variants: Sequence[Variant], content: JournalContent) -> Result:
+def with_layers(result: Result, variants: Sequence[Variant], content: JournalContent, sampled: Sampled) -> Result:
     """Return a result with the layers of its models, by what was timed of `variants`, which `with_parts` returned."""
     by_name = {each.name: each for each in variants}
-    samples = usable_samples(content, by_cpu_time=mostly_preempted(content, {e.subject.key for e in variants}))
-    return result.model_copy(
-        update={"models": tuple(_with_layers(each, by_name, samples, content.failed) for each in result.models)}
-    )
+    models = tuple(_with_layers(each, by_name, sampled.samples, content.failed) for each in result.models)
+    return result.model_copy(update={"models": models})
 
 
 def _with_layers(
@@ -190,16 +195,14 @@ def _tree(model: Model) -> _Stretch | None:
     return _Stretch(range(level[0].nodes.start, level[-1].nodes.stop), tuple(level))
 
 
-def _cut(variant: Variant, stretch: _Stretch) -> Iterator[Variant]:
-    """Yield a stretch of a model as something to be timed; nothing where it cannot be cut out."""
-    model = variant.model
-    name = stretch.name(variant.name)
-    try:
-        content = model.part(stretch.nodes.start, stretch.nodes.stop - 1)
-        part = type(model)(Path(f"part{model.path.suffix}"), content)
-        yield variant_of(name, part, variant.subject.setting)
-    except ModelError:
-        return
+def _parts(model: Model) -> Iterator[tuple[_Stretch, Model]]:
+    """Yield every stretch of a model but the whole that can be cut out, as a model of its own."""
+    tree = _tree(model)
+    for stretch in tree.every() if tree is not None else ():
+        if stretch is not tree:
+            with contextlib.suppress(ModelError):
+                content = model.part(stretch.nodes.start, stretch.nodes.stop - 1)
+                yield stretch, type(model)(Path(f"part{model.path.suffix}"), content)
 
 
 def _why_not(model: Model) -> str:

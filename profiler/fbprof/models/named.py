@@ -14,11 +14,8 @@ from fbexport.errors import ExportError
 from fbexport.formats import format_for, load_format
 from fbexport.runtimes import DEFAULT, RUNTIMES, runtime_of
 from fbmodel.model import Model, ModelError, Tensor, open_model
-from fbmodel.tensors import ELEMENTS
+from fbmodel.tensors import ELEMENTS, spelled
 from fbspace.architecture import ZOO
-
-SUFFIXES = (".tflite", ".onnx", ".pt", ".pth", ".jit", ".torchscript", ".ts")
-"""What a model file's name ends with; others are told that they are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +108,7 @@ def shaped(model: Model, shapes: Sequence[Shape], batch: int | None = None) -> M
                 f"{', '.join(ELEMENTS)}"
             )
         if 0 in (each.shape or ()):
-            raise ModelError(f"{model.path.name}: input {each.name} is {_spelled(each.shape)}, which holds nothing")
+            raise ModelError(f"{model.path.name}: input {each.name} is {spelled(each.shape)}, which holds nothing")
     return made
 
 
@@ -132,10 +129,10 @@ def values_of(model: Model, path: Path | None) -> bytes | None:
         array = arrays.get(each.name)
         if array is None:
             raise ModelError(f"{path} has no array {each.name!r}, which {model.path.name} takes in")
-        told = f"{array.dtype.name} of {_spelled(array.shape)}"
+        told = f"{array.dtype.name} of {spelled(array.shape)}"
         if array.shape != each.shape or array.dtype != np.dtype(each.element):
             raise ModelError(
-                f"{path}: array {each.name!r} is {told}, and the input is {each.element} of {_spelled(each.shape)}"
+                f"{path}: array {each.name!r} is {told}, and the input is {each.element} of {spelled(each.shape)}"
             )
         parts.append(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes())
     return b"".join(parts)
@@ -152,20 +149,14 @@ def _fixed(tensor: Tensor) -> tuple[int, ...]:
     return sides
 
 
-def _with_batch(model: Model, tensor: Tensor, sides: Sequence[int | None], batch: int) -> tuple[int, ...]:
+def _with_batch(model: Model, tensor: Tensor, sides: tuple[int | None, ...], batch: int) -> tuple[int, ...]:
     rest = [side for side in sides[1:] if side is not None]
     if len(rest) != len(sides) - 1:
         raise ModelError(
-            f"{model.path.name}: input {tensor.name} is {_spelled(sides)}: --batch {batch} fixes the first side only; "
+            f"{model.path.name}: input {tensor.name} is {spelled(sides)}: --batch {batch} fixes the first side only; "
             f"give the others by --shape {tensor.name}=…"
         )
     return (batch, *rest)
-
-
-def _spelled(sides: Sequence[int | None] | None) -> str:
-    if sides is None:
-        return "a shape that the file does not tell"
-    return "x".join("?" if side is None else str(side) for side in sides) or "one number"
 
 
 def _exported_network(name: str, runtime: str, precision: str, seed: int, folder: Path) -> Model:

@@ -1,5 +1,6 @@
 """Profile: model files under settings as the subjects of one run, and the result that its samples amount to."""
 
+import hashlib
 import itertools
 import statistics
 from collections import Counter
@@ -63,19 +64,19 @@ def variants_of(asked: Asked, folder: Path) -> list[Variant]:
     """
     bare = Counter(Path(text).name for text in asked.texts)
     found: dict[str, Variant] = {}
-    for text, precision, batch in itertools.product(asked.texts, asked.precisions, asked.batches):
+    for text, precision in itertools.product(asked.texts, asked.precisions):
         named = load_named(text, asked.runtime, precision, asked.seed, asked.shapes, folder)
+        runtime = runtime_for(named, asked.runtime)
         own = [shape for shape in asked.shapes if shape.name is None or _has(named, shape.name)]
-        model = shaped(named, own, batch)
-        values = values_of(model, asked.inputs)
-        for threads, cores in itertools.product(asked.threads, asked.cores):
+        shapings = [(batch, shaped(named, own, batch)) for batch in asked.batches]
+        for (batch, model), threads, cores in itertools.product(shapings, asked.threads, asked.cores):
+            values = values_of(model, asked.inputs)
             words = [Path(text).name if bare[Path(text).name] == 1 else text]
             words += [precision] if len(asked.precisions) > 1 else []
             words += [f"batch {batch}"] if len(asked.batches) > 1 else []
             words += [f"{threads} thread{'s' * (threads != 1)}"] if len(asked.threads) > 1 else []
             words += [f"cores {cores}"] if len(asked.cores) > 1 else []
-            setting = Setting(runtime_for(model, asked.runtime), threads, cores)
-            variant = variant_of(", ".join(words), model, setting, values)
+            variant = variant_of(", ".join(words), model, Setting(runtime, threads, cores), values)
             if variant.name in found:
                 raise ModelError(f"{variant.name} is given twice: name each model and setting once")
             found[variant.name] = variant
@@ -97,15 +98,29 @@ def variant_of(name: str, model: Model, setting: Setting, values: bytes | None =
     return Variant(name, subject, model)
 
 
-def result_of(content: JournalContent, variants: Sequence[Variant]) -> Result:
-    """Return what a run's samples amount to. Variants that were not visited have failed."""
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """A run's samples without its drift, and with it; `interrupted` are the models that count by their CPU time."""
+
+    samples: Samples
+    raw: Samples
+    interrupted: set[str]
+
+
+def samples_of(content: JournalContent, variants: Sequence[Variant]) -> Sampled:
+    """Return the samples of a run in which these were timed."""
     interrupted = mostly_preempted(content, {each.subject.key for each in variants})
     samples = usable_samples(content, by_cpu_time=interrupted)
-    raw = usable_samples(content, correct_drift=False, by_cpu_time=interrupted)
-    models = [_profiled(each, content, samples, raw, each.subject.key in interrupted) for each in variants]
+    return Sampled(samples, usable_samples(content, correct_drift=False, by_cpu_time=interrupted), interrupted)
+
+
+def result_of(content: JournalContent, sampled: Sampled, variants: Sequence[Variant]) -> Result:
+    """Return what the samples of some variants amount to. Those that were not visited have failed."""
+    samples = sampled.samples
+    models = [_profiled(each, content, sampled) for each in variants]
     halves = [half if (half := each.half_width_percent) is not None else np.inf for each in models if not each.failed]
     failed = [each.failed for each in models if each.failed]
-    known = Known(halves, failed, what="models", by_cpu_time=bool(interrupted))
+    known = Known(halves, failed, what="models", by_cpu_time=any(each.by_cpu_time for each in models))
     verdict, warnings = verdict_of(content, samples, known)
     hello, identity = content.sessions[0].hello, content.start.identity
     reference = reference_of(samples)
@@ -129,8 +144,9 @@ def result_of(content: JournalContent, variants: Sequence[Variant]) -> Result:
     )
 
 
-def _profiled(variant: Variant, content: JournalContent, samples: Samples, raw: Samples, interrupted: bool) -> Profiled:
+def _profiled(variant: Variant, content: JournalContent, sampled: Sampled) -> Profiled:
     subject, model, key = variant.subject, variant.model, variant.subject.key
+    samples = sampled.samples
     hello = content.sessions[0].hello
     told: dict[str, Any] = {
         "name": variant.name,
@@ -141,12 +157,12 @@ def _profiled(variant: Variant, content: JournalContent, samples: Samples, raw: 
         "inputs": tuple(
             f"{each.name} {'x'.join(map(str, each.shape)) or 'scalar'} {each.element}" for each in subject.inputs
         ),
-        "sha256": subject.digest,
+        "sha256": hashlib.sha256(model.content).hexdigest(),
         "file_bytes": len(model.content),
         "parameters": model.parameters,
         "macs": model.macs,
         "preempted": samples.preempted[key],
-        "by_cpu_time": interrupted,
+        "by_cpu_time": key in sampled.interrupted,
     }
     if key in content.failed:
         made_up = "; its inputs were made up, and --inputs FILE.npz gives real ones" if subject.values is None else ""
@@ -154,7 +170,7 @@ def _profiled(variant: Variant, content: JournalContent, samples: Samples, raw: 
     if key not in samples.visits_us:
         return Profiled(**told, failed="it was not measured in the time given: give more --max-time")
     latency_us, interval = latency_of(samples.medians_by_load_us(key))
-    every = sorted(sample for visit in raw.visits_us[key] for sample in visit)
+    every = sorted(sample for visit in sampled.raw.visits_us[key] for sample in visit)
     p50, p90, p99 = (float(np.percentile(every, share)) for share in (50, 90, 99))
     loads = content.loaded.get(key, [])
     first_ns = [each.first_ns for each in loads if each.first_ns is not None]

@@ -13,8 +13,7 @@ DEAREST = 10
 
 def print_result(result: Result, path: Path, journal: Path) -> None:
     """Print a result."""
-    where = ", ".join(filter(None, [result.device_model, result.soc]))
-    _say(f"{result.device} ({where})")
+    _say(f"{result.device} ({result.where})")
     for each in result.models:
         click.echo("")
         _say(f"{each.name}  ({each.setting})")

@@ -55,10 +55,9 @@ def _title(result: Result) -> str:
 
 def _answer(result: Result, words: str, command: str) -> str:
     measured = _measured(result)
-    where = ", ".join(filter(None, [result.device_model, result.soc]))
     found = [f'<div class="answer"><section>{_total(measured[0], len(measured)) if measured else ""}']
     found += [f"<p>{short(each.name)} failed: {escape(each.failed)}</p>" for each in result.models if each.failed]
-    found.append(f"<p>on <b>{short(result.device)}</b> ({escape(where)})</p>")
+    found.append(f"<p>on <b>{short(result.device)}</b> ({escape(result.where)})</p>")
     found.append(verdict_of(result.verdict, result.warnings))
     found.append(f'<p class="next">next: {said(words)} <code>{said(command)}</code></p></section>')
     overview = f"<h2>Fastest first</h2>{_overview(measured)}" if len(measured) > 1 else ""

@@ -26,14 +26,15 @@ class Bar:
 
 
 def filled(template: str, parts: Mapping[str, str]) -> str:
-    """Return a template of this folder with its `{{NAMES}}` filled in, all at once: no part is looked into for names.
+    """Return a page, a template of this folder below the head of all, with its `{{NAMES}}` filled in, all at once: no
+    part is looked into for names.
 
     What stands for `PLOTLY` is taken as it is; of the others control characters are spelled out.
     """
     folder = files("fbprof.report")
     known = {**parts, "STYLE": folder.joinpath("style.css").read_text(encoding="utf-8")}
     known = {name: part if name == "PLOTLY" else escaped(part) for name, part in known.items()}
-    text = folder.joinpath(template).read_text(encoding="utf-8")
+    text = "".join(folder.joinpath(name).read_text(encoding="utf-8") for name in ("head.html", template))
     return re.sub(r"\{\{([A-Z]+)\}\}", lambda match: known[match[1]], text)
 
 
