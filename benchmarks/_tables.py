@@ -1,6 +1,7 @@
 """Tables measured in processes of their own, quietly or beside other work, and how far two of them differ."""
 
 import contextlib
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -45,14 +46,20 @@ while True:
         process.wait()
 
 
-def differences(first: Lut, second: Lut, prefix: str) -> tuple[np.ndarray, float]:
-    """Return |second/first − 1| of every entry in percent, and the share of entries whose intervals overlap."""
+def differences(first: Lut, second: Lut, prefix: str, error_percent: float = 0.0) -> tuple[np.ndarray, float]:
+    """Return |second/first − 1| of every entry in percent, and the share of entries whose intervals overlap.
+
+    `error_percent` is half of the interval of the factor by which the second was brought to the first one's speed.
+    """
     latency, low, high = COLUMNS[prefix]
     ratios, overlaps = [], []
     for key, row in first.rows.items():
         other = second.rows[key]
-        ratios.append(getattr(other, latency) / getattr(row, latency))
-        overlaps.append(getattr(row, low) <= getattr(other, high) and getattr(other, low) <= getattr(row, high))
+        us = getattr(other, latency)
+        ratios.append(us / getattr(row, latency))
+        below, above = us - getattr(other, low), getattr(other, high) - us
+        below, above = (math.hypot(half, us * error_percent / 100) for half in (below, above))
+        overlaps.append(getattr(row, low) <= us + above and us - below <= getattr(row, high))
     return 100 * np.abs(np.array(ratios) - 1), float(100 * np.mean(overlaps))
 
 
@@ -61,7 +68,8 @@ def agreement(
 ) -> list[Figure]:
     """Return how far two tables of one device agree at one speed, with goals, and by how much their speeds differed."""
     moved, speed = at_one_speed(first, second)
-    difference, overlapping = differences(first, moved, prefix)
+    error_percent = (speed and speed.error_percent) or 0.0
+    difference, overlapping = differences(first, moved, prefix, error_percent)
     as_it_is, _ = differences(first, second, prefix)
     return [
         Figure(f"{name}_median_difference", float(np.median(difference)), "%", most_percent),
@@ -69,4 +77,5 @@ def agreement(
         Figure(f"{name}_intervals_overlap", overlapping, "%", least_overlap_percent, "at_least"),
         Figure(f"{name}_median_difference_as_measured", float(np.median(as_it_is)), "%"),
         Figure(f"{name}_speed_factor", speed.ratio if speed else float("nan"), ""),
+        Figure(f"{name}_speed_factor_of_small", (speed and speed.small_ratio) or float("nan"), ""),
     ]

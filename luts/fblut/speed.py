@@ -1,25 +1,56 @@
-"""Bringing tables of one device to one speed, by the reference workload that was timed throughout each measurement."""
+"""Bringing tables of one device to one speed, by the reference workload that was timed throughout each measurement.
+
+A device has no single speed: beside other work, blocks and networks of millions of multiply-accumulates became 5 %
+slower, while operators of a few ten thousands, most of whose time is not computing, did not. What is timed alone is
+brought to a speed by its size therefore, between that of the workload's large blocks and that of its small ones.
+"""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from fblut.table import Lut
+from fbspace.blocks import block_of
+from fbspace.opspec import OpSpec
 
 SAME = ("device", "soc", "runtime", "runtime_version", "threads", "cores", "timing")
 """Metadata that must agree: of other devices, or in another runtime, a ratio is a difference and no matter of speed."""
+
+
+LARGE = tuple(
+    OpSpec("ir", channels, channels, size, size, kernel=kernel, expansion=expansion)
+    for channels, size, kernel, expansion in ((16, 56, 3, 1.0), (32, 14, 5, 3.0), (64, 7, 3, 6.0))
+)
+"""The reference workload: the same blocks in every measurement, whatever is measured, early, middle and late ones of
+FBNet's space. Networks change their speed as these do."""
+SMALL = tuple(
+    OpSpec("ir", channels, channels, size, size, kernel=kernel, expansion=1.0)
+    for channels, size, kernel in ((16, 8, 3), (24, 4, 5), (32, 4, 3))
+)
+"""What is as small as the smallest operators of a space for small images."""
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
     """What the reference workload took for a second table over what it took for a first, and half of the 95 % interval.
 
+    `ratio` is that of the large blocks, `small_ratio` that of the small ones, None where a table does not have it.
     `error_percent` is None where a table does not know it.
     """
 
     ratio: float
     error_percent: float | None
+    small_ratio: float | None = None
+
+    def alone(self, spec: OpSpec) -> float:
+        """Return the ratio for an operator that was timed alone, by its multiply-accumulates."""
+        macs = _macs(spec)
+        if self.small_ratio is None or macs is None:
+            return self.ratio
+        share = min(max(math.log(max(macs, 1) / SMALL_MACS) / math.log(LARGE_MACS / SMALL_MACS), 0.0), 1.0)
+        return math.exp(share * math.log(self.ratio) + (1 - share) * math.log(self.small_ratio))
 
     @property
     def slower_percent(self) -> float:
@@ -66,7 +97,27 @@ def speed_between(first: Anchored, second: Anchored) -> Speed | None:
 def at_one_speed(first: Lut, second: Lut) -> tuple[Lut, Speed | None]:
     """Return the second table at the speed of the first, and how they differed; as it is where that is not known."""
     speed = speed_between(first.metadata, second.metadata)
-    return (second, None) if speed is None else (second.slowed(1 / speed.ratio), speed)
+    if speed is None:
+        return second, None
+    small = first.metadata.small_reference_us, second.metadata.small_reference_us
+    if small[0] is None or small[1] is None:
+        return second.slowed(1 / speed.ratio), speed
+    by_size = replace(speed, small_ratio=small[1] / small[0])
+    moved = second.slowed(1 / speed.ratio, lambda spec: 1 / by_size.alone(spec))
+    return Lut(moved.metadata.model_copy(update={"small_reference_us": small[0]}), moved.rows), by_size
+
+
+def _macs(spec: OpSpec) -> int | None:
+    """Return an operator's multiply-accumulates where its block has a closed form: a lab host has no torch."""
+    counts = block_of(spec).count(spec)
+    return None if counts is None else counts[0]
+
+
+def _mean_macs(specs: Sequence[OpSpec]) -> float:
+    return statistics.geometric_mean(filter(None, map(_macs, specs)))
+
+
+SMALL_MACS, LARGE_MACS = _mean_macs(SMALL), _mean_macs(LARGE)
 
 
 def all_at_one_speed(luts: Mapping[str, Lut]) -> tuple[dict[str, Lut], list[str]]:

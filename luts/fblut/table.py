@@ -57,9 +57,10 @@ class Metadata(pydantic.BaseModel):
     the root mean square error of the sum for networks that the calibration has not seen, without the rows' own noise.
 
     The times stand `at` one of the run's speeds. `reference_us` is what the reference workload, the same in every
-    measurement, took at that speed (the geometric mean of its blocks'), known within ±`reference_error_percent`: by it
-    tables of one device are brought to one speed. `speed_error_percent` is by how much the device's speed may be
-    another in another run like this, as far as this one tells; all rows have it in common.
+    measurement, took at that speed (the geometric mean of its large blocks'), known within ±`reference_error_percent`,
+    `small_reference_us` what its small ones took: by them tables of one device are brought to one speed.
+    `speed_error_percent` is by how much the device's speed may be another in another run like this, as far as this one
+    tells; all rows have it in common.
 
     `grid_points` says that the rows are a grid over widths and sizes, of so many points on every axis: operators in
     between are interpolated (`fblut.interpolate`).
@@ -92,6 +93,7 @@ class Metadata(pydantic.BaseModel):
     at: At = "mean"
     reference_us: Annotated[float, pydantic.Field(ge=SMALLEST_US, le=LARGEST_US)] | None = None
     reference_error_percent: Annotated[float, pydantic.Field(ge=0, le=LARGEST_PERCENT)] | None = None
+    small_reference_us: Annotated[float, pydantic.Field(ge=SMALLEST_US, le=LARGEST_US)] | None = None
     speed_error_percent: Annotated[float, pydantic.Field(ge=0, le=LARGEST_PERCENT)] | None = None
     network_us: Annotated[float, pydantic.Field(ge=-LARGEST_US, le=LARGEST_US)] = 0.0
     calibration_networks: Annotated[int, pydantic.Field(ge=0)] = 0
@@ -223,19 +225,27 @@ class Lut:
         half = NORMAL_95 * math.sqrt(variance)
         return Prediction(latency_us, max(latency_us - half, 0.0), latency_us + half)
 
-    def slowed(self, factor: float) -> "Lut":
-        """Return the table with all its times multiplied: that of the device at another speed."""
-        if factor == 1:
+    def slowed(self, factor: float, alone: Callable[[OpSpec], float] | None = None) -> "Lut":
+        """Return the table with all its times multiplied: that of the device at another speed.
+
+        `alone` gives the factor of an operator that was timed alone, where that is another one.
+        """
+        if factor == 1 and alone is None:
             return self
         times = [field.name for field in fields(Row) if field.name.endswith("_us")]
+        are_in_context = self.metadata.calibration_networks > 0
 
         def times_slower(row: Row) -> Row:
+            own = factor if alone is None else alone(row.spec)
             known = {name: value for name in times if (value := getattr(row, name)) is not None}
-            return replace(row, **{name: value * factor for name, value in known.items()})
+            in_context = ("latency_us", "ci_low_us", "ci_high_us") if are_in_context else ()
+            return replace(row, **{k: value * (factor if k in in_context else own) for k, value in known.items()})
 
         update = {"network_us": round(self.metadata.network_us * factor, 3)}
-        if self.metadata.reference_us is not None:
-            update["reference_us"] = max(round(self.metadata.reference_us * factor, 3), SMALLEST_US)
+        for name in ("reference_us", "small_reference_us"):
+            us = getattr(self.metadata, name)
+            if us is not None:
+                update[name] = max(round(us * factor, 3), SMALLEST_US)
         rows = {key: times_slower(row) for key, row in self.rows.items()}
         return Lut(self.metadata.model_copy(update=update), rows)
 

@@ -71,6 +71,30 @@ def test_every_time_of_a_table_is_brought_to_the_other_speed(make_lut: MakeLut) 
     assert format_lut(again) == format_lut(first)
 
 
+def test_what_was_timed_alone_is_brought_to_a_speed_by_its_size(make_lut: MakeLut) -> None:
+    pixels = {"small": (1, 353), "between": (1, 2704), "large": (2, 10354)}  # the middle one is their geometric mean
+    tiny = OpSpec("conv", 1, 1, 2, 2, kernel=1)
+    of = {name: OpSpec("conv", 10, 10, *each, kernel=1) for name, each in pixels.items()}  # of 100 MACs a pixel
+    latencies = dict.fromkeys((tiny, *of.values()), 100.0)
+    first = make_lut(latencies, **STEADY, small_reference_us=4.0)
+    slow = {"reference_us": 50.0 * 1.05, "small_reference_us": 4.0 * 0.95}
+    second = make_lut(latencies, **STEADY | slow)
+    moved, speed = at_one_speed(first, second)
+    assert speed is not None
+    assert (speed.ratio, speed.small_ratio) == pytest.approx((1.05, 0.95))
+    expected = {tiny: 0.95, of["small"]: 0.95, of["between"]: math.sqrt(0.95 * 1.05), of["large"]: 1.05}
+    for spec, ratio in expected.items():
+        assert moved.rows[spec.key()].latency_us == pytest.approx(100 / ratio, rel=1e-3)
+    again = at_one_speed(first, moved)[1]
+    assert again is not None
+    assert (again.ratio, again.small_ratio) == (1, 1)
+    metadata = second.metadata.model_copy(update={"calibration_networks": 20})
+    calibrated = Lut(metadata, {key: replace(row, isolated_us=row.latency_us) for key, row in second.rows.items()})
+    rows = at_one_speed(first, calibrated)[0].rows  # a network moves as the large blocks do, all of it
+    assert [row.latency_us for row in rows.values()] == pytest.approx([100 / 1.05] * 4)
+    assert rows[tiny.key()].isolated_us == pytest.approx(100 / 0.95)
+
+
 def test_of_one_device_only_what_differs_beyond_its_speed_is_a_difference(make_lut: MakeLut) -> None:
     first = make_lut(LATENCIES, **STEADY)
     second = make_lut(slowed(1.094, first=1.2), **STEADY | {"reference_us": 54.7})

@@ -84,6 +84,7 @@ def test_the_reference_is_the_geometric_mean_of_its_blocks_and_has_no_rows() -> 
     lut = estimate(run_at(np.zeros(40), 3), SPACE)
     assert lut.rows.keys() == {spec.key() for spec in SPECS}
     assert lut.metadata.reference_us == pytest.approx((700 * 800 * 900) ** (1 / 3), rel=0.01)
+    assert lut.metadata.small_reference_us == pytest.approx((1000 * 1100 * 1200) ** (1 / 3), rel=0.01)
     assert lut.metadata.reference_error_percent is not None
     assert 0 < lut.metadata.reference_error_percent < 1
     assert lut.metadata.rounds == 40

@@ -12,6 +12,7 @@ import pydantic
 from fbagents.agent.protocol import Hello
 from fblut.check import half_width_percent
 from fblut.interpolate import Interpolation
+from fblut.speed import LARGE, SMALL
 from fblut.statistics import student_quantile
 from fblut.table import LARGEST_PERCENT, NORMAL_95, At, Lut, Metadata, Row
 from fbprof.errors import JournalError
@@ -22,8 +23,7 @@ from fbprof.estimate.verdict import Known, verdict_of
 from fbprof.journal.conditions import describe_conditions, describe_delegates
 from fbprof.journal.journal import JournalContent
 from fbprof.plan.grid import grid_operators
-from fbprof.plan.plan import REFERENCES
-from fbprof.plan.subject import is_network_key, is_operator_key, network_specs
+from fbprof.plan.subject import is_network_key, is_operator_key, network_specs, reference
 from fbspace.opspec import OpSpec
 from fbspace.space import Space
 
@@ -138,17 +138,16 @@ def _row(spec: OpSpec, samples: Samples, failed: Mapping[str, str], notes: str) 
     )
 
 
-def reference_of(samples: Samples) -> tuple[float, float | None] | None:
-    """Return the reference workload's latency in microseconds and half of its 95 % interval in percent.
+def reference_of(samples: Samples, blocks: Sequence[OpSpec] = LARGE) -> tuple[float, float | None] | None:
+    """Return the latency of the reference workload's blocks in microseconds and half of its 95 % interval in percent.
 
-    The latency is the geometric mean of its blocks'; None where one was not measured, an error None where the visits
-    are too few.
+    The latency is their geometric mean; None where one was not measured, an error None where the visits are too few.
     """
     latencies_us, errors = [], []
-    for subject in REFERENCES:
-        if subject.key not in samples.visits_us:
+    for key in (reference(block).key for block in blocks):
+        if key not in samples.visits_us:
             return None
-        latency_us, interval = latency_of(samples.medians_by_load_us(subject.key))
+        latency_us, interval = latency_of(samples.medians_by_load_us(key))
         latencies_us.append(latency_us)
         errors.append(None if interval is None else (interval[1] - interval[0]) / (2 * latency_us))
     error = math.hypot(*(e for e in errors if e is not None)) / len(errors)
@@ -249,7 +248,7 @@ def _metadata(content: JournalContent, samples: Samples) -> Metadata:
     hello = content.sessions[0].hello
     drift = samples.drift
     operators = [count for key, count in content.counts.items() if is_operator_key(key)]
-    reference = reference_of(samples)
+    large, small = reference_of(samples), reference_of(samples, SMALL)
     same = ("space", "device", "runtime", "precision", "threads", "runs", "dropped", "seed")
     fields = dict(
         **{name: identity[name] for name in same},
@@ -267,8 +266,9 @@ def _metadata(content: JournalContent, samples: Samples) -> Metadata:
         conditions=describe_conditions(content),
         drift_window_visits=2 * drift.half_window if drift else 0,
         drift_range_percent=round(drift.range_percent, 2) if drift else None,
-        reference_us=reference and reference[0],
-        reference_error_percent=reference and reference[1],
+        reference_us=large and large[0],
+        reference_error_percent=large and large[1],
+        small_reference_us=small and small[0],
         speed_error_percent=speed_error_percent(drift),
     )
     try:

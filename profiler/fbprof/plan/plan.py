@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from fbagents.benchmark.binary import benchmark_of
 from fbagents.profile import Profile
+from fblut.speed import LARGE, SMALL
 from fbprof.plan.grid import grid_operators, most_points
 from fbprof.plan.subject import ModelSubject, Setting, Subject, network, operator, reference
 from fbprof.plan.timing import Timing
@@ -24,12 +25,8 @@ MIN_ROUNDS = 80
 """Visits to everything before the first look at the intervals: fewer tell little of how the device changes."""
 RELOAD_VISITS = 14
 """Visits after which a model is loaded anew: where it lies in memory makes it faster or slower."""
-REFERENCES = tuple(
-    reference(OpSpec("ir", channels, channels, size, size, kernel=kernel, expansion=expansion))
-    for channels, size, kernel, expansion in ((16, 56, 3, 1.0), (32, 14, 5, 3.0), (64, 7, 3, 6.0))
-)
-"""The reference workload: the same blocks in every measurement, whatever is measured, early, middle and late ones of
-FBNet's space. They recur throughout and tell the device's speed, by which tables are brought to one speed."""
+REFERENCES = tuple(map(reference, (*LARGE, *SMALL)))
+"""The reference workload, which recurs throughout and tells the device's speed."""
 
 ASSUMED_MACS_PER_S = 10e9
 """What `--dry-run` assumes of one core until the device has been measured: only for the time it announces."""
