@@ -20,16 +20,19 @@ class Agents:
 
     def __init__(self, transport: Transport, own: Setting, settings: Mapping[str, Setting]) -> None:
         """Start them; `settings` are those of models that have not the plan's `own`. Raises as `AgentClient` does."""
-        self._settings, self._own = settings, own
+        self._transport, self._settings, self._own = transport, settings, own
         self._agents: dict[tuple[int, str | None], AgentClient] = {}
         self._stack = contextlib.ExitStack()
+        self.restart()
+
+    def restart(self) -> None:
+        """End those that run, and start them anew, without a model. Raises as `AgentClient` does."""
+        self._stack.close()
+        places = dict.fromkeys((each.threads, each.cores) for each in (self._own, *self._settings.values()))
         with contextlib.ExitStack() as stack:
-            for each in dict.fromkeys((own, *settings.values())):
-                place = (each.threads, each.cores)
-                if place not in self._agents:
-                    self._agents[place] = stack.enter_context(AgentClient(transport, *place))
+            self._agents = {each: stack.enter_context(AgentClient(self._transport, *each)) for each in places}
             self._stack = stack.pop_all()
-        self._first = self._agents[own.threads, own.cores]
+        self._first = self._agents[self._own.threads, self._own.cores]
 
     def __enter__(self) -> Self:
         return self

@@ -152,6 +152,10 @@ class LoadedModels:
             self.keys.remove(key)
         return not self._is_full()
 
+    def forget(self) -> None:
+        """Take it that none is loaded any more: the agent was started anew."""
+        self.keys.clear()
+
     def _is_full(self) -> bool:
         used = sum(self._bytes[key] for key in self.keys)
         return bool(self.keys) and used + max(self._bytes.values(), default=0) > self.limit_bytes

@@ -172,8 +172,7 @@ class _Run:
             with self._start(transport) as agent:
                 for runtime in self._runtimes:
                     _check_runtime(agent, runtime, self._profile)
-                check_same_device(self._writer, agent.hello)
-                self._writer.append(Session(hello=agent.hello))
+                self._begin_session(agent)
                 self._deadline = min(self._deadline, time.monotonic() + self._plan.max_time_s)
                 models = LoadedModels(agent, transport, self._plan, files)
                 while self._wanted() and not self._is_late():
@@ -185,6 +184,11 @@ class _Run:
                 self._writer.append(Failed(key=culprit, reason=f"the agent is lost when it runs: {error}"))
             return False
         return True
+
+    def _begin_session(self, agent: Agents) -> None:
+        """Write down which agent measures what follows. Raises JournalError where it is another device's."""
+        check_same_device(self._writer, agent.hello)
+        self._writer.append(Session(hello=agent.hello))
 
     def _start(self, transport: Transport) -> Agents:
         """Start the agents. Raises DeviceError, which tells of a runtime that the native agent cannot run."""
@@ -208,6 +212,10 @@ class _Run:
         title = f"{self._profile.name}: measuring {len(wanted)} models"
         with progress(title, done + sum(wanted.values()), done) as advance:
             while wanted and not self._is_late():
+                if self._schedule.in_new_processes and any(self._visits_left(key) <= 0 for key in models.keys):
+                    agent.restart()
+                    models.forget()
+                    self._begin_session(agent)
                 new = self._load(models, files, wanted)
                 self._warm_up(agent, [*new, *self._reload(models, files, wanted)])
                 present = {key: left for key, left in wanted.items() if key in models.keys}

@@ -22,6 +22,9 @@ class Schedule:
     percent of its latency; what it leaves out is not known yet.
     """
 
+    in_new_processes = False
+    """Whether models that are to be loaded anew are so in new processes of the agents."""
+
     def __init__(self, plan: Plan, references: Collection[str], half_widths_percent: Callable[[], Mapping[str, float]]):
         self._plan, self._half_widths_percent = plan, half_widths_percent
         self._references = list(references)

@@ -1,8 +1,10 @@
 """Paired: by how much one model is slower than another, from visits that alternate, and when that is certain enough.
 
 Both are visited in every round, in random order, so that a pair shares the device's speed of its moment; both are
-loaded anew together. Where a model lies in memory is drawn with each load, so that loads, not visits, vary
-independently: the estimate is the mean over loads of the median log ratio of their pairs, its interval Student's.
+loaded anew together, by a new process of the agent: where a model lies in memory is drawn with each load, and part of
+that with each process (2 % of a network's latency by loads, and 2 % by processes, LiteRT on two cores of a server). So
+loads, not visits, vary independently: the estimate is the mean over loads of the median log ratio of their pairs, its
+interval Student's.
 """
 
 import math
@@ -126,6 +128,8 @@ def difference(content: JournalContent, first: str, second: str) -> Difference |
 
 class PairedSchedule(Schedule):
     """Visits two models in turns until their difference is known well enough to answer what was asked."""
+
+    in_new_processes = True
 
     def __init__(self, plan: Plan, content: JournalContent, limit_percent: float | None) -> None:
         super().__init__(plan, (), dict)
