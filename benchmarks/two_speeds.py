@@ -3,8 +3,8 @@
 usage: python benchmarks/two_speeds.py [--quick] [--space NAME] [--tables FOLDER]
 
 Replayed: a run is recorded on this machine, twice as long as a table takes; one table is made of every other of its
-visits, the other one of the rest on a machine that is slower by 30 % for most of the time. Real: this machine, quiet, and with one core kept busy. The
-tables are brought to one speed by the reference workload, as `fbprof compare` does it.
+visits, the other one of the rest on a machine that is slower by 30 % for most of the time. Real: this machine, quiet,
+and with one core kept busy. The tables are brought to one speed by the reference workload, as `fbprof compare` does it.
 """
 
 import argparse
