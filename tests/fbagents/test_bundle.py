@@ -147,7 +147,10 @@ def spoil_manifest(folder: Path) -> None:
     (folder / "manifest.json").write_text('{"format": 1, "files": {"../x": 3}}')
 
 
-@pytest.mark.parametrize("spoil", [spoil_by_cutting, spoil_by_removing, spoil_manifest])
+@pytest.mark.parametrize(
+    "spoil",
+    [spoil_by_cutting, *(pytest.param(how, marks=pytest.mark.full) for how in (spoil_by_removing, spoil_manifest))],
+)
 def test_a_damaged_bundle_is_built_again(own_home: Bundle, built: Bundle, spoil: Callable[[Path], None]) -> None:
     spoil(own_home.folder)
     again = bundle.build(HOST)

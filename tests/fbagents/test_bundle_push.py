@@ -66,6 +66,7 @@ def test_its_outputs_are_those_of_this_machine(sshd: Any, local: Transport, mode
             assert there.output_sum == pytest.approx(local_sum.output_sum, abs=1e-9 * local_sum.output_abs_sum)
 
 
+@pytest.mark.full
 def test_a_network_is_sent_as_what_its_operators_lack(sshd: Any, tmp_path: Path) -> None:
     with contextlib.closing(connect(sshd.profile(agent="native"))) as transport:
         check_pieces(transport, tmp_path)
@@ -89,6 +90,7 @@ def test_it_is_sent_once_and_only_what_is_missing_or_damaged_again(
     assert sorted(uploads) == ["agent", "libLiteRt.so"]
 
 
+@pytest.mark.full
 def test_everything_is_removed_unless_it_is_to_be_kept(sshd: Any) -> None:
     with agent_on(sshd.profile(agent="native")):
         assert len(list((sshd.folder / "device").iterdir())) == 2

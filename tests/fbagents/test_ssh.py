@@ -33,7 +33,7 @@ def start_and_close(profile: Profile) -> None:
         pass
 
 
-@pytest.mark.parametrize("runtime", ["litert", "onnxruntime", "torch"])
+@pytest.mark.parametrize("runtime", ["litert", "onnxruntime", pytest.param("torch", marks=pytest.mark.full)])
 def test_every_runtime_gives_the_same_outputs_as_on_this_machine(
     sshd: Any, local: Transport, models: dict[str, Path], runtime: str
 ) -> None:

@@ -89,7 +89,7 @@ def test_a_cut_connection_is_made_again_and_the_table_is_complete(sshd: Any, spa
     assert list((sshd.folder / "device").iterdir()) == []
 
 
-@pytest.mark.parametrize("moment", ["state", "load"])
+@pytest.mark.parametrize("moment", ["load", pytest.param("state", marks=pytest.mark.full)])
 def test_no_operator_is_blamed_for_a_connection_that_breaks_twice_at_the_same_place(
     sshd: Any, space: str, tmp_path: Path, program: Callable[[str, str], Path], moment: str
 ) -> None:

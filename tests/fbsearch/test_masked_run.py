@@ -107,8 +107,15 @@ def test_it_trains_the_network_on_images_of_its_size_samples_and_draws(run: Run,
     assert "test" in out
 
 
-@pytest.mark.parametrize("strategy", ["mixture", "single-path"])
-@pytest.mark.parametrize("die_at", [2, 5])
+@pytest.mark.parametrize(
+    ("strategy", "die_at"),
+    [
+        ("mixture", 5),
+        ("single-path", 2),
+        pytest.param("mixture", 2, marks=pytest.mark.full),
+        pytest.param("single-path", 5, marks=pytest.mark.full),
+    ],
+)
 def test_a_search_stopped_at_any_step_resumes_to_the_same_network(
     table: Path, tmp_path: Path, stop_at: StopAt, strategy: str, die_at: int
 ) -> None:

@@ -99,6 +99,7 @@ def test_compiling_is_refused_where_every_step_runs_another_path(make: Any) -> N
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # dynamo's own look at m
+@pytest.mark.full
 def test_a_compiled_mixture_is_called_in_the_supernets_place(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """With torch's own compiler but its plainest backend, which gives the same bits; inductor takes minutes here."""
     compile = torch.compile
