@@ -12,7 +12,6 @@ from fbmodel.parts import separable
 from peers.models import ONNX, OTHERS, SILERO_BOTH_RATES, TFLITE, TORCHSCRIPT, Other, model_of_others
 from peers.running import RUN, chained, interpreter_of, invoke, numbers_for
 
-
 SAMPLE = ("pp-ocr-cls", "silero-opset-15", "nudenet", "face-front", "face-sparse", "iris-landmark")
 """What `make test` takes apart; `make test-full` all of them."""
 

@@ -123,15 +123,19 @@ def run_until_told(truth: float, seed: int, limit: float | None = None, most_loa
     return found
 
 
-def test_a_model_is_hardly_ever_told_from_itself() -> None:
-    words = [run_until_told(0.0, seed).word for seed in range(60)]
-    assert words.count("slower") + words.count("faster") <= 3
+@pytest.mark.parametrize(("runs", "most"), [(20, 1), pytest.param(60, 3, marks=pytest.mark.full)])
+def test_a_model_is_hardly_ever_told_from_itself(runs: int, most: int) -> None:
+    words = [run_until_told(0.0, seed).word for seed in range(runs)]
+    assert words.count("slower") + words.count("faster") <= most
 
 
-def test_a_difference_is_found_and_its_interval_holds_the_truth() -> None:
-    found = [run_until_told(0.03, 1000 + seed) for seed in range(60)]
-    assert sum(each.word == "slower" for each in found) >= 57
-    assert sum(each.interval_percent[0] <= 3 <= each.interval_percent[1] for each in found) >= 54
+@pytest.mark.parametrize(
+    ("runs", "found_in", "held_in"), [(20, 19, 18), pytest.param(60, 57, 54, marks=pytest.mark.full)]
+)
+def test_a_difference_is_found_and_its_interval_holds_the_truth(runs: int, found_in: int, held_in: int) -> None:
+    found = [run_until_told(0.03, 1000 + seed) for seed in range(runs)]
+    assert sum(each.word == "slower" for each in found) >= found_in
+    assert sum(each.interval_percent[0] <= 3 <= each.interval_percent[1] for each in found) >= held_in
 
 
 def test_a_limit_ends_the_run_as_soon_as_it_is_clear() -> None:

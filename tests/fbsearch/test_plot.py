@@ -263,8 +263,10 @@ def test_svg_files_hold_the_words_and_are_the_same_every_time(
     network = (tmp_path / "network.svg").read_text(encoding="utf-8")
     assert all(f">{choice}</text>" in network for choice in load_architecture(str(searched / "arch.json")).choices)
     for folder in ("a", "b"):
-        assert run(fbsearch, ["plot", "fbnet-c", "--format", "svg", "-o", str(tmp_path / folder)]) == 0
-    assert (tmp_path / "a" / "fbnet-c.svg").read_bytes() == (tmp_path / "b" / "fbnet-c.svg").read_bytes()
+        assert (
+            run(fbsearch, ["plot", str(searched / "arch.json"), "--format", "svg", "-o", str(tmp_path / folder)]) == 0
+        )
+    assert (tmp_path / "a" / "arch.svg").read_bytes() == (tmp_path / "b" / "arch.svg").read_bytes()
 
 
 def test_several_objectives_have_a_heat_map_each_and_a_row_or_a_panel_in_the_others(
