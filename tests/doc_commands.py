@@ -255,7 +255,7 @@ def write_parquet(path: Path) -> None:
 
 
 def fill(base: Path, call: Callable[[str, Sequence[str]], None], has_masks: bool) -> None:
-    """Make everything that commands of the pages may name, those of MASKS where asked; `call` runs a tool in the base."""
+    """Make what commands of the pages may name, those of MASKS where asked; `call` runs a tool in the base."""
     for folder, space in (("small", "fbnet-tiny"), ("published", "fbnet")):
         (base / folder).mkdir()
         write_tables(base / folder, space)
