@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from scipy.stats import t as student
+import scipy  # its parts are imported when they are used, not in every worker
 
 from fbagents.agent.protocol import Loaded
 from fbprof.journal.journal import JournalContent, ModelLoaded
@@ -49,7 +49,7 @@ def test_the_mean_of_the_loads_medians_with_students_interval() -> None:
     found = difference(content, OLD, NEW)
     assert found is not None
     middles = [statistics.median(load) for load in logs]
-    half = student.ppf(0.975, 3) * statistics.stdev(middles) / 2
+    half = scipy.stats.t.ppf(0.975, 3) * statistics.stdev(middles) / 2
     assert found.log_ratio == pytest.approx(statistics.mean(middles), abs=1e-6)
     assert found.half(0.95) == pytest.approx(half, abs=1e-6)
     assert (found.loads, found.pairs) == (4, 12)
