@@ -307,6 +307,7 @@ def test_what_is_no_archive_is_refused(archive: Path, tmp_path: Path, monkeypatc
             bundle_archive.bring(HOST, path)
 
 
+@pytest.mark.full  # test_phone.py runs one
 def test_a_bundle_for_boards_and_phones_is_complete(home: Path, tmp_path: Path) -> None:
     """Run elsewhere, on an emulated phone."""
     try:

@@ -95,7 +95,6 @@ def test_nothing_is_gained_from_shuffled_networks() -> None:
     assert error(static, np.zeros(1000)) - error(drifted, factor) < 0.001
 
 
-@pytest.mark.full  # test_fit_public.py predicts it, too
 def test_a_recorded_phone_is_predicted_better_with_drift(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Samsung A50, the first 2,000 networks; benchmarks/drift.py reports all devices."""
     folder = Path(__file__).parents[2] / "benchmarks"

@@ -21,7 +21,7 @@ from peers.processes import Python
 
 # 140 images train w and 40 θ: batches of 35, of which one rank has one image more than the other, and of 40
 OPTIONS = ["--threads", "1", "--epochs", "3", "--warmup", "1", "--batch", "41", "--limit", "200", "--samples", "2"]
-LONGER = ["--epochs", "4", "--strategy", "single-path", "--targets", "0.040,0.042"]
+LONGER = ["--epochs", "4", "--batch", "20", "--strategy", "single-path", "--targets", "0.040,0.042"]
 FBSEARCH = ["-m", "fbsearch", "run"]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
@@ -168,8 +168,8 @@ def launched(inputs: list[str], tmp_path_factory: pytest.TempPathFactory) -> Cal
     [
         # test_two_hosts.py has it
         pytest.param(["--strategy", "mixture"], 3 * 4 + 2, True, marks=pytest.mark.full),
-        pytest.param(LONGER, 4 * 4 + 2 * 3, True, marks=pytest.mark.full),
-        (LONGER, 4 * 4 + 2 * 3, False),
+        pytest.param(LONGER, 4 * 7 + 2 * 3 * 2, True, marks=pytest.mark.full),
+        (LONGER, 4 * 7 + 2 * 3 * 2, False),
     ],
 )
 def test_two_ranks_find_what_one_process_finds_and_one_of_them_writes_and_prints(

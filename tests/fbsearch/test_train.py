@@ -105,7 +105,7 @@ class StopsAtOnce(nn.Module):
         return y
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", pytest.param("adamw", marks=pytest.mark.full)])
 def test_stopped_after_any_step_it_goes_on_to_the_same_bits(
     optimizer: str, architecture: Architecture, micro: Space, digits: Data, tmp_path: Path
 ) -> None:
