@@ -39,7 +39,7 @@ LONGEST = (
     "fbsearch/test_distributed.py",
     "fbagents/test_ssh_faults.py",
     "test_doc_commands.py",
-    "fbagents/test_bundle_push.py",
+    "fbagents/test_bundle.py",
     "fbprof/test_farm.py",
 )
 """Files to begin with where workers share the files (`--dist loadfile`), so that no worker ends with a long one."""
