@@ -119,6 +119,7 @@ os._exit(space["main"]())
     assert (len(journal_of(table).sessions), journal_of(table).failed) == (3, {})
 
 
+@pytest.mark.full  # test_adb.py freezes a phone
 def test_a_frozen_server_is_noticed_within_seconds(sshd: Any, models: dict[str, Path]) -> None:
     with connected(sshd.profile()) as transport:
         agent = AgentClient(transport)

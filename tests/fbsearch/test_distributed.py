@@ -163,13 +163,13 @@ def launched(inputs: list[str], tmp_path_factory: pytest.TempPathFactory) -> Cal
     return search
 
 
+# test_two_hosts.py has it of two launchers, and the next test of a single path
 @pytest.mark.parametrize(
     ("extra", "steps", "by_torchrun"),
     [
-        # test_two_hosts.py has it
         pytest.param(["--strategy", "mixture"], 3 * 4 + 2, True, marks=pytest.mark.full),
         pytest.param(LONGER, 3 * 7 + 2 * 2 * 2, True, marks=pytest.mark.full),
-        (LONGER, 3 * 7 + 2 * 2 * 2, False),
+        pytest.param(LONGER, 3 * 7 + 2 * 2 * 2, False, marks=pytest.mark.full),
     ],
 )
 def test_two_ranks_find_what_one_process_finds_and_one_of_them_writes_and_prints(
