@@ -1,12 +1,13 @@
 """Fixtures that several packages' tests share: the folder of data, and model files of every format run in runtimes."""
 
+import gc
 import os
 import random
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before onnxruntime is imported
@@ -38,7 +39,7 @@ LONGEST = (
     "fbsearch/test_distributed.py",
     "fbagents/test_ssh_faults.py",
     "test_doc_commands.py",
-    "fbagents/test_bundle_push.py",
+    "fbagents/test_bundle.py",
     "fbprof/test_farm.py",
 )
 """Files to begin with where workers share the files (`--dist loadfile`), so that no worker ends with a long one."""
@@ -57,6 +58,17 @@ def pytest_configure(config: pytest.Config) -> None:
             folder.cleanup()
 
         config.add_cleanup(end)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Collect without looking for garbage: a worker keeps what it finds, and looked through all of it many times."""
+    gc.disable()
+    try:
+        return (yield)  # type: ignore[return-value]
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

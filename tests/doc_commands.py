@@ -29,6 +29,8 @@ from fbspace.space import Space, load_space
 from peers.small_models import onnx_model
 
 ROOT = Path(__file__).parents[1]
+MASKS = "docs/searching/masks.md"
+"""The page whose commands search a grid, whose table and search take longest to make."""
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 PROGRAM = r"(?:\S*/)?(fbprof|fbsearch|torchrun|python3?|make|pytest|pip)"
 
@@ -252,13 +254,14 @@ def write_parquet(path: Path) -> None:
     datasets.Dataset.from_dict(columns, features=features).to_parquet(str(path))
 
 
-def fill(base: Path, call: Callable[[str, Sequence[str]], None]) -> None:
-    """Make everything that commands of the pages may name; `call` runs a tool in the base."""
+def fill(base: Path, call: Callable[[str, Sequence[str]], None], has_masks: bool) -> None:
+    """Make what commands of the pages may name, those of MASKS where asked; `call` runs a tool in the base."""
     for folder, space in (("small", "fbnet-tiny"), ("published", "fbnet")):
         (base / folder).mkdir()
         write_tables(base / folder, space)
-    (base / "masked").mkdir()
-    write_masked_table(base / "masked")
+    if has_masks:
+        (base / "masked").mkdir()
+        write_masked_table(base / "masked")
     write_images(base)
     write_foreign_files(base)
     mine = re.search(r"```toml\n(.*?)```", (ROOT / "docs/extend/space.md").read_text(encoding="utf-8"), re.S)
@@ -275,7 +278,8 @@ def fill(base: Path, call: Callable[[str, Sequence[str]], None]) -> None:
     weights = ["trained/arch.json", "--weights", "trained/weights.pt"]
     int8 = ["--precision", "int8", "--runtime", "litert", "--ranges", "trained/ranges.json"]
     call("fbsearch", ["eval", *weights, *int8])
-    call("fbsearch", ["run", "--lut", "masked/local.csv", "--target-ms", "0.4", "-o", "masked/search"])
+    if has_masks:
+        call("fbsearch", ["run", "--lut", "masked/local.csv", "--target-ms", "0.4", "-o", "masked/search"])
 
 
 def lay_out(base: Path, folder: Path, shown: Shown) -> None:
@@ -283,7 +287,7 @@ def lay_out(base: Path, folder: Path, shown: Shown) -> None:
     words = [word.partition(":")[2] if word.startswith("hf:") else word for word in shown.words]
     written = {after for word, after in itertools.pairwise(words) if word in ("-o", "--plot", "new")}
     names_published = re.search(r"fbnet-[abc]|zoo", shown.text) is not None
-    is_masked = shown.page == "docs/searching/masks.md"
+    is_masked = shown.page == MASKS
     tables = base / ("masked" if is_masked else "published" if names_published else "small")
     for word in set(words) - written:
         path, target = Path(word), folder / word

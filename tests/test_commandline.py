@@ -67,7 +67,7 @@ def test_an_unknown_command_is_told_with_the_nearest(tool: str, capsys: pytest.C
     assert f"Did you mean {name!r}?" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("reader", ["head -1", "true"])
+@pytest.mark.parametrize("reader", ["head -1", pytest.param("true", marks=pytest.mark.full)])
 def test_a_closed_pipe_is_no_error(reader: str) -> None:
     with subprocess.Popen(reader.split(), stdin=PIPE, stdout=PIPE, text=True) as reads:
         assert reads.stdin is not None

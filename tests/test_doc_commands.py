@@ -67,6 +67,16 @@ ELSEWHERE = ADDED | {
     r"pip install ": "fetches packages; benchmarks/install_size.py",
     r"pytest ": "other tests, or those of a format that a reader adds",
 }
+DEAREST = (
+    r"fbsearch (plot .*--format|spaces$|sample )",
+    r"fbsearch run .*(--augment|--amp)",
+    r"fbsearch train .*--preset int8",
+    r"fbprof measure .*--(runtime onnxruntime|precision int8)",
+    r"fbprof ab .*--(precision|fail-above)",
+    r"fbprof (validate|verify) .*--(plot|within)",
+    r"fbprof profile .*--layers --max-time",
+)
+"""Those that take longest run in `make test-full`: tests of these commands have what they show."""
 ANSWERS_NO = ("ab", "check", "compare", "verify")
 """Commands that ran as well where they exit with 1 or 4: a check failed, or could not tell."""
 SHOWN = all_shown()
@@ -150,11 +160,21 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("base")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        doc_commands.fill(folder, call)
+        doc_commands.fill(folder, call, any(shown.page == doc_commands.MASKS for shown in COVERING))
     return folder
 
 
-@pytest.mark.parametrize("shown", covering(SHOWN), ids=str)
+COVERING = covering(SHOWN)
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        pytest.param(shown, marks=pytest.mark.full if any(re.match(p, shown.text) for p in DEAREST) else ())
+        for shown in COVERING
+    ],
+    ids=str,
+)
 def test_it_runs_as_written(
     shown: Shown,
     base: Path,

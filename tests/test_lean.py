@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ import pytest
 from fbbase.plugins import EXTRAS
 from fbexport.residual import residual_model
 from fbspace.opspec import OpSpec
+from peers.extending import DRIVER, Ended
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -47,16 +48,27 @@ def lean(tmp_path: Path) -> Lean:
     (tmp_path / "missing" / "sitecustomize.py").write_text(BLOCKER)
     (tmp_path / "work").mkdir()
 
-    def run(*arguments: str, missing: tuple[str, ...] = tuple(EXTRAS)) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: str, missing: tuple[str, ...] = tuple(EXTRAS), input: str = ""
+    ) -> subprocess.CompletedProcess[str]:
         path = os.pathsep.join([str(tmp_path / "missing"), *sys.path])
         nobody = {"ADB_SERVER_SOCKET": "tcp:127.0.0.1:1"}  # no adb server answers
         own = {"PYTHONPATH": path, "MISSING": ",".join(missing), "HOME": str(tmp_path)}
         environment = os.environ | nobody | own
         command = [sys.executable, *arguments]
         where = tmp_path / "work"
-        return subprocess.run(command, capture_output=True, text=True, cwd=where, env=environment, timeout=300)
+        return subprocess.run(
+            command, input=input, capture_output=True, text=True, cwd=where, env=environment, timeout=300
+        )
 
     return run
+
+
+def each_of(lean: Lean, commands: Sequence[str]) -> list[Ended]:
+    """Give commands one after the other in one process, as starting one takes longest; return how each ended."""
+    done = lean("-c", DRIVER, input=json.dumps([command.split() for command in commands]))
+    assert done.returncode == 0, done.stderr
+    return [Ended(*each) for each in json.loads(done.stdout.splitlines()[-1])]
 
 
 def small_files(folder: Path) -> None:
@@ -67,20 +79,21 @@ def small_files(folder: Path) -> None:
 
 def test_model_files_are_profiled_and_compared(lean: Lean, tmp_path: Path) -> None:
     small_files(tmp_path / "work")
-    few = ("--rounds", "4", "--max-time", "1")
-    profiled = lean("-m", "fbprof", "profile", "a.onnx", "b.tflite", "--layers", *few, "--json", "-o", "one.json")
-    assert profiled.returncode == 0, profiled.stderr
-    models = json.loads(profiled.stdout)["models"]
+    few = "--rounds 4 --max-time 1"
+    commands = [
+        f"fbprof profile a.onnx b.tflite --layers {few} --json -o one.json",
+        f"fbprof profile b.tflite {few} -o two.json",
+        "fbprof compare one.json two.json",
+        "fbprof ab b.tflite b.tflite --max-time 0.05",
+    ]
+    ended = each_of(lean, commands)
+    assert [each.code for each in ended] == [0] * len(commands), ended
+    profiled, _, compared, ab = ended
+    models = json.loads(profiled.out)["models"]
     assert [each["name"] for each in models] == ["a.onnx", "b.tflite"]
     assert all(each["latency_us"] > 0 and each["layers"] for each in models)
-    again = lean("-m", "fbprof", "profile", "b.tflite", *few, "-o", "two.json")
-    assert again.returncode == 0, again.stderr
-    compared = lean("-m", "fbprof", "compare", "one.json", "two.json")
-    assert compared.returncode == 0, compared.stderr
-    assert "b.tflite" in compared.stdout
-    ab = lean("-m", "fbprof", "ab", "b.tflite", "b.tflite", "--max-time", "0.05")
-    assert ab.returncode == 0, ab.stderr
-    assert "95 %" in ab.stdout
+    assert "b.tflite" in compared.out
+    assert "95 %" in ab.out
 
 
 def test_every_command_explains_itself(lean: Lean) -> None:
@@ -89,60 +102,51 @@ def test_every_command_explains_itself(lean: Lean) -> None:
     assert "helped fbsearch" in done.stdout, done.stderr
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["check", TABLE], "usable"),
-        (["compare", TABLE, "amd-epyc-onnxruntime"], "operators"),
-        (["luts"], TABLE),
-        (["predict", "fbnet-a", "--lut", TABLE], "95 % interval"),
-        (["devices"], "fbnet-lab[adb]"),
-        (["measure", "--space", "fbnet-tiny", "--dry-run"], "estimated time"),
-        (["agent", "build", "--help"], "native agent"),
-        (["config"], "nothing is set"),
-    ],
-    ids=lambda value: value[0] if isinstance(value, list) else "",
-)
-def test_what_needs_no_extra_works(lean: Lean, arguments: list[str], words: str) -> None:
-    done = lean("-m", "fbprof", *arguments)
-    assert done.returncode == 0, done.stderr
-    assert words in done.stdout
+WORKS = {
+    f"fbprof check {TABLE}": "usable",
+    f"fbprof compare {TABLE} amd-epyc-onnxruntime": "operators",
+    "fbprof luts": TABLE,
+    f"fbprof predict fbnet-a --lut {TABLE}": "95 % interval",
+    "fbprof devices": "fbnet-lab[adb]",
+    "fbprof measure --space fbnet-tiny --dry-run": "estimated time",
+    "fbprof agent build --help": "native agent",
+    "fbprof config": "nothing is set",
+    "fbsearch zoo": "fbnet-a",
+    "fbsearch spaces": "fbnet-tiny",
+}
+NEEDS = {
+    "fbprof measure --space fbnet-tiny --quick": ("torch", "torch"),
+    "fbprof measure --runtime torch --quick": ("torch", "torch"),
+    "fbprof profile fbnet-a": ("torch", "torch"),
+    "fbprof export fbnet-a --format tflite": ("torch", "torch"),
+    f"fbprof verify fbnet-a --lut {TABLE}": ("torch", "torch"),
+    f"fbprof validate --lut {TABLE}": ("torch", "torch"),
+    f"fbprof report {TABLE}": ("plotly", "report"),
+    f"fbprof compare {TABLE} amd-epyc-onnxruntime --plot plot.png": ("matplotlib", "report"),
+    "fbprof profile program.pt": ("torch", "torch"),
+    f"fbsearch run --lut {TABLE}": ("torch", "search"),
+    "fbsearch train fbnet-a": ("torch", "search"),
+    "fbsearch plot fbnet-a": ("matplotlib", "report"),
+}
+"""What lacks for a command, and the extra that brings it."""
 
 
-@pytest.mark.parametrize(
-    ("command", "missing", "extra"),
-    [
-        ("fbprof measure --space fbnet-tiny --quick", "torch", "torch"),
-        ("fbprof measure --runtime torch --quick", "torch", "torch"),
-        ("fbprof profile fbnet-a", "torch", "torch"),
-        ("fbprof export fbnet-a --format tflite", "torch", "torch"),
-        (f"fbprof verify fbnet-a --lut {TABLE}", "torch", "torch"),
-        (f"fbprof validate --lut {TABLE}", "torch", "torch"),
-        (f"fbprof report {TABLE}", "plotly", "report"),
-        (f"fbprof compare {TABLE} amd-epyc-onnxruntime --plot plot.png", "matplotlib", "report"),
-        ("fbprof profile program.pt", "torch", "torch"),
-        (f"fbsearch run --lut {TABLE}", "torch", "search"),
-        ("fbsearch train fbnet-a", "torch", "search"),
-        ("fbsearch plot fbnet-a", "matplotlib", "report"),
-    ],
-)
-def test_what_needs_one_says_so_in_a_line(lean: Lean, tmp_path: Path, command: str, missing: str, extra: str) -> None:
+def test_what_needs_no_extra_works(lean: Lean) -> None:
+    for (command, words), done in zip(WORKS.items(), each_of(lean, list(WORKS)), strict=True):
+        assert done.code == 0, (command, done.err)
+        assert words in done.out, command
+
+
+def test_what_needs_one_says_so_in_a_line(lean: Lean, tmp_path: Path) -> None:
     program = tmp_path / "work" / "program.pt"
     program.write_bytes(b"PK\x03\x04 and more")
-    done = lean("-m", *command.split())
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
-    assert missing in line
-    assert f"pip install 'fbnet-lab[{extra}]'" in line
-    assert done.stdout == ""
+    for (command, (missing, extra)), done in zip(NEEDS.items(), each_of(lean, list(NEEDS)), strict=True):
+        assert done.code == 2, command
+        (line,) = done.err.splitlines()
+        assert missing in line, command
+        assert f"pip install 'fbnet-lab[{extra}]'" in line, command
+        assert done.out == "", command
     assert list(program.parent.iterdir()) == [program]  # nothing was begun
-
-
-@pytest.mark.parametrize(("command", "words"), [("zoo", "fbnet-a"), ("spaces", "fbnet-tiny")])
-def test_networks_and_spaces_are_listed(lean: Lean, command: str, words: str) -> None:
-    done = lean("-m", "fbsearch", command)
-    assert done.returncode == 0, done.stderr
-    assert words in done.stdout
 
 
 def test_a_phone_needs_one_and_other_devices_do_not(lean: Lean) -> None:

@@ -11,7 +11,7 @@ from peers import processes
 ROOT = Path(__file__).parents[1]
 SHORTER = {
     "measure": ["--quick"],
-    "run": ["--epochs", "2", "--train-epochs", "2", "--limit", "300"],
+    "run": ["--epochs", "2", "--train-epochs", "2", "--limit", "300", "--steps", "4"],
     "verify": ["--rounds", "5"],
 }
 

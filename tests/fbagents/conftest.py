@@ -61,7 +61,7 @@ def local() -> Iterator[Transport]:
         yield transport
 
 
-@pytest.fixture(params=["python", "native"])
+@pytest.fixture(scope="module", params=["python", "native"])
 def agent_argv(request: pytest.FixtureRequest) -> list[str]:
     """How to start either agent on this machine."""
     if request.param == "python":
@@ -84,15 +84,25 @@ def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return program
 
 
-@pytest.fixture
-def agent(agent_argv: list[str]) -> Iterator[AgentClient]:
-    """Either agent on this machine."""
-
+def client_of(agent_argv: list[str]) -> AgentClient:
     class Here:
         def start(self, options: Sequence[str]) -> ProcessChannel:
             return ProcessChannel([*agent_argv, *options], {})
 
-    with AgentClient(Here()) as client:  # type: ignore[arg-type]
+    return AgentClient(Here())  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def agent(agent_argv: list[str]) -> Iterator[AgentClient]:
+    """Either agent on this machine."""
+    with client_of(agent_argv) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def one_agent(agent_argv: list[str]) -> Iterator[AgentClient]:
+    """Either agent on this machine, the same one in all tests of a file that ask for it."""
+    with client_of(agent_argv) as client:
         yield client
 
 

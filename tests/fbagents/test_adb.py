@@ -29,6 +29,9 @@ from peers.given import HOSTILE, SPEC
 from peers.runs import asked_for, counted, wait_until, write_profile
 from peers.sending import loaded_sums
 
+OVER_TCP = pytest.mark.parametrize("adb_phone", ["tcp", pytest.param("server", marks=pytest.mark.full)], indirect=True)
+"""What `make test` holds by one of both ways; test_adb_server.py has what is the server's own."""
+
 
 def test_the_agents_contract_holds_and_outputs_are_as_on_this_machine(
     adb_phone: Phone, local: Transport, models: dict[str, Path]
@@ -76,6 +79,7 @@ def test_a_command_sees_exactly_the_arguments(adb_phone: Phone) -> None:
     connection.close()
 
 
+@OVER_TCP
 def test_a_command_that_floods_takes_no_memory_and_does_not_block_another(adb_phone: Phone) -> None:
     connection = adb_phone.connection()
     command = connection.command("head -c 30000000 /dev/zero; exit 5")
@@ -112,6 +116,7 @@ def test_files_are_private_named_by_hash_written_once_and_repaired(adb_phone: Ph
     assert list(adb_phone.device.iterdir()) == []
 
 
+@OVER_TCP
 def test_pieces_that_are_gone_after_a_restart_are_sent_again(adb_phone: Phone, tmp_path: Path) -> None:
     model = tmp_path / "m.tflite"
     model.write_bytes(os.urandom(300_000))
@@ -179,6 +184,7 @@ def test_a_frozen_phone_is_noticed_and_a_busy_one_is_not_one(adb_phone: Phone) -
     connection.close()
 
 
+@OVER_TCP
 def test_a_phone_that_freezes_while_it_is_sent_something_is_noticed(adb_phone: Phone, tmp_path: Path) -> None:
     (tmp_path / "big").write_bytes(bytes(50_000_000))
     connection = adb_phone.connection(IMPATIENT)
@@ -194,6 +200,7 @@ def test_how_long_a_frozen_phone_may_be_silent() -> None:
     assert Timeouts().quiet_s + Timeouts().answer_s == 9
 
 
+@OVER_TCP
 def test_measuring_goes_on_by_itself_after_the_phone_went_and_came(
     adb_phone: Phone, space: str, tmp_path: Path
 ) -> None:
@@ -220,6 +227,7 @@ def test_measuring_goes_on_by_itself_after_the_phone_went_and_came(
     assert list(adb_phone.device.iterdir()) == []
 
 
+@OVER_TCP
 def test_an_agent_that_dies_is_told_with_signal_and_last_words(adb_phone: Phone, tmp_path: Path) -> None:
     python = tmp_path / "python"
     python.touch(0o755)

@@ -205,7 +205,7 @@ sys.exit(main())
     ("command", "code"),
     [
         (["devices"], 0),
-        (["measure", "--all", "--space", "two.toml"], 3),
+        pytest.param(["measure", "--all", "--space", "two.toml"], 3, marks=pytest.mark.full),
         (["measure", "--device", "adb:127.0.0.1:1", "--space", "two.toml"], 3),
     ],
 )

@@ -102,6 +102,7 @@ def test_a_tunnel_that_breaks_is_noticed_at_once_and_made_again(lab: Lab) -> Non
     connection.close()
 
 
+@pytest.mark.full  # test_adb.py freezes a phone
 def test_a_frozen_host_is_noticed_within_seconds(lab: Lab) -> None:
     connection = lab.connection()
     connection.ensure()

@@ -1,5 +1,6 @@
 """The bundle: it runs by its own loader and nothing else, is kept, mended and carried, and says what it lacks."""
 
+import copy
 import importlib.metadata
 import io
 import json
@@ -32,6 +33,8 @@ from peers.given import SPEC
 from peers.unavailable import unavailable
 
 HOST = native.host_target()
+Packed = dict[str, tuple[tarfile.TarInfo, bytes]]
+Change = Callable[[dict[str, tarfile.TarInfo], dict[str, bytes]], None]
 BUILD = "import sys; from fbagents.native import bundle; print(bundle.build(sys.argv[1]).digest)"
 
 
@@ -147,7 +150,10 @@ def spoil_manifest(folder: Path) -> None:
     (folder / "manifest.json").write_text('{"format": 1, "files": {"../x": 3}}')
 
 
-@pytest.mark.parametrize("spoil", [spoil_by_cutting, spoil_by_removing, spoil_manifest])
+@pytest.mark.parametrize(
+    "spoil",
+    [spoil_by_cutting, *(pytest.param(how, marks=pytest.mark.full) for how in (spoil_by_removing, spoil_manifest))],
+)
 def test_a_damaged_bundle_is_built_again(own_home: Bundle, built: Bundle, spoil: Callable[[Path], None]) -> None:
     spoil(own_home.folder)
     again = bundle.build(HOST)
@@ -205,7 +211,11 @@ def test_an_archive_brings_a_bundle_where_there_is_no_compiler(
     assert (tmp_path / "again.tar.xz").read_bytes() == archive.read_bytes()
 
 
-Change = Callable[[dict[str, tarfile.TarInfo], dict[str, bytes]], None]
+@pytest.fixture(scope="module")
+def packed_files(archive: Path) -> Packed:
+    """What the archive holds: the members by name, each with its content."""
+    with tarfile.open(archive) as packed:
+        return {member.name: (member, packed.extractfile(member).read()) for member in packed}  # type: ignore[union-attr]
 
 
 def rename(members: dict[str, tarfile.TarInfo], contents: dict[str, bytes]) -> None:
@@ -270,12 +280,11 @@ other_target = rewritten(lambda manifest: manifest.update({"target": "riscv-linu
     ],
 )
 def test_a_hostile_archive_is_refused_and_leaves_nothing(
-    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Change, words: str
+    packed_files: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Change, words: str
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    with tarfile.open(archive) as packed:
-        members = {member.name: member for member in packed}
-        contents = {name: packed.extractfile(name).read() for name in members}  # type: ignore[union-attr]
+    members = {name: copy.copy(member) for name, (member, _) in packed_files.items()}
+    contents = {name: content for name, (_, content) in packed_files.items()}
     change(members, contents)
     with (
         lzma.open(tmp_path / "hostile.tar.xz", "wb", preset=0) as file,
@@ -298,6 +307,7 @@ def test_what_is_no_archive_is_refused(archive: Path, tmp_path: Path, monkeypatc
             bundle_archive.bring(HOST, path)
 
 
+@pytest.mark.full  # test_phone.py runs one
 def test_a_bundle_for_boards_and_phones_is_complete(home: Path, tmp_path: Path) -> None:
     """Run elsewhere, on an emulated phone."""
     try:
@@ -313,6 +323,7 @@ def test_a_bundle_for_boards_and_phones_is_complete(home: Path, tmp_path: Path) 
     assert built.command("/x")[:4] == ["/x/ld-linux-aarch64.so.1", "--library-path", "/x", "/x/agent"]
 
 
+@pytest.mark.full  # test_debian.py unpacks packages
 def test_debians_libraries_stand_in_where_the_compiler_has_none(
     built: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

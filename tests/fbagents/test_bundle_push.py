@@ -55,9 +55,10 @@ def agent_on(profile: Any) -> Iterator[tuple[Transport, AgentClient]]:
         yield transport, agent
 
 
-def test_its_outputs_are_those_of_this_machine(sshd: Any, local: Transport, models: dict[str, Path]) -> None:
-    with agent_on(sshd.profile(agent="native", python="/no/python")) as (transport, agent), AgentClient(local) as here:
-        assert agent.hello.agent.startswith("native ")
+def check_outputs(transport: Transport, agent: AgentClient, local: Transport, models: dict[str, Path]) -> None:
+    """Hold the outputs on the device against those on this machine."""
+    assert agent.hello.agent.startswith("native ")
+    with AgentClient(local) as here:
         for runtime in ("litert", "onnxruntime"):
             assert agent.hello.runtimes[runtime] == here.hello.runtimes[runtime]
             there = agent.load("m", transport.push(models[runtime]), runtime, SPEC.input_shape)
@@ -66,17 +67,19 @@ def test_its_outputs_are_those_of_this_machine(sshd: Any, local: Transport, mode
             assert there.output_sum == pytest.approx(local_sum.output_sum, abs=1e-9 * local_sum.output_abs_sum)
 
 
+@pytest.mark.full
 def test_a_network_is_sent_as_what_its_operators_lack(sshd: Any, tmp_path: Path) -> None:
     with contextlib.closing(connect(sshd.profile(agent="native"))) as transport:
         check_pieces(transport, tmp_path)
 
 
-def test_it_is_sent_once_and_only_what_is_missing_or_damaged_again(
-    sshd: Any, built: bundle.Bundle, uploads: list[str]
+def test_it_is_sent_once_gives_this_machines_outputs_and_only_what_is_missing_or_damaged_is_sent_again(
+    sshd: Any, built: bundle.Bundle, uploads: list[str], local: Transport, models: dict[str, Path]
 ) -> None:
-    profile = sshd.profile(agent="native", keep=True)
-    with agent_on(profile):
+    profile = sshd.profile(agent="native", python="/no/python", keep=True)
+    with agent_on(profile) as (transport, agent):
         assert sorted(uploads) == sorted(built.files)
+        check_outputs(transport, agent, local, models)
     uploads.clear()
     with agent_on(profile):
         assert uploads == []
@@ -89,6 +92,7 @@ def test_it_is_sent_once_and_only_what_is_missing_or_damaged_again(
     assert sorted(uploads) == ["agent", "libLiteRt.so"]
 
 
+@pytest.mark.full
 def test_everything_is_removed_unless_it_is_to_be_kept(sshd: Any) -> None:
     with agent_on(sshd.profile(agent="native")):
         assert len(list((sshd.folder / "device").iterdir())) == 2
@@ -116,7 +120,13 @@ def test_a_push_that_was_cut_is_finished_by_the_next_run(
         assert len(uploads) == len(built.files) + (sent - 3)
 
 
-@pytest.mark.parametrize(("system", "machine"), [("Linux", "armv7l"), ("Darwin", "arm64"), ("Linux", "riscv64")])
+@pytest.mark.parametrize(
+    ("system", "machine"),
+    [
+        ("Linux", "armv7l"),
+        *(pytest.param(*other, marks=pytest.mark.full) for other in (("Darwin", "arm64"), ("Linux", "riscv64"))),
+    ],
+)
 def test_a_wrong_architecture_is_told(new_sshd: Callable[..., Any], tmp_path: Path, system: str, machine: str) -> None:
     """A program `uname` that says what the device is stands in for such a device."""
     programs = tmp_path / "programs"

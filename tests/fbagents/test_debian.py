@@ -30,6 +30,7 @@ def test_packages_of_another_architecture_are_unpacked_with_all_they_need(unpack
         assert read_elf(folder / "lib/aarch64-linux-gnu" / library).machine == "aarch64"
 
 
+@pytest.mark.full  # it reads the mirror's index again
 @pytest.mark.usefixtures("unpacked")
 def test_a_package_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="no-such-package"):

@@ -26,7 +26,7 @@ ADD = (schema.BuiltinOptions.AddOptions, schema.AddOptionsT())
 Written = Callable[[bytes], str]
 
 
-@pytest.fixture(params=["python", "native"])
+@pytest.fixture(scope="module", params=["python", "native"])
 def agent_argv(request: pytest.FixtureRequest) -> list[str]:
     """How to start either agent on this machine, the native one under sanitizers."""
     if request.param == "python":
@@ -67,12 +67,14 @@ def reference(content: bytes, feeds: dict[str, NDArray[Any]]) -> list[NDArray[An
 
 @pytest.mark.parametrize("runtime", ["litert", "onnxruntime"])
 @pytest.mark.parametrize("element", ELEMENTS)
-def test_every_element_goes_in_and_comes_out(agent: AgentClient, written: Written, runtime: str, element: str) -> None:
+def test_every_element_goes_in_and_comes_out(
+    one_agent: AgentClient, written: Written, runtime: str, element: str
+) -> None:
     for shape in [(), (5,), SHAPE, (1,) * 6 + (3, 2), (7, 41, 97)]:
-        loaded = agent.load(
+        loaded = one_agent.load(
             "m", written(identity(runtime, element, shape)), runtime, (), inputs=[Input("x", shape, element)]
         )
-        assert [len(visit.wall_ns) for visit in agent.run([Planned("m", 2)])] == [2]
+        assert [len(visit.wall_ns) for visit in one_agent.run([Planned("m", 2)])] == [2]
         expected = sums(agent_input(element, shape))
         assert loaded.outputs == expected[0]
         assert (loaded.output_sum, loaded.output_abs_sum) == pytest.approx(expected[1:], rel=1e-12)

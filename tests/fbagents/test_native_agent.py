@@ -70,7 +70,15 @@ def test_both_runtimes_under_sanitizers(sanitized: Path, models: dict[str, Path]
 
 
 @needs_compiler
-@pytest.mark.parametrize("max_khz", [{}, {0: "5"}, {0: "1", 1: "2", 7: "3", 1023: "2"}, {0: "9" * 30, 1: "-1", 2: "x"}])
+@pytest.mark.parametrize(
+    "max_khz",
+    [
+        pytest.param({}, marks=pytest.mark.full),
+        pytest.param({0: "5"}, marks=pytest.mark.full),
+        {0: "1", 1: "2", 7: "3", 1023: "2"},
+        {0: "9" * 30, 1: "-1", 2: "x"},
+    ],
+)
 def test_every_form_of_cores_under_sanitizers(sanitized: Path, tmp_path: Path, max_khz: dict[int, str]) -> None:
     for core, khz in max_khz.items():
         folder = tmp_path / f"devices/system/cpu/cpu{core}/cpufreq"

@@ -75,7 +75,8 @@ def test_the_phone_is_an_arm64_machine_and_its_user_androids_shell(emulated_phon
         assert ask(connection, "touch /x 2>/dev/null || touch /system/x 2>/dev/null || echo no") == "no\n"
 
 
-@pytest.mark.parametrize("transport", ["adb", pytest.param("ssh", marks=pytest.mark.full)])
+@pytest.mark.full  # test_bundle.py runs the host's bundle
+@pytest.mark.parametrize("transport", ["adb", "ssh"])
 def test_the_bundle_runs_both_runtimes_with_the_hosts_outputs(
     phone: Phone,
     transport: str,
@@ -133,7 +134,7 @@ def test_the_bundle_runs_both_runtimes_with_the_hosts_outputs(
     ("transport", "runtime", "precision", "space", "operators"),
     [
         ("adb", "litert", "float32", "two", 4),
-        ("ssh", "onnxruntime", "float32", "two", 4),
+        pytest.param("ssh", "onnxruntime", "float32", "two", 4, marks=pytest.mark.full),
         pytest.param("adb", "litert", "int8", "two", 4, marks=pytest.mark.full),
         pytest.param("adb", "litert", "float32", "fbnet-tiny", 71, marks=pytest.mark.full),
         pytest.param("adb", "onnxruntime", "float32", "fbnet-tiny", 71, marks=pytest.mark.full),
@@ -173,6 +174,7 @@ def test_measuring_the_phone_gives_a_whole_table_and_the_hosts_outputs(
         assert found[key] == pytest.approx((total, absolute), abs=share * absolute), key
 
 
+@pytest.mark.full  # test_adb.py has a phone that goes and comes
 def test_a_phone_that_restarts_while_it_is_measured_is_measured_to_the_end(
     phone: Phone, board: Callable[..., str], tmp_path: Path
 ) -> None:

@@ -114,7 +114,9 @@ def test_after_an_error_the_setting_is_put_back(galaxy: Phone) -> None:
     assert (galaxy.commands.stay_on, galaxy.leftovers()) == ("0", [])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.full), signal.SIGKILL]
+)
 def test_after_ctrl_c_or_a_killed_host_the_setting_is_put_back(
     galaxy: Phone, number: signal.Signals, tmp_path: Path
 ) -> None:

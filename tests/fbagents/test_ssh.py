@@ -33,7 +33,7 @@ def start_and_close(profile: Profile) -> None:
         pass
 
 
-@pytest.mark.parametrize("runtime", ["litert", "onnxruntime", "torch"])
+@pytest.mark.parametrize("runtime", ["litert", "onnxruntime", pytest.param("torch", marks=pytest.mark.full)])
 def test_every_runtime_gives_the_same_outputs_as_on_this_machine(
     sshd: Any, local: Transport, models: dict[str, Path], runtime: str
 ) -> None:
@@ -161,7 +161,9 @@ def test_the_clients_own_configuration_and_a_jump_host_are_used(new_sshd: Callab
     assert (board.logins(), gate.logins()) == (1, 1)
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if at in (1, 3) else pytest.mark.full) for at, n in enumerate(HOSTILE)]
+)
 def test_hostile_folders_and_values_are_only_names(
     sshd: Any, name: str, tmp_path: Path, program: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,18 +78,18 @@ def test_a_cut_connection_is_made_again_and_the_table_is_complete(sshd: Any, spa
 
     cutter = threading.Thread(target=cut)
     cutter.start()
-    command = ["measure", "--device", board, "--space", space, "--ci", "0.0001", "--rounds", "200", "-o", str(table)]
+    command = ["measure", "--device", board, "--space", space, "--ci", "0.0001", "--rounds", "80", "-o", str(table)]
     assert run(fbprof, command) == 0
     cutter.join()
     assert read_lut(table).missing(load_space(space).operators()) == []
     content = journal_of(table)
     assert (len(content.sessions), content.failed) == (2, {})
-    assert min(asked_for(content).values()) == 200
+    assert min(asked_for(content).values()) == 80
     assert sshd.logins() in (2, 3)  # a command that comes before the client notices logs in for itself
     assert list((sshd.folder / "device").iterdir()) == []
 
 
-@pytest.mark.parametrize("moment", ["state", "load"])
+@pytest.mark.parametrize("moment", ["load", pytest.param("state", marks=pytest.mark.full)])
 def test_no_operator_is_blamed_for_a_connection_that_breaks_twice_at_the_same_place(
     sshd: Any, space: str, tmp_path: Path, program: Callable[[str, str], Path], moment: str
 ) -> None:
@@ -119,6 +119,7 @@ os._exit(space["main"]())
     assert (len(journal_of(table).sessions), journal_of(table).failed) == (3, {})
 
 
+@pytest.mark.full  # test_adb.py freezes a phone
 def test_a_frozen_server_is_noticed_within_seconds(sshd: Any, models: dict[str, Path]) -> None:
     with connected(sshd.profile()) as transport:
         agent = AgentClient(transport)

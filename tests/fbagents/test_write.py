@@ -38,6 +38,13 @@ def started(argv: list[str]) -> Iterator[ProcessChannel]:
         channel.close()
 
 
+@pytest.fixture(scope="module")
+def one_channel(agent_argv: list[str]) -> Iterator[ProcessChannel]:
+    """To either agent, the same one in all tests that ask for it."""
+    with started(agent_argv) as channel:
+        yield channel
+
+
 def ask(channel: ProcessChannel, following: bytes = b"", **request: Any) -> dict[str, Any]:
     channel.send(json.dumps({"id": 1, "op": "write", "bytes": len(following)} | request).encode(), following)
     reply: dict[str, Any] = json.loads(channel.receive(30))
@@ -103,18 +110,17 @@ def test_an_agent_joins_pieces_and_the_bytes_that_follow(agent_argv: list[str], 
     ids=range(25),
 )
 def test_what_cannot_be_written_is_told_and_the_next_request_is_read(
-    agent_argv: list[str], tmp_path: Path, changes: dict[str, Any], why: str
+    one_channel: ProcessChannel, tmp_path: Path, changes: dict[str, Any], why: str
 ) -> None:
     there, target = tmp_path / "there", tmp_path / "m.tflite"
     there.write_bytes(b"0123456789")
     target.write_bytes(b"as it was")
     request = {"path": str(target), "sha256": sha256(b"\n\n\n\n\n01234"), "pieces": [5, [str(there), 0, 5]]}
     changes = json.loads(json.dumps(changes).replace("THERE", str(there)))
-    with started(agent_argv) as channel:
-        reply = ask(channel, b"\n\n\n\n\n", **(request | changes))
-        assert reply["event"] == "error"
-        assert why in reply["message"]
-        assert ask(channel, b"\n\n\n\n\n", **request)["event"] == "written"
+    reply = ask(one_channel, b"\n\n\n\n\n", **(request | changes))
+    assert reply["event"] == "error"
+    assert why in reply["message"]
+    assert ask(one_channel, b"\n\n\n\n\n", **request)["event"] == "written"
     assert target.read_bytes() == b"\n\n\n\n\n01234"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.tflite", "there"]
 

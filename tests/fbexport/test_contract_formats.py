@@ -1,7 +1,7 @@
 """The contract of every format found: what it provides, what it refuses, and that its files compute what torch does.
 
 `make test` runs a sample: of the operators one of every kind, in which every size and number of channels occurs, in
-every format; of the published networks each in one format. `make test-full` runs all in all formats.
+every format; of the published networks every second in one format. `make test-full` runs all in all formats.
 """
 
 import itertools
@@ -81,7 +81,7 @@ def sampled(values, is_chosen):
 
 NETWORKS = sampled(
     itertools.product(FORMATS.names(), ZOO.names()),
-    lambda name, network: ZOO.names().index(network) % len(FORMATS.names()) == FORMATS.names().index(name),
+    lambda name, network: ZOO.names().index(network) % (2 * len(FORMATS.names())) == 2 * FORMATS.names().index(name),
 )
 
 

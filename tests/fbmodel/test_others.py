@@ -12,6 +12,9 @@ from fbmodel.parts import separable
 from peers.models import ONNX, OTHERS, SILERO_BOTH_RATES, TFLITE, TORCHSCRIPT, Other, model_of_others
 from peers.running import RUN, chained, interpreter_of, invoke, numbers_for
 
+SAMPLE = ("pp-ocr-cls", "silero-opset-15", "nudenet", "face-front", "face-sparse", "iris-landmark")
+"""What `make test` takes apart; `make test-full` all of them."""
+
 
 @functools.cache
 def fixed(name: str) -> Model:
@@ -23,7 +26,9 @@ def feeds(model: Model, other: Other) -> dict[str, np.ndarray]:
     return numbers_for(model) | {name: np.array(number) for name, number in other.numbers.items()}
 
 
-@pytest.mark.parametrize("name", [*ONNX, *TFLITE])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in SAMPLE else pytest.mark.full) for n in (*ONNX, *TFLITE)]
+)
 def test_the_parts_compute_what_the_whole_does(name: str) -> None:
     model = fixed(name)
     groups = separable(model)
@@ -74,9 +79,9 @@ def test_a_model_cut_in_three_computes_what_the_whole_does(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "shape"),
     [
-        ("basic-pitch-tflite", (2, 43844, 1)),
+        pytest.param("basic-pitch-tflite", (2, 43844, 1), marks=pytest.mark.full),
         ("face-back", (1, 128, 128, 3)),
-        ("face-landmark", (1, 256, 256, 3)),
+        pytest.param("face-landmark", (1, 256, 256, 3), marks=pytest.mark.full),
         ("iris-landmark", (3, 64, 64, 3)),
     ],
 )

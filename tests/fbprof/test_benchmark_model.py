@@ -102,6 +102,7 @@ def test_more_rounds_continue_and_another_program_or_argument_does_not(
     assert journal.read_bytes() == before
 
 
+@pytest.mark.full  # test_measure_faults.py kills
 def test_a_run_that_is_killed_goes_on(words: Callable[..., list[str]], tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     journal = table.with_suffix(".journal.jsonl")

@@ -81,6 +81,7 @@ def test_view(checkout: Checkout) -> None:
     assert not re.search(r"(?<!\\)_", done.out)
 
 
+@pytest.mark.full
 def test_chart(checkout: Checkout) -> None:
     checkout.add("chart")
     shutil.copy(ROOT / "luts" / "fblut" / "published" / "pixel-3.csv", checkout.folder / "s8.csv")

@@ -261,6 +261,7 @@ def test_a_second_ctrl_c_waits_for_nobody(here: Path) -> None:
     assert process.returncode == 130
 
 
+@pytest.mark.full  # test_measure_faults.py kills
 def test_a_kill_loses_nothing(here: Path) -> None:
     with start_slow(60, "a", "b", "c") as process:
         process.kill()

@@ -62,6 +62,7 @@ def test_a_public_block_table_is_found_again_from_networks_made_of_it(shared: Pa
     assert lut.metadata.network_us == pytest.approx(constant_us, rel=0.02)
 
 
+@pytest.mark.full  # test_drift.py predicts it, too
 def test_a_recorded_phone_is_predicted_and_its_table_resembles_another_phones(shared: Path, tmp_path: Path) -> None:
     """Samsung A50, 5,000 networks; benchmarks/drift.py reports all devices. The other phone is a Pixel 3."""
     devices = shared / "data" / "devices"

@@ -53,7 +53,7 @@ def wait_for_visits(table: Path, count: int) -> None:
     [
         (signal.SIGKILL, -9, ""),
         (signal.SIGINT, 130, "the same command continues"),
-        (signal.SIGTERM, 4, "stopped by SIGTERM; the same command continues"),
+        pytest.param(signal.SIGTERM, 4, "stopped by SIGTERM; the same command continues", marks=pytest.mark.full),
         pytest.param(signal.SIGHUP, 4, "visits are kept in", marks=pytest.mark.full),
     ],
 )

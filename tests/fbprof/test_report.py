@@ -75,23 +75,18 @@ def test_the_first_screen_is_a_network_and_its_dearest_layers(here: Path) -> Non
     assert found["bottoms"]["next"] < 800
 
 
-def test_it_fits_a_phone_and_loads_nothing(here: Path) -> None:
-    assert run(fbprof, ["report", "pixel-3", "-o", "p.html"]) == 0
-    text = (here / "p.html").read_text(encoding="utf-8")
-    assert not re.search(r'(src|href)="', text.split("<script>")[0])
-    found = opened(here / "p.html", "--window-size=390,800")
-    assert found["problems"] == []
-    assert not found["wide"]
-
-
-def test_what_a_table_says_cannot_end_the_script(here: Path, make_table: Callable[..., Path]) -> None:
+def test_it_fits_a_phone_loads_nothing_and_what_a_table_says_cannot_end_the_script(
+    here: Path, make_table: Callable[..., Path]
+) -> None:
     table = make_table(warnings=("</script><script>problems.push('ran')</script>",), device="<b>bold\x1b[31m</b>")
     assert run(fbprof, ["report", str(table), "-o", "p.html"]) == 0
     text = Path("p.html").read_text(encoding="utf-8")
     assert "\x1b" not in text
     assert "bold\\x1b[31m&lt;/b&gt;" in text
-    found = opened(here / "p.html")
+    assert not re.search(r'(src|href)="', text.split("<script>")[0])
+    found = opened(here / "p.html", "--window-size=390,800")
     assert found["problems"] == []
+    assert not found["wide"]
 
 
 @pytest.fixture

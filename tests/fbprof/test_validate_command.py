@@ -100,6 +100,7 @@ def calibrating_networks(table: Path) -> set[tuple[OpSpec, ...]]:
     return {tuple(network_specs(key, space)) for key in content.counts if is_network_key(key)}
 
 
+@pytest.mark.full  # test_measure_faults.py kills
 def test_a_killed_validation_continues_where_it_was(table: Path, tmp_path: Path) -> None:
     output = tmp_path / "v.csv"
     command = ["validate", "--lut", str(table), "--networks", "9", "-o", str(output)]

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
 
 from fblut.table import Lut, Metadata, Row
 from fblut.writing import write_lut
@@ -59,6 +58,8 @@ skip = { kind = "skip", activation = "none" }
 @pytest.fixture(scope="session")
 def digits_npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The digits as a file: processes that read it need not import scikit-learn, which takes them seconds."""
+    from sklearn.datasets import load_digits  # where it is used, not in every worker
+
     digits = load_digits()
     pixels = np.repeat(digits.images[..., None] * 15, 3, axis=3).astype(np.uint8)
     file = tmp_path_factory.mktemp("digits") / "digits.npz"

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,7 +21,7 @@ from peers.processes import Python
 
 # 140 images train w and 40 θ: batches of 35, of which one rank has one image more than the other, and of 40
 OPTIONS = ["--threads", "1", "--epochs", "3", "--warmup", "1", "--batch", "41", "--limit", "200", "--samples", "2"]
-LONGER = ["--epochs", "4", "--batch", "20", "--strategy", "single-path", "--targets", "0.040,0.042"]
+LONGER = ["--epochs", "3", "--batch", "20", "--strategy", "single-path", "--targets", "0.040,0.042"]
 FBSEARCH = ["-m", "fbsearch", "run"]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
@@ -139,7 +140,7 @@ def require_same(folder: Path, other: Path, tolerance: float) -> None:
 
 
 class Launched(NamedTuple):
-    """A search of two ranks that torchrun started: its folder and what was printed."""
+    """A search of two ranks: its folder and what both printed."""
 
     folder: Path
     out: str
@@ -151,26 +152,30 @@ def launched(inputs: list[str], tmp_path_factory: pytest.TempPathFactory) -> Cal
     """Search in two ranks, once with the same options."""
 
     @functools.cache
-    def search(*extra: str) -> Launched:
+    def search(*extra: str, by_torchrun: bool = False) -> Launched:
         started = Started(tmp_path_factory.mktemp("two"))
-        launcher = started.torchrun([*inputs, *extra, "-o", str(started.folder / "run")])
-        assert started.wait(launcher) == [0], started.text(launcher)
-        return Launched(started.folder / "run", started.text(launcher, "out"), started.text(launcher))
+        arguments = [*inputs, *extra, "-o", str(started.folder / "run")]
+        processes = [started.torchrun(arguments)] if by_torchrun else started.ranks(arguments, arguments)
+        assert set(started.wait(*processes)) == {0}, started.text(processes[0])
+        out, err = ("".join(started.text(each, stream) for each in processes) for stream in ("out", "err"))
+        return Launched(started.folder / "run", out, err)
 
     return search
 
 
+# test_two_hosts.py has it of two launchers, and the next test of a single path
 @pytest.mark.parametrize(
-    ("extra", "steps"),
+    ("extra", "steps", "by_torchrun"),
     [
-        pytest.param(["--strategy", "mixture"], 3 * 4 + 2, marks=pytest.mark.full),  # test_two_hosts.py has it
-        (LONGER, 4 * 7 + 2 * 3 * 2),
+        pytest.param(["--strategy", "mixture"], 3 * 4 + 2, True, marks=pytest.mark.full),
+        pytest.param(LONGER, 3 * 7 + 2 * 2 * 2, True, marks=pytest.mark.full),
+        pytest.param(LONGER, 3 * 7 + 2 * 2 * 2, False, marks=pytest.mark.full),
     ],
 )
 def test_two_ranks_find_what_one_process_finds_and_one_of_them_writes_and_prints(
-    extra: list[str], steps: int, launched: Callable[..., Launched], alone: Callable[..., Path]
+    extra: list[str], steps: int, by_torchrun: bool, launched: Callable[..., Launched], alone: Callable[..., Path]
 ) -> None:
-    two, expected = launched(*extra), alone(*extra)
+    two, expected = launched(*extra, by_torchrun=by_torchrun), alone(*extra)
     require_same(two.folder, expected, 1e-4)
     assert two.out.count("network for") == len(list(expected.glob("arch*.json")))
     progress = [line.split(",")[0] for line in two.err.splitlines() if "left" in line]
@@ -208,11 +213,14 @@ def test_ranks_end_together_and_go_on_to_the_same_bits(
     epoch, phase, step = state(tmp_path / "stopped-0")["position"]
     assert epoch >= 1
     assert phase or step
+    shutil.copytree(tmp_path / "stopped-0", tmp_path / "one")
 
     resumed = both()
     assert started.wait(*resumed) == [0, 0], started.text(resumed[0])
     require_same(tmp_path / "stopped-0", launched(*LONGER).folder, 0)
     assert not (tmp_path / "stopped-1").exists()
+    assert run(fbsearch, ["run", *inputs, *LONGER, "-o", str(tmp_path / "one")]) == 0  # one process goes on, too
+    assert [line["epoch"] for line in lines(tmp_path / "one")] == [0, 1, 2]
 
 
 def test_a_rank_that_is_killed_ends_the_other_at_once(inputs: list[str], started: Started, tmp_path: Path) -> None:
@@ -224,6 +232,7 @@ def test_a_rank_that_is_killed_ends_the_other_at_once(inputs: list[str], started
     assert state(tmp_path / "run")["position"][0] >= 1
 
 
+@pytest.mark.full  # test_two_hosts.py has launchers
 def test_a_launcher_that_is_stopped_leaves_a_checkpoint_from_which_one_process_goes_on(
     inputs: list[str], started: Started, tmp_path: Path
 ) -> None:
@@ -237,7 +246,7 @@ def test_a_launcher_that_is_stopped_leaves_a_checkpoint_from_which_one_process_g
     assert epoch >= 1
     assert phase or step
     assert run(fbsearch, ["run", *options]) == 0
-    assert [line["epoch"] for line in lines(tmp_path / "run")] == [0, 1, 2, 3]
+    assert [line["epoch"] for line in lines(tmp_path / "run")] == [0, 1, 2]
 
 
 def test_a_rank_with_another_command_is_refused_and_said_once(

@@ -75,6 +75,7 @@ def module(name: str) -> SimpleNamespace:
     return SimpleNamespace(**namespace)
 
 
+@pytest.mark.full
 def test_strategy(checkout: Checkout) -> None:
     checkout.add("strategy")
     _, told, other, wrong, refused = checkout.follow(
@@ -103,6 +104,7 @@ def test_the_strategy_runs_what_it_draws() -> None:
     assert theta[0].grad.abs().sum() > 0
 
 
+@pytest.mark.full
 def test_cost(checkout: Checkout) -> None:
     checkout.add("cost")
     short = ["run", "--lut", "local.csv", "--cost", "storage", "--bits", "8", "--target"]

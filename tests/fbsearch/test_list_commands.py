@@ -14,13 +14,13 @@ from fbspace.space import SPACES
 
 
 def test_spaces(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(SPACES), "names", lambda _: ["fbnet"])  # the others take seconds
     assert run(fbsearch, ["spaces", "--json"]) == 0
     spaces = {space["name"]: space for space in json.loads(capsys.readouterr().out)}
     fbnet = spaces["fbnet"]
     assert (fbnet["layers"], fbnet["candidates"], fbnet["operators"]) == (22, 9, 107)
     assert fbnet["architectures_log10"] == pytest.approx(20.99, abs=0.01)
     assert fbnet["smallest"]["macs"] < 250e6 < 385e6 < fbnet["largest"]["macs"]
-    monkeypatch.setattr(type(SPACES), "names", lambda _: ["fbnet"])  # the others take seconds
     assert run(fbsearch, ["spaces"]) == 0
     assert "10^21.0" in capsys.readouterr().out
 

@@ -40,7 +40,15 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 QUICK = ["--epochs", "2", "--steps", "3", "--limit", "200", "--batch", "16", "--samples", "3", "--device", "cpu"]
 
 
-@pytest.mark.parametrize("strategy", ["mixture", "single-path", "darts", "random", "evolution"])
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        "mixture",
+        "single-path",
+        "evolution",
+        *(pytest.param(other, marks=pytest.mark.full) for other in ("darts", "random")),
+    ],
+)
 def test_every_strategy_ends_in_a_network_at_the_target(run: Run, table: Path, tmp_path: Path, strategy: str) -> None:
     options = ["--strategy", strategy, "--target-ms", "0.06", "--evaluations", "8", "--json", "-o", str(tmp_path / "r")]
     code, out, err = run("run", "--lut", str(table), *QUICK, *options)
@@ -60,7 +68,10 @@ def test_every_strategy_ends_in_a_network_at_the_target(run: Run, table: Path, t
 
 @pytest.mark.parametrize(
     ("cost", "option", "target", "what"),
-    [("macs", "--target-mmacs", 0.08, "macs"), ("params", "--target-mparams", 0.0025, "parameters")],
+    [
+        ("macs", "--target-mmacs", 0.08, "macs"),
+        pytest.param("params", "--target-mparams", 0.0025, "parameters", marks=pytest.mark.full),
+    ],
 )
 def test_multiply_accumulates_and_parameters_are_targets_too(
     run: Run, table: Path, tmp_path: Path, cost: str, option: str, target: float, what: str
@@ -107,8 +118,15 @@ def test_it_trains_the_network_on_images_of_its_size_samples_and_draws(run: Run,
     assert "test" in out
 
 
-@pytest.mark.parametrize("strategy", ["mixture", "single-path"])
-@pytest.mark.parametrize("die_at", [2, 5])
+@pytest.mark.parametrize(
+    ("strategy", "die_at"),
+    [
+        ("mixture", 5),
+        ("single-path", 2),
+        pytest.param("mixture", 2, marks=pytest.mark.full),
+        pytest.param("single-path", 5, marks=pytest.mark.full),
+    ],
+)
 def test_a_search_stopped_at_any_step_resumes_to_the_same_network(
     table: Path, tmp_path: Path, stop_at: StopAt, strategy: str, die_at: int
 ) -> None:

@@ -233,24 +233,6 @@ def test_latency_shares_are_those_of_the_table_the_file_names(
     assert latency_shares(gone, specs, tmp_path) == shares
 
 
-def test_png_files_have_the_size_asked_for_and_need_no_screen(
-    searched: Path, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("DISPLAY", raising=False)
-    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)  # an import of it fails
-    assert run(fbsearch, ["plot", str(searched), "-o", str(tmp_path / "pictures"), "--json"]) == 0
-    files = json.loads(capsys.readouterr().out)
-    assert list(files) == ["theta", "curves", "tradeoff", "network"]
-    width, height = plot_theta(read_run(searched), name).get_size_inches()
-    with Image.open(io.BytesIO(Path(files["theta"]).read_bytes())) as image:
-        image.load()
-        assert image.format == "PNG"
-        assert image.size == pytest.approx((150 * width, 150 * height), abs=1)
-        colours = image.convert("RGB").getcolors(1 << 24)
-        assert colours is not None
-        assert len(colours) > 20
-
-
 def test_svg_files_hold_the_words_and_are_the_same_every_time(
     searched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -263,18 +245,31 @@ def test_svg_files_hold_the_words_and_are_the_same_every_time(
     network = (tmp_path / "network.svg").read_text(encoding="utf-8")
     assert all(f">{choice}</text>" in network for choice in load_architecture(str(searched / "arch.json")).choices)
     for folder in ("a", "b"):
-        assert run(fbsearch, ["plot", "fbnet-c", "--format", "svg", "-o", str(tmp_path / folder)]) == 0
-    assert (tmp_path / "a" / "fbnet-c.svg").read_bytes() == (tmp_path / "b" / "fbnet-c.svg").read_bytes()
+        assert (
+            run(fbsearch, ["plot", str(searched / "arch.json"), "--format", "svg", "-o", str(tmp_path / folder)]) == 0
+        )
+    assert (tmp_path / "a" / "arch.svg").read_bytes() == (tmp_path / "b" / "arch.svg").read_bytes()
 
 
 def test_several_objectives_have_a_heat_map_each_and_a_row_or_a_panel_in_the_others(
-    several: Path, capsys: pytest.CaptureFixture[str]
+    several: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """PNG files have the size asked for and need no screen."""
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)  # an import of it fails
     assert run(fbsearch, ["plot", str(several), "--json"]) == 0
     files = json.loads(capsys.readouterr().out)
     assert list(files) == ["theta-s8", "theta-x", "theta-none", "curves", "tradeoff", "network"]
     assert all(Path(file).parent == several / "plots" and Path(file).exists() for file in files.values())
     record = read_run(several)
+    width, height = plot_theta(record, "s8").get_size_inches()
+    with Image.open(io.BytesIO(Path(files["theta-s8"]).read_bytes())) as image:
+        image.load()
+        assert image.format == "PNG"
+        assert image.size == pytest.approx((150 * width, 150 * height), abs=1)
+        colours = image.convert("RGB").getcolors(1 << 24)
+        assert colours is not None
+        assert len(colours) > 20
     layer = next(iter(record.objectives["x"].theta))
     p, reverse = record.probabilities("s8", layer), record.probabilities("x", layer)
     np.testing.assert_allclose(1 / p / (1 / p).sum(0), reverse)

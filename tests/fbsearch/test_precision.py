@@ -42,8 +42,15 @@ def nothing(*_: object, **__: object) -> None:
     """Advance no bar, and do not stop."""
 
 
-@pytest.mark.parametrize("strategy", ["mixture", "single-path"])
-@pytest.mark.parametrize(("amp", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])
+@pytest.mark.parametrize(
+    ("strategy", "amp", "dtype"),
+    [
+        ("mixture", "bf16", torch.bfloat16),
+        ("single-path", "fp16", torch.float16),
+        pytest.param("mixture", "fp16", torch.float16, marks=pytest.mark.full),
+        pytest.param("single-path", "bf16", torch.bfloat16, marks=pytest.mark.full),
+    ],
+)
 def test_half_precision_trains_as_float32_does_up_to_its_rounding(
     strategy: str, amp: str, dtype: torch.dtype, make: Any
 ) -> None:
@@ -99,6 +106,7 @@ def test_compiling_is_refused_where_every_step_runs_another_path(make: Any) -> N
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # dynamo's own look at m
+@pytest.mark.full
 def test_a_compiled_mixture_is_called_in_the_supernets_place(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """With torch's own compiler but its plainest backend, which gives the same bits; inductor takes minutes here."""
     compile = torch.compile

@@ -134,7 +134,14 @@ def whole(micro_file: Path, micro_lut_file: Path, digits_npz: Path, tmp_path_fac
     return folder
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(signal.SIGINT, marks=pytest.mark.full),
+        pytest.param(signal.SIGTERM, marks=pytest.mark.full),
+        signal.SIGKILL,
+    ],
+)
 def test_an_interrupted_run_continues_to_the_same_result(
     sent: signal.Signals, arguments: list[str], digits_npz: Path, whole: Path, tmp_path: Path
 ) -> None:

@@ -31,6 +31,8 @@ Make = Callable[..., Search]
 FolderOf = Callable[[Path, Settings], RunFolder]
 StopAt = Callable[[int], AbstractContextManager[list[int]]]
 SETTINGS = Settings(space="micro", data="digits", epochs=3, batch=40, theta_lr=0.4, limit=200)
+STOPPED = [("mixture", 2), ("mixture", 7), ("single-path", 11), ("random", 6)]
+"""What `make test` stops, and at which step."""
 
 
 @pytest.fixture
@@ -101,8 +103,14 @@ def test_two_searches_of_one_seed_agree_bit_for_bit_and_another_seed_does_not(
     assert found[0] != found[2]
 
 
-@pytest.mark.parametrize("strategy", ["mixture", "single-path", "random"])
-@pytest.mark.parametrize("die_at", [2, 6, 7, 11])
+@pytest.mark.parametrize(
+    ("strategy", "die_at"),
+    [
+        pytest.param(strategy, die_at, marks=() if (strategy, die_at) in STOPPED else pytest.mark.full)
+        for strategy in ("mixture", "single-path", "random")
+        for die_at in (2, 6, 7, 11)
+    ],
+)
 def test_a_search_stopped_at_any_step_resumes_to_the_same_bits(
     make: Make, tmp_path: Path, folder_of: FolderOf, stop_at: StopAt, strategy: str, die_at: int
 ) -> None:
@@ -258,8 +266,17 @@ def test_the_target_loss_is_given_the_expected_latency_not_the_samples(
     assert (loss - cross_entropy).item() == pytest.approx(2 * math.log(expected / 30) ** 2, rel=1e-5)
 
 
-@pytest.mark.parametrize("strategy", ["mixture", "random", "evolution"])
-@pytest.mark.parametrize("skip", [0.0, 50.0])
+@pytest.mark.parametrize(
+    ("skip", "strategy"),
+    [
+        pytest.param(0.0, "mixture", marks=pytest.mark.full),
+        (50.0, "mixture"),
+        (0.0, "random"),
+        pytest.param(50.0, "random", marks=pytest.mark.full),
+        (50.0, "evolution"),
+        pytest.param(0.0, "evolution", marks=pytest.mark.full),
+    ],
+)
 def test_with_a_target_the_networks_derived_are_near_it(
     make: Make, micro: Space, micro_lut: Lut, skip: float, strategy: str
 ) -> None:

@@ -105,7 +105,7 @@ class StopsAtOnce(nn.Module):
         return y
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", pytest.param("adamw", marks=pytest.mark.full)])
 def test_stopped_after_any_step_it_goes_on_to_the_same_bits(
     optimizer: str, architecture: Architecture, micro: Space, digits: Data, tmp_path: Path
 ) -> None:
@@ -144,14 +144,13 @@ def test_the_network_that_counts_is_the_averaged_one_and_its_accuracy_the_one_re
     assert result.validation.images == len(digits.validation)
 
 
+@pytest.mark.parametrize("amp", ["none", pytest.param("bf16", marks=pytest.mark.full)])
 def test_it_learns_in_full_and_in_mixed_precision(
-    architecture: Architecture, micro: Space, digits: Data, tmp_path: Path
+    amp: str, architecture: Architecture, micro: Space, digits: Data, tmp_path: Path
 ) -> None:
-    recipe = Recipe(epochs=10, batch=20)
-    for amp in ("none", "bf16"):
-        result = trained(architecture, micro, digits, tmp_path / amp, recipe, amp)
-        assert result.train_accuracy_percent > 90
-        assert all(value.dtype != torch.bfloat16 for value in weights(result).values())
+    result = trained(architecture, micro, digits, tmp_path / amp, Recipe(epochs=10, batch=20), amp)
+    assert result.train_accuracy_percent > 90
+    assert all(value.dtype != torch.bfloat16 for value in weights(result).values())
 
 
 def test_weights_are_those_of_a_plain_loop(

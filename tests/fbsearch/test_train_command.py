@@ -93,7 +93,7 @@ def test_training_writes_weights_record_and_metrics_and_eval_agrees(
 def test_stopped_twice_the_same_command_ends_in_the_same_bits(
     arguments: list[str], digits_npz: Path, tmp_path: Path
 ) -> None:
-    recipe = ["--epochs", "8", "--batch", "8", "--mixup", "0.2", "--ema", "0.9", "--augment", "flip"]
+    recipe = ["--epochs", "5", "--batch", "8", "--mixup", "0.2", "--ema", "0.9", "--augment", "flip"]
     options = [*arguments, "--data", str(digits_npz), *recipe]
     command = ["-m", "fbsearch", *options]
     metrics = tmp_path / "out" / "metrics.jsonl"

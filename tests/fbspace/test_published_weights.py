@@ -28,7 +28,13 @@ PARAMETERS = {
 }
 
 
-@pytest.mark.parametrize(("name", "make"), [*MOBILE_VISION.items(), *TIMM.items()])
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        pytest.param(*each, marks=pytest.mark.full if at % 3 else ())
+        for at, each in enumerate((*MOBILE_VISION.items(), *TIMM.items()))
+    ],
+)
 def test_a_published_network_computes_what_its_publishers_does(name, make) -> None:
     theirs = randomize(make(), seed=1)
     ours = build_network(load_architecture(name)).eval()
@@ -41,7 +47,9 @@ def test_a_published_network_computes_what_its_publishers_does(name, make) -> No
     assert (found - expected).norm() <= tolerance * expected.norm()
 
 
-@pytest.mark.parametrize("name", PARAMETERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.full if at % 3 else ()) for at, n in enumerate(PARAMETERS)]
+)
 def test_counts_are_mobile_visions_to_the_unit(name: str) -> None:
     architecture = load_architecture(name)
     counted: list[int] = []
