@@ -17,7 +17,7 @@ from fbspace.opspec import OpSpec
 from fbspace.space import load_space
 
 PASSES = 5
-FORMATS = ("tflite", "onnx", "torchscript")
+FORMATS = ("tflite", "onnx", "torchscript", "ncnn")
 
 
 def export_ms(operators: list[OpSpec]) -> dict[str, list[float]]:
@@ -52,6 +52,7 @@ def main() -> None:
         Figure("tflite_median", statistics.median(times["tflite"]), "ms", goal=10),
         Figure("onnx_median", statistics.median(times["onnx"]), "ms", goal=10),
         Figure("torchscript_median", statistics.median(times["torchscript"]), "ms"),
+        Figure("ncnn_median", statistics.median(times["ncnn"]), "ms", goal=5),
         Figure("tflite_and_onnx_total", total_s, "s", goal=3),
     ]
     report("export_speed", figures, quick=quick, operators=len(operators), passes=PASSES)

@@ -15,6 +15,7 @@ import numpy as np
 from _report import Figure, report
 
 from fbagents.connect import load_profile
+from fbexport.runtimes import RUNTIMES as ALL_RUNTIMES
 from fblut.statistics import spearman
 from fbprof.estimate.samples import Samples, usable_samples
 from fbprof.estimate.table import estimate, latency_of, network_latencies_us
@@ -31,9 +32,11 @@ GOALS = {
     ("litert", "float32"): (1.3, 0.99),
     ("onnxruntime", "float32"): (2.0, 0.985),
     ("litert", "int8"): (2.0, 0.985),
+    ("ncnn", "float32"): (2.0, 0.985),
 }
 """Largest mean absolute error in percent and smallest rank correlation, of the default number of networks."""
 RUNTIMES = ("litert", "onnxruntime")
+"""Those measured where none is named."""
 CALIBRATION = (0, 10, 25, CALIBRATION_NETWORKS, 75)
 
 
@@ -105,7 +108,7 @@ def parser_of(description: str) -> argparse.ArgumentParser:
     """Return a parser of what is measured where networks are held against a table."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few networks and rounds: whether it runs, not how well")
-    parser.add_argument("--runtime", choices=RUNTIMES, action="append", help="only this runtime")
+    parser.add_argument("--runtime", choices=ALL_RUNTIMES.names(), action="append", help="only this runtime")
     parser.add_argument("--precision", default="float32", help="float32 or int8")
     parser.add_argument("--journals", type=Path, help="keep the raw samples here, and continue from them")
     return parser

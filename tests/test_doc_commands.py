@@ -24,6 +24,7 @@ from doc_commands import ROOT, Shown, all_shown
 from fbbase.commandline import run
 from fbprof.cli import fbprof
 from fbsearch.cli import fbsearch
+from peers.installed import RUNTIMES_HERE
 
 TOOLS = {"fbprof": fbprof, "fbsearch": fbsearch}
 ONE_STEP = ["--epochs", "1", "--steps", "1", "--batch", "4", "--limit", "40", "--threads", "1"]
@@ -67,6 +68,8 @@ ELSEWHERE = ADDED | {
     r"pip install ": "fetches packages; benchmarks/install_size.py",
     r"pytest ": "other tests, or those of a format that a reader adds",
 }
+if "ncnn" not in RUNTIMES_HERE:
+    ELSEWHERE |= {r"fbprof measure .*--runtime ncnn": "a runtime that is not installed here"}
 DEAREST = (
     r"fbsearch (plot .*--format|spaces$|sample )",
     r"fbsearch run .*(--augment|--amp)",

@@ -167,6 +167,54 @@ class Torch(Runtime):
             raise ValueError(f"an output of the model is no tensor, it is {type(result).__name__}")
 
 
+class Ncnn(Runtime):
+    """ncnn models of one file: the weights, the text of the layers, a line of JSON, how long both are, `NCNN`."""
+
+    name = "ncnn"
+    packages = ("ncnn",)
+
+    def __init__(self, path, threads, inputs):
+        import ncnn
+
+        with open_regular(path) as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - 8, 0))
+            end = file.read()
+            start = size - 8 - int.from_bytes(end[:4], "little")
+            if end[4:] != b"NCNN" or start < 0:
+                raise ValueError("it is no ncnn model of one file, or not all of it")
+            file.seek(start)
+            param, _, line = file.read(size - 8 - start).decode().rstrip("\n").rpartition("\n")
+        settings = json.loads(line)
+        self.net = ncnn.Net()
+        for name, value in settings["options"].items():
+            setattr(self.net.opt, name, value)
+        self.net.opt.num_threads = threads
+        if self.net.load_param_mem(f"{param}\n") or self.net.load_model(path):
+            raise ValueError("ncnn cannot load it")
+        w, h, c = re.search(r"^Input .* input 0=(\d+) 1=(\d+) 2=(\d+)$", param, re.MULTILINE).groups()
+        images = max(shape[0] for shape in settings["outputs"].values())
+        (values,) = inputs.values([("input", [images, int(c), int(h), int(w)], "float32")])
+        self.images = [ncnn.Mat(image).clone() for image in values]  # with aligned channels
+        self.names, self.results = list(settings["outputs"]), []
+
+    def run(self):
+        """Run the model once: ncnn takes one image after the other."""
+        self.results.clear()
+        for image in self.images:
+            extractor = self.net.create_extractor()
+            extractor.input("input", image)
+            self.results += [extractor.extract(name) for name in self.names]
+
+    def outputs(self):
+        """Return the outputs of the last run as numpy arrays."""
+        import numpy
+
+        if any(status for status, _ in self.results):
+            raise ValueError("ncnn cannot run it")
+        return [numpy.array(output) for _, output in self.results]
+
+
 class Inputs:
     """What a model is fed with: the bytes of the request's file, or the test input.
 

@@ -174,3 +174,13 @@ def test_weights_that_are_no_finite_real_numbers_are_refused(here, capsys, value
 def test_ranges_are_of_int8_alone(here, capsys):
     assert run(fbprof, ["export", "fbnet-a", "--format", "tflite", "--calibration", "x.npy"]) == 2
     assert "are of --precision int8" in capsys.readouterr().err
+
+
+def test_ncnns_two_files_are_left_beside_the_one(tmp_path, capsys):
+    path = tmp_path / "net.v2.ncnn"
+    assert run(fbprof, ["export", "fbnet-96-0.35-1", "--format", "ncnn", "-o", str(path), "--json"]) == 0
+    names = json.loads(capsys.readouterr().out)["parts"]
+    assert names == [str(tmp_path / "net.v2.param"), str(tmp_path / "net.v2.bin")]
+    parts = load_format("ncnn").parts(path.read_bytes()).values()
+    assert [(tmp_path / each).read_bytes() for each in names] == list(parts)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["net.v2.bin", "net.v2.ncnn", "net.v2.param"]

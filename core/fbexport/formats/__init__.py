@@ -5,7 +5,7 @@ docs/extend/format.md shows how one is added. A runtime names its format (`fbexp
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from fbbase.plugins import Plugins
@@ -59,6 +59,10 @@ class Format(ABC):
         quantized = quantize(graph, ranges or plausible_ranges(graph)) if precision == "int8" else None
         outputs = [node.output for node in graph.nodes] if every_value else [graph.output]
         return self.encode(graph, outputs, precision, quantized)
+
+    def parts(self, content: bytes) -> Mapping[str, bytes]:
+        """Return the files, by suffix, in which others have such a model where they have more than one; else none."""
+        return {}
 
     @abstractmethod
     def encode(

@@ -90,6 +90,11 @@ def fallbacks(content: bytes, runtime: str, precision: str) -> list[str]:
         return list(dict.fromkeys(found.fallbacks(content, precision)))
 
 
+def remedy(package: str) -> str:
+    """Return how a runtime's package is installed beside this project: by an extra, if one brings it."""
+    return f"pip install 'fbnet-lab[{EXTRAS[package]}]'" if package in EXTRAS else f"pip install {package}"
+
+
 @contextlib.contextmanager
 def _told(name: str, package: str) -> Iterator[None]:
     """Tell in words that a runtime is not installed here, or does not take a model."""
@@ -98,9 +103,7 @@ def _told(name: str, package: str) -> Iterator[None]:
     except FbError:
         raise
     except ModuleNotFoundError as error:
-        extra = EXTRAS.get(package)
-        what = f"'fbnet-lab[{extra}]'" if extra else package
-        raise ExportError(f"runtime {name} is not installed here: pip install {what}") from error
+        raise ExportError(f"runtime {name} is not installed here: {remedy(package)}") from error
     except Exception as error:  # a runtime's errors have no base class of their own
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ExportError(f"runtime {name} refuses the model: {reason}") from error

@@ -14,7 +14,7 @@ CALIBRATION_BATCH = 64
 REPORTED_IMAGES = 8
 
 
-@click.command(short_help="Write a network as a model file (TFLite, ONNX, TorchScript).")
+@click.command(short_help="Write a network as a model file (TFLite, ONNX, TorchScript, ncnn).")
 @click.argument("arch")
 @click.option("--format", "format_name", required=True, metavar="NAME", help=f"{FORMATS.listed()}.")
 @click.option("--weights", type=_options.PATH, help="Trained weights; random ones without it.")
@@ -82,7 +82,7 @@ def command(
     if ranges and weights is None:
         raise click.UsageError("--ranges are those of trained weights: name these with --weights")
     prepare_process()
-    suffix = load_format(format_name).suffix
+    model_format = load_format(format_name)
     architecture = load_architecture(arch)
     space = architecture.load_space()
     network = load_network(architecture, weights, space, seed)
@@ -98,9 +98,14 @@ def command(
     content = export_network(architecture, format_name, precision, weights, seed, found)
     layers = layer_noise(network, images[:REPORTED_IMAGES], format_name, precision, found) if report else []
     complexity = count(network, space.input_shape)  # takes its weights away
-    path = output or Path(architecture.name.replace("/", "-") + suffix)
+    path = output or Path(architecture.name.replace("/", "-") + model_format.suffix)
     write_bytes(path, content)
+    stem = str(path).removesuffix(model_format.suffix)
+    parts = {f"{stem}{suffix}": part for suffix, part in model_format.parts(content).items()}
+    for name, part in parts.items():
+        write_bytes(Path(name), part)
     result = {"file": str(path), "size_bytes": len(content), "format": format_name, "precision": precision}
+    result |= {"parts": list(parts)} if parts else {}
     result |= {"ranges": origin} if origin else {}
     result |= {"macs": complexity.macs, "parameters": complexity.parameters}
     if as_json:
@@ -114,5 +119,7 @@ def command(
             f"{path}  {len(content) / 1e6:.1f} MB  "
             f"({complexity.macs / 1e6:.1f} M multiply-accumulates, {complexity.parameters / 1e6:.2f} M parameters)"
         )
+        if parts:
+            click.echo(f"the same as {' and '.join(parts)}")
         if origin:
             click.echo(f"int8: {origin}")

@@ -24,7 +24,7 @@ from fbbase.errors import PartialError, StorageError
 from fbbase.interrupt import Terminated, terminated_as_interrupted
 from fbbase.progress import Advance, Waiting, progress
 from fbexport.errors import ExportError
-from fbexport.runtimes import RUNTIMES, native_libraries
+from fbexport.runtimes import RUNTIMES, native_libraries, remedy
 from fbprof.errors import MeasurementError
 from fbprof.estimate.table import half_widths_percent
 from fbprof.journal.journal import (
@@ -342,5 +342,6 @@ class _Run:
 def _check_runtime(agent: Agents, runtime: str, profile: Profile) -> None:
     """Raise DeviceError where the device lacks the runtime."""
     if runtime not in agent.hello.runtimes:
-        has = ", ".join(agent.hello.runtimes) or "none"
-        raise DeviceError(f"runtime {runtime} is not installed on {profile.name}; there is: {has}")
+        has, package = ", ".join(agent.hello.runtimes) or "none", RUNTIMES.find(runtime).package
+        how = remedy(package) if profile.transport == "local" else f"pip install {package}, there"
+        raise DeviceError(f"runtime {runtime} is not installed on {profile.name}; there is: {has}. To have it: {how}")

@@ -1,0 +1,58 @@
+"""ncnn: models in ncnn, by the extension module of its Python package."""
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+
+from fbbase.locks import scratch_folder
+from fbexport.graph import Array
+from fbexport.runtimes import Run, Runtime
+from fbexport.runtimes._ncnn_file import NcnnFile
+
+_IS_INT8 = re.compile(r" 8=1(01)?( |$)")
+_MOVING = {"Input", "Noop", "Reshape", "ShuffleChannel", "Split"}
+
+
+class Ncnn(Runtime):
+    """ncnn models, C, H, W in the file, with the options that the file says."""
+
+    package = "ncnn"
+    format = "ncnn"
+
+    def load(self, content: bytes, threads: int) -> Run:
+        """Load a model from a file: of one in memory ncnn would keep pointers into it."""
+        import ncnn
+
+        file = NcnnFile.unpack(content)
+        net = ncnn.Net()
+        for name, value in file.options.items():
+            setattr(net.opt, name, value)
+        net.opt.num_threads = threads
+        with scratch_folder() as folder:
+            path = folder / "model.bin"
+            path.write_bytes(file.weights)
+            if net.load_param_mem(file.param) or net.load_model(str(path)):
+                raise ValueError("ncnn cannot load it")
+
+        def run(x: Array) -> list[Array]:
+            found: dict[str, list[Array]] = {name: [] for name in file.outputs}
+            for image in np.ascontiguousarray(x):
+                extractor = net.create_extractor()
+                extractor.input("input", ncnn.Mat(image).clone())  # kernels of groups take channels for aligned
+                for name, images in found.items():
+                    status, output = extractor.extract(name)
+                    if status:
+                        raise ValueError(f"ncnn cannot compute {name}: status {status}")
+                    images.append(np.array(output))
+            return [np.stack(images).reshape(file.outputs[name]) for name, images in found.items()]
+
+        return run
+
+    def fallbacks(self, content: bytes, precision: str) -> Iterator[str]:
+        """Yield what an int8 model computes in float."""
+        if precision == "int8":
+            for line in NcnnFile.unpack(content).param.splitlines()[2:]:
+                kind, *_ = line.split()
+                if kind not in _MOVING and not _IS_INT8.search(line):
+                    yield f"{kind} in float"
