@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fbexport.runtimes import load_model, runtime_of
+from peers.installed import need
 from peers.processes import start_server
 
 Array = NDArray[np.float32]
@@ -92,6 +93,7 @@ def run_model() -> Callable[[str, bytes, Array], Array]:
     """Run a model file of a format on one NCHW input in the format's first runtime."""
 
     def run(format_name: str, content: bytes, x: Array) -> Array:
+        need(runtime_of(format_name))
         return load_model(content, runtime_of(format_name))(x)[0]
 
     return run

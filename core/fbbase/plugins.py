@@ -22,6 +22,7 @@ EXTRAS = {
     "PIL": "search", "sklearn": "search", "tensorboard": "search",
     "matplotlib": "report", "plotly": "report",
     "adb_shell": "adb", "usb1": "adb", "datasets": "data", "yaml": "yaml", "ziglang": "native",
+    "executorch": "executorch",
 }  # fmt: skip
 """The extra of this project (pyproject.toml) that brings a package, by the name under which it is imported."""
 

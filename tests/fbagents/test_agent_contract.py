@@ -29,6 +29,7 @@ from fbspace.blocks import build_block
 from fbspace.opspec import OpSpec
 from fbspace.weights import randomize
 from peers.given import SPEC
+from peers.installed import need
 
 
 @pytest.fixture(params=["local", "local-native"])
@@ -63,6 +64,7 @@ def test_hello_says_what_the_device_can_do(local: Transport) -> None:
     indirect=["local"],
 )
 def test_a_model_gives_torchs_outputs_and_raw_samples(local: Transport, models: dict[str, Path], runtime: str) -> None:
+    need(runtime)
     with AgentClient(local) as agent:
         loaded = agent.load("m", local.push(models[runtime]), runtime, SPEC.input_shape)
         visits = list(agent.run([Planned("m", 5), Planned("m", 2)]))

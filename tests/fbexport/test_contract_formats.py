@@ -22,6 +22,7 @@ from fbspace.blocks import build_block, is_identity
 from fbspace.opspec import OpSpec
 from fbspace.space import load_space
 from fbspace.weights import load_network, randomize
+from peers.installed import FORMATS_HERE
 
 OPERATORS = load_space("fbnet").operators()
 RESIDUAL = OpSpec("ir", 24, 24, 9, 9, kernel=5, expansion=3)
@@ -80,8 +81,8 @@ def sampled(values, is_chosen):
 
 
 NETWORKS = sampled(
-    itertools.product(FORMATS.names(), ZOO.names()),
-    lambda name, network: ZOO.names().index(network) % len(FORMATS.names()) == FORMATS.names().index(name),
+    itertools.product(FORMATS_HERE, ZOO.names()),
+    lambda name, network: ZOO.names().index(network) % len(FORMATS_HERE) == FORMATS_HERE.index(name),
 )
 
 
@@ -142,7 +143,7 @@ def test_every_operator_of_the_space_equals_torch(name, spec, assert_equals_torc
 @pytest.mark.parametrize("spec", SAMPLE, ids=OpSpec.key)
 def test_float16_is_float32_but_for_the_rounding_of_weights(spec, run_model):
     """Weights are rounded to 11 bits, so that a sum of n products is off by 2^-12 of one for each, at random."""
-    for name in FORMATS.names():
+    for name in FORMATS_HERE:
         if "float16" in load_format(name).precisions:
             x = torch.randn(spec.input_shape, generator=torch.Generator().manual_seed(7)).numpy()
             exact, half = (run_model(name, export_spec(spec, name, each), x) for each in ("float32", "float16"))
@@ -189,5 +190,5 @@ def specs(draw):
 @given(spec=specs(), seed=st.integers(0, 9))
 def test_random_operators_equal_torch(assert_equals_torch, spec, seed):
     module = randomize(build_block(spec), seed)
-    for each in FORMATS.names():
+    for each in FORMATS_HERE:
         assert_equals_torch(each, export_spec(spec, each, seed=seed), module, spec.input_shape, may_vanish=True)

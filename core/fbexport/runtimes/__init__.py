@@ -98,12 +98,16 @@ def _told(name: str, package: str) -> Iterator[None]:
     except FbError:
         raise
     except ModuleNotFoundError as error:
-        extra = EXTRAS.get(package)
-        what = f"'fbnet-lab[{extra}]'" if extra else package
-        raise ExportError(f"runtime {name} is not installed here: pip install {what}") from error
+        raise ExportError(f"runtime {name} is not installed here: {installing(package)}") from error
     except Exception as error:  # a runtime's errors have no base class of their own
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ExportError(f"runtime {name} refuses the model: {reason}") from error
+
+
+def installing(package: str) -> str:
+    """Return the command that installs a runtime's package."""
+    extra = EXTRAS.get(package)
+    return f"pip install 'fbnet-lab[{extra}]'" if extra else f"pip install {package}"
 
 
 def loadable() -> dict[str, type[Runtime]]:

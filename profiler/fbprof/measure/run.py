@@ -24,7 +24,7 @@ from fbbase.errors import PartialError, StorageError
 from fbbase.interrupt import Terminated, terminated_as_interrupted
 from fbbase.progress import Advance, Waiting, progress
 from fbexport.errors import ExportError
-from fbexport.runtimes import RUNTIMES, native_libraries
+from fbexport.runtimes import RUNTIMES, installing, native_libraries
 from fbprof.errors import MeasurementError
 from fbprof.estimate.table import half_widths_percent
 from fbprof.journal.journal import (
@@ -335,4 +335,5 @@ def _check_runtime(agent: Agents, runtime: str, profile: Profile) -> None:
     """Raise DeviceError where the device lacks the runtime."""
     if runtime not in agent.hello.runtimes:
         has = ", ".join(agent.hello.runtimes) or "none"
-        raise DeviceError(f"runtime {runtime} is not installed on {profile.name}; there is: {has}")
+        remedy = f"; {installing(RUNTIMES.find(runtime).package)}" if profile.transport == "local" else ""
+        raise DeviceError(f"runtime {runtime} is not installed on {profile.name}; there is: {has}{remedy}")
