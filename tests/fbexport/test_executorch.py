@@ -19,10 +19,11 @@ from peers.installed import RUNTIMES_HERE
 pytestmark = pytest.mark.skipif("executorch" not in RUNTIMES_HERE, reason="needs the runtime executorch")
 EVERYTHING = OpSpec("ir", 24, 24, 9, 9, kernel=5, expansion=3, groups=2, activation="hswish", squeeze_excite=True)
 QUIET = """
-import sys, numpy
+import os, sys, numpy
 from fbexport.runtimes import load_model
 run = load_model(open(sys.argv[1], "rb").read(), "executorch", int(sys.argv[2]))
-print(run(numpy.zeros((1, 24, 9, 9), "float32"))[0].shape, "torch" in sys.modules)
+shape = run(numpy.zeros((1, 24, 9, 9), "float32"))[0].shape
+print(shape, "torch" in sys.modules, len(os.listdir("/proc/self/task")))
 """
 
 
@@ -35,13 +36,13 @@ def test_all_of_ours_is_delegated(precision):
     assert fallbacks(export_spec(EVERYTHING, "pte", precision), "executorch", precision) == []
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_it_is_silent_and_needs_no_torch(tmp_path, threads):
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_it_has_the_threads_asked_for_is_silent_and_needs_no_torch(tmp_path, threads):
     path = tmp_path / "model.pte"
     path.write_bytes(export_spec(EVERYTHING, "pte"))
     argv = [sys.executable, "-c", QUIET, str(path), str(threads)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
-    assert (done.stdout, done.stderr) == ("(1, 24, 9, 9) False\n", "")
+    assert (done.stdout, done.stderr) == (f"(1, 24, 9, 9) False {threads}\n", "")
 
 
 def test_models_of_several_numbers_of_threads_run_in_turn():

@@ -73,7 +73,7 @@ def test_capacity_and_clock_that_disagree_are_told(device: Callable[..., Profile
 def test_a_device_without_runtimes_is_told_what_to_install(device: Callable[..., Profile]) -> None:
     check = found(device('s/"runtimes":[^}]*}/"runtimes":{}/'))["runtimes"]
     assert (check.status, check.found) == ("failed", "none")
-    assert "install ai-edge-litert or onnxruntime" in check.remedy
+    assert "install ai-edge-litert or executorch or onnxruntime or torch there" in check.remedy
 
 
 def test_cores_of_two_kinds_want_a_choice_and_heat_is_told(device: Callable[..., Profile]) -> None:

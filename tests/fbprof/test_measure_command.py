@@ -38,7 +38,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(
     ("arguments", "message"),
     [
         (["--device", "galaxy"], "unknown device 'galaxy'"),
-        (["--runtime", "liteRT"], "unknown runtime 'liteRT'. Did you mean 'litert'? Known: litert, onnxruntime, torch"),
+        (["--runtime", "liteRT"], "unknown runtime 'liteRT'. Did you mean 'litert'? Known: executorch, litert, onnx"),
         (["--space", "fbnet-tinny"], "unknown space 'fbnet-tinny'. Did you mean 'fbnet-tiny'?"),
         (["--space", "none.toml"], "search space not found: none.toml"),
         (["--precision", "int9"], "litert (format tflite) has no precision 'int9', which no format knows"),
