@@ -17,7 +17,7 @@ from fbspace.opspec import OpSpec
 from fbspace.space import load_space
 
 PASSES = 5
-FORMATS = ("tflite", "onnx", "torchscript", "ncnn")
+FORMATS = ("tflite", "onnx", "pte", "torchscript", "ncnn")
 
 
 def export_ms(operators: list[OpSpec]) -> dict[str, list[float]]:
@@ -51,6 +51,7 @@ def main() -> None:
     figures = [
         Figure("tflite_median", statistics.median(times["tflite"]), "ms", goal=10),
         Figure("onnx_median", statistics.median(times["onnx"]), "ms", goal=10),
+        Figure("pte_median", statistics.median(times["pte"]), "ms", goal=8),
         Figure("torchscript_median", statistics.median(times["torchscript"]), "ms"),
         Figure("ncnn_median", statistics.median(times["ncnn"]), "ms", goal=5),
         Figure("tflite_and_onnx_total", total_s, "s", goal=3),

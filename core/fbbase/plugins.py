@@ -23,6 +23,7 @@ EXTRAS = {
     "matplotlib": "report", "plotly": "report",
     "adb_shell": "adb", "usb1": "adb", "datasets": "data", "yaml": "yaml", "ziglang": "native",
     "ncnn": "ncnn",
+    "executorch": "executorch",
 }  # fmt: skip
 """The extra of this project (pyproject.toml) that brings a package, by the name under which it is imported."""
 

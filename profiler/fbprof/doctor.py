@@ -26,7 +26,7 @@ from fbbase.locks import scratch_folder
 from fbbase.progress import Waiting
 from fbexport.formats import format_of, load_format
 from fbexport.residual import residual_model
-from fbexport.runtimes import loadable
+from fbexport.runtimes import DEFAULT, loadable
 from fbspace.opspec import OpSpec
 
 Status = Literal["ok", "warning", "failed"]
@@ -86,7 +86,8 @@ def check_device(profile: Profile) -> Iterator[Check]:
         yield from _cores(agent, profile.cores is not None)
         yield from _state(agent)
         if not hello.runtimes:
-            packages = " or ".join(each.package for each in loadable().values())
+            usual_first = sorted(loadable().items(), key=lambda each: each[0] != DEFAULT)
+            packages = " or ".join(each.package for _, each in usual_first)
             advice = f"install {packages} there, or set agent = 'native' in its profile"
             yield Check("runtimes", "failed", "none", advice)
         folder = stack.enter_context(scratch_folder())

@@ -17,15 +17,17 @@ from fbexport.functions import function_of, run_float
 from fbexport.graph import Conv, Linear
 from fbexport.quantization.calibration import calibrate
 from fbexport.quantization.quantized import quantize
+from fbexport.runtimes import load_model
 from fbexport.trace import trace
 from fbspace.architecture import ZOO, load_architecture
 from fbspace.blocks import block_of, build_block, is_identity
 from fbspace.opspec import OpSpec
 from fbspace.space import load_space
 from fbspace.weights import randomize
+from peers.installed import FORMATS_HERE
 from peers.integer_reference import run_onnx, run_tflite
 
-FORMATS = ("tflite", "onnx")
+FORMATS = [name for name in ("tflite", "onnx", "pte") if name in FORMATS_HERE]
 OFF_BY_MORE_THAN_ONE = 1e-3
 """Share of an operator's outputs that may differ from the reference by more than one."""
 SLACK = 3.0
@@ -81,7 +83,7 @@ def unsigned(x):
 
 def reference(name, content, x, given):
     """Return every value that the reference computes, each operator's from what the runtime gave it."""
-    if name == "tflite":
+    if name != "onnx":
         made = run_tflite(content, nhwc(x), {label: nhwc(y) for label, y in given.items()})
         return {label: nchw(y) for label, y in made.items()}
     made = run_onnx(content, unsigned(x), {label: unsigned(y) for label, y in given.items()})
@@ -102,13 +104,24 @@ class Case:
     def write(self, name, every_value=True):
         return load_format(name).write(self.module, self.shape, "int8", self.ranges, every_value)
 
+    @property
+    def labels(self):
+        """What files call the operators' outputs, in order."""
+        return [*(node.output.name for node in self.graph.nodes[:-1]), "output"]
+
+    def run_executorch(self, content):
+        """Return every output by name as the int8 numbers that its real numbers stand for."""
+        found = load_model(content, "executorch")(self.quantized.of(self.graph.input).dequantize(self.x))
+        schemes = [self.quantized.of(node.output) for node in self.graph.nodes]
+        return {label: scheme.quantize(y) for label, scheme, y in zip(self.labels, schemes, found, strict=True)}
+
     def check(self, name):
         """Assert that every operator's output equals the reference's, and return the network's."""
         content = self.write(name)
-        got = RUN[name](content, self.x)
-        labels = [node.output.name for node in self.graph.nodes[:-1]]
-        assert list(got) == [*labels, "output"]
-        expected = reference(name, content, self.x, got)
+        got = self.run_executorch(content) if name == "pte" else RUN[name](content, self.x)
+        assert list(got) == self.labels
+        # A .pte file holds the numbers of a .tflite file, of which there is a reference.
+        expected = reference(name, self.write("tflite") if name == "pte" else content, self.x, got)
         for label, y in got.items():
             difference = np.abs(y.astype(int) - expected[label])
             assert (difference > 1).mean() <= OFF_BY_MORE_THAN_ONE, (label, difference.max())
@@ -191,8 +204,14 @@ def test_the_operators_are_of_every_kind():
     assert {spec.kernel for spec in SPECS} == {1, 3, 5}
 
 
-@pytest.mark.parametrize("name", FORMATS)
-@pytest.mark.parametrize("spec", SPECS, ids=OpSpec.key)
+@pytest.mark.parametrize(
+    ("name", "spec"),
+    [
+        pytest.param(name, spec, marks=pytest.mark.full if name == "pte" and at % 8 else (), id=f"{spec.key()}-{name}")
+        for at, spec in enumerate(SPECS)
+        for name in FORMATS
+    ],
+)
 def test_operators_equal_the_reference_and_are_no_noisier_than_rounding(name, spec):
     case = case_of(spec)
     assert case.noise(case.check(name)) <= SLACK * case.predicted_noise

@@ -1,6 +1,8 @@
 """Which operators of a model file do not run in the kernels that its precision promises."""
 
 import builtins
+import subprocess
+import sys
 
 import onnx
 import pytest
@@ -91,3 +93,16 @@ def test_a_package_that_is_missing(runtime, package, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(ExportError, match=f"runtime {runtime} is not installed here: pip install {package}"):
         fallbacks(b"", runtime, "int8")
+
+
+def test_executorchs_is_named_by_its_extra():
+    code = (
+        "import importlib.metadata as metadata\n"
+        "from fbexport.runtimes import load_model\n"
+        "def missing(name): raise metadata.PackageNotFoundError(name)\n"
+        "metadata.distribution = missing\n"
+        "load_model(b'', 'executorch')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    told = "runtime executorch is not installed here: pip install 'fbnet-lab[executorch]'"
+    assert done.stderr.splitlines()[-1].endswith(told)

@@ -14,7 +14,7 @@ from fbmodel.errors import ModelError
 from fbmodel.flatbuffer import packed, unpacked
 from fbmodel.model import Model, open_model
 
-FORMATS = ("tflite", "onnx", "torchscript")
+FORMATS = ("tflite", "onnx", "torchscript", "pte")
 RELU = helper.make_node("Relu", ["x"], ["y"])
 
 
@@ -23,7 +23,7 @@ def looked_through(path: Path) -> None:
     model = open_model(path)
     assert isinstance(model.parameters, int | None)
     assert all(isinstance(tensor.name, str) for tensor in (*model.inputs, *model.outputs))
-    if model.format != "torchscript":
+    if model.format not in ("torchscript", "pte"):
         nodes = model.nodes()
         assert isinstance(model.macs, int | None)
         model.part(0, len(nodes) - 1)
@@ -46,12 +46,13 @@ def test_damaged_bytes(small: Callable[..., Path], format_name: str, tmp_path: P
         looked_through(path)
 
 
-@pytest.mark.parametrize("suffix", [".tflite", ".onnx", ".pt"])
+@pytest.mark.parametrize("suffix", [".tflite", ".onnx", ".pt", ".pte"])
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=300))
 def test_random_bytes(suffix: str, tmp_path: Path, content: bytes) -> None:
     path = tmp_path / f"model{suffix}"
-    path.write_bytes({".tflite": b"\x1c\0\0\0TFL3", ".onnx": b"", ".pt": b"PK\x03\x04"}[suffix] + content)
+    starts = {".tflite": b"\x1c\0\0\0TFL3", ".onnx": b"", ".pt": b"PK\x03\x04", ".pte": b"\x30\0\0\0ET12"}
+    path.write_bytes(starts[suffix] + content)
     with pytest.raises(ModelError, match=r"model\."):
         looked_through(path)
 
@@ -63,7 +64,7 @@ def test_random_bytes(suffix: str, tmp_path: Path, content: bytes) -> None:
         ("empty.onnx", b"", "is empty"),
         ("text.tflite", b"hello, world", "is no tflite file"),
         ("picture.onnx", b"\x89PNG\r\n\x1a\n" + bytes(40), "no ONNX model|no graph"),
-        ("model.bin", b"x", "no suffix of a model file .*.onnx, .pt, .pth, .tflite"),
+        ("model.bin", b"x", "no suffix of a model file .*.onnx, .pt, .pte, .pth, .tflite"),
         ("model", b"\x1c\0\0\0TFL3", "no suffix of a model file.*its content is tflite: rename it"),
         ("weights.pt", b"\x80\x02}", "is no torchscript file"),
     ],

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fbexport.export import export_network
+from fbmodel.errors import ModelError
 from fbmodel.model import open_model
 from fbmodel.parts import separable
 from fbspace.architecture import load_architecture
@@ -124,6 +125,20 @@ def test_torch_is_only_for_files_of_its_own(small: Callable[..., Path]) -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, small("onnx"), small("tflite")], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_a_program_says_what_goes_in_and_comes_out(small: Callable[..., Path], precision: str) -> None:
+    model = open_model(small("pte", precision))
+    assert [(each.name, each.shape, each.element) for each in model.inputs] == [("input", (1, 3, 32, 32), "float32")]
+    assert [(each.name, each.shape, each.element) for each in model.outputs] == [("output", (1, 10), "float32")]
+    assert (model.parameters, model.macs) == (None, None)
+    assert model.with_shapes({"input": (1, 3, 32, 32)}) is model
+    with pytest.raises(ModelError, match="dimension 2 is fixed at 32 in the file and is asked to be 16"):
+        model.with_shapes({"input": (1, 3, 16, 16)})
+    for ask in (model.nodes, lambda: model.part(0, 0)):
+        with pytest.raises(ModelError, match="TFLite and ONNX files, and this is an ExecuTorch program"):
+            ask()
 
 
 def test_a_missing_package_is_one_sentence_that_says_how_to_get_it(small: Callable[..., Path]) -> None:

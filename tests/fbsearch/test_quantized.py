@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fbbase.commandline import run
-from fbexport.formats import load_format
+from fbexport.formats import format_of, load_format
 from fbexport.quantization.calibration import calibrate
 from fbexport.quantization.fake import FakeQuantized, fold_into, rounded, rounded_weight
 from fbexport.quantization.quantized import quantize
@@ -22,9 +22,10 @@ from fbspace.architecture import Architecture
 from fbspace.blocks import build_block
 from fbspace.opspec import OpSpec
 from fbspace.weights import load_weights, randomize
+from peers.installed import RUNTIMES_HERE
 
 SHAPE = (5, 8, 10, 10)
-RUNTIMES = {"litert": "tflite", "onnxruntime": "onnx"}
+RUNTIMES = {name: format_of(name) for name in RUNTIMES_HERE if name != "torch"}
 
 
 def network() -> nn.Sequential:

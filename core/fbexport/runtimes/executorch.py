@@ -1,0 +1,40 @@
+"""executorch: ExecuTorch programs, whose kernels are XNNPACK's."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from fbexport.graph import Array
+from fbexport.runtimes import Run, Runtime
+from fbmodel.program import read_program
+
+
+class ExecuTorch(Runtime):
+    """ExecuTorch by its C++ libraries: torch is not needed, a C++ compiler is, once."""
+
+    package = "executorch"
+    format = "pte"
+    agent_source = Path(__file__).with_name("_executorch_program.py")
+
+    def load(self, content: bytes, threads: int) -> Run:
+        """Load a program; those of more than one thread that are loaded at once have as many."""
+        from fbexport.runtimes._executorch_program import Program
+
+        with tempfile.NamedTemporaryFile(suffix=".pte") as file:
+            file.write(content)
+            file.flush()
+            program = Program(file.name, threads)
+
+        def run(x: Array) -> list[Array]:
+            program.feed([x])
+            program.run()
+            outputs: list[Array] = program.outputs()
+            return outputs
+
+        return run
+
+    def fallbacks(self, content: bytes, precision: str) -> Iterator[str]:
+        """Yield what is left outside XNNPACK, by the file: what a delegate took, it runs."""
+        program = read_program(content)
+        yield from (f"{kernel} not delegated" for kernel in program.kernels)
+        yield from (f"delegate {name}" for name in program.delegates if name != "XnnpackBackend")

@@ -1,0 +1,46 @@
+"""pte: ExecuTorch programs, which say what goes in and comes out; what is in their delegates is not listed."""
+
+from pathlib import Path
+from typing import Self
+
+from fbmodel.errors import ModelError, decoding, named
+from fbmodel.model import Model
+from fbmodel.program import read_program
+from fbmodel.tensors import Node, Tensor
+
+
+class Pte(Model):
+    """What ExecuTorch runs, of fixed shapes; of several methods the first."""
+
+    suffixes = ".pte"
+    magic = b"ET12"
+    magic_offset = 4
+
+    def __init__(self, path: Path, content: bytes) -> None:
+        """Read a program."""
+        super().__init__(path, content)
+        with named(path), decoding(path, "ExecuTorch program"):
+            program = read_program(content)
+        self.inputs, self.outputs = program.inputs, program.outputs
+
+    @property
+    def parameters(self) -> None:
+        """Not counted."""
+        return
+
+    @property
+    def macs(self) -> None:
+        """Not counted."""
+        return
+
+    def rewritten(self, inputs: tuple[Tensor, ...]) -> Self:
+        """Raise ModelError: delegates were compiled for their shapes."""
+        raise ModelError(f"{self.path}: the shapes of an ExecuTorch program are set when it is exported")
+
+    def nodes(self) -> list[Node]:
+        """Raise ModelError: delegates are not listed."""
+        raise ModelError(f"{self.path}: --layers takes TFLite and ONNX files, and this is an ExecuTorch program")
+
+    def cut(self, first: int, last: int) -> bytes:
+        """Raise ModelError: programs are not cut."""
+        raise ModelError(f"{self.path}: TFLite and ONNX files are cut into parts, and this is an ExecuTorch program")
