@@ -159,7 +159,8 @@ def test_special_operators_equal_torch(name, spec, assert_equals_torch):
 @pytest.mark.parametrize(("name", "network"), NETWORKS)
 def test_published_networks_equal_torch(name, network, assert_equals_torch):
     architecture = load_architecture(network)
-    seed = 2 if network == "fbnetv2-f4" else 0  # with 0, torch in float32 is itself 6e-4 from double precision
+    ill = network in ("fbnetv2-f4", "fbnetv2-l1", "fbnetv2-l2")  # with 0, torch itself is 1e-4 to 6e-4 from float64
+    seed = 2 if ill else 0
     content = export_network(architecture, name, seed=seed)
     assert_equals_torch(name, content, load_network(architecture, seed=seed), architecture.load_space().input_shape)
 
