@@ -37,7 +37,7 @@ class Speed:
     """What the reference workload took for a second table over what it took for a first, and half of the 95 % interval.
 
     `ratio` is that of the large blocks, `small_ratio` that of the small ones, None where a table does not have it.
-    `error_percent` is None where a table does not know it.
+    `error_percent` is that of the less certain of them, None where a table does not know it.
     """
 
     ratio: float
@@ -89,9 +89,11 @@ def speed_between(first: Anchored, second: Anchored) -> Speed | None:
         return None
     if first.agent != second.agent and PROGRAM in (first.agent[: len(PROGRAM)], second.agent[: len(PROGRAM)]):
         return None
-    errors = first.reference_error_percent, second.reference_error_percent
-    both = None if errors[0] is None or errors[1] is None else math.hypot(errors[0], errors[1])
-    return Speed(known[1] / known[0], both)
+    return Speed(known[1] / known[0], _both(first.reference_error_percent, second.reference_error_percent))
+
+
+def _both(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else math.hypot(first, second)
 
 
 def at_one_speed(first: Lut, second: Lut) -> tuple[Lut, Speed | None]:
@@ -102,7 +104,9 @@ def at_one_speed(first: Lut, second: Lut) -> tuple[Lut, Speed | None]:
     small = first.metadata.small_reference_us, second.metadata.small_reference_us
     if small[0] is None or small[1] is None:
         return second.slowed(1 / speed.ratio), speed
-    by_size = replace(speed, small_ratio=small[1] / small[0])
+    errors = first.metadata.small_reference_error_percent, second.metadata.small_reference_error_percent
+    worse = max(speed.error_percent or 0.0, _both(*errors) or 0.0) or None
+    by_size = replace(speed, small_ratio=small[1] / small[0], error_percent=worse)
     moved = second.slowed(1 / speed.ratio, lambda spec: 1 / by_size.alone(spec))
     return Lut(moved.metadata.model_copy(update={"small_reference_us": small[0]}), moved.rows), by_size
 

@@ -94,6 +94,7 @@ class Metadata(pydantic.BaseModel):
     reference_us: Annotated[float, pydantic.Field(ge=SMALLEST_US, le=LARGEST_US)] | None = None
     reference_error_percent: Annotated[float, pydantic.Field(ge=0, le=LARGEST_PERCENT)] | None = None
     small_reference_us: Annotated[float, pydantic.Field(ge=SMALLEST_US, le=LARGEST_US)] | None = None
+    small_reference_error_percent: Annotated[float, pydantic.Field(ge=0, le=LARGEST_PERCENT)] | None = None
     speed_error_percent: Annotated[float, pydantic.Field(ge=0, le=LARGEST_PERCENT)] | None = None
     network_us: Annotated[float, pydantic.Field(ge=-LARGEST_US, le=LARGEST_US)] = 0.0
     calibration_networks: Annotated[int, pydantic.Field(ge=0)] = 0

@@ -76,12 +76,12 @@ def test_what_was_timed_alone_is_brought_to_a_speed_by_its_size(make_lut: MakeLu
     tiny = OpSpec("conv", 1, 1, 2, 2, kernel=1)
     of = {name: OpSpec("conv", 10, 10, *each, kernel=1) for name, each in pixels.items()}  # of 100 MACs a pixel
     latencies = dict.fromkeys((tiny, *of.values()), 100.0)
-    first = make_lut(latencies, **STEADY, small_reference_us=4.0)
-    slow = {"reference_us": 50.0 * 1.05, "small_reference_us": 4.0 * 0.95}
+    first = make_lut(latencies, **STEADY, small_reference_us=4.0, small_reference_error_percent=0.6)
+    slow = {"reference_us": 50.0 * 1.05, "small_reference_us": 4.0 * 0.95, "small_reference_error_percent": 0.8}
     second = make_lut(latencies, **STEADY | slow)
     moved, speed = at_one_speed(first, second)
     assert speed is not None
-    assert (speed.ratio, speed.small_ratio) == pytest.approx((1.05, 0.95))
+    assert (speed.ratio, speed.small_ratio, speed.error_percent) == pytest.approx((1.05, 0.95, 1.0))
     expected = {tiny: 0.95, of["small"]: 0.95, of["between"]: math.sqrt(0.95 * 1.05), of["large"]: 1.05}
     for spec, ratio in expected.items():
         assert moved.rows[spec.key()].latency_us == pytest.approx(100 / ratio, rel=1e-3)

@@ -7,6 +7,7 @@ import pytest
 
 from fbexport.formats import FORMATS
 from fbexport.runtimes import RUNTIMES, runtime_of
+from peers.unavailable import unavailable
 
 
 def is_installed(runtime: str) -> bool:
@@ -23,6 +24,6 @@ FORMATS_HERE = [name for name in FORMATS.names() if runtime_of(name) in RUNTIMES
 
 
 def need(runtime: str) -> None:
-    """Skip a test where a runtime is not installed."""
+    """Skip a test where a runtime is not installed; fail it where it has to be."""
     if runtime not in RUNTIMES_HERE:
-        pytest.skip(f"needs the runtime {runtime}")
+        unavailable(f"needs the runtime {runtime}")

@@ -269,6 +269,7 @@ def _metadata(content: JournalContent, samples: Samples) -> Metadata:
         reference_us=large and large[0],
         reference_error_percent=large and large[1],
         small_reference_us=small and small[0],
+        small_reference_error_percent=small and small[1],
         speed_error_percent=speed_error_percent(drift),
     )
     try:
