@@ -3,8 +3,6 @@
 import importlib.metadata
 import shutil
 
-import pytest
-
 from fbexport.formats import FORMATS
 from fbexport.runtimes import RUNTIMES, runtime_of
 from peers.unavailable import unavailable
