@@ -7,6 +7,7 @@ missing=
 need() { [ -n "$1" ] || missing="$missing $2"; }
 found() { PATH="$PATH:/usr/sbin" command -v "$1" || true; }
 need "$(found cc)" "gcc libc6-dev" # the native agent; gcc brings the sanitizers
+need "$(found c++)" "g++" # ExecuTorch's shim
 need "$(found ssh)" openssh-client
 need "$(found sshd)" openssh-server
 need "$(found chromium)" chromium # reports are looked at
