@@ -42,6 +42,19 @@ LONGEST = (
     "test_doc_commands.py",
     "fbagents/test_bundle.py",
     "fbprof/test_farm.py",
+    "fbagents/test_bundle_push.py",
+    "test_lean.py",
+    "test_main_job.py",
+    "fbsearch/test_two_hosts.py",
+    "fbprof/test_report.py",
+    "fbmodel/test_others.py",
+    "fbagents/test_ssh.py",
+    "fbagents/test_adb.py",
+    "fbagents/test_native_agent.py",
+    "test_package.py",
+    "test_site.py",
+    "test_outside_package.py",
+    "test_train_job.py",
 )
 """Files to begin with where workers share the files (`--dist loadfile`), so that no worker ends with a long one."""
 

@@ -190,8 +190,8 @@ append = JournalWriter.append
 def limited(self, record):
     global appended
     appended += 1
-    if appended == 60:  # models are written by now
-        resource.setrlimit(resource.RLIMIT_FSIZE, (16000, 16000))
+    if appended == 120:  # models are written by now, and warm
+        resource.setrlimit(resource.RLIMIT_FSIZE, (32000, 32000))
     append(self, record)
 JournalWriter.append = limited
 sys.exit(run(fbprof, ["measure", "--space", {space!r}, *{ENDLESS!r}, "-o", {str(table)!r}]))

@@ -58,7 +58,7 @@ def test_a_runtime_gives_what_torch_gives_for_any_part_of_a_batch(runtime: str) 
             torch.testing.assert_close(model(x[:count]), net(x[:count]), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("runtime", [name for name in RUNTIMES if name != "ncnn"])  # it has a scheme of its own
 def test_a_fake_quantised_network_computes_as_the_runtime_does(runtime: str) -> None:
     net, x = network(), images()
     tuned = fake(net)
