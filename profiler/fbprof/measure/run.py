@@ -133,8 +133,7 @@ class _Run:
         self._subjects = {subject.key: subject for subject in (*plan.subjects, *REFERENCES)}
         self._settings = {key: each.setting for key, each in self._subjects.items() if each.setting is not None}
         self._runtimes = dict.fromkeys((plan.runtime, *(each.runtime for each in self._settings.values())))
-        self._references = [subject.key for subject in REFERENCES]
-        self._schedule = schedule(plan, self._references, self._content)
+        self._schedule = schedule(plan, [subject.key for subject in REFERENCES], self._content)
         self._deadline = math.inf  # until an agent runs: to reach a device may take longer than to measure
         self._visit_s: dict[str, float] = {}
         self._blocks = len(self._content.states)
@@ -171,7 +170,7 @@ class _Run:
         try:
             with self._start(transport) as agent:
                 for runtime in self._runtimes:
-                    _check_runtime(agent, runtime, self._profile)
+                    _check_runtime(agent, runtime, self._profile.name, transport.is_this_machine)
                 self._begin_session(agent)
                 self._deadline = min(self._deadline, time.monotonic() + self._plan.max_time_s)
                 models = LoadedModels(agent, transport, self._plan, files)
@@ -227,7 +226,7 @@ class _Run:
     def _load(self, models: LoadedModels, files: ModelFiles, wanted: Mapping[str, int]) -> list[str]:
         """Load what the next block visits, as far as there is room, and return what is new."""
         first, *others = fitting_first(wanted, self._content.counts, models.keys)
-        references = [key for key in self._references if key not in self._content.failed]
+        references = [key for key in self._schedule.references if key not in self._content.failed]
         needed = dict.fromkeys([first, *references, *others])
         new: list[str] = []
         keep: set[str] = set()
@@ -249,7 +248,7 @@ class _Run:
 
     def _reload(self, models: LoadedModels, files: ModelFiles, wanted: Mapping[str, int]) -> list[str]:
         """Load models anew that have been where they are for the plan's `reload_visits`, and return them."""
-        every = (*wanted, *self._references)
+        every = (*wanted, *self._schedule.references)
         due = [key for key in every if self._visits_left(key) <= 0 and key in models.keys]
         new: list[str] = []
         for number, key in enumerate(due):
@@ -339,9 +338,9 @@ class _Run:
         next(visits, None)  # the agent's closing line, without which the schedule would not count
 
 
-def _check_runtime(agent: Agents, runtime: str, profile: Profile) -> None:
+def _check_runtime(agent: Agents, runtime: str, device: str, is_here: bool) -> None:
     """Raise DeviceError where the device lacks the runtime."""
     if runtime not in agent.hello.runtimes:
         has, package = ", ".join(agent.hello.runtimes) or "none", RUNTIMES.find(runtime).package
-        how = remedy(package) if profile.transport == "local" else f"pip install {package}, there"
-        raise DeviceError(f"runtime {runtime} is not installed on {profile.name}; there is: {has}. To have it: {how}")
+        how = remedy(package) if is_here else f"pip install {package}, there"
+        raise DeviceError(f"runtime {runtime} is not installed on {device}; there is: {has}. To have it: {how}")

@@ -27,7 +27,7 @@ class Schedule:
 
     def __init__(self, plan: Plan, references: Collection[str], half_widths_percent: Callable[[], Mapping[str, float]]):
         self._plan, self._half_widths_percent = plan, half_widths_percent
-        self._references = list(references)
+        self.references = list(references)
         self._keys = [subject.key for subject in plan.subjects]
         self._targets = dict.fromkeys(self._keys, plan.min_rounds)
 
@@ -70,14 +70,14 @@ class Schedule:
         rounds = min(rounds, max(wanted.values()))
         if self._plan.before == "itself":
             keys = shuffled(list(wanted), self._plan.seed, number * STAY_ROUNDS)
-            last = self._references[number % len(self._references)] if self._references else None
+            last = self.references[number % len(self.references)] if self.references else None
             visits = [key for key in keys for _ in range(min(rounds, wanted[key]))]
             return visits + [last] * rounds if last else visits
         order: list[str] = []
         for round_number in range(rounds):
             keys = [key for key, left in wanted.items() if left > round_number]
             order += shuffled(keys, self._plan.seed, number * STAY_ROUNDS + round_number)
-        return self._with_references(order, number) if self._references else order
+        return self._with_references(order, number) if self.references else order
 
     def _with_references(self, order: list[str], number: int) -> list[str]:
         """Put the next reference after every REFERENCE_EVERY visits; every block begins with another one."""
@@ -85,7 +85,7 @@ class Schedule:
         for index, key in enumerate(order):
             result.append(key)
             if index % REFERENCE_EVERY == REFERENCE_EVERY - 1:
-                result.append(self._references[(number + index // REFERENCE_EVERY) % len(self._references)])
+                result.append(self.references[(number + index // REFERENCE_EVERY) % len(self.references)])
         return result
 
 
