@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from fbbase.errors import FbError
-from fbbase.files import STDOUT
+from fbbase.files import STDOUT, is_one_file
 from fbbase.options import Option
 from fbbase.plugins import EXTRAS, PluginFolder, needs
 from fbbase.settings import apply_settings
@@ -220,17 +220,10 @@ def _refuse_own_input(ctx: click.Context) -> None:
     for name, value in ctx.params.items():
         for given in value if isinstance(value, tuple) else (value,):
             for output in outputs if name not in outputs and isinstance(given, str | Path) else ():
-                if _is_one_file(ctx.params[output], given):
+                if is_one_file(ctx.params[output], given):
                     raise FbError(
                         f"{called[output]} {given} is the {called[name]} itself, which would be lost; name another file"
                     )
-
-
-def _is_one_file(output: Any, given: str | Path) -> bool:
-    try:
-        return os.path.isfile(given) and os.path.samefile(output, given)  # noqa: PTH113, PTH121 - names of any kind
-    except (OSError, ValueError):
-        return False
 
 
 def _keep_examples(command: click.Command) -> None:

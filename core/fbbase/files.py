@@ -16,7 +16,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from fbbase.errors import FbError, StorageError
 
@@ -121,6 +121,14 @@ def is_stream(path: Path) -> bool:
     """Whether an output is stdout, a device or a pipe: it holds nothing, and no other file can lie beside it."""
     with storage_errors(path):
         return path == STDOUT or (path.exists() and not path.is_file() and not path.is_dir())
+
+
+def is_one_file(output: Any, given: str | Path) -> bool:
+    """Whether what is to be written is a file that was given, by whatever names."""
+    try:
+        return os.path.isfile(given) and os.path.samefile(output, given)  # noqa: PTH113, PTH121 - names of any kind
+    except (OSError, ValueError):
+        return False
 
 
 def refuse_stream(path: Path) -> None:

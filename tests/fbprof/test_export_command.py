@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from fbsearch.cli import fbsearch
 from fbsearch.commands.zoo import scaled
 from fbspace.architecture import load_architecture
 from fbspace.network import build_network
-from fbspace.weights import randomize, save_weights
+from fbspace.weights import load_network, randomize, save_weights
 
 
 @pytest.fixture
@@ -184,3 +185,19 @@ def test_ncnns_two_files_are_left_beside_the_one(tmp_path, capsys):
     parts = load_format("ncnn").parts(path.read_bytes()).values()
     assert [(tmp_path / each).read_bytes() for each in names] == list(parts)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["net.v2.bin", "net.v2.ncnn", "net.v2.param"]
+
+
+def test_ncnns_two_files_are_not_beside_stdout_and_replace_nothing_that_is_read(tmp_path, monkeypatch, capfdbinary):
+    monkeypatch.chdir(tmp_path)
+    assert run(fbprof, ["export", "fbnet-96-0.35-1", "--format", "ncnn", "-o", "net.ncnn"]) == 0
+    capfdbinary.readouterr()
+    assert run(fbprof, ["export", "fbnet-96-0.35-1", "--format", "ncnn", "-o", "-"]) == 0
+    assert capfdbinary.readouterr().out.startswith(Path("net.ncnn").read_bytes())
+    weights = tmp_path / "own.bin"
+    torch.save(load_network(load_architecture("fbnet-96-0.35-1")).state_dict(), weights)
+    before = weights.read_bytes()
+    arguments = ["export", "fbnet-96-0.35-1", "--format", "ncnn", "--weights", str(weights), "-o", "own.ncnn"]
+    assert run(fbprof, arguments) == 2
+    assert b"own.bin comes to lie beside own.ncnn, and is read, too" in capfdbinary.readouterr().err
+    assert weights.read_bytes() == before
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["net.bin", "net.ncnn", "net.param", "own.bin"]

@@ -14,7 +14,7 @@ CALIBRATION_BATCH = 64
 REPORTED_IMAGES = 8
 
 
-@click.command(short_help="Write a network as a model file (TFLite, ONNX, TorchScript, ncnn).")
+@click.command(short_help="Write a network as a model file (TFLite, ONNX, ExecuTorch, TorchScript, ncnn).")
 @click.argument("arch")
 @click.option("--format", "format_name", required=True, metavar="NAME", help=f"{FORMATS.listed()}.")
 @click.option("--weights", type=_options.PATH, help="Trained weights; random ones without it.")
@@ -64,7 +64,8 @@ def command(
     """
     import torch
 
-    from fbbase.files import write_bytes
+    from fbbase.errors import FbError
+    from fbbase.files import is_one_file, is_stream, write_bytes
     from fbexport.export import export_network
     from fbexport.formats import load_format
     from fbexport.noise import calibrated, layer_noise
@@ -99,9 +100,13 @@ def command(
     layers = layer_noise(network, images[:REPORTED_IMAGES], format_name, precision, found) if report else []
     complexity = count(network, space.input_shape)  # takes its weights away
     path = output or Path(architecture.name.replace("/", "-") + model_format.suffix)
+    stem, parts = str(path).removesuffix(model_format.suffix), {}
+    if not is_stream(path):
+        parts = {f"{stem}{suffix}": part for suffix, part in model_format.parts(content).items()}
+    for name in parts:
+        if any(is_one_file(name, given) for given in (arch, weights, ranges, calibration) if given is not None):
+            raise FbError(f"{name} comes to lie beside {path}, and is read, too: it would be lost; name another -o")
     write_bytes(path, content)
-    stem = str(path).removesuffix(model_format.suffix)
-    parts = {f"{stem}{suffix}": part for suffix, part in model_format.parts(content).items()}
     for name, part in parts.items():
         write_bytes(Path(name), part)
     result = {"file": str(path), "size_bytes": len(content), "format": format_name, "precision": precision}
