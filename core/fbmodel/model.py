@@ -110,6 +110,25 @@ class Model(ABC):
         """Return a part of a model whose inputs are fixed. Raises ModelError where it cannot be cut out."""
 
 
+class Opaque(Model):
+    """A model file that is run, and not looked into; `words` say what it is, e.g. `an ExecuTorch program`."""
+
+    words: ClassVar[str]
+
+    @property
+    def macs(self) -> None:
+        """Not counted."""
+        return
+
+    def nodes(self) -> list[Node]:
+        """Raise ModelError: nothing is listed."""
+        raise ModelError(f"{self.path}: --layers takes TFLite and ONNX files, and this is {self.words}")
+
+    def cut(self, first: int, last: int) -> bytes:
+        """Raise ModelError: nothing is cut."""
+        raise ModelError(f"{self.path}: TFLite and ONNX files are cut into parts, and this is {self.words}")
+
+
 MODEL_FORMATS = Plugins("model format", "fbmodel.formats", base=Model)
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fbexport.errors import ExportError, module_name
 from fbexport.formats import Format, unknown_operator
+from fbexport.formats._float16 import in_float16
 from fbexport.graph import Activation, Binary, Conv, Function, Graph, Linear, Mean, Node, Shuffle, Value
 from fbexport.quantization.quantized import QuantizedGraph
 from fbexport.quantization.scheme import QMAX, QMIN, WEIGHT_MAX
@@ -107,16 +107,14 @@ class _Model:
                 self.emit(node, *_FUNCTIONS[node.function])
             case Binary():
                 self.emit(node, "BinaryOp", [(0, {"add": 0, "mul": 2}[node.operation])])
-            case Shuffle() if node.output in self.flat:
-                self.flat.remove(node.output)
-                self.layers.append(
-                    _Layer("ShuffleChannel", [self.image(node)], self.name(node.output), [(0, node.groups)])
-                )
             case Shuffle():
-                self.emit(node, "ShuffleChannel", [(0, node.groups)])
+                source = self.image(node) if node.output in self.flat else self.name(node.inputs[0])
+                self.flat.discard(node.output)
+                self.layers.append(_Layer("ShuffleChannel", [source], self.name(node.output), [(0, node.groups)]))
+            case Mean() if self.flat.issuperset(node.inputs):  # there is one pixel, and it is its own mean
+                self.emit(node, "Noop", [])
             case Mean():
-                is_mean = self.flat.issuperset(node.inputs)  # of one pixel
-                self.emit(node, "Noop" if is_mean else "Pooling", [] if is_mean else [(0, 1), (4, 1)])
+                self.emit(node, "Pooling", [(0, 1), (4, 1)])
             case _:
                 raise unknown_operator("ncnn", node)
 
@@ -147,7 +145,8 @@ class _Model:
             self.flat |= {output} if node.output in self.flat else set()
         params = [*params, (bias_term, 1), (size, node.weight.size), *_FUSED.get(function, ())]
         if self.quantized is None or not _has_int8(node):
-            weights = self.packed(node) + _bytes(node.bias)
+            own = in_float16(node.weight, node) if self.precision == "float16" else node.weight
+            weights = _tagged(own) + _bytes(node.bias)
         else:
             weight, scales = _of_weights(node.weight.reshape(len(node.weight), -1))
             weights = _tagged(weight) + _bytes(node.bias, scales, self.scale(node.inputs[0]))
@@ -156,16 +155,6 @@ class _Model:
             params.append((8, 101 if requantized else 1))
             weights += _bytes(self.scale(output)) if requantized else b""
         self.layers.append(_Layer(kind, [source], self.name(output), params, weights))
-
-    def packed(self, node: Conv | Linear) -> bytes:
-        """Return the weights where they are not int8."""
-        if self.precision != "float16":
-            return _tagged(node.weight)
-        with np.errstate(over="ignore"):
-            half = node.weight.astype(np.float16)
-        if not np.isfinite(half).all():
-            raise ExportError(f"{module_name(node.source)} has weights beyond float16's ±65504")
-        return _tagged(half)
 
     def scale(self, value: Value) -> NDArray[np.float32]:
         """Return the scale of a value's int8 numbers, as ncnn has it."""

@@ -12,16 +12,13 @@ from numpy.typing import NDArray
 from fbexport.formats import Format, unknown_operator
 from fbexport.formats._pte_program import End, program
 from fbexport.formats._pte_xnnpack import Channels, Delegate
+from fbexport.formats._xnnpack import SIXTH, THREE, of_relu6
 from fbexport.graph import Activation, Binary, Conv, Graph, Linear, Mean, Node, Shuffle, Value
 from fbexport.quantization.quantized import QuantizedGraph
 from fbexport.quantization.scheme import UNIT, Quantization
 
 _BOUNDS = {"none": None, "relu": (0.0, math.inf), "relu6": (0.0, 6.0)}
 _KEEP_DIMENSIONS = 64
-_SIX = Quantization(6 / 255, -128)
-_SCALE_RATIO = 250
-_THREE = np.array([3], np.float32), Quantization(3 / 255, -128)
-_SIXTH = np.array([1 / 6], np.float32), Quantization(1 / 6 / 255, -128)
 
 
 class Pte(Format):
@@ -135,13 +132,12 @@ class _Model:
             self.delegate.emit({"hswish": "Hardswish", "sigmoid": "Sigmoid"}[function], output, input_id=source)
 
     def hsigmoid(self, source: int, output: int) -> None:
-        """Append relu6(x + 3) / 6; XNNPACK has no operator of its own for it."""
-        scheme, read = None, self.delegate.tensors[source].scheme
-        if isinstance(read, Quantization):  # XNNPACK takes no sum whose input's scale is 256 times its output's
-            scheme = Quantization(max(_SIX.scale, read.scale / _SCALE_RATIO), _SIX.zero_point)
+        """Append relu6(x + 3) / 6."""
+        read = self.delegate.tensors[source].scheme
+        scheme = of_relu6(read.scale) if isinstance(read, Quantization) else None
         clipped = self.delegate.tensor(self.shape(source), scheme)
-        self.binary("add", source, self.number(*_THREE), clipped, _BOUNDS["relu6"])
-        self.binary("mul", clipped, self.number(*_SIXTH), output)
+        self.binary("add", source, self.number(*THREE), clipped, _BOUNDS["relu6"])
+        self.binary("mul", clipped, self.number(*SIXTH), output)
 
     def number(self, value: NDArray[np.float32], scheme: Quantization) -> int:
         """Add a constant of one number."""

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fbexport.errors import ExportError, module_name
+from fbexport.errors import ExportError
 from fbexport.formats import Format, unknown_operator
+from fbexport.formats._float16 import in_float16
+from fbexport.formats._xnnpack import SIXTH, THREE, of_relu6
 from fbexport.graph import Activation, Binary, Conv, Graph, Linear, Mean, Node, Shuffle, Value
 from fbexport.quantization.quantized import QuantizedGraph
 from fbexport.quantization.scheme import UNIT, Quantization
@@ -35,11 +37,6 @@ _GROUPED_CONV_VERSION = 6
 _INT8_VERSIONS = {_OP.CONV_2D: 3, _OP.DEPTHWISE_CONV_2D: 3, _OP.FULLY_CONNECTED: 4, _OP.HARD_SWISH: 1, _OP.RESHAPE: 1}
 """Versions of operators that take int8, 2 for all others; runtimes refuse a model that states an older one."""
 _HALF_DEQUANTIZE_VERSION = 3
-_SIX = Quantization(6 / 255, -128)
-"""From 0 to 6, both exact: what relu6 leaves."""
-_SCALE_RATIO = 250
-_THREE = np.array([3], np.float32), Quantization(3 / 255, -128)
-_SIXTH = np.array([1 / 6], np.float32), Quantization(1 / 6 / 255, -128)
 
 
 class TfLite(Format):
@@ -140,24 +137,19 @@ class _Model:
 
     def widened(self, array: NDArray[np.float32], node: Node) -> int:
         """Add numbers in float16 and their widening to float32, which runtimes carry out once or not at all."""
-        with np.errstate(over="ignore"):
-            half = array.astype(np.float16)
-        if not np.isfinite(half).all():
-            raise ExportError(f"{module_name(node.source)} has weights beyond float16's ±65504")
-        wide = self.tensor(array.shape)
+        half, wide = self.constant(in_float16(array, node)), self.tensor(array.shape)
         options = schema.DequantizeOptionsT()
-        return self.emit(_OP.DEQUANTIZE, [self.constant(half)], wide, options, _HALF_DEQUANTIZE_VERSION)
+        return self.emit(_OP.DEQUANTIZE, [half], wide, options, _HALF_DEQUANTIZE_VERSION)
 
     def hsigmoid(self, source: int, output: int) -> None:
         """Append relu6(x + 3) / 6; TFLite has no operator of its own for it."""
         shape = tuple(self.tensors[source].shape)
         if self.quantized is None:
             middle = self.tensor(shape)
-        else:  # XNNPACK takes no sum whose input's scale is 256 times its output's
-            coarsest = float(self.tensors[source].quantization.scale[0]) / _SCALE_RATIO
-            middle = self.integer_tensor(shape, Quantization(max(_SIX.scale, coarsest), _SIX.zero_point))
-        clipped = self.binary("add", [source, self.number(*_THREE)], middle, "relu6")
-        self.binary("mul", [clipped, self.number(*_SIXTH)], output)
+        else:
+            middle = self.integer_tensor(shape, of_relu6(float(self.tensors[source].quantization.scale[0])))
+        clipped = self.binary("add", [source, self.number(*THREE)], middle, "relu6")
+        self.binary("mul", [clipped, self.number(*SIXTH)], output)
 
     def int8_hswish(self, source: int, output: int) -> None:
         """Append x · hsigmoid(x).

@@ -1,4 +1,4 @@
-"""The two files of an ncnn model in one, as docs/extend/format.md describes it.
+"""The two files of an ncnn model in one, as docs/measuring/ncnn.md describes it.
 
 It begins with the `.bin` file, so that ncnn reads it as such: it takes what its layers need, and no more. Then come the
 text of the `.param` file, a line of JSON with what ncnn's files do not say (`Settings`), and 8 bytes: how long text and

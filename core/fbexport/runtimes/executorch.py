@@ -1,9 +1,9 @@
 """executorch: ExecuTorch programs, whose kernels are XNNPACK's."""
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from fbbase.locks import scratch_folder
 from fbexport.graph import Array
 from fbexport.runtimes import Run, Runtime
 from fbmodel.program import read_program
@@ -20,10 +20,10 @@ class ExecuTorch(Runtime):
         """Load a program; those of more than one thread that are loaded at once have as many."""
         from fbexport.runtimes._executorch_program import Program
 
-        with tempfile.NamedTemporaryFile(suffix=".pte") as file:
-            file.write(content)
-            file.flush()
-            program = Program(file.name, threads)
+        with scratch_folder() as folder:
+            path = folder / "model.pte"
+            path.write_bytes(content)
+            program = Program(str(path), threads)
 
         def run(x: Array) -> list[Array]:
             program.feed([x])

@@ -4,15 +4,16 @@ from pathlib import Path
 from typing import Self
 
 from fbmodel.errors import ModelError, decoding, named
-from fbmodel.model import Model
+from fbmodel.model import Opaque
 from fbmodel.program import read_program
-from fbmodel.tensors import Node, Tensor
+from fbmodel.tensors import Tensor
 
 
-class Pte(Model):
+class Pte(Opaque):
     """What ExecuTorch runs, of fixed shapes; of several methods the first."""
 
     suffixes = ".pte"
+    words = "an ExecuTorch program"
     magic = b"ET12"
     magic_offset = 4
 
@@ -28,19 +29,6 @@ class Pte(Model):
         """Not counted."""
         return
 
-    @property
-    def macs(self) -> None:
-        """Not counted."""
-        return
-
     def rewritten(self, inputs: tuple[Tensor, ...]) -> Self:
         """Raise ModelError: delegates were compiled for their shapes."""
         raise ModelError(f"{self.path}: the shapes of an ExecuTorch program are set when it is exported")
-
-    def nodes(self) -> list[Node]:
-        """Raise ModelError: delegates are not listed."""
-        raise ModelError(f"{self.path}: --layers takes TFLite and ONNX files, and this is an ExecuTorch program")
-
-    def cut(self, first: int, last: int) -> bytes:
-        """Raise ModelError: programs are not cut."""
-        raise ModelError(f"{self.path}: TFLite and ONNX files are cut into parts, and this is an ExecuTorch program")

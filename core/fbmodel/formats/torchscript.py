@@ -12,17 +12,18 @@ import torch
 
 from fbbase.files import check_archive
 from fbmodel.errors import ModelError, decoding, named
-from fbmodel.model import Model
-from fbmodel.tensors import Node, Tensor
+from fbmodel.model import Opaque
+from fbmodel.tensors import Tensor
 
 _NUMBERS = {"IntType": "int64", "FloatType": "float32", "BoolType": "bool"}
 """Arguments that are single numbers, as arrays of no dimension."""
 
 
-class TorchScript(Model):
+class TorchScript(Opaque):
     """What torch.jit.save writes; loading it runs no Python. Its shapes are kept beside the file."""
 
     suffixes = ".pt .pth .jit .torchscript"
+    words = "TorchScript"
     magic = b"PK"
     leaves_types = True
 
@@ -52,24 +53,11 @@ class TorchScript(Model):
         arrays = (*self._module.parameters(), *frozen)
         return sum(math.prod(each.shape) for each in arrays if each.is_floating_point() and each.numel() > 1)
 
-    @property
-    def macs(self) -> None:
-        """Not counted."""
-        return
-
     def rewritten(self, inputs: tuple[Tensor, ...]) -> Self:
         """Return the model with other inputs and the same content."""
         made = copy.copy(self)
         made.inputs = inputs
         return made
-
-    def nodes(self) -> list[Node]:
-        """Raise ModelError: programs are not listed."""
-        raise ModelError(f"{self.path}: --layers takes TFLite and ONNX files, and this is TorchScript")
-
-    def cut(self, first: int, last: int) -> bytes:
-        """Raise ModelError: programs are not cut."""
-        raise ModelError(f"{self.path}: TFLite and ONNX files are cut into parts, and this is TorchScript")
 
 
 def _argument(argument: Any) -> Tensor:

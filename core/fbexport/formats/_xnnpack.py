@@ -1,0 +1,17 @@
+"""What XNNPACK asks of int8 files, in whichever format it reads them."""
+
+import numpy as np
+
+from fbexport.quantization.scheme import Quantization
+
+_SIX = Quantization(6 / 255, -128)
+"""From 0 to 6, both exact: what relu6 leaves."""
+_SCALE_RATIO = 250
+THREE = np.array([3], np.float32), Quantization(3 / 255, -128)
+SIXTH = np.array([1 / 6], np.float32), Quantization(1 / 6 / 255, -128)
+"""hsigmoid is relu6(x + 3) / 6: XNNPACK has no operator of its own for it."""
+
+
+def of_relu6(input_scale: float) -> Quantization:
+    """Return what relu6(x + 3) stands for: no sum is taken whose input's scale is 256 times its output's."""
+    return Quantization(max(_SIX.scale, input_scale / _SCALE_RATIO), _SIX.zero_point)
