@@ -11,7 +11,7 @@ import numpy as np
 from _report import Figure
 
 from fblut.reading import read_lut
-from fblut.speed import at_one_speed
+from fblut.speed import Speed, at_one_speed
 from fblut.table import Lut
 
 COLUMNS = {
@@ -46,11 +46,12 @@ while True:
         process.wait()
 
 
-def differences(first: Lut, second: Lut, prefix: str, error_percent: float = 0.0) -> tuple[np.ndarray, float]:
+def differences(first: Lut, second: Lut, prefix: str, speed: Speed | None = None) -> tuple[np.ndarray, float]:
     """Return |second/first − 1| of every entry in percent, and the share of entries whose intervals overlap.
 
-    `error_percent` is half of the interval of the factor by which the second was brought to the first one's speed.
+    `speed` is that by which the second was brought to the first one's; its error is the second one's, too.
     """
+    error = ((speed and speed.error_percent) or 0.0) / 100
     latency, low, high = COLUMNS[prefix]
     ratios, overlaps = [], []
     for key, row in first.rows.items():
@@ -58,7 +59,7 @@ def differences(first: Lut, second: Lut, prefix: str, error_percent: float = 0.0
         us = getattr(other, latency)
         ratios.append(us / getattr(row, latency))
         below, above = us - getattr(other, low), getattr(other, high) - us
-        below, above = (math.hypot(half, us * error_percent / 100) for half in (below, above))
+        below, above = (math.hypot(half, us * error) for half in (below, above))
         overlaps.append(getattr(row, low) <= us + above and us - below <= getattr(row, high))
     return 100 * np.abs(np.array(ratios) - 1), float(100 * np.mean(overlaps))
 
@@ -68,8 +69,7 @@ def agreement(
 ) -> list[Figure]:
     """Return how far two tables of one device agree at one speed, with goals, and by how much their speeds differed."""
     moved, speed = at_one_speed(first, second)
-    error_percent = (speed and speed.error_percent) or 0.0
-    difference, overlapping = differences(first, moved, prefix, error_percent)
+    difference, overlapping = differences(first, moved, prefix, speed)
     as_it_is, _ = differences(first, second, prefix)
     return [
         Figure(f"{name}_median_difference", float(np.median(difference)), "%", most_percent),

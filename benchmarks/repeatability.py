@@ -36,7 +36,7 @@ def main() -> None:
     moved, speed = at_one_speed(quiet, disturbed)
     figures = [Figure("speed_factor", speed.ratio if speed else float("nan"), "")]
     for prefix, goals in (("isolated", (1.0, 4.0, 94.0)), ("in_network", (None, None, None))):
-        difference, overlap = differences(quiet, moved, prefix, (speed and speed.error_percent) or 0.0)
+        difference, overlap = differences(quiet, moved, prefix, speed)
         figures += [
             Figure(f"{prefix}_median_difference", float(np.median(difference)), "%", goals[0]),
             Figure(f"{prefix}_p95_difference", float(np.percentile(difference, 95)), "%", goals[1]),

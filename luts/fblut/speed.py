@@ -104,8 +104,8 @@ def at_one_speed(first: Lut, second: Lut) -> tuple[Lut, Speed | None]:
     small = first.metadata.small_reference_us, second.metadata.small_reference_us
     if small[0] is None or small[1] is None:
         return second.slowed(1 / speed.ratio), speed
-    errors = first.metadata.small_reference_error_percent, second.metadata.small_reference_error_percent
-    worse = max(speed.error_percent or 0.0, _both(*errors) or 0.0) or None
+    own = _both(first.metadata.small_reference_error_percent, second.metadata.small_reference_error_percent)
+    worse = None if speed.error_percent is None or own is None else max(speed.error_percent, own)
     by_size = replace(speed, small_ratio=small[1] / small[0], error_percent=worse)
     moved = second.slowed(1 / speed.ratio, lambda spec: 1 / by_size.alone(spec))
     return Lut(moved.metadata.model_copy(update={"small_reference_us": small[0]}), moved.rows), by_size

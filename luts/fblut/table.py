@@ -234,12 +234,11 @@ class Lut:
         if factor == 1 and alone is None:
             return self
         times = [field.name for field in fields(Row) if field.name.endswith("_us")]
-        are_in_context = self.metadata.calibration_networks > 0
+        in_context = ("latency_us", "ci_low_us", "ci_high_us") if self.metadata.calibration_networks else ()
 
         def times_slower(row: Row) -> Row:
             own = factor if alone is None else alone(row.spec)
             known = {name: value for name in times if (value := getattr(row, name)) is not None}
-            in_context = ("latency_us", "ci_low_us", "ci_high_us") if are_in_context else ()
             return replace(row, **{k: value * (factor if k in in_context else own) for k, value in known.items()})
 
         update = {"network_us": round(self.metadata.network_us * factor, 3)}

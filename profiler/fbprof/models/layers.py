@@ -30,8 +30,10 @@ FAN_OUT = 4
 SMALLEST_SHARE = 0.02
 """Of what a part takes alone: no less is left of it without the call."""
 NUMBERS_EXPLAIN = 0.2
+"""Less may be chance: two coefficients fit better than one."""
 FIT_STEPS = 30
 SMALLEST_ERROR = 1e-6
+"""What fits better weighs no more: its weight would have no bound."""
 _PART = " / nodes "
 Floats = NDArray[np.float64]
 
@@ -190,11 +192,11 @@ def _cutting(tree: _Stretch, timed: Mapping[_Stretch, _Timed]) -> _Cutting:
     smallest_us = min(each.us for each in timed.values())
     call_us = min(max(statistics.median(us / n for us, n in zip(more_us, calls, strict=True)), 0.0), smallest_us)
     scale, wanted = np.array(weight), np.array(more_us)
-    (both, per_number), by_both = _fit(np.column_stack([calls, numbers]), wanted, scale)
+    (beside_us, number_us), error = _fit(np.column_stack([calls, numbers]), wanted, scale)
     by_calls = float(np.sum(np.abs(wanted - call_us * np.array(calls)) * scale))
-    if by_both > (1 - NUMBERS_EXPLAIN) * by_calls or per_number <= 0:
+    if error > (1 - NUMBERS_EXPLAIN) * by_calls or number_us <= 0:
         return _Cutting(call_us)
-    return _Cutting(min(max(both, 0.0), smallest_us), per_number)
+    return _Cutting(min(max(beside_us, 0.0), smallest_us), number_us)
 
 
 def _fit(design: Floats, wanted: Floats, scale: Floats) -> tuple[tuple[float, float], float]:
