@@ -19,7 +19,7 @@ demo: $(VENV)/.installed
 
 test: lint house
 	@tests/install_peers.sh
-	$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(EVERY)
+	$(PYTEST) --max-worker-restart 0 --tx '$(WORKERS)*popen//python=$(BIN)/python tests/peers/processes.py' --dist loadfile --no-loadscope-reorder $(EVERY)
 
 test-full: EVERY = -m ""
 test-full: test

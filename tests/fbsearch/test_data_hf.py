@@ -14,8 +14,14 @@ from PIL import Image
 from fbsearch.errors import DataError
 from fbsearch.images.data import Data, load_data
 
-datasets = pytest.importorskip("datasets")
+datasets: Any = None
 SHAPE = (1, 3, 12, 12)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def library() -> None:
+    """Import the library here: it takes seconds, and every worker collects this file."""
+    globals()["datasets"] = pytest.importorskip("datasets")
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,6 @@
 """The server of processes.py: it imports libraries once, at the first request, and forks for every request."""
 
+import ctypes
 import gc
 import importlib
 import json
@@ -10,9 +11,21 @@ import signal
 import socket
 import sys
 import types
+from pathlib import Path
 from typing import Any
 
-LIBRARIES = ("torch", "torch._dynamo", "torch.utils.tensorboard", "onnx", "onnxruntime", "scipy.optimize")
+CLONE_NEWNET = 0x40000000
+
+# None has a plugin for pytest, whose workers are such processes: they first see to it that assertions are rewritten.
+LIBRARIES = (
+    "torch",
+    "torch._dynamo",
+    "torch.utils.tensorboard",
+    "onnx",
+    "onnxruntime",
+    "scipy.optimize",
+    "matplotlib.figure",
+)
 
 
 def next_request(path: str) -> dict[str, Any]:
@@ -67,9 +80,14 @@ def watched(connection: socket.socket) -> dict[str, Any]:
     os._exit(0)
 
 
-def become(words: list[str], env: dict[str, str], cwd: str, in_new_session: bool) -> None:
-    """Do what `python` does with these words."""
+def become(words: list[str], env: dict[str, str], cwd: str, in_new_session: bool, network: str | None) -> None:
+    """Do what `python` does with these words, in a network namespace where one is named."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if network is not None:
+        with Path("/run/netns", network).open() as namespace:
+            libc = ctypes.CDLL(None, use_errno=True)
+            if libc.setns(namespace.fileno(), CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), "cannot enter the network namespace", network)
     if in_new_session:
         os.setsid()
     here = os.environ.get("PYTHONPATH", "").split(os.pathsep)

@@ -2,7 +2,8 @@
 
 Without it most of what these processes take is importing torch: 5 s of CPU for a search of 1 s. A process runs as
 `python -c` and `python -m` run it, to its own end, with its own signals; the project itself is imported in it, from
-its own PYTHONPATH. Where starting Python is tested, tests start Python.
+its own PYTHONPATH. Where starting Python is tested, tests start Python. The workers of pytest are such processes too:
+this file takes the words of `python` as a program (Makefile).
 """
 
 import json
@@ -34,7 +35,10 @@ def start_server(folder: Path) -> subprocess.Popen[bytes]:
 
 
 class Python:
-    """A process as subprocess.Popen gives it, of the words after `python`: `-c` or `-m`, and what follows."""
+    """A process as subprocess.Popen gives it, of the words after `python`: `-c` or `-m`, and what follows.
+
+    `network` is the name of the network namespace in which it runs.
+    """
 
     def __init__(
         self,
@@ -45,6 +49,7 @@ class Python:
         env: Mapping[str, str] | None = None,
         cwd: str | Path = ".",
         start_new_session: bool = False,
+        network: str | None = None,
     ) -> None:
         self.args = list(words)
         self.returncode: int | None = None
@@ -67,6 +72,7 @@ class Python:
             "env": dict(os.environ if env is None else env),
             "cwd": str(Path(cwd).resolve()),
             "in_new_session": start_new_session,
+            "network": network,
         }
         self.server = socket.socket(socket.AF_UNIX)
         self.server.connect(os.environ[VARIABLE])
@@ -136,3 +142,7 @@ def run(words: Sequence[str], input: str = "", timeout: float = 120, **more: Any
         out, err = process.communicate(timeout)
     assert process.returncode is not None
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+if __name__ == "__main__":
+    sys.exit(Python([word for word in sys.argv[1:] if word != "-u"], stdin=0).wait())
