@@ -221,7 +221,7 @@ def _lines(title: str, total: int, done: int) -> Iterator[Advance]:
             last = now
             left_s = (now - first_at) / max(count - first, 1) * (total - count)
             left = f", about {left_s:.0f} s left" if first < count < total else ""
-            click.echo(f"{title}: {count}/{total}{left} {note}".rstrip(), err=True)
+            click.echo(f"{title}: {count}/{total}{left}{f', {note}' if note else ''}", err=True)
 
     with SCREEN.counted():
         yield advance
