@@ -36,6 +36,15 @@ def test_every_option_has_help_or_says_what_it_is(tool: str, name: str) -> None:
             assert parameter.name in ("threads", "seed"), f"{tool} {name} --{parameter.name} has no help"
 
 
+@pytest.mark.parametrize(("tool", "name"), COMMANDS)
+def test_times_memory_and_percentages_have_their_unit_in_help(tool: str, name: str) -> None:
+    command = TOOLS[tool].get_command(click.Context(TOOLS[tool]), name)
+    assert command is not None
+    units = {"max_time_min": "MINUTES", "ci_percent": "PERCENT", "within": "PERCENT", "memory_mb": "MB"}
+    for parameter in command.params:
+        assert parameter.metavar == units.get(str(parameter.name), parameter.metavar)
+
+
 @pytest.mark.parametrize("tool", TOOLS)
 def test_help_imports_nothing_heavy(tool: str) -> None:
     code = (

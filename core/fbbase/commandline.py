@@ -52,6 +52,10 @@ class CommandFolder(click.Group):
         return command
 
 
+UNITS = {"min": "MINUTES", "percent": "PERCENT"}
+"""What help shows for the value of an option whose name ends in a unit."""
+
+
 def option_of(declared: Option, *flags: str, **changes: Any) -> Callable[[Command], Command]:
     """Return the click option of a declared one: its flag unless others are given, its type, bounds, default and help.
 
@@ -66,6 +70,8 @@ def option_of(declared: Option, *flags: str, **changes: Any) -> Callable[[Comman
         kind = of_type(lowest, declared.most, min_open=declared.above is not None)
     shown = declared.default not in (None, "")
     told = {"type": kind, "default": declared.default, "show_default": shown, "help": declared.help}
+    if (unit := UNITS.get(declared.name.rpartition("_")[2])) is not None:
+        told["metavar"] = unit
     flag = f"{declared.flag}/--no-{declared.flag.removeprefix('--')}" if declared.type is bool else declared.flag
     return click.option(*(flags or (flag,)), declared.name, **told | changes)
 

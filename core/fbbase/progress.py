@@ -75,6 +75,19 @@ class Waiting:
             current(doing)
             click.echo(f"{current._title}: {doing}", err=True)
 
+    @classmethod
+    @contextlib.contextmanager
+    def told(cls, doing: str) -> Iterator[None]:
+        """Do the same for what this thread's work does within, and then go back to what it did before."""
+        current = getattr(cls._of_thread, "current", None)
+        before = current._state[0] if current is not None else ""
+        cls.tell(doing)
+        try:
+            yield
+        finally:
+            if current is not None:
+                current(before)
+
     def _watch(self) -> None:
         last = self._state
         due = last[1] + PLAIN_INTERVAL_S
@@ -204,11 +217,11 @@ def _lines(title: str, total: int, done: int) -> Iterator[Advance]:
         now = time.monotonic()
         if first < 0:  # the rate counts from here: what came before the first step is no measure of one
             first, first_at = count, now
-        if now - last >= PLAIN_INTERVAL_S * len(SCREEN.printing) or count >= total:
+        if now - last >= PLAIN_INTERVAL_S * len(SCREEN.printing) or (count >= total and steps):
             last = now
             left_s = (now - first_at) / max(count - first, 1) * (total - count)
-            left = f", about {left_s:.0f} s left" if count > first or count >= total else ""
-            click.echo(f"{title}: {count}/{total}{left} {note}".rstrip(), err=True)
+            left = f", about {left_s:.0f} s left" if first < count < total else ""
+            click.echo(f"{title}: {count}/{total}{left}{f', {note}' if note else ''}", err=True)
 
     with SCREEN.counted():
         yield advance

@@ -148,9 +148,8 @@ def open_model(path: Path) -> Model:
     named = [name for name, each in endings.items() if path.suffix.lower() in each.split()]
     found = _by_content(content)
     if not named:
-        looks = f"; its content is {found}" if found else ""
-        known = ", ".join(model_suffixes())
-        raise ModelError(f"{path} has no suffix of a model file ({known}){looks}: rename it")
+        looks = f"; its content is {found}: rename it" if found else ""
+        raise ModelError(f"{path} has no suffix of a model file ({', '.join(model_suffixes())}){looks}")
     if not content:
         raise ModelError(f"{path} is empty")
     if found not in (None, *named) or (found is None and named[0] in _said("magic")):

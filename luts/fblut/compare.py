@@ -254,12 +254,14 @@ def _groups(
         ("size", {spec: f"{spec.height}x{spec.width}" for spec in own}),
     ]
     for name in sorted({name for parameters in own.values() for name in parameters}):
-        by.append((name, {spec: str(parameters[name]) for spec, parameters in own.items() if name in parameters}))
-    for what, values in by:
+        values = {spec: str(parameters[name]) for spec, parameters in own.items() if name in parameters}
+        if len(set(values.values())) > 1:  # a parameter that is the same everywhere tells nothing apart
+            by.append((name, values))
+    for what, told in by:
         members: dict[str, list[OperatorRatio]] = {}
         for o in operators:
-            if o.spec in values:
-                members.setdefault(values[o.spec], []).append(o)
+            if o.spec in told:
+                members.setdefault(told[o.spec], []).append(o)
         for value in sorted(members, key=_in_order):
             relative = mean_of([replace(o, second_us=o.second_us / mean.ratio) for o in members[value]])
             keys = {o.key for o in members[value]}

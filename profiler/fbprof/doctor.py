@@ -81,7 +81,7 @@ def check_device(profile: Profile) -> Iterator[Check]:
             yield Check("agent", "failed", str(error))  # which says what to do
             return
         hello = agent.hello
-        where = f"{hello.device_model}, {hello.soc}" if hello.device_model else hello.soc
+        where = ", ".join(filter(None, dict.fromkeys([hello.device_model, hello.soc])))
         yield Check("agent", "ok", f"{hello.agent} on {where} ({hello.system}) in {time.monotonic() - start:.1f} s")
         yield from _cores(agent, profile.cores is not None)
         yield from _state(agent)

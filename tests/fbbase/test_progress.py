@@ -27,8 +27,15 @@ def test_elsewhere_every_line_begins_with_its_title(capsys: pytest.CaptureFixtur
     for thread in threads:
         thread.join()
     lines = sorted(capsys.readouterr().err.splitlines())
-    assert lines == [f"{name}: measuring: 3/3, about 0 s left" for name in "ab"]
+    assert lines == [f"{name}: measuring: 3/3" for name in "ab"]
     assert not module.SCREEN.printing
+
+
+def test_the_end_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("sending", 2) as advance:
+        for steps in (2, 0, 0):  # a file that has been read, and is not sent yet
+            advance(steps)
+    assert capsys.readouterr().err == "sending: 2/2\n"
 
 
 def test_the_time_left_counts_from_the_first_step(

@@ -109,6 +109,8 @@ def test_init_asks_three_questions_and_what_it_writes_holds(here: Path) -> None:
     assert "next: fbprof measure -o local.csv" in result.output
     assert (taken("devices"), taken("space"), taken("runtime")) == (("local",), "fbnet", "onnxruntime")
     assert run(fbprof, ["measure", "--dry-run", "-o", "t.csv"]) == 0
+    listed = json.loads(CliRunner().invoke(fbprof, ["config", "--json"]).output)["settings"]
+    assert [s["command"] for s in listed if s["option"] == "runtime"] == ["measure"]  # model files have their own
 
 
 def test_init_refuses_what_is_not_known_and_keeps_what_is_there(here: Path, capsys: Captured) -> None:

@@ -38,3 +38,14 @@ def test_it_ends_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     with Waiting("phone", "starting the agent"):
         pass
     assert time.monotonic() - start < 0.4
+
+
+def test_after_a_part_that_is_told_it_is_what_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+    with Waiting("phone", "starting the agent"):
+        with Waiting.told("building the agent"):
+            time.sleep(0.8)
+        time.sleep(0.8)
+    first, still, then = capsys.readouterr().err.splitlines()
+    assert first == "phone: building the agent"
+    assert re.fullmatch(r"phone: building the agent, [01] s so far", still)
+    assert re.fullmatch(r"phone: starting the agent, [01] s so far", then)

@@ -14,7 +14,7 @@ from fbmodel.errors import ModelError
 from fbmodel.flatbuffer import packed, unpacked
 from fbmodel.model import Model, open_model
 
-FORMATS = ("tflite", "onnx", "torchscript", "pte")
+FORMATS = ("tflite", "onnx", "torchscript", "pte", "ncnn")
 RELU = helper.make_node("Relu", ["x"], ["y"])
 
 
@@ -23,7 +23,7 @@ def looked_through(path: Path) -> None:
     model = open_model(path)
     assert isinstance(model.parameters, int | None)
     assert all(isinstance(tensor.name, str) for tensor in (*model.inputs, *model.outputs))
-    if model.format not in ("torchscript", "pte"):
+    if model.format not in ("torchscript", "pte", "ncnn"):
         nodes = model.nodes()
         assert isinstance(model.macs, int | None)
         model.part(0, len(nodes) - 1)
@@ -46,12 +46,12 @@ def test_damaged_bytes(small: Callable[..., Path], format_name: str, tmp_path: P
         looked_through(path)
 
 
-@pytest.mark.parametrize("suffix", [".tflite", ".onnx", ".pt", ".pte"])
+@pytest.mark.parametrize("suffix", [".tflite", ".onnx", ".pt", ".pte", ".ncnn"])
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=300))
 def test_random_bytes(suffix: str, tmp_path: Path, content: bytes) -> None:
     path = tmp_path / f"model{suffix}"
-    starts = {".tflite": b"\x1c\0\0\0TFL3", ".onnx": b"", ".pt": b"PK\x03\x04", ".pte": b"\x30\0\0\0ET12"}
+    starts = {".tflite": b"\x1c\0\0\0TFL3", ".onnx": b"", ".pt": b"PK\x03\x04", ".pte": b"\x30\0\0\0ET12", ".ncnn": b""}
     path.write_bytes(starts[suffix] + content)
     with pytest.raises(ModelError, match=r"model\."):
         looked_through(path)

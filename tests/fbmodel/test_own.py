@@ -128,8 +128,13 @@ def test_torch_is_only_for_files_of_its_own(small: Callable[..., Path]) -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_a_program_says_what_goes_in_and_comes_out(small: Callable[..., Path], precision: str) -> None:
-    model = open_model(small("pte", precision))
+@pytest.mark.parametrize(
+    ("format_name", "words"), [("pte", "an ExecuTorch program"), ("ncnn", "an ncnn model")], ids=["pte", "ncnn"]
+)
+def test_what_is_not_listed_says_what_goes_in_and_comes_out(
+    small: Callable[..., Path], precision: str, format_name: str, words: str
+) -> None:
+    model = open_model(small(format_name, precision))
     assert [(each.name, each.shape, each.element) for each in model.inputs] == [("input", (1, 3, 32, 32), "float32")]
     assert [(each.name, each.shape, each.element) for each in model.outputs] == [("output", (1, 10), "float32")]
     assert (model.parameters, model.macs) == (None, None)
@@ -137,7 +142,7 @@ def test_a_program_says_what_goes_in_and_comes_out(small: Callable[..., Path], p
     with pytest.raises(ModelError, match="dimension 2 is fixed at 32 in the file and is asked to be 16"):
         model.with_shapes({"input": (1, 3, 16, 16)})
     for ask in (model.nodes, lambda: model.part(0, 0)):
-        with pytest.raises(ModelError, match="TFLite and ONNX files, and this is an ExecuTorch program"):
+        with pytest.raises(ModelError, match=f"TFLite and ONNX files, and this is {words}"):
             ask()
 
 

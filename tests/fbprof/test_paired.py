@@ -106,6 +106,8 @@ def test_its_sentence() -> None:
     assert str(Difference(math.log(0.9), 0.01, 30, 180)) == "NEW is 10.0 % faster (95 %: -10.3 to -9.7 %)"
     assert str(Difference(0.0, 0.001, 30, 180)).startswith("NEW is as fast as OLD")
     assert str(Difference(0.0, 0.5, 3, 18)).startswith("no difference can be told")
+    assert str(Difference(0.0, math.inf, 1, 6)).endswith("(a single load has no interval)")
+    assert str(Difference(0.18, 0.2, 11, 66)) == "NEW seems slower, which is not certain (95 %: +4.7 to +36.9 %)"
 
 
 def run_until_told(truth: float, seed: int, limit: float | None = None, most_loads: int = 30) -> Difference:

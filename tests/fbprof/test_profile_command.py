@@ -141,14 +141,19 @@ def test_layers_add_up_to_the_whole(here: Path, capsys: Captured) -> None:
 
 def test_the_same_command_continues_and_another_file_starts_anew(here: Path, capsys: Captured) -> None:
     assert profile("small.onnx") == 0
-    first = (here / "local.small.journal.jsonl").read_bytes()
+    first, result = ((here / f"local.small.{end}").read_bytes() for end in ("journal.jsonl", "json"))
     assert profile("small.onnx") == 0
     assert (here / "local.small.journal.jsonl").read_bytes() == first
     (here / "small.onnx").write_bytes(load_format("onnx").write(Small().eval(), (1, 3, 64, 64)))
     capsys.readouterr()
     assert profile("small.onnx") == 0
-    assert "set aside" in capsys.readouterr().err
+    assert "set aside: local.small.journal.jsonl.old, local.small.json.old" in capsys.readouterr().err
     assert (here / "local.small.journal.jsonl.old").read_bytes() == first
+    assert (
+        read_result(here / "local.small.json.old").models[0].inputs
+        != read_result(here / "local.small.json").models[0].inputs
+    )
+    assert (here / "local.small.json.old").read_bytes() == result
 
 
 def test_one_that_cannot_run_leaves_the_others_alone(here: Path, capsys: Captured) -> None:

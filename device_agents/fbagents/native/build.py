@@ -50,8 +50,8 @@ def build(target: str, folder: Path | None = None) -> Path:
     folder = folder or cache_folder()
     program = folder / f"agent-{target}-{digest.hexdigest()[:12]}"
     if not program.exists():
-        Waiting.tell(f"building the native agent for {target}")
-        _compile([*command, *FLAGS, f'-DAGENT_VERSION="{__version__}"'], sources, program, target)
+        with Waiting.told(f"building the native agent for {target}"):
+            _compile([*command, *FLAGS, f'-DAGENT_VERSION="{__version__}"'], sources, program, target)
     return program
 
 

@@ -76,10 +76,10 @@ def build(target: str) -> Bundle:
     folder = place(target, made_of)
     if bundle := load(folder):
         return bundle
-    with locked(folder) as work:
+    words = f"making the bundle for {target}, for which packages are fetched: this is done once"
+    with locked(folder) as work, Waiting.told(words):
         if bundle := load(folder):  # another process was first
             return bundle
-        Waiting.tell(f"making the bundle for {target}, for which packages are fetched: this is done once")
         shutil.copyfile(_program(target), work / AGENT)
         origins = {AGENT: f"fbnet-lab {__version__}"}
         origins |= _libraries.add_runtimes(target, work)

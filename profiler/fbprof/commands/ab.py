@@ -28,7 +28,7 @@ MOST_VISITS = 100_000
     metavar="PERCENT",
     help="Exit with 1 where NEW is slower by more, with 4 where the time does not suffice to tell.",
 )
-@_options.timing("max_time_min", "--max-time", default=MAX_TIME_MIN, metavar="MINUTES")
+@_options.timing("max_time_min", "--max-time", default=MAX_TIME_MIN)
 @_options.fed
 @_options.timing("threads")
 @click.option("--cores", metavar="CORES", help="As for fbprof measure.")
@@ -170,7 +170,7 @@ def _print(found: "Difference", result: "Result", fail_above: float | None, form
         _options.print_json(answer)
         return
     where = f"{result.device} ({result.where})"
-    basis = f"{found.pairs} pairs of visits in {found.loads} loads"
+    basis = f"{found.pairs} pair{'s' * (found.pairs != 1)} of visits in {found.loads} load{'s' * (found.loads != 1)}"
     rows = []
     for side, each in (("OLD", old), ("NEW", new)):
         basis_of = ", by the CPU time" if each.by_cpu_time else ""

@@ -62,6 +62,14 @@ def command(
       fbprof export runs/search/arch.json --weights runs/train/weights.pt --format onnx -o net.onnx
       fbprof export fbnet-c --format tflite --precision int8 --report
     """
+    if (ranges or calibration) and precision != "int8":
+        raise click.UsageError("--ranges and --calibration are of --precision int8")
+    if ranges and calibration:
+        raise click.UsageError("give --ranges or --calibration, not both")
+    if ranges and weights is None:
+        raise click.UsageError("--ranges are those of trained weights: name these with --weights")
+    click.echo(f"exporting {arch} …", err=True)  # torch alone takes seconds to be imported
+
     import torch
 
     from fbbase.errors import FbError
@@ -76,12 +84,6 @@ def command(
     from fbspace.network import count
     from fbspace.weights import load_network
 
-    if (ranges or calibration) and precision != "int8":
-        raise click.UsageError("--ranges and --calibration are of --precision int8")
-    if ranges and calibration:
-        raise click.UsageError("give --ranges or --calibration, not both")
-    if ranges and weights is None:
-        raise click.UsageError("--ranges are those of trained weights: name these with --weights")
     prepare_process()
     model_format = load_format(format_name)
     architecture = load_architecture(arch)

@@ -62,12 +62,12 @@ def _content(device: str, space: str, runtime: str) -> str:
 # Where: a name that `fbprof devices` lists, adb:SERIAL, or a .toml file (fbprof devices --template).
 device = "{device}"
 
-# What runs the models.
-runtime = "{runtime}"
-
 [measure]
 # What is measured: a search space, or one network, by name or file (fbsearch spaces, fbsearch zoo).
 space = "{space}"
+
+# What runs the operators. (Model files run in the runtime of their format.)
+runtime = "{runtime}"
 
 # Minutes after which measuring stops, and the interval at which it stops before, in percent.
 # max-time = 30

@@ -58,7 +58,9 @@ if TYPE_CHECKING:
 @_options.timing("dropped", "--drop")
 @_options.timing("before")
 @_options.at
-@click.option("--memory", "memory_mb", type=click.IntRange(1), help="MB of models loaded at once.  [default: half]")
+@click.option(
+    "--memory", "memory_mb", metavar="MB", type=click.IntRange(1), help="Of models loaded at once.  [default: half]"
+)
 @_options.seed
 @click.option("--quick", is_flag=True, help="Few rounds, no networks: a first look, with wide intervals.")
 @click.option("--strict", is_flag=True, help="Exit 1 if the verdict on the run is: do not use.")

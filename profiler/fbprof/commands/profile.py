@@ -48,7 +48,7 @@ def _numbers(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 )
 @click.option("--layers", is_flag=True, help="Also time every part of the file: where the time goes.")
 @_options.timing("ci_percent", "--ci")
-@_options.timing("max_time_min", "--max-time", default=MAX_TIME_MIN, metavar="MINUTES")
+@_options.timing("max_time_min", "--max-time", default=MAX_TIME_MIN)
 @_options.timing("rounds", default=ROUNDS)
 @_options.timing("runs")
 @_options.timing("dropped", "--drop")
@@ -78,7 +78,7 @@ def command(
     output: Path | None,
     **timing: Any,
 ) -> None:
-    r"""Measure how long models take on a device: any .tflite, .onnx or TorchScript file.
+    r"""Measure how long models take on a device: any .tflite, .onnx, .pte or TorchScript file.
 
     A MODEL is a file, a published network's name, a network's .json file, or FILE.py:FUNCTION that returns an
     nn.Module; the last three are exported here. Its latency has a 95 % interval over several loads of the file, the
@@ -96,7 +96,7 @@ def command(
     from fbagents.connect import load_profile
     from fbbase.locks import scratch_folder
     from fbexport.runtimes import prepare_process
-    from fbprof.journal.journal import journal_path
+    from fbprof.journal.journal import free_name, journal_path
     from fbprof.measure.farm import measure_all, raise_failures
     from fbprof.measure.jobs import Outcome
     from fbprof.models.jobs import is_other, measure_models, model_jobs
@@ -135,7 +135,7 @@ def command(
             _refuse_one_file(csv_file, each.job.table, journal_path(each.job.table))
             if device not in anew and output is None and is_other(each.job):
                 anew.add(device)
-                aside = f"{journal_path(each.job.table)}.old"
+                aside = f"{free_name(journal_path(each.job.table))}, {free_name(each.job.table)}"
                 click.echo(f"what was measured of other files or settings is set aside: {aside}", err=True)
 
         def carry(job: Any, files: Any, check: Any) -> Outcome:
@@ -144,6 +144,8 @@ def command(
             sampled = samples_of(content, own.variants)
             result = result_of(content, sampled, own.variants[: len(variants)])
             result = with_layers(result, own.variants, content, sampled) if layers else result
+            if output is None and job.profile.name in anew and job.table.is_file():
+                job.table.replace(free_name(job.table))
             write_result(result, job.table)
             results[job.profile.name] = result
             return Outcome(job, 0.0)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     help="Measured networks that are not to be drawn: those that fbprof fit made the table of.",
 )
 @_options.fresh
-@click.option("--within", type=click.FloatRange(min=0), help="Exit 1 if the mean error is more percent.")
+@click.option("--within", metavar="PERCENT", type=click.FloatRange(min=0), help="Exit 1 if the mean error is larger.")
 @_options.as_json
 @click.option("--plot", type=_options.PATH, help="Draw predicted against measured: a .png or .svg file.")
 @click.option("-o", "--output", type=_options.PATH, help="The networks as CSV.  [default: TABLE.validation.csv]")

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 @_options.timing("rounds", type=click.IntRange(2), default=30, help="Visits to the network.")
 @_options.seed
 @click.option(
-    "--within", type=click.FloatRange(min=0), help="Exit 1 if prediction and measurement differ by more percent."
+    "--within",
+    metavar="PERCENT",
+    type=click.FloatRange(min=0),
+    help="Exit 1 if prediction and measurement differ by more.",
 )
 @_options.as_json
 def command(

@@ -196,9 +196,10 @@ def _wide(evidence: _Evidence) -> Iterator[Concern]:
     half_widths = evidence.known.half_widths_percent
     if half_widths and (middle := statistics.median(half_widths)) > WIDE_PERCENT:
         width = f"±{middle:.1f} %" if math.isfinite(middle) else "not known"
+        of_which = " of the middle entry" if len(half_widths) > 1 else ""
         yield Concern(
             BAD_WIDE_PERCENT < middle < math.inf,
-            f"the 95 % interval of the middle entry is {width}: measure longer (more --rounds or --max-time)",
+            f"the 95 % interval{of_which} is {width}: measure longer (more --rounds or --max-time)",
         )
 
 

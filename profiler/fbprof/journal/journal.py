@@ -262,7 +262,7 @@ def open_journal(path: Path, start: Start, fresh: bool) -> Iterator[JournalWrite
     try:
         if fresh and os.fstat(handle).st_size:
             with storage_errors(path):
-                path.replace(_free_name(path))
+                path.replace(free_name(path))
             aside, handle = handle, open_locked(path)
             os.close(aside)
         content = read_journal(path)
@@ -280,8 +280,8 @@ def open_journal(path: Path, start: Start, fresh: bool) -> Iterator[JournalWrite
         yield writer
 
 
-def _free_name(path: Path) -> Path:
-    """Return where a journal is set aside: beside it, and never in the place of an earlier one."""
+def free_name(path: Path) -> Path:
+    """Return where a file is set aside: beside it, and never in the place of an earlier one."""
     names = (path.with_name(f"{path.name}.old{number or ''}") for number in itertools.count())
     return next(name for name in names if not name.exists())
 

@@ -25,7 +25,7 @@ def measure_all(
 ) -> list[Outcome]:
     """Carry out jobs of the same subjects, precision and seed at once; return how each ended, in their order.
 
-    As soon as a device is done, `tell` is called. One that fails leaves the others alone, and its error is
+    As soon as a device is done, `tell` is called. One of several that fails leaves the others alone, and its error is
     printed at once. After Ctrl-C and SIGTERM every device ends its step, its journal is kept and it is released; after
     a second one nothing is waited for.
     """
@@ -58,7 +58,7 @@ def measure_all(
         for _ in jobs:
             outcome = ended.get()
             outcomes[outcome.job.profile.name] = outcome
-            if isinstance(outcome.error, FbError):
+            if isinstance(outcome.error, FbError) and len(jobs) > 1:  # of a single one it is the command's
                 before = f"{outcome.job.profile.name}: "
                 echo_marked("error", f": {outcome.error}", color="red", before=before, err=True)
             elif outcome.error is None and untold is None:
@@ -76,12 +76,12 @@ def measure_all(
 def raise_failures(outcomes: Sequence[Outcome]) -> None:
     """Raise what the outcomes amount to for whoever waits for all of them; nothing where every device has its table.
 
-    KeyboardInterrupt where it was pressed, a bug as it is, PartialError where some devices finished or may go on, and
-    MeasurementError where none could be measured.
+    KeyboardInterrupt where it was pressed, a bug as it is, and so the error of a single device; PartialError where some
+    devices finished or may go on, and MeasurementError where none could be measured.
     """
     errors = [outcome.error for outcome in outcomes if outcome.error is not None]
     for error in errors:
-        if not isinstance(error, FbError):
+        if not isinstance(error, FbError) or len(outcomes) == 1:
             raise error
     if not errors:
         return

@@ -139,6 +139,7 @@ class _Run:
         self._blocks = len(self._content.states)
         self._since_load: Counter[str] = Counter()
         self._crashes = Crashes()
+        self._why = ""
         self._waiting = Waiting(profile.name, "reaching it and starting the agent")
 
     def carry_out(self, shared: ModelFiles | None) -> None:
@@ -208,7 +209,8 @@ class _Run:
         counts, failed = self._content.counts, self._content.failed
         wanted = self._schedule.missing(counts, failed)
         done = sum(counts[key] for key in wanted)
-        title = f"{self._profile.name}: measuring {len(wanted)} models"
+        title = f"{self._profile.name}: measuring {len(wanted)} models{self._why}"
+        self._why = " on, as their intervals ask for"
         with progress(title, done + sum(wanted.values()), done) as advance:
             while wanted and not self._is_late():
                 if self._schedule.in_new_processes and any(self._visits_left(key) <= 0 for key in models.keys):
@@ -233,7 +235,9 @@ class _Run:
         waiting = [key for key in needed if key not in models.keys]
         if not waiting:
             return new
-        with progress(f"{self._profile.name}: exporting and loading models", len(waiting)) as advance:
+        is_first = any(key not in self._since_load for key in waiting)  # what is loaded again and again is not told
+        title = f"{self._profile.name}: exporting and loading models"
+        with progress(title, len(waiting), shown=is_first) as advance:
             for key in needed:
                 keep.add(key)
                 if key in models.keys:

@@ -76,13 +76,15 @@ class Difference:
 
     def __str__(self) -> str:
         low, high = self.interval_percent
-        ends = f"95 %: {low:+.1f} to {high:+.1f} %"
+        ends = f"95 %: {low:+.1f} to {high:+.1f} %" if self.loads > 1 else "a single load has no interval"
         if self.word == "slower":
             return f"NEW is {self.percent:.1f} % slower ({ends.replace('+', '')})"
         if self.word == "faster":
             return f"NEW is {-self.percent:.1f} % faster ({ends})"
         if self.word == "as fast":
             return f"NEW is as fast as OLD ({ends})"
+        if low > 0 or high < 0:
+            return f"NEW seems {'slower' if low > 0 else 'faster'}, which is not certain ({ends})"
         return f"no difference can be told between NEW and OLD ({ends})"
 
     def within(self, limit_percent: float) -> bool | None:

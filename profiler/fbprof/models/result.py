@@ -157,7 +157,7 @@ class Result(_Part):
     @property
     def where(self) -> str:
         """Which device it is, as far as it tells: its maker's name for it and its processor."""
-        return ", ".join(filter(None, [self.device_model, self.soc]))
+        return ", ".join(filter(None, dict.fromkeys([self.device_model, self.soc])))
 
     @pydantic.field_validator("models")
     @classmethod

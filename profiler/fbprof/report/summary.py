@@ -87,7 +87,7 @@ def print_summary(lut: Lut, table: Path, journal: Path, ci_percent: float, secon
     interval = f", median 95 % interval ±{width} %" if width is not None else ""
     wider = f" ({wide} wider than ±{ci_percent:g} %)" if wide else ""
     drift = f", drift of {metadata.drift_range_percent:.1f} % taken out" if metadata.drift_range_percent else ""
-    where = ", ".join(filter(None, [metadata.device_model, metadata.soc]))
+    where = ", ".join(filter(None, dict.fromkeys([metadata.device_model, metadata.soc])))
     click.echo(
         f"{table}: {len(lut.rows) - len(failed)} of {len(lut.rows)} operators on {metadata.device} ({where}, "
         f"{metadata.runtime} {metadata.runtime_version}), {metadata.rounds} visits or more each"
