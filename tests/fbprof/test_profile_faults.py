@@ -82,6 +82,13 @@ def test_a_csv_is_written_over_nothing_that_is_needed(csv_file: str, capsys: Cap
     assert not list(Path().glob("out*"))
 
 
+@pytest.mark.parametrize("command", [["profile", "relu.onnx"], ["ab", "relu.onnx", "--b-threads", "2"]])
+def test_results_have_names_by_which_they_are_known(command: list[str], capsys: Captured) -> None:
+    assert run(fbprof, [*command, "-o", "out.csv"]) == 2
+    assert "-o out.csv: name a file that ends in .json" in capsys.readouterr().err
+    assert not list(Path().glob("out*"))
+
+
 def test_one_thing_alone_goes_to_stdout(capsys: Captured) -> None:
     assert profile("relu.onnx", "-o", "out.json", "--csv", "-", "--json") == 2
     assert "name a file for --csv" in capsys.readouterr().err
@@ -191,6 +198,7 @@ def without_inputs() -> bytes:
         (of_nothing, [], "input x is 0x3, which holds nothing"),
         (of_one_number, ["--batch", "2"], "no input with a first side"),
         (without_inputs, ["--batch", "2"], "no input with a first side"),
+        (without_inputs, ["--shape", "1x8"], "odd.onnx has no input: leave --shape out"),
         (without_inputs, ["--shape", "x=1"], "no model has an input of that name. There are: odd.onnx: none"),
     ],
 )

@@ -92,10 +92,12 @@ def shaped(model: Model, shapes: Sequence[Shape], batch: int | None = None) -> M
     elements: dict[str, str] = {}
     names = [each.name for each in model.inputs]
     for shape in shapes:
+        if not names:
+            raise ModelError(f"{model.path.name} has no input: leave --shape out")
         if shape.name is None and len(names) != 1:
             raise ModelError(
-                f"{model.path.name} has the inputs {', '.join(names) or 'none'}: name the one that is meant, "
-                f"--shape {names[0] if names else 'NAME'}={'x'.join(map(str, shape.sides))}"
+                f"{model.path.name} has the inputs {', '.join(names)}: name the one that is meant, "
+                f"--shape {names[0]}={'x'.join(map(str, shape.sides))}"
             )
         name = names[0] if shape.name is None else shape.name
         if name in wanted:
