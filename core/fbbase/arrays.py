@@ -43,8 +43,11 @@ def read_arrays(path: Path, what: str, error: type[FbError]) -> dict[str, Array]
             found = {}
             with zipfile.ZipFile(file) as archive:
                 for member in archive.infolist():
+                    name = member.filename.removesuffix(".npy")
+                    if name in found:
+                        raise ValueError(f"array {name!r:.80} is there twice")
                     with archive.open(member) as content:
-                        found[member.filename.removesuffix(".npy")] = _array(content, member.file_size)
+                        found[name] = _array(content, member.file_size)
             return found
         except DECODING_FAULTS as reason:
             raise error(f"{path} is not an .npz file of plain arrays: {_why(reason)}") from None

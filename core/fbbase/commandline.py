@@ -15,6 +15,7 @@ import click
 from fbbase.errors import FbError
 from fbbase.files import STDOUT, is_one_file
 from fbbase.options import Option
+from fbbase.parsing import number
 from fbbase.plugins import EXTRAS, PluginFolder, needs
 from fbbase.settings import apply_settings
 from fbbase.shown import Shown
@@ -56,18 +57,49 @@ UNITS = {"min": "MINUTES", "percent": "PERCENT"}
 """What help shows for the value of an option whose name ends in a unit."""
 
 
+class Whole(click.IntRange):
+    """A whole number within bounds, in plain digits: Python takes 5_0 and digits of other scripts, too."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number. Raises click.BadParameter."""
+        return _plain(self, value, super().convert(value, param, ctx), param, ctx)
+
+
+class Number(click.FloatRange):
+    """A finite number within bounds, in plain digits; nan is neither above a bound nor below it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number. Raises click.BadParameter."""
+        return _plain(self, value, super().convert(value, param, ctx), param, ctx)
+
+
+def _plain(kind: Any, value: Any, read: Any, param: click.Parameter | None, ctx: Any) -> Any:
+    """Return what was read of a value that is written as others would write it. Raises click.BadParameter."""
+    if number(str(value)) is None:
+        kind.fail(f"{value!r} is not a finite number in plain digits.", param, ctx)
+    return read
+
+
+def _kind_of(declared: Option, *bounds: Any, **how: Any) -> Any:
+    """Return click's type of an option."""
+    if declared.type not in (int, float):
+        return declared.type
+    kind = Whole(*bounds, **how) if declared.type is int else Number(*bounds, **how)
+    if bounds in ((), (None, None)):
+        kind.name = kind.name.removesuffix(" range")
+    return kind
+
+
 def option_of(declared: Option, *flags: str, **changes: Any) -> Callable[[Command], Command]:
     """Return the click option of a declared one: its flag unless others are given, its type, bounds, default and help.
 
     `changes` are arguments of click.option that are to be otherwise. The command gets it under the declared name.
     """
-    kind: Any = declared.type
     lowest = declared.least if declared.above is None else declared.above
     if declared.choices is not None:
-        kind = click.Choice(declared.choices)
-    elif (lowest, declared.most) != (None, None):
-        of_type: Any = click.IntRange if declared.type is int else click.FloatRange
-        kind = of_type(lowest, declared.most, min_open=declared.above is not None)
+        kind: Any = click.Choice(declared.choices)
+    else:
+        kind = _kind_of(declared, lowest, declared.most, min_open=declared.above is not None)
     shown = declared.default not in (None, "")
     told = {"type": kind, "default": declared.default, "show_default": shown, "help": declared.help}
     if (unit := UNITS.get(declared.name.rpartition("_")[2])) is not None:
@@ -81,7 +113,7 @@ def options_from(declared: Iterable[Option], in_range: bool = True, **changes: A
 
     def add(command: Command) -> Command:
         for each in reversed(list(declared)):
-            kind = {} if in_range or each.choices else {"type": each.type}
+            kind = {} if in_range or each.choices else {"type": _kind_of(each)}
             command = option_of(each, **kind | changes)(command)
         return command
 
@@ -189,9 +221,9 @@ def _shown() -> Iterator[None]:
 
 def _open_standard_streams() -> None:
     """Open what whoever started this process had closed, on nothing, before another file gets its number."""
-    for number in range(3):
+    for descriptor in range(3):
         try:
-            os.fstat(number)
+            os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - a number, and as long as all

@@ -160,6 +160,20 @@ def test_operators_that_nobody_knows_are_told_where_shapes_are_asked_for(tmp_pat
         model.nodes()
 
 
+def test_functions_that_call_themselves(tmp_path: Path) -> None:
+    call, opsets = (
+        helper.make_node("F", ["x"], ["y"], domain="own"),
+        [helper.make_opsetid(name, 17) for name in ("", "own")],
+    )
+    function = helper.make_function("own", "F", ["x"], ["y"], [call], opsets)
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
+    model = helper.make_model(
+        helper.make_graph([call], "g", ends[:1], ends[1:]), functions=[function], opset_imports=opsets
+    )
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    assert [node.kind for node in open_model(tmp_path / "model.onnx").nodes()] == ["F"]
+
+
 def changed(small: Callable[..., Path], change: Callable[[object], None], path: Path) -> Model:
     model = unpacked(small("tflite").read_bytes())
     change(model)

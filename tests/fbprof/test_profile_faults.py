@@ -2,6 +2,7 @@
 
 import csv
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,13 @@ def test_a_csv_is_written_over_nothing_that_is_needed(csv_file: str, capsys: Cap
     assert profile("relu.onnx", "-o", "out.json", "--csv", csv_file) == 2
     assert "name another file" in capsys.readouterr().err
     assert Path("relu.onnx").read_bytes() == model
+    assert not list(Path().glob("out*"))
+
+
+@pytest.mark.parametrize("command", [["profile", "relu.onnx"], ["ab", "relu.onnx", "--b-threads", "2"]])
+def test_results_have_names_by_which_they_are_known(command: list[str], capsys: Captured) -> None:
+    assert run(fbprof, [*command, "-o", "out.csv"]) == 2
+    assert "-o out.csv: name a file that ends in .json" in capsys.readouterr().err
     assert not list(Path().glob("out*"))
 
 
@@ -190,6 +198,7 @@ def without_inputs() -> bytes:
         (of_nothing, [], "input x is 0x3, which holds nothing"),
         (of_one_number, ["--batch", "2"], "no input with a first side"),
         (without_inputs, ["--batch", "2"], "no input with a first side"),
+        (without_inputs, ["--shape", "1x8"], "odd.onnx has no input: leave --shape out"),
         (without_inputs, ["--shape", "x=1"], "no model has an input of that name. There are: odd.onnx: none"),
     ],
 )
@@ -199,3 +208,105 @@ def test_inputs_that_cannot_be_had(
     Path("odd.onnx").write_bytes(write())
     assert profile("odd.onnx", *arguments) == 2
     assert words in capsys.readouterr().err
+
+
+def test_numbers_that_were_made_up_and_do_not_run_are_told_with_a_way_on(capsys: Captured) -> None:
+    rows = helper.make_tensor("w", TensorProto.FLOAT, [1, 3], [0.0] * 3)
+    ends = [
+        helper.make_tensor_value_info("x", TensorProto.INT64, [4]),
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, [4, 3]),
+    ]
+    graph = helper.make_graph([helper.make_node("Gather", ["w", "x"], ["y"])], "g", ends[:1], ends[1:], [rows])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    Path("rows.onnx").write_bytes(model.SerializeToString())
+    assert profile("rows.onnx", "-o", "rows.json") == 3
+    assert "its inputs were made up, and --inputs FILE.npz gives real ones" in capsys.readouterr().err
+    np.savez("zeros.npz", x=np.zeros(4, np.int64))
+    assert profile("rows.onnx", "--inputs", "zeros.npz", "-o", "rows.json") == 0
+
+
+def test_arrays_of_another_byte_order_are_what_they_say(capsys: Captured) -> None:
+    values = np.linspace(0, 7, 8, dtype=np.float32).reshape(1, 8)
+    np.savez("swapped.npz", x=values.astype(">f4"))
+    assert profile("relu.onnx", "--inputs", "swapped.npz", "-o", "swapped.json") == 0
+    lines = Path("swapped.journal.jsonl").read_text().splitlines()
+    sums = [json.loads(line)["loaded"]["output_sum"] for line in lines if '"loaded"' in line and "relu.onnx" in line]
+    assert set(sums) == {28.0}
+
+
+def test_arrays_that_are_there_twice(capsys: Captured) -> None:
+    np.savez("x.npz", x=np.ones((1, 8), np.float32))
+    with zipfile.ZipFile("x.npz") as one, zipfile.ZipFile("double.npz", "w") as double:
+        double.writestr("x.npy", one.read("x.npy"))
+        double.writestr("x", one.read("x.npy"))
+    assert profile("relu.onnx", "--inputs", "double.npz") == 2
+    assert "double.npz is not an .npz file of plain arrays: array 'x' is there twice" in capsys.readouterr().err
+
+
+MODULES = """from torch import nn
+def bare(): return nn.Conv2d(3, 4, 3)
+def told(): return nn.Conv2d(3, 4, 3), (1, 3, 8, 8)
+"""
+
+
+@pytest.mark.parametrize("name", ["bare", "told"])
+def test_a_module_has_the_shape_that_was_asked_for_once(name: str, capsys: Captured) -> None:
+    """LiteRT, the default, has it as N, H, W, C."""
+    Path("mine.py").write_text(MODULES)
+    relu("other.onnx", (2, 5))
+    shapes = ["--shape", "x=2x5", "--shape", "input=1x3x6x10"]
+    assert profile(f"mine.py:{name}", "other.onnx", *shapes, "-o", "module.json") == 0
+    module, other = read_result(Path("module.json")).models
+    assert (module.inputs, other.inputs) == (("input 1x6x10x3 float32",), ("x 2x5 float32",))
+    assert module.macs == 4 * 27 * 4 * 8
+
+
+def test_shapes_of_other_models_and_types_are_no_modules(capsys: Captured) -> None:
+    Path("mine.py").write_text(MODULES)
+    assert profile("mine.py:bare", "relu.onnx", "--shape", "x=1x8") == 2
+    assert "mine.py:bare does not say its input's shape: give --shape 1x3x224x224" in capsys.readouterr().err
+    assert profile("mine.py:bare", "--shape", "1x3x8x8:int8") == 2
+    assert "has one input, of float32" in capsys.readouterr().err
+    assert profile("mine.py:bare", "--shape", "1x3x999999x999999") == 2
+    assert "error: bare.tflite: input 'input' is 1x999999x999999x3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["profile", "relu.onnx", "--max-time", "nan"],
+        ["profile", "relu.onnx", "--max-time", "inf"],
+        ["profile", "relu.onnx", "--ci", "nan"],
+        ["profile", "relu.onnx", "--rounds", "5_0"],
+        ["profile", "relu.onnx", "--seed", "1_0"],
+        ["ab", "relu.onnx", "relu.onnx", "--max-time", "٥"],
+        ["ab", "relu.onnx", "--b-threads", "٢"],
+        ["compare", "a.csv", "b.csv", "--most", "1_0"],
+        ["verify", "fbnet-c", "--lut", "a.csv", "--within", "nan"],
+        ["validate", "--lut", "a.csv", "--within", "nan"],
+    ],
+)
+def test_numbers_that_nobody_writes(option: list[str], capsys: Captured) -> None:
+    assert run(fbprof, option) == 2
+    assert f"Invalid value for '{option[-2]}': '{option[-1]}' is not a finite number" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["٥%", "-3%", "nan", "3 %%", "1e3", ""])
+def test_limits_that_nobody_writes(value: str, capsys: Captured) -> None:
+    assert run(fbprof, ["ab", "relu.onnx", "--b-threads", "2", f"--fail-above={value}"]) == 2
+    assert "is not a share such as 5%" in capsys.readouterr().err
+
+
+def test_torchscript_that_is_exported_has_the_shape_of_its_module(capsys: Captured) -> None:
+    Path("mine.py").write_text(MODULES)
+    assert profile("mine.py:told", "--runtime", "torch", "-o", "told.json") == 0
+    assert profile("mine.py:told", "--runtime", "torch", "--shape", "1x3x6x10", "-o", "asked.json") == 0
+    found = [read_result(Path(name)).models[0].inputs for name in ("told.json", "asked.json")]
+    assert found == [("x 1x3x8x8 float32",), ("x 1x3x6x10 float32",)]
+    assert profile("fbnet-c", "--runtime", "torch", "-o", "network.json") == 0
+    assert read_result(Path("network.json")).models[0].inputs == ("x 1x3x224x224 float32",)
+
+
+def test_a_runtime_whose_files_are_not_opened(capsys: Captured) -> None:
+    assert profile("fbnet-c", "--runtime", "ncnn") == 2
+    assert "runtime ncnn: files of ncnn are not profiled, only .jit" in capsys.readouterr().err

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterable
 
-from onnx import ModelProto, TensorProto, helper, shape_inference
+from onnx import ModelProto, TensorProto, checker, helper, shape_inference
 
 from fbmodel.formats._onnx_graph import ELEMENTS, OnnxGraph, tensor_of
 from fbmodel.tensors import Tensor
@@ -43,7 +43,8 @@ def _inferred(graph: OnnxGraph) -> dict[str, Tensor]:
         made.initializer.append(
             each if is_small else TensorProto(name=each.name, dims=each.dims, data_type=each.data_type)
         )
-    with contextlib.suppress(RuntimeError, ValueError, shape_inference.InferenceError):  # a runtime says it better
+    # what is refused here a runtime refuses in better words
+    with contextlib.suppress(RuntimeError, ValueError, checker.ValidationError, shape_inference.InferenceError):
         made = shape_inference.infer_shapes(skeleton, data_prop=True).graph
     values = (*made.value_info, *made.output, *made.input)
     found = {value.name: tensor for value in values if (tensor := tensor_of(value))}

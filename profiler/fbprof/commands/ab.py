@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fbbase.commandline import Whole
 from fbprof.commands import _complete as complete
 from fbprof.commands import _options
 from fbprof.commands.compare import percent
@@ -34,7 +35,7 @@ MOST_VISITS = 100_000
 @click.option("--cores", metavar="CORES", help="As for fbprof measure.")
 @_options.timing("precision")
 @click.option("--b-runtime", help="Another runtime for NEW.")
-@click.option("--b-threads", type=click.IntRange(1, 64), help="Other threads for NEW.")
+@click.option("--b-threads", type=Whole(1, 64), help="Other threads for NEW.")
 @click.option("--b-cores", metavar="CORES", help="Other cores for NEW.")
 @click.option("--b-precision", help="Another precision for NEW.")
 @_options.timing("runs")

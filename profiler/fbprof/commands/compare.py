@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fbbase.commandline import Whole
 from fbbase.errors import CheckError, FbError, UndecidedError
 from fblut.views import VIEWS
 from fbprof.commands import _complete as complete
@@ -22,7 +23,7 @@ def percent(ctx: click.Context, parameter: click.Parameter, value: str | None) -
     """Read `5%` or `5`."""
     if value is None:
         return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%?", value)
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]+)?)\s*%?", value)
     if not match:
         raise click.BadParameter(f"{value!r} is not a share such as 5%")
     return float(match[1])
@@ -39,7 +40,7 @@ def percent(ctx: click.Context, parameter: click.Parameter, value: str | None) -
     help="What all others are held against; the first table unless given.",
 )
 @click.option("--networks", multiple=True, metavar="NAME", help="Networks to predict: `zoo`, a name or a .json file.")
-@click.option("--most", type=click.IntRange(0), default=10, show_default=True, help="How many differing operators.")
+@click.option("--most", type=Whole(0), default=10, show_default=True, help="How many differing operators.")
 @click.option("--all", "every", is_flag=True, help="Every operator, not only those that differ most.")
 @click.option(
     "--format",

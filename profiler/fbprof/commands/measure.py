@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fbbase.commandline import Whole
 from fbprof.commands import _complete as complete
 from fbprof.commands import _options
 from fbprof.plan.timing import CALIBRATION_NETWORKS, QUICK_ROUNDS
@@ -46,21 +47,19 @@ if TYPE_CHECKING:
 @click.option(
     "--calibrate",
     "networks",
-    type=click.IntRange(0),
+    type=Whole(0),
     help=f"Random networks that put the table into context.  [default: {CALIBRATION_NETWORKS}, with --quick none]",
 )
 @click.option(
     "--grid",
-    type=click.IntRange(2),
+    type=Whole(2),
     help="Points per axis of a space of several widths, expansions or sizes.  [default: what fits --max-time]",
 )
 @_options.timing("runs")
 @_options.timing("dropped", "--drop")
 @_options.timing("before")
 @_options.at
-@click.option(
-    "--memory", "memory_mb", metavar="MB", type=click.IntRange(1), help="Of models loaded at once.  [default: half]"
-)
+@click.option("--memory", "memory_mb", metavar="MB", type=Whole(1), help="Of models loaded at once.  [default: half]")
 @_options.seed
 @click.option("--quick", is_flag=True, help="Few rounds, no networks: a first look, with wide intervals.")
 @click.option("--strict", is_flag=True, help="Exit 1 if the verdict on the run is: do not use.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fbbase.commandline import Number, Whole
 from fbprof.commands import _options
 
 if TYPE_CHECKING:
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
 @click.command("validate")
 @_options.table_and_device
 @click.option(
-    "--networks", type=click.IntRange(1), default=100, show_default=True, help="Random networks beside published ones."
+    "--networks", type=Whole(1), default=100, show_default=True, help="Random networks beside published ones."
 )
 @click.option(
     "--operators",
-    type=click.IntRange(0),
+    type=Whole(0),
     default=40,
     show_default=True,
     help="Random operators between the points of a table that is a grid.",
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     help="Measured networks that are not to be drawn: those that fbprof fit made the table of.",
 )
 @_options.fresh
-@click.option("--within", metavar="PERCENT", type=click.FloatRange(min=0), help="Exit 1 if the mean error is larger.")
+@click.option("--within", metavar="PERCENT", type=Number(min=0), help="Exit 1 if the mean error is larger.")
 @_options.as_json
 @click.option("--plot", type=_options.PATH, help="Draw predicted against measured: a .png or .svg file.")
 @click.option("-o", "--output", type=_options.PATH, help="The networks as CSV.  [default: TABLE.validation.csv]")

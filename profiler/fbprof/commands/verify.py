@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fbbase.commandline import Number, Whole
 from fbprof.commands import _options
 
 if TYPE_CHECKING:
@@ -17,12 +18,12 @@ if TYPE_CHECKING:
 @click.command("verify")
 @click.argument("architecture")
 @_options.table_and_device
-@_options.timing("rounds", type=click.IntRange(2), default=30, help="Visits to the network.")
+@_options.timing("rounds", type=Whole(2), default=30, help="Visits to the network.")
 @_options.seed
 @click.option(
     "--within",
     metavar="PERCENT",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     help="Exit 1 if prediction and measurement differ by more.",
 )
 @_options.as_json

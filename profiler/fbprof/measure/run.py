@@ -98,7 +98,10 @@ def collect(
     if not content.visits:
         reasons = "; ".join(sorted(set(content.failed.values()))[:3])
         what = "model" if plan.models else "operator"
-        raise MeasurementError(f"no {what} could be measured: {reasons or 'the time is up; give more --max-time'}")
+        hint = next((each.hint for each in plan.models if each.key in content.failed), "")
+        raise MeasurementError(
+            f"no {what} could be measured: {reasons or 'the time is up; give more --max-time'}{hint}"
+        )
     return content
 
 

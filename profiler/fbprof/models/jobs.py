@@ -12,6 +12,7 @@ from fbprof.measure.jobs import Job, check_devices, check_threads, outputs
 from fbprof.measure.models import ModelFiles
 from fbprof.measure.run import MakeSchedule, collect, go_on, keeping, until_precise
 from fbprof.models.profile import Variant
+from fbprof.models.result import is_result
 from fbprof.plan.plan import Plan
 
 SPACE = "model files"
@@ -32,12 +33,18 @@ def model_jobs(
     """Return what each device has to do; where no cores are asked for, its profile's are taken.
 
     `stem` is in the result's name unless there is an `output`; `timing` are further fields of `Plan`. Raises FbError
-    where two devices are the same, threads are more than cores, or benchmark_model was to measure.
+    where two devices are the same, threads are more than cores, benchmark_model was to measure, or a result's name does
+    not end in .json.
     """
     check_devices(profiles)
     found = []
     places = outputs(profiles, output or Path(), f".{stem[:100]}.json")
     for profile, place in zip(profiles, places, strict=True):
+        if not is_result(place):
+            raise FbError(
+                f"-o {place}: name a file that ends in .json, by which report and compare know results, or a folder "
+                "that is there"
+            )
         if profile.agent == "benchmark_model":
             raise FbError(f"{profile.name}: benchmark_model gives averages only: profile with an agent of fbprof")
         own = [_on(each, profile) for each in variants]

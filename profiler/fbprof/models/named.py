@@ -13,7 +13,7 @@ from fbbase.errors import UnknownNameError
 from fbexport.errors import ExportError
 from fbexport.formats import format_for, load_format
 from fbexport.runtimes import DEFAULT, RUNTIMES, runtime_of
-from fbmodel.model import Model, ModelError, Tensor, open_model
+from fbmodel.model import Model, ModelError, Tensor, model_suffixes, open_model
 from fbmodel.tensors import ELEMENTS, spelled
 from fbspace.architecture import ZOO
 
@@ -25,6 +25,11 @@ class Shape:
     name: str | None
     sides: tuple[int, ...]
     element: str | None = None
+
+    @property
+    def is_modules(self) -> bool:
+        """Whether a module is exported with it: it is as torch has it, and the file's may have other places."""
+        return self.name in (None, "input")
 
 
 def parse_shape(text: str) -> Shape:
@@ -43,6 +48,11 @@ def parse_shape(text: str) -> Shape:
     return Shape(name or None, numbers, element if colon else None)
 
 
+def is_module(text: str) -> bool:
+    """Whether a text is a `file.py:function`."""
+    return re.search(r"\.py:[A-Za-z_]\w*$", text) is not None
+
+
 def load_named(
     text: str, runtime: str | None, precision: str, seed: int, shapes: Sequence[Shape], folder: Path
 ) -> Model:
@@ -52,7 +62,7 @@ def load_named(
     wrong.
     """
     path = Path(text)
-    if re.search(r"\.py:[A-Za-z_]\w*$", text):
+    if is_module(text):
         return _exported_module(text, runtime or DEFAULT, precision, shapes, folder)
     if text.endswith(".json") or (text in ZOO and not path.exists()):
         return _exported_network(text, runtime or DEFAULT, precision, seed, folder)
@@ -82,10 +92,12 @@ def shaped(model: Model, shapes: Sequence[Shape], batch: int | None = None) -> M
     elements: dict[str, str] = {}
     names = [each.name for each in model.inputs]
     for shape in shapes:
+        if not names:
+            raise ModelError(f"{model.path.name} has no input: leave --shape out")
         if shape.name is None and len(names) != 1:
             raise ModelError(
-                f"{model.path.name} has the inputs {', '.join(names) or 'none'}: name the one that is meant, "
-                f"--shape {names[0] if names else 'NAME'}={'x'.join(map(str, shape.sides))}"
+                f"{model.path.name} has the inputs {', '.join(names)}: name the one that is meant, "
+                f"--shape {names[0]}={'x'.join(map(str, shape.sides))}"
             )
         name = names[0] if shape.name is None else shape.name
         if name in wanted:
@@ -122,7 +134,7 @@ def values_of(model: Model, path: Path | None) -> bytes | None:
     arrays = read_arrays(path, "file of inputs", ModelError)
     unknown = arrays.keys() - {each.name for each in model.inputs}
     if unknown:
-        has = ", ".join(each.name for each in model.inputs)
+        has = ", ".join(each.name for each in model.inputs) or "none"
         raise ModelError(f"{path}: array {min(unknown)!r:.80} is no input of {model.path.name}, which has {has}")
     parts = []
     for each in model.inputs:
@@ -130,7 +142,7 @@ def values_of(model: Model, path: Path | None) -> bytes | None:
         if array is None:
             raise ModelError(f"{path} has no array {each.name!r}, which {model.path.name} takes in")
         told = f"{array.dtype.name} of {spelled(array.shape)}"
-        if array.shape != each.shape or array.dtype != np.dtype(each.element):
+        if array.shape != each.shape or array.dtype.newbyteorder("=") != np.dtype(each.element):
             raise ModelError(
                 f"{path}: array {each.name!r} is {told}, and the input is {each.element} of {spelled(each.shape)}"
             )
@@ -163,10 +175,10 @@ def _exported_network(name: str, runtime: str, precision: str, seed: int, folder
     from fbexport.export import export_network
     from fbspace.architecture import load_architecture
 
-    format_name = format_for(runtime, precision)
-    content = export_network(load_architecture(name), format_name, precision, seed=seed)
+    architecture, format_name = load_architecture(name), _format_for(runtime, precision)
+    content = export_network(architecture, format_name, precision, seed=seed)
     stem = Path(name).stem if precision == "float32" else f"{Path(name).stem}-{precision}"
-    return _written(content, format_name, stem, folder)
+    return _written(content, format_name, stem, folder, architecture.load_space().input_shape)
 
 
 def _exported_module(text: str, runtime: str, precision: str, shapes: Sequence[Shape], folder: Path) -> Model:
@@ -175,18 +187,37 @@ def _exported_module(text: str, runtime: str, precision: str, shapes: Sequence[S
     from fbexport.own import load_module
 
     module, told = load_module(text)
-    shape: tuple[int, ...] | None = shapes[0].sides if shapes else told
+    asked = [each for each in shapes if each.is_modules]
+    if len(asked) > 1 or any(each.element not in (None, "float32") for each in asked):
+        raise ModelError(f"{text} has one input, of float32: give one --shape 1x3x224x224 for it")
+    shape: tuple[int, ...] | None = asked[0].sides if asked else told
     if shape is None:
         raise ModelError(f"{text} does not say its input's shape: give --shape 1x3x224x224, or return (module, shape)")
-    format_name = format_for(runtime, precision)
+    format_name = _format_for(runtime, precision)
     try:
         content = export_module(module, shape, format_name, precision)
     except ExportError as error:
         raise ModelError(f"{text}: {error}") from None
-    return _written(content, format_name, text.rpartition(":")[2], folder)
+    return _written(content, format_name, text.rpartition(":")[2], folder, shape)
 
 
-def _written(content: bytes, format_name: str, stem: str, folder: Path) -> Model:
+def _format_for(runtime: str, precision: str) -> str:
+    """Return the format that is exported for a runtime. Raises ModelError for one that is not opened as a file."""
+    name = format_for(runtime, precision)
+    if load_format(name).suffix not in model_suffixes():
+        raise ModelError(
+            f"runtime {runtime}: files of {name} are not profiled, only {', '.join(model_suffixes())}; its operators "
+            f"and networks are timed by fbprof measure --runtime {runtime}"
+        )
+    return name
+
+
+def _written(content: bytes, format_name: str, stem: str, folder: Path, shape: Sequence[int]) -> Model:
+    """Open what was exported for an input of this shape, which TorchScript does not keep."""
     path = folder / f"{stem}{load_format(format_name).suffix}"
     path.write_bytes(content)
-    return open_model(path)
+    try:
+        model = open_model(path)
+        return model.with_shapes({model.inputs[0].name: shape}) if model.leaves_types else model
+    except ModelError as error:
+        raise ModelError(str(error).replace(f"{folder}/", "")) from None  # a folder that is gone when it is read

@@ -20,7 +20,7 @@ from fbprof.estimate.table import latency_of, reference_of
 from fbprof.estimate.verdict import Known, verdict_of
 from fbprof.journal.conditions import describe_conditions, describe_delegates
 from fbprof.journal.journal import JournalContent
-from fbprof.models.named import Shape, inputs_of, load_named, runtime_for, shaped, values_of
+from fbprof.models.named import Shape, inputs_of, is_module, load_named, runtime_for, shaped, values_of
 from fbprof.models.result import Profiled, Result
 from fbprof.plan.subject import ModelSubject, Setting, model_key
 
@@ -68,6 +68,7 @@ def variants_of(asked: Asked, folder: Path) -> list[Variant]:
         named = load_named(text, asked.runtime, precision, asked.seed, asked.shapes, folder)
         runtime = runtime_for(named, asked.runtime)
         own = [shape for shape in asked.shapes if shape.name is None or _has(named, shape.name)]
+        own = [shape for shape in own if not (shape.is_modules and is_module(text))]
         shapings = [(batch, shaped(named, own, batch)) for batch in asked.batches]
         for (batch, model), threads, cores in itertools.product(shapings, asked.threads, asked.cores):
             values = values_of(model, asked.inputs)
@@ -165,8 +166,7 @@ def _profiled(variant: Variant, content: JournalContent, sampled: Sampled) -> Pr
         "by_cpu_time": key in sampled.interrupted,
     }
     if key in content.failed:
-        made_up = "; its inputs were made up, and --inputs FILE.npz gives real ones" if subject.values is None else ""
-        return Profiled(**told, failed=content.failed[key] + made_up * bool(subject.inputs))
+        return Profiled(**told, failed=content.failed[key] + subject.hint)
     if key not in samples.visits_us:
         return Profiled(**told, failed="it was not measured in the time given: give more --max-time")
     latency_us, interval = latency_of(samples.medians_by_load_us(key))

@@ -89,6 +89,12 @@ class ModelSubject(Subject):
         return self.inputs[0].shape if self.inputs else ()
 
     @property
+    def hint(self) -> str:
+        """What may help where it cannot be run, to be said after the reason."""
+        made_up = bool(self.inputs) and self.values is None
+        return "; its inputs were made up, and --inputs FILE.npz gives real ones" if made_up else ""
+
+    @property
     def digest(self) -> str:
         """A hash of what is run and how: by it a journal knows whether it goes on with the same."""
         told = f"{self.key}\n{self.setting}\n{self.inputs}\n".encode()

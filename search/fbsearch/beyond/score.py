@@ -67,7 +67,9 @@ def with_score(losses: Tensor, samples: Sequence[Sequence[Tensor]], p: Sequence[
     The samples are one-hot and carry the gradient of log P_θ, as `single-path` draws them; p is P_θ.
     """
     values = losses.detach().cpu()  # θ is on the CPU
-    chosen = torch.stack([torch.cat(list(m)).sum() for m in samples])  # ∇ chosen = ∇ log P_θ(a)
+    drawn = torch.stack([torch.cat(list(m)) for m in samples])
+    # what all networks have in common has no gradient, and the rounding of zero would be a whole step to Adam
+    chosen = (drawn * (drawn.detach() != drawn[0].detach()).any(0)).sum(1)  # ∇ chosen = ∇ log P_θ(a)
     unknown = values - torch.stack([estimate(m).detach() for m in samples])
     baseline = (unknown.sum() - unknown) / (len(values) - 1)
     score = ((unknown - baseline) * chosen).mean() + estimate(p)

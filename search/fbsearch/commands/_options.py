@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from fbbase.commandline import Whole
+
 PATH = click.Path(path_type=Path)
 
 
@@ -18,7 +20,7 @@ def one_of(flag: str, values: Iterable[str], help: str) -> Callable[[Callable[..
 
 device = click.option("--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:1.")
 amp = one_of("--amp", ["none", "bf16", "fp16"], "Mixed precision.")
-threads = click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
+threads = click.option("--threads", type=Whole(min=1), help="CPU threads.  [default: all cores]")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

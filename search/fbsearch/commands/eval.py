@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from fbbase.commandline import Whole
 from fbexport.runtimes import RUNTIMES, prepare_process
 from fbsearch.commands._options import PATH, amp, as_json, device, one_of, print_json, threads
 
@@ -17,8 +18,8 @@ RUNTIME_BATCH = 32
 @click.option("--weights", "--checkpoint", type=PATH, required=True, help="The trained weights.")
 @click.option("--data", help="Images: a name, a file or a folder, as for train.  [default: the training's]")
 @one_of("--split", ["test", "validation"], "Which of the images held out.")
-@click.option("--limit", type=click.IntRange(2), help="Use at most so many test images.")
-@click.option("--batch", type=click.IntRange(1), default=256, show_default=True, help="Images at a time.")
+@click.option("--limit", type=Whole(2), help="Use at most so many test images.")
+@click.option("--batch", type=Whole(1), default=256, show_default=True, help="Images at a time.")
 @device
 @amp
 @click.option("--runtime", help=f"Evaluate the model file in this runtime: {RUNTIMES.listed()}.")
@@ -30,9 +31,7 @@ RUNTIME_BATCH = 32
     show_default=True,
     help="min-max, percentile, mse, or that of them with the least noise.",
 )
-@click.option(
-    "--calibration-images", type=click.IntRange(1), default=256, show_default=True, help="Training images for ranges."
-)
+@click.option("--calibration-images", type=Whole(1), default=256, show_default=True, help="Training images for ranges.")
 @threads
 @click.option("-o", "--output", type=PATH, help="Add the result to this file: accuracy.jsonl, for fbprof report --run.")
 @as_json

@@ -5,15 +5,16 @@ from pathlib import Path
 
 import click
 
+from fbbase.commandline import Whole
 from fbsearch.commands._options import PATH, as_json, device, print_json
 
 
 @click.command()
 @click.argument("folder", metavar="RUN", type=PATH)
-@click.option("-n", "--count", type=click.IntRange(min=1), default=6, show_default=True, help="Networks to draw.")
+@click.option("-n", "--count", type=Whole(min=1), default=6, show_default=True, help="Networks to draw.")
 @click.option("--objective", help="Network's name in a run of several tables or targets.  [default: every one]")
 @click.option("-o", "--output", type=PATH, help="Folder of the files.  [default: RUN/samples]")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Another seed, other networks.")
+@click.option("--seed", type=Whole(min=0), default=0, show_default=True, help="Another seed, other networks.")
 @device
 @as_json
 def command(

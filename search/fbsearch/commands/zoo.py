@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fbbase.commandline import Number, Whole
 from fbsearch.commands._options import PATH, as_json, print_json
 
 if TYPE_CHECKING:
@@ -50,12 +51,12 @@ def command(context: click.Context, as_json: bool) -> None:
 @click.argument("name")
 @click.option(
     "--width",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     default=1.0,
     show_default=True,
     help="Multiply all widths but the number of classes, rounded to multiples of 8.",
 )
-@click.option("--size", type=click.IntRange(1), help="Height and width of the images in pixels (default: its own).")
+@click.option("--size", type=Whole(1), help="Height and width of the images in pixels (default: its own).")
 @click.option("-o", "--output", type=PATH, help="Write the network to an architecture file.")
 @as_json
 def show(name: str, width: float, size: int | None, output: Path | None, as_json: bool) -> None:
