@@ -14,9 +14,9 @@ from peers.given import SPACE
 
 
 @pytest.fixture(autouse=True)
-def forked_agents(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Agents of this machine need not import what they load models with: 0.3 s each, and 3 s for torch."""
-    monkeypatch.setattr("fbagents.posix.process.subprocess", forked.FORKING)
+def children(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fork agents, which need not import what they load models with: 0.3 s each, and 3 s for torch."""
+    forked.fork(monkeypatch)
 
 
 @pytest.fixture

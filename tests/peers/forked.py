@@ -1,4 +1,4 @@
-"""Agents of this machine that tests fork from the server of processes, which has numpy and the runtimes already."""
+"""Agents and trial runs of this machine, forked from the server of processes, which has numpy and runtimes already."""
 
 import os
 import subprocess
@@ -7,14 +7,18 @@ from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import IO, Any
 
-from peers.processes import Python
+import pytest
+
+from fbagents.posix import process
+from fbmodel import trial
+from peers import processes
 
 RUN = "import runpy, sys; del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
 PROGRAMS: dict[str, list[str]] = {sys.executable: []}
 """What to give Python instead of a program that starts it: a script that takes the program's words, or nothing."""
 
 
-class Forked(Python):
+class Forked(processes.Python):
     """A process of a script, with pipes as subprocess.Popen makes them of bytes without a buffer."""
 
     def __init__(
@@ -38,5 +42,15 @@ def popen(argv: Sequence[str], **options: Any) -> Any:
     return Forked([*PROGRAMS[program], *words], **options)
 
 
-FORKING = SimpleNamespace(**vars(subprocess) | {"Popen": popen})
-"""The module subprocess, by which agents are forked."""
+def run(argv: Sequence[str], *, input: str, timeout: float, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a script to its end as subprocess.run does that captures text."""
+    python, safe_path, *words = argv
+    assert (python, safe_path) == (sys.executable, "-P")
+    return processes.run(["-c", RUN, *words], input, timeout)
+
+
+def fork(patch: pytest.MonkeyPatch) -> None:
+    """Have agents and trial runs forked from now on, until the patch is undone."""
+    forking = SimpleNamespace(**vars(subprocess) | {"Popen": popen, "run": run})
+    for module in (process, trial):
+        patch.setattr(module, "subprocess", forking)
