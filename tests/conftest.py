@@ -1,5 +1,6 @@
 """Fixtures that several packages' tests share: the folder of data, and model files of every format run in runtimes."""
 
+import functools
 import gc
 import os
 import random
@@ -130,6 +131,12 @@ def assert_equals_torch(
 ) -> Callable[..., None]:
     """Assert that a model file computes what its module computes, within 1e-4 of the largest output."""
 
+    @functools.lru_cache(maxsize=64)  # a module is compared in every format
+    def fed(module: nn.Module, shape: tuple[int, int, int, int]) -> tuple[Array, Array]:
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(7))
+        with torch.no_grad():
+            return x.numpy(), module(x).numpy()
+
     def check(
         format_name: str,
         content: bytes,
@@ -137,10 +144,8 @@ def assert_equals_torch(
         shape: tuple[int, int, int, int],
         may_vanish: bool = False,  # a single ReLU may leave nothing of a random input: then both must be zero
     ) -> None:
-        x = torch.randn(shape, generator=torch.Generator().manual_seed(7))
-        with torch.no_grad():
-            expected = module(x).numpy()
-        got = run_model(format_name, content, x.numpy())
+        x, expected = fed(module, shape)
+        got = run_model(format_name, content, x)
         assert got.shape == expected.shape
         largest = np.abs(expected).max()
         assert largest > 0 or may_vanish

@@ -26,15 +26,16 @@ FILES = (
     "fbagents/on-device/agent.py",
 )
 
+INSTALL = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", "install", "--no-compile", "--target"]
+
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the source distribution, and of that alone the wheel."""
     folder = tmp_path_factory.mktemp("dist")
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     code = "import sys; from hatchling.build import build_sdist; build_sdist(sys.argv[1])"
     build = folder / "build"
-    subprocess.run([*pip, "install", "--target", str(build), "hatchling>=1.27"], check=True, timeout=300)
+    subprocess.run([*INSTALL, str(build), "hatchling>=1.27"], check=True, timeout=300)
     environment = {"PYTHONPATH": str(build), "PATH": "/usr/bin:/bin"}
     subprocess.run([sys.executable, "-c", code, str(folder)], check=True, cwd=ROOT, env=environment, timeout=300)
     (source,) = folder.glob("*.tar.gz")
@@ -74,8 +75,7 @@ def test_the_wheel_has_all_files_and_no_more(wheel: Path) -> None:
 
 def test_it_works_from_where_it_was_installed(wheel: Path, tmp_path: Path) -> None:
     target = tmp_path / "site"
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    subprocess.run([*pip, "install", "--no-deps", "--target", str(target), str(wheel)], check=True, timeout=300)
+    subprocess.run([*INSTALL, str(target), "--no-deps", str(wheel)], check=True, timeout=300)
     code = (
         "import fbprof, fbprof.cli, sys; assert fbprof.__file__.startswith(sys.argv.pop(1)), fbprof.__file__; "
         "sys.argv[0] = 'fbprof'; fbprof.cli.main()"

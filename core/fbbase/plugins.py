@@ -50,6 +50,13 @@ def _entry_points(group: str, path: tuple[str, ...]) -> importlib.metadata.Entry
     return _installed(path).select(group=group)
 
 
+@functools.lru_cache(maxsize=64)
+def _found(folders: tuple[tuple[Path, int], ...], suffix: str) -> dict[str, Path]:
+    """Return the files of folders by name, read once for each time at which they changed: runtimes are asked often."""
+    files = (path for folder, _ in folders for path in folder.glob(f"*{suffix}"))
+    return {path.stem.replace("_", "-"): path for path in files if not path.name.startswith(("_", "."))}
+
+
 @dataclass(frozen=True, slots=True)
 class PluginFolder:
     """The plug-ins of one kind: the modules of `package`, or its data files with another `suffix`.
@@ -135,8 +142,8 @@ class PluginFolder:
         """Return the project's own ones by name."""
         spec = importlib.util.find_spec(self.package)
         folders = (spec.submodule_search_locations if spec is not None else None) or ()
-        files = (path for folder in folders for path in Path(folder).glob(f"*{self.suffix}"))
-        return {path.stem.replace("_", "-"): path for path in files if not path.name.startswith(("_", "."))}
+        changed = tuple((each, each.stat().st_mtime_ns) for each in map(Path, folders) if each.is_dir())
+        return _found(changed, self.suffix)
 
     def _source(self, name: str) -> Path | None:
         if self._is_file(name):
@@ -193,6 +200,7 @@ class Plugins(PluginFolder, Generic[T]):
         return is_public and issubclass(value, self.base) and value.__module__ == module.__name__
 
 
+@functools.lru_cache(maxsize=256)
 def _check(cls: type[Any], base: type[Any], what: str) -> None:
     """Refuse a class that lacks what `base` requires or has a public name that it does not know. Raises FbError."""
     bases = [each for each in cls.__mro__ if each in base.__mro__ or each.__module__ == base.__module__]

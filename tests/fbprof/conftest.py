@@ -9,7 +9,14 @@ import pytest
 
 from fbagents.connect import load_profile
 from fbagents.profile import Profile
+from peers import forked
 from peers.given import SPACE
+
+
+@pytest.fixture(autouse=True)
+def children(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fork agents, which need not import what they load models with: 0.3 s each, and 3 s for torch."""
+    forked.fork(monkeypatch)
 
 
 @pytest.fixture
@@ -36,6 +43,7 @@ def python_that(tmp_path: Path) -> Callable[[str], str]:
         python = tmp_path / "python"
         python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{changed}" "$@"\n')
         python.chmod(python.stat().st_mode | stat.S_IXUSR)
+        forked.PROGRAMS[str(python)] = [str(changed)]
         return str(python)
 
     return write
