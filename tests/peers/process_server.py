@@ -26,6 +26,7 @@ LIBRARIES = (
     "onnxruntime",
     "scipy.optimize",
     "matplotlib.figure",
+    "sklearn.datasets",
     "ai_edge_litert.interpreter",
 )
 
