@@ -130,3 +130,9 @@ def command(
             click.echo(f"the same as {' and '.join(parts)}")
         if origin:
             click.echo(f"int8: {origin}")
+    if report and ranges:
+        click.echo(
+            "warning: the noise is that of an image of random numbers, which ranges of real images clip; "
+            "--calibration IMAGES in place of --ranges tells that of these images",
+            err=True,
+        )
