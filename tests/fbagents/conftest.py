@@ -3,7 +3,6 @@
 import contextlib
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -24,7 +23,6 @@ from fbexport.runtimes import RUNTIMES
 from peers import adb_server as servers
 from peers import adbd, phone
 from peers.adb_phone import Phone
-from peers.compiler import COMPILER
 from peers.given import SPACE, SPEC
 from peers.qdq import qdq_conv
 from peers.sshd import SSHD, Sshd
@@ -72,16 +70,11 @@ def agent_argv(request: pytest.FixtureRequest) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The agent with AddressSanitizer and UBSan, compiled with warnings as errors."""
-    program = tmp_path_factory.mktemp("sanitized") / "agent"
-    sources = [path for path in native.source_files() if path.suffix == ".c"]
-    subprocess.run(
-        [str(COMPILER), *native.FLAGS, *SANITIZERS, "-Werror", *sources, "-ldl", "-lm", "-o", program],
-        check=True,
-        timeout=120,
-    )
-    return program
+def sanitized() -> Path:
+    """The agent with AddressSanitizer and UBSan, compiled with warnings as errors; kept as other agents are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "FLAGS", (*native.FLAGS, *SANITIZERS, "-Werror"))
+        return native.build(native.host_target())
 
 
 def client_of(agent_argv: list[str]) -> AgentClient:
@@ -130,7 +123,7 @@ def program(tmp_path: Path) -> Callable[[str, str], Path]:
 
 @pytest.fixture
 def new_sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Sshd]]:
-    """Start servers; lines of sshd_config may be added."""
+    """Start servers; lines of sshd_config may be added, and variables of the commands' environment."""
     if SSHD is None or shutil.which("ssh") is None:
         unavailable("needs OpenSSH's server and client: apt install openssh-server openssh-client")
     if not Path("/proc/self/stat").exists():
@@ -138,10 +131,10 @@ def new_sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     servers: list[Sshd] = []
 
-    def new(more: str = "") -> Sshd:
+    def new(more: str = "", **variables: str) -> Sshd:
         folder = tmp_path / f"sshd{len(servers)}"
         folder.mkdir()
-        servers.append(Sshd(folder, more))
+        servers.append(Sshd(folder, more, **variables))
         return servers[-1]
 
     yield new

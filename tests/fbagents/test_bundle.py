@@ -1,6 +1,8 @@
 """The bundle: it runs by its own loader and nothing else, is kept, mended and carried, and says what it lacks."""
 
 import copy
+import dataclasses
+import hashlib
 import importlib.metadata
 import io
 import json
@@ -13,7 +15,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -39,17 +41,8 @@ BUILD = "import sys; from fbagents.native import bundle; print(bundle.build(sys.
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache that all tests of this file share."""
-    folder = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(folder))
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def built(home: Path) -> Bundle:
-    """This machine's own bundle; nothing is fetched for it."""
+def built() -> Bundle:
+    """This machine's own bundle, from the user's cache if it is there; nothing is fetched for it."""
     if HOST not in libraries.LOADERS or shutil.which("cc") is None:
         unavailable(f"needs Linux on x86-64 or aarch64 and a C compiler, not {HOST}")
     return bundle.build(HOST)
@@ -57,9 +50,10 @@ def built(home: Path) -> Bundle:
 
 @pytest.fixture
 def own_home(tmp_path: Path, built: Bundle, monkeypatch: pytest.MonkeyPatch) -> Bundle:
-    """The same bundle in a cache that the test may spoil."""
-    folder = tmp_path / "cache" / "fbnet-lab" / built.folder.name
-    shutil.copytree(built.folder, folder)
+    """The same bundle in a cache that the test may spoil, beside the agent's program."""
+    cache = tmp_path / "cache" / "fbnet-lab"
+    shutil.copytree(built.folder, cache / built.folder.name)
+    shutil.copy(native.build(HOST), cache)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return bundle.build(HOST)
 
@@ -172,6 +166,7 @@ def test_two_at_once_and_one_after_a_killed_one(tmp_path: Path, monkeypatch: pyt
     wait_for(marker.exists)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
+    monkeypatch.setenv("CC", str(script(tmp_path / "quick", 'exec cc "$@" -O0')))
     argv = [sys.executable, "-c", BUILD, HOST]
     pair = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     digests = {process.communicate(timeout=60)[0].strip() for process in pair}
@@ -207,15 +202,48 @@ def test_an_archive_brings_a_bundle_where_there_is_no_compiler(
     assert brought.files.items() <= built.files.items()
     done = subprocess.run(brought.command(str(brought.folder)), input=b"", capture_output=True, timeout=30)
     assert built.files["agent"][:12] in json.loads(done.stdout)["agent"]
-    bundle_archive.write(brought, tmp_path / "again.tar.xz")
-    assert (tmp_path / "again.tar.xz").read_bytes() == archive.read_bytes()
+    assert {path.name: path.read_bytes() for path in brought.folder.iterdir()} == {
+        name: content for name, (_, content) in members(archive).items()
+    }
 
 
 @pytest.fixture(scope="module")
-def packed_files(archive: Path) -> Packed:
-    """What the archive holds: the members by name, each with its content."""
+def tiny(built: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle of three files' beginnings, of which archives are made at once."""
+    work = tmp_path_factory.mktemp("tiny")
+    manifest = bundle.Manifest.model_validate_json((built.folder / "manifest.json").read_text())
+    files = {}
+    (work / "files").mkdir()
+    for name in ("agent", "libc.so.6", "libm.so.6"):
+        content = (built.folder / name).read_bytes()[:1000]
+        (work / "files" / name).write_bytes(content)
+        told = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+        files[name] = manifest.files[name].model_copy(update=told)
+    return bundle.install(manifest.model_copy(update={"files": files}), work / "files", work / "bundle")
+
+
+def test_the_same_bundle_gives_the_same_archive(tiny: Bundle, tmp_path: Path) -> None:
+    """Whenever and by whomever its files were written."""
+    shutil.copytree(tiny.folder, tmp_path / "copy", copy_function=shutil.copyfile)
+    for path in (tmp_path / "copy").iterdir():
+        os.utime(path, (1, 1))
+    archives = [tmp_path / "one.tar.xz", tmp_path / "other.tar.xz"]
+    for folder, archive in zip((tiny.folder, tmp_path / "copy"), archives, strict=True):
+        assert bundle_archive.write(dataclasses.replace(tiny, folder=folder), archive) == archive.stat().st_size
+    assert archives[0].read_bytes() == archives[1].read_bytes()
+
+
+def members(archive: Path) -> Packed:
+    """Return what an archive holds: the members by name, each with its content."""
     with tarfile.open(archive) as packed:
         return {member.name: (member, packed.extractfile(member).read()) for member in packed}  # type: ignore[union-attr]
+
+
+@pytest.fixture(scope="module")
+def packed_files(tiny: Bundle) -> Packed:
+    """What the archive of the tiny bundle holds."""
+    bundle_archive.write(tiny, tiny.folder.parent / "bundle.tar.xz")
+    return members(tiny.folder.parent / "bundle.tar.xz")
 
 
 def rename(members: dict[str, tarfile.TarInfo], contents: dict[str, bytes]) -> None:
@@ -283,14 +311,14 @@ def test_a_hostile_archive_is_refused_and_leaves_nothing(
     packed_files: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Change, words: str
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    members = {name: copy.copy(member) for name, (member, _) in packed_files.items()}
+    headers = {name: copy.copy(member) for name, (member, _) in packed_files.items()}
     contents = {name: content for name, (_, content) in packed_files.items()}
-    change(members, contents)
+    change(headers, contents)
     with (
         lzma.open(tmp_path / "hostile.tar.xz", "wb", preset=0) as file,
         tarfile.open(fileobj=file, mode="w") as packed,
     ):
-        for name, member in members.items():
+        for name, member in headers.items():
             packed.addfile(member, io.BytesIO(contents[name]))
     with pytest.raises(DeviceError, match=re.escape(words)):
         bundle_archive.bring(HOST, tmp_path / "hostile.tar.xz")
@@ -308,7 +336,7 @@ def test_what_is_no_archive_is_refused(archive: Path, tmp_path: Path, monkeypatc
 
 
 @pytest.mark.full  # test_phone.py runs one
-def test_a_bundle_for_boards_and_phones_is_complete(home: Path, tmp_path: Path) -> None:
+def test_a_bundle_for_boards_and_phones_is_complete(tmp_path: Path) -> None:
     """Run elsewhere, on an emulated phone."""
     try:
         built = bundle.build("aarch64-linux")
@@ -343,7 +371,7 @@ def test_debians_libraries_stand_in_where_the_compiler_has_none(
     assert json.loads(done.stdout)["runtimes"].keys() == {"litert", "onnxruntime"}
 
 
-def test_errors_say_what_to_do(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = "aarch64-linux" if HOST == "x86_64-linux" else "x86_64-linux"
     with pytest.raises(DeviceError, match="no bundles for 'aarch64-macos'; known: aarch64-linux, x86_64-linux"):
         bundle.build("aarch64-macos")

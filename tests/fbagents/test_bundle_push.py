@@ -133,7 +133,7 @@ def test_a_wrong_architecture_is_told(new_sshd: Callable[..., Any], tmp_path: Pa
     programs.mkdir()
     (programs / "uname").write_text(f"#!/bin/sh\ncase $1 in -s) echo {system} ;; -m) echo {machine} ;; esac\n")
     (programs / "uname").chmod(0o755)
-    server = new_sshd(f"SetEnv PATH={programs}:{os.environ['PATH']}")
+    server = new_sshd(PATH=f"{programs}:{os.environ['PATH']}")
     message = rf"is {system} {machine}, .*aarch64 and x86_64: set agent = 'python'.* or program"
     with (
         contextlib.closing(connect(server.profile(agent="native"))) as transport,

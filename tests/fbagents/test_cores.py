@@ -171,12 +171,12 @@ def test_what_is_no_set_of_cores_is_told_by_the_agents_too(agent_argv: list[str]
 
 
 AS_NOBODY = """
-import codecs, importlib.util, os, sys
+import argparse, codecs, importlib.util, os, sys
 spec = importlib.util.spec_from_file_location("agent", sys.argv.pop(1))
 agent = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(agent)
 agent.RUNTIMES.clear()
-codecs.lookup("ascii")
+codecs.lookup("ascii"), argparse.ArgumentParser()  # they import as they go
 os.setuid(65534)
 sys.exit(agent.main())
 """

@@ -90,17 +90,17 @@ def all_elements() -> tuple[bytes, list[Input]]:
     return onnx_model(inputs, outputs, nodes), [Input(name, SHAPE, element) for name, (element, _) in inputs.items()]
 
 
-def test_many_inputs_and_outputs_of_all_elements(agent: AgentClient, written: Written) -> None:
+def test_many_inputs_and_outputs_of_all_elements(one_agent: AgentClient, written: Written) -> None:
     content, inputs = all_elements()
     expected = reference(content, {one.name or "": agent_input(one.element, one.shape) for one in inputs})
-    loaded = agent.load("m", written(content), "onnxruntime", (), inputs=inputs)
+    loaded = one_agent.load("m", written(content), "onnxruntime", (), inputs=inputs)
     assert told(loaded) == pytest.approx(sums(*expected), rel=1e-12)
     unnamed = [Input(None, one.shape, one.element) for one in inputs]
-    assert told(agent.load("m", written(content), "onnxruntime", (), inputs=unnamed)) == told(loaded)
-    assert told(agent.load("m", written(content), "onnxruntime", ())) == told(loaded)
+    assert told(one_agent.load("m", written(content), "onnxruntime", (), inputs=unnamed)) == told(loaded)
+    assert told(one_agent.load("m", written(content), "onnxruntime", ())) == told(loaded)
 
 
-def agent_input_come_from_a_file(agent: AgentClient, written: Written) -> None:
+def test_inputs_come_from_a_file(one_agent: AgentClient, written: Written) -> None:
     content, inputs = all_elements()
     random = np.random.default_rng(0)
     feeds = {}
@@ -110,7 +110,7 @@ def agent_input_come_from_a_file(agent: AgentClient, written: Written) -> None:
     data = b"".join(values.tobytes() for values in feeds.values())
     path = written(content)
     for asked in (inputs, None):
-        loaded = agent.load("m", path, "onnxruntime", (), inputs=asked, inputs_path=written(data))
+        loaded = one_agent.load("m", path, "onnxruntime", (), inputs=asked, inputs_path=written(data))
         assert told(loaded) == pytest.approx(sums(*reference(content, feeds)), rel=1e-12)
     bad = bytearray(data)
     bad[-1] = 2
@@ -121,28 +121,28 @@ def agent_input_come_from_a_file(agent: AgentClient, written: Written) -> None:
         (bytes(bad), "bytes other than 0 and 1 for input in_bool"),
     ]:
         with pytest.raises(AgentReplyError, match=why):
-            agent.load("b", path, "onnxruntime", (), inputs=inputs, inputs_path=written(broken))
+            one_agent.load("b", path, "onnxruntime", (), inputs=inputs, inputs_path=written(broken))
     with pytest.raises(AgentReplyError, match="No such file"):
-        agent.load("b", path, "onnxruntime", (), inputs_path="/no/such/file")
+        one_agent.load("b", path, "onnxruntime", (), inputs_path="/no/such/file")
     with pytest.raises(AgentReplyError, match="/dev/null is no file"):
-        agent.load("b", path, "onnxruntime", (), inputs_path="/dev/null")
-    assert len(list(agent.run([Planned("m", 1)]))) == 1
+        one_agent.load("b", path, "onnxruntime", (), inputs_path="/dev/null")
+    assert len(list(one_agent.run([Planned("m", 1)]))) == 1
 
 
-def test_what_is_asked_for_settles_sides_that_a_file_leaves_open(agent: AgentClient, written: Written) -> None:
+def test_what_is_asked_for_settles_sides_that_a_file_leaves_open(one_agent: AgentClient, written: Written) -> None:
     open_shape: tuple[int | str, ...] = ("batch", 3, "width")
     nodes = [helper.make_node("Identity", ["x"], ["y"]), helper.make_node("Shape", ["x"], ["shape"])]
     outputs = {"y": ("float32", open_shape), "shape": ("int64", (3,))}
     path = written(onnx_model({"x": ("float32", open_shape)}, outputs, nodes))
     for shape in [(2, 3, 5), (1, 3, 8)]:
-        loaded = agent.load("m", path, "onnxruntime", (), inputs=[Input("x", shape, "float32")])
+        loaded = one_agent.load("m", path, "onnxruntime", (), inputs=[Input("x", shape, "float32")])
         assert told(loaded) == pytest.approx(sums(agent_input("float32", shape), np.array(shape)), rel=1e-12)
-        assert len(list(agent.run([Planned("m", 3)]))) == 1
+        assert len(list(one_agent.run([Planned("m", 3)]))) == 1
     for shape in [(2, 4, 5), (2, 3, 5, 1)]:
         with pytest.raises(AgentReplyError, match=r"input x has the shape .* in the file, .* was asked for"):
-            agent.load("m", path, "onnxruntime", (), inputs=[Input("x", shape, "float32")])
+            one_agent.load("m", path, "onnxruntime", (), inputs=[Input("x", shape, "float32")])
     with pytest.raises(AgentReplyError, match=r"input x has the shape .*, which is not fixed"):
-        agent.load("m", path, "onnxruntime", ())
+        one_agent.load("m", path, "onnxruntime", ())
 
 
 def two_inputs(runtime: str, signature: tuple[str, ...] = ()) -> bytes:
@@ -155,7 +155,7 @@ def two_inputs(runtime: str, signature: tuple[str, ...] = ()) -> bytes:
 
 @pytest.mark.parametrize("runtime", ["litert", "onnxruntime"])
 def test_what_a_file_has_otherwise_than_asked_for_is_refused_in_words(
-    agent: AgentClient, written: Written, runtime: str
+    one_agent: AgentClient, written: Written, runtime: str
 ) -> None:
     path = written(two_inputs(runtime))
     b, a = Input("b", (2, 3), "int32"), Input("a", (1, 3), "int32")
@@ -169,23 +169,23 @@ def test_what_a_file_has_otherwise_than_asked_for_is_refused_in_words(
         ([a, b], r"input b has the name b in the file, a was asked for"),
     ]:
         with pytest.raises(AgentReplyError, match=why):
-            agent.load("m", path, runtime, (), inputs=inputs)
+            one_agent.load("m", path, runtime, (), inputs=inputs)
     expected = agent_input("int32", (2, 3)) + agent_input("int32", (1, 3))
-    assert told(agent.load("m", path, runtime, (), inputs=[b, a])) == sums(expected)
+    assert told(one_agent.load("m", path, runtime, (), inputs=[b, a])) == sums(expected)
 
 
 @pytest.mark.parametrize("signature", [(), ("b", "a"), ("a", "b")])
 def test_litert_is_fed_in_the_order_of_the_file(
-    agent: AgentClient, written: Written, signature: tuple[str, ...]
+    one_agent: AgentClient, written: Written, signature: tuple[str, ...]
 ) -> None:
     b, a = np.arange(6, dtype=np.int32).reshape(2, 3), np.array([[100, 1000, 10000]], np.int32)
-    loaded = agent.load(
+    loaded = one_agent.load(
         "m", written(two_inputs("litert", signature)), "litert", (), inputs_path=written(b.tobytes() + a.tobytes())
     )
     assert told(loaded) == sums(a + b)
 
 
-def test_shapes_of_outputs_that_depend_on_data(agent: AgentClient, written: Written) -> None:
+def test_shapes_of_outputs_that_depend_on_data(one_agent: AgentClient, written: Written) -> None:
     nodes = [
         helper.make_node("NonZero", ["x"], ["where"]),
         helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
@@ -193,18 +193,18 @@ def test_shapes_of_outputs_that_depend_on_data(agent: AgentClient, written: Writ
     ]
     outputs = {"where": ("int64", (2, "n")), "most": ("uint8", ()), "count": ("int64", ())}
     content = onnx_model({"x": ("uint8", (7, 9))}, outputs, nodes)
-    loaded = agent.load("m", written(content), "onnxruntime", ())
-    assert len(list(agent.run([Planned("m", 3)] * 2))) == 2
+    loaded = one_agent.load("m", written(content), "onnxruntime", ())
+    assert len(list(one_agent.run([Planned("m", 3)] * 2))) == 2
     x = agent_input("uint8", (7, 9))
     where = np.array(np.nonzero(x))
     assert told(loaded) == sums(where, x.max(keepdims=False), np.array(where.size))
     half = np.where(np.arange(63) % 2 == 0, 7, 0).astype(np.uint8)
-    loaded = agent.load("m", written(content), "onnxruntime", (), inputs_path=written(half.tobytes()))
+    loaded = one_agent.load("m", written(content), "onnxruntime", (), inputs_path=written(half.tobytes()))
     where = np.array(np.nonzero(half.reshape(7, 9)))
     assert told(loaded) == sums(where, half.max(), np.array(where.size))
 
 
-def test_a_branch_decides_what_comes_out(agent: AgentClient, written: Written) -> None:
+def test_a_branch_decides_what_comes_out(one_agent: AgentClient, written: Written) -> None:
     def branch(name: str, node: Any) -> Any:
         return helper.make_graph(
             [node], name, [], [helper.make_tensor_value_info(f"{name}_y", onnx_type("float32"), None)]
@@ -218,31 +218,31 @@ def test_a_branch_decides_what_comes_out(agent: AgentClient, written: Written) -
     x = np.arange(6, dtype=np.float32).reshape(2, 3) - 2
     for condition, expected in [(b"\1", x.sum()), (b"\0", x)]:
         data = written(condition + x.tobytes())
-        loaded = agent.load("m", written(content), "onnxruntime", (), inputs_path=data)
-        assert len(list(agent.run([Planned("m", 3)]))) == 1
+        loaded = one_agent.load("m", written(content), "onnxruntime", (), inputs_path=data)
+        assert len(list(one_agent.run([Planned("m", 3)]))) == 1
         assert told(loaded) == sums(np.asarray(expected))
 
 
-def test_a_tflite_output_whose_shape_depends_on_data(agent: AgentClient, written: Written) -> None:
+def test_a_tflite_output_whose_shape_depends_on_data(one_agent: AgentClient, written: Written) -> None:
     for sides in [(-1, 1), (2, 1), (4, 1), (0, 1)]:
         content = tflite_model({"x": ("bool", (4,))}, {"y": ("int64", sides)}, "WHERE")
-        if agent.hello.agent.startswith("native"):
+        if one_agent.hello.agent.startswith("native"):
             with pytest.raises(AgentReplyError, match=r"shape of .*output.* depends on the data[:,] use the Pyth"):
-                agent.load("m", written(content), "litert", ())
+                one_agent.load("m", written(content), "litert", ())
             continue
-        loaded = agent.load("m", written(content), "litert", ())
+        loaded = one_agent.load("m", written(content), "litert", ())
         assert told(loaded) == sums(np.argwhere(agent_input("bool", (4,))))
-        assert len(list(agent.run([Planned("m", 3)]))) == 1
+        assert len(list(one_agent.run([Planned("m", 3)]))) == 1
 
 
 @pytest.mark.parametrize("sides", [(), (1,), (9, 9)])
 def test_a_tflite_output_may_have_another_shape_than_the_file_says(
-    agent: AgentClient, written: Written, sides: tuple[int, ...]
+    one_agent: AgentClient, written: Written, sides: tuple[int, ...]
 ) -> None:
     inputs = {"b": ("int32", (2, 3)), "a": ("int32", (1, 3))}
-    loaded = agent.load("m", written(tflite_model(inputs, {"y": ("int32", sides)}, "ADD", ADD)), "litert", ())
+    loaded = one_agent.load("m", written(tflite_model(inputs, {"y": ("int32", sides)}, "ADD", ADD)), "litert", ())
     assert told(loaded) == sums(agent_input("int32", (2, 3)) + agent_input("int32", (1, 3)))
-    assert len(list(agent.run([Planned("m", 3)]))) == 1
+    assert len(list(one_agent.run([Planned("m", 3)]))) == 1
 
 
 def sequence() -> bytes:
@@ -261,7 +261,7 @@ def many(inputs: int) -> bytes:
     return onnx_model(dict.fromkeys(names, ("float32", (3,))), {"y": ("float32", (3,))}, [node])
 
 
-def test_tensors_that_no_agent_takes_are_refused_in_words(agent: AgentClient, written: Written) -> None:
+def test_tensors_that_no_agent_takes_are_refused_in_words(one_agent: AgentClient, written: Written) -> None:
     for content, why in [
         (sequence(), "y of the model is no tensor"),
         (strings(), "a tensor of the model is string, none of float16, float32, float64, int8, uint8, int16"),
@@ -275,9 +275,9 @@ def test_tensors_that_no_agent_takes_are_refused_in_words(agent: AgentClient, wr
     ]:
         runtime = "litert" if content[4:8] == b"TFL3" else "onnxruntime"
         with pytest.raises(AgentReplyError, match=why):
-            agent.load("m", written(content), runtime, ())
+            one_agent.load("m", written(content), runtime, ())
     expected = agent_input("float32", (3,)) * np.float32(64)
-    loaded = agent.load("m", written(many(64)), "onnxruntime", ())
+    loaded = one_agent.load("m", written(many(64)), "onnxruntime", ())
     assert told(loaded) == pytest.approx(sums(expected), rel=1e-6)
 
 
@@ -300,29 +300,29 @@ class Rate(torch.nn.Module):
 
 
 @pytest.mark.parametrize("agent_argv", ["python"], indirect=True)
-def test_torchscript_is_fed_as_asked_for(agent: AgentClient, written: Written, tmp_path: Path) -> None:
+def test_torchscript_is_fed_as_asked_for(one_agent: AgentClient, written: Written, tmp_path: Path) -> None:
     for module in (TwoInputs(), Number(), Rate()):
         torch.jit.script(module).save(str(tmp_path / type(module).__name__))
     path = str(tmp_path / "TwoInputs")
     inputs = [Input("x", (2, 3), "float32"), Input(None, (5,), "int64")]
     x, index = agent_input("float32", (2, 3)), agent_input("int64", (5,))
-    loaded = agent.load("m", path, "torch", (), inputs=inputs)
+    loaded = one_agent.load("m", path, "torch", (), inputs=inputs)
     assert told(loaded) == pytest.approx(sums(x[index], x[index] * 2, index > 0), rel=1e-12)
     x, index = np.arange(6, dtype=np.float32).reshape(2, 3), np.array([1, 0, 0, 1, 1])
     data = written(x.tobytes() + index.tobytes())
-    loaded = agent.load("m", path, "torch", (), inputs=inputs, inputs_path=data)
+    loaded = one_agent.load("m", path, "torch", (), inputs=inputs, inputs_path=data)
     assert told(loaded) == sums(x[index], x[index] * 2, index > 0)
     with pytest.raises(AgentReplyError, match="the file of inputs ends within input 0"):
-        agent.load("m", path, "torch", (), inputs=[Input(None, (99, 3), "float32")], inputs_path=data)
+        one_agent.load("m", path, "torch", (), inputs=[Input(None, (99, 3), "float32")], inputs_path=data)
     with pytest.raises(AgentReplyError, match="an output of the model is no tensor, it is int"):
-        agent.load("m", str(tmp_path / "Number"), "torch", (2, 3))
+        one_agent.load("m", str(tmp_path / "Number"), "torch", (2, 3))
     path, inputs = str(tmp_path / "Rate"), [Input("x", (2, 3), "float32"), Input("rate", (), "int64")]
     data = written(x.tobytes() + np.array(16000).tobytes())
-    assert told(agent.load("m", path, "torch", (), inputs=inputs, inputs_path=data)) == sums(x * 2 + 16000)
+    assert told(one_agent.load("m", path, "torch", (), inputs=inputs, inputs_path=data)) == sums(x * 2 + 16000)
     with pytest.raises(AgentReplyError, match="a rate of 0"):
-        agent.load("m", path, "torch", (), inputs=inputs)
+        one_agent.load("m", path, "torch", (), inputs=inputs)
     with pytest.raises(AgentReplyError, match="rate"):
-        agent.load("m", path, "torch", (2, 3))
+        one_agent.load("m", path, "torch", (2, 3))
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="this system does not tell the peak of memory")

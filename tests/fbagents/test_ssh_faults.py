@@ -207,14 +207,14 @@ def test_a_server_that_stays_away_is_an_error_after_a_few_tries(sshd: Any, monke
 
 
 def path_with(program: Callable[[str, str], Path], name: str, body: str) -> str:
-    return f"SetEnv PATH={program(name, body).parent}:/usr/bin:/bin"
+    return f"{program(name, body).parent}:/usr/bin:/bin"
 
 
 def test_a_truncated_push_is_sent_again(
     new_sshd: Callable[..., Any], program: Callable[[str, str], Path], tmp_path: Path
 ) -> None:
     once = tmp_path / "once"
-    sshd = new_sshd(path_with(program, "cat", f'[ -e {once} ] && exec /bin/cat "$@"; : >{once}; head -c 1000'))
+    sshd = new_sshd(PATH=path_with(program, "cat", f'[ -e {once} ] && exec /bin/cat "$@"; : >{once}; head -c 1000'))
     model = tmp_path / "m.tflite"
     model.write_bytes(os.urandom(50_000))
     with connected(sshd.profile()) as transport:
@@ -225,7 +225,7 @@ def test_a_truncated_push_is_sent_again(
 def test_a_push_that_is_always_truncated_is_an_error(
     new_sshd: Callable[..., Any], program: Callable[[str, str], Path], tmp_path: Path
 ) -> None:
-    sshd = new_sshd(path_with(program, "cat", "head -c 1000"))
+    sshd = new_sshd(PATH=path_with(program, "cat", "head -c 1000"))
     model = tmp_path / "m.tflite"
     model.write_bytes(os.urandom(50_000))
     with (
@@ -292,7 +292,7 @@ def test_a_command_that_hangs_on_the_device_is_a_time_out(
     new_sshd: Callable[..., Any], program: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fbagents.posix.remote.COMMAND_TIMEOUT_S", 0.5)
-    sshd = new_sshd(path_with(program, "mkdir", "exec sleep 60"))
+    sshd = new_sshd(PATH=path_with(program, "mkdir", "exec sleep 60"))
     with (
         connected(sshd.profile()) as transport,
         pytest.raises(AgentTimeoutError, match="did not finish a command within"),

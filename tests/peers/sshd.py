@@ -28,6 +28,7 @@ StrictModes no
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 PermitRootLogin prohibit-password
+SetEnv {variables}
 {more}
 """
 
@@ -35,7 +36,7 @@ PermitRootLogin prohibit-password
 class Sshd:
     """A server with its own keys, and the client's files for it; nothing of the user's own configuration is used."""
 
-    def __init__(self, folder: Path, more: str = "") -> None:
+    def __init__(self, folder: Path, more: str = "", **variables: str) -> None:
         self.folder = folder
         self.port = free_port()
         self.log = folder / "sshd.log"
@@ -44,7 +45,10 @@ class Sshd:
         shutil.copy(folder / "key.pub", folder / "authorized_keys")
         (folder / "client_config").write_text("")
         self.trust(folder / "host_key")
-        (folder / "sshd_config").write_text(CONFIG.format(port=self.port, folder=folder, more=more))
+        (folder / "home").mkdir()  # bash reads the .bashrc there at every command
+        told = " ".join(f"{name}={value}" for name, value in {"HOME": folder / "home", **variables}.items())
+        config = CONFIG.format(port=self.port, folder=folder, variables=told, more=more)
+        (folder / "sshd_config").write_text(config)
         if os.getuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         self.start()
