@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from fbbase.commandline import run
+from fbbase.errors import StorageError
 from fbprof.cli import fbprof
 from fbprof.models.result import LONGEST, read_result
 from peers.small_models import onnx_model
@@ -163,6 +164,18 @@ def test_names_of_files_are_no_markup_in_a_comment(capsys: Captured) -> None:
     printed = capsys.readouterr().out
     assert r"| OLD | a\|b.onnx |" in printed
     assert "| NEW | &lt;img src=x>.onnx |" in printed
+
+
+def test_ab_promises_no_more_than_it_keeps(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    def collect(*_: Any) -> None:
+        raise StorageError("cannot write it: No space left on device")
+
+    monkeypatch.setattr("fbprof.models.jobs.collect", collect)
+    arguments = ["ab", "relu.onnx", "--b-threads", "2"]
+    assert run(fbprof, arguments) == 3
+    assert "kept" not in capsys.readouterr().err
+    assert run(fbprof, [*arguments, "-o", "kept.json"]) == 4
+    assert "what was measured is kept, and the same command continues" in capsys.readouterr().err
 
 
 def test_ab_writes_into_a_folder_and_starts_over(capsys: Captured) -> None:

@@ -130,7 +130,10 @@ def command(
         (job,) = model_jobs(sides, [profile], output or folder / "ab.json", "ab", rounds=MOST_VISITS,
                             reload_visits=RELOAD_VISITS, **timing)  # fmt: skip
         content = measure_models(
-            job.job, fresh, schedule=lambda plan, references, content: PairedSchedule(plan, content, fail_above)
+            job.job,
+            fresh,
+            schedule=lambda plan, references, content: PairedSchedule(plan, content, fail_above),
+            kept=output is not None,
         )
         found = difference(content, *(each.subject.key for each in job.variants))
         result = result_of(content, samples_of(content, job.variants), job.variants)

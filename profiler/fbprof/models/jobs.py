@@ -7,6 +7,7 @@ from typing import Any
 
 from fbagents.profile import Profile
 from fbbase.errors import FbError
+from fbbase.interrupt import terminated_as_interrupted
 from fbprof.journal.journal import JournalContent, journal_path, read_journal
 from fbprof.measure.jobs import Job, check_devices, check_threads, outputs
 from fbprof.measure.models import ModelFiles
@@ -76,10 +77,11 @@ def measure_models(
     files: ModelFiles | None = None,
     check: Callable[[], None] = go_on,
     schedule: MakeSchedule = until_precise,
+    kept: bool = True,
 ) -> JournalContent:
-    """Measure what is left of a job and return its samples. Raises as `collect` does."""
+    """Measure what is left of a job and return its samples; `kept` says that they outlive it. Raises as `collect`."""
     journal = journal_path(job.table)
-    with keeping(journal):
+    with keeping(journal) if kept else terminated_as_interrupted():
         return collect(job.plan, job.profile, journal, fresh, files, check, schedule)
 
 
