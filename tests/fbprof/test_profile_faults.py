@@ -327,8 +327,3 @@ def test_torchscript_that_is_exported_has_the_shape_of_its_module(capsys: Captur
     assert found == [("x 1x3x8x8 float32",), ("x 1x3x6x10 float32",)]
     assert profile("fbnet-c", "--runtime", "torch", "-o", "network.json") == 0
     assert read_result(Path("network.json")).models[0].inputs == ("x 1x3x224x224 float32",)
-
-
-def test_a_runtime_whose_files_are_not_opened(capsys: Captured) -> None:
-    assert profile("fbnet-c", "--runtime", "ncnn") == 2
-    assert "runtime ncnn: files of ncnn are not profiled, only .jit" in capsys.readouterr().err
