@@ -200,7 +200,6 @@ class Plugins(PluginFolder, Generic[T]):
         return is_public and issubclass(value, self.base) and value.__module__ == module.__name__
 
 
-@functools.lru_cache(maxsize=256)
 def _check(cls: type[Any], base: type[Any], what: str) -> None:
     """Refuse a class that lacks what `base` requires or has a public name that it does not know. Raises FbError."""
     bases = [each for each in cls.__mro__ if each in base.__mro__ or each.__module__ == base.__module__]

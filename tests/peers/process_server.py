@@ -1,6 +1,7 @@
 """The server of processes.py: it imports libraries once, at the first request, and forks for every request."""
 
 import atexit
+import contextlib
 import ctypes
 import gc
 import importlib
@@ -38,9 +39,12 @@ def next_request(path: str) -> dict[str, Any]:
     listener.bind(path)
     listener.listen(64)
     os.write(1, b"ready\n")
+    running: dict[int, tuple[int, socket.socket]] = {}
     while True:
-        ready, _, _ = select.select([listener, sys.stdin], [], [], 1)
-        watchers_end()
+        ready, _, _ = select.select([listener, sys.stdin, *running], [], [])
+        for descriptor in running.keys() & set(ready):
+            tell_end(*running.pop(descriptor))
+            os.close(descriptor)
         if sys.stdin in ready:
             sys.exit()
         if listener in ready:
@@ -48,39 +52,33 @@ def next_request(path: str) -> dict[str, Any]:
                 importlib.import_module(name)
             gc.freeze()  # what is not looked at is not copied
             connection, _ = listener.accept()
-            if os.fork() == 0:
-                listener.close()
-                return watched(connection)
-            connection.close()
+            _, descriptors, _, _ = socket.recv_fds(connection, 1, 3)
+            with connection.makefile() as lines:
+                request: dict[str, Any] = json.loads(lines.readline())
+            pid = os.fork()
+            if pid == 0:
+                for each in (listener, connection, *(connection for _, connection in running.values())):
+                    each.close()
+                for usual, descriptor in enumerate(descriptors):
+                    os.dup2(descriptor, usual)
+            for descriptor in (*descriptors, *(running if pid == 0 else ())):
+                os.close(descriptor)
+            if pid == 0:
+                return request
+            running[os.pidfd_open(pid)] = pid, connection
+            tell(connection, pid)
 
 
-def watchers_end() -> None:
-    """Let watchers that have ended go; so their time is counted as that of this process's children."""
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        pass
+def tell_end(pid: int, connection: socket.socket) -> None:
+    """Let a process go that has ended, which also counts its time as that of this one's children, and tell how."""
+    with connection:
+        tell(connection, os.waitpid(pid, 0)[1])
 
 
-def watched(connection: socket.socket) -> dict[str, Any]:
-    """Return the request in a child that has the descriptors sent along; tell its pid, and at last how it ended."""
-    _, descriptors, _, _ = socket.recv_fds(connection, 1, 3)
-    with connection.makefile() as lines:
-        request: dict[str, Any] = json.loads(lines.readline())
-    pid = os.fork()
-    if pid == 0:
-        connection.close()
-        for usual, descriptor in enumerate(descriptors):
-            os.dup2(descriptor, usual)
-    for descriptor in descriptors:
-        os.close(descriptor)
-    if pid == 0:
-        return request
-    connection.sendall(b"%d\n" % pid)
-    _, status = os.waitpid(pid, 0)
-    connection.sendall(b"%d\n" % status)
-    os._exit(0)
+def tell(connection: socket.socket, number: int) -> None:
+    """Send a number, unless nobody waits for it any more."""
+    with contextlib.suppress(OSError):
+        connection.sendall(b"%d\n" % number)
 
 
 def become(words: list[str], env: dict[str, str], cwd: str, in_new_session: bool, network: str | None) -> None:
