@@ -181,7 +181,7 @@ class Plugins(PluginFolder, Generic[T]):
                 f"{self.kind} {name!r}: {module.__name__} must hold one class that derives from "
                 f"{self.base.__module__}.{self.base.__name__}, and holds {len(found)}"
             )
-        _check(found[0], self.base, f"{self.kind} {name!r} ({module.__name__}.{found[0].__name__})")  # type: ignore[arg-type]  # classes are hashable
+        _check(found[0], self.base, f"{self.kind} {name!r} ({module.__name__}.{found[0].__name__})")
         return found[0]
 
     def load(self, name: str, **options: Any) -> T:
