@@ -65,6 +65,7 @@ def test_hello_says_what_the_device_can_do(local: Transport) -> None:
 )
 def test_a_model_gives_torchs_outputs_and_raw_samples(local: Transport, models: dict[str, Path], runtime: str) -> None:
     need(runtime)
+    local.runtimes = (runtime,)
     with AgentClient(local) as agent:
         loaded = agent.load("m", local.push(models[runtime]), runtime, SPEC.input_shape)
         visits = list(agent.run([Planned("m", 5), Planned("m", 2)]))
