@@ -59,7 +59,10 @@ def test_hello_says_what_the_device_can_do(local: Transport) -> None:
     ("local", "runtime"),
     [
         *(("local", runtime) for runtime in RUNTIMES.names()),
-        *(("local-native", runtime) for runtime in native_libraries()),
+        *(
+            pytest.param("local-native", name, marks=() if library.source or library.places else pytest.mark.full)
+            for name, (_, library) in native_libraries().items()  # to build one from its source takes minutes
+        ),
     ],
     indirect=["local"],
 )

@@ -18,6 +18,7 @@ from fbagents.posix.process import ProcessChannel
 from fbagents.transport import Transport
 from fbbase.commandline import run
 from fbexport.runtimes import NativeLibrary
+from fblut.reading import read_lut
 from fbprof.cli import fbprof
 from peers.compiler import needs_compiler
 from peers.given import SPEC
@@ -102,6 +103,16 @@ def test_a_runtime_that_is_asked_for_has_a_bundle_of_its_own(
 def test_what_the_native_agent_does_not_run_is_in_no_bundle(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(fbprof, ["agent", "bundle", HOST, "--runtime", "torch"]) == 2
     assert "--runtime torch: the native agent runs executorch, litert" in capsys.readouterr().err
+
+
+def test_a_table_tells_how_ncnn_was_set(space: str, tmp_path: Path) -> None:
+    need("ncnn")
+    table = tmp_path / "ncnn.csv"
+    options = ["--runtime", "ncnn", "--precision", "float16", "--quick", "--rounds", "2"]
+    assert run(fbprof, ["measure", "--space", space, *options, "-o", str(table)]) == 0
+    halves = "use_fp16_packed=1 use_fp16_storage=1 use_fp16_arithmetic=1"
+    others = "use_packing_layout=1 use_winograd_convolution=1 lightmode=1"
+    assert read_lut(table).metadata.runtime_options == f"{halves} {others}"
 
 
 def test_a_library_is_built_from_the_source_of_its_package_once(

@@ -33,7 +33,7 @@ from peers.runs import asked_for, sums, wait_until, write_profile
 from peers.small_models import ELEMENTS, agent_input, identity
 from peers.unavailable import unavailable
 
-PACKAGES = {"litert": "ai-edge-litert", "onnxruntime": "onnxruntime", "executorch": "executorch"}
+PACKAGES = {"litert": "ai-edge-litert", "onnxruntime": "onnxruntime", "executorch": "executorch", "ncnn": "ncnn"}
 over_adb_and_ssh = pytest.mark.parametrize("transport", ["adb", "ssh"])
 
 
@@ -145,6 +145,8 @@ def test_the_bundle_runs_both_runtimes_with_the_hosts_outputs(
         pytest.param("adb", "litert", "int8", "fbnet-tiny", 71, marks=pytest.mark.full),
         pytest.param("adb", "executorch", "float32", "fbnet-tiny", 71, marks=pytest.mark.full),
         pytest.param("adb", "executorch", "int8", "fbnet-tiny", 71, marks=pytest.mark.full),
+        pytest.param("adb", "ncnn", "float32", "fbnet-tiny", 71, marks=pytest.mark.full),
+        pytest.param("adb", "ncnn", "int8", "two", 4, marks=pytest.mark.full),
     ],
 )
 def test_measuring_the_phone_gives_a_whole_table_and_the_hosts_outputs(
@@ -168,7 +170,9 @@ def test_measuring_the_phone_gives_a_whole_table_and_the_hosts_outputs(
     assert measure("local", runtime, here, *options, "--rounds", "1", space=space) == 0
     lut = read_lut(there)
     assert lut.missing(load_space(space).operators()) == []
-    assert {(row.status, row.notes) for row in lut.rows.values()} == {("ok", "")}
+    in_float = {"BinaryOp in float", "Pooling in float"} if (runtime, precision) == ("ncnn", "int8") else set()
+    assert {row.status for row in lut.rows.values()} == {"ok"}
+    assert {row.notes for row in lut.rows.values()} == {"", *in_float}
     assert lut.metadata.precision == precision
     assert lut.metadata.runtime_version == importlib.metadata.version(PACKAGES[runtime])
     found, expected = sums(there), sums(here)

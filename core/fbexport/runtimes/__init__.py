@@ -7,7 +7,7 @@ of the entry points of this group.
 import contextlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
@@ -56,6 +56,8 @@ class Runtime(ABC):
     """The format of the files that it runs, e.g. `onnx`."""
     precisions: ClassVar[tuple[str, ...]] = ()
     """Those it can run, if not all that its format is written in."""
+    options: ClassVar[Mapping[str, Mapping[str, bool]]] = {}
+    """How it runs models of each precision, where it can be set: tables tell it."""
     environment: ClassVar[tuple[str, ...]] = ()
     """Variables that its process should have before its package is imported, each `NAME=VALUE`."""
     native: ClassVar[NativeLibrary | None] = None

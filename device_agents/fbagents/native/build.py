@@ -107,7 +107,7 @@ def cxx_compiler(target: str) -> str:
     package = "g++" if own else f"g++-{target.replace('_', '-')}-gnu"
     raise DeviceError(
         f"no C++ compiler for {target}: apt install {package}; or bring the bundle from another machine: fbprof agent "
-        f"bundle {target} --from FILE"
+        f"bundle {target} --from FILE; or set agent = 'python' in the profile of a device that has Python"
     )
 
 
