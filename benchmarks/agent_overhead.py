@@ -29,7 +29,7 @@ SHAPE = (1, 1, 1, 1)
 def figures_of(agent_name: str, models: dict[str, Path], visits: int) -> list[Figure]:
     """Return one agent's figures; only the native one has a goal."""
     goal = GOAL_US if agent_name == "native" else None
-    with AgentClient(connect(load_profile(AGENTS[agent_name]))) as agent:
+    with AgentClient(connect(load_profile(AGENTS[agent_name]), models)) as agent:
         assert agent.hello.overhead_ns is not None
         figures = [Figure(f"{agent_name}_nothing", agent.hello.overhead_ns / 1e3, "µs", goal)]
         for runtime, path in models.items():
@@ -53,7 +53,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         models = {}
-        for runtime in ("litert", "onnxruntime"):
+        for runtime in ("litert", "onnxruntime", "executorch", "ncnn"):
             model_format = load_format(format_of(runtime))
             models[runtime] = Path(folder) / f"smallest{model_format.suffix}"
             models[runtime].write_bytes(model_format.write(nn.ReLU().eval(), SHAPE, "float32"))

@@ -21,6 +21,15 @@ from fbagents.native import bundle
 TARGET = "aarch64-linux"
 
 
+WITH_EXECUTORCH = ("executorch", "litert", "onnxruntime")
+
+
+def size_mb(*asked: str) -> float:
+    """Return how large a bundle is, made if need be."""
+    made = bundle.build(TARGET, asked)
+    return sum((made.folder / name).stat().st_size for name in made.files) / 1e6
+
+
 def timed_build_s() -> float:
     """Return how long one call takes."""
     start = time.perf_counter()
@@ -30,7 +39,7 @@ def timed_build_s() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="5 further calls instead of 50; no archive")
+    parser.add_argument("--quick", action="store_true", help="5 further calls instead of 50; no archive, no ncnn")
     options = parser.parse_args()
     calls = 5 if options.quick else 50
     with tempfile.TemporaryDirectory() as folder:
@@ -38,9 +47,10 @@ def main() -> None:
         first_s = timed_build_s()
         again_s = statistics.median(timed_build_s() for _ in range(calls))
         made = bundle.build(TARGET)
-        size_bytes = sum((made.folder / name).stat().st_size for name in made.files)
         figures = [
-            Figure("bundle_mb", size_bytes / 1e6, "MB", 40),
+            Figure("bundle_mb", size_mb(), "MB", 40),
+            Figure("bundle_with_executorch_mb", size_mb(*WITH_EXECUTORCH), "MB", 55),
+            Figure("bundle_of_executorch_mb", size_mb("executorch"), "MB"),
             Figure("build", first_s, "s"),
             Figure("second_call", again_s, "s", 0.05),
         ]
@@ -50,6 +60,7 @@ def main() -> None:
             figures += [
                 Figure("bundle_compressed_mb", archive_bytes / 1e6, "MB", 11),
                 Figure("compress", time.perf_counter() - start, "s"),
+                Figure("bundle_of_ncnn_mb", size_mb("ncnn"), "MB"),
             ]
     report("bundle", figures, target=TARGET, quick=options.quick, calls=calls)
 

@@ -1,6 +1,7 @@
 """Connect: from the name of a device to its profile, and from a profile to the device."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pydantic
@@ -37,9 +38,13 @@ def load_profile(name: str) -> Profile:
     return profile
 
 
-def connect(profile: Profile) -> Transport:
-    """Connect to a device. Raises DeviceError, UnknownNameError for an unknown transport, ProfileError."""
+def connect(profile: Profile, runtimes: Iterable[str] = ()) -> Transport:
+    """Connect to a device whose agent is to have `runtimes`: a native one has not all of them unless asked to.
+
+    Raises DeviceError, UnknownNameError for an unknown transport, ProfileError.
+    """
     transport = TRANSPORTS.find(profile.transport)(profile)
+    transport.runtimes = (*runtimes,)
     return BenchmarkTransport(transport) if profile.agent == BENCHMARK else transport
 
 

@@ -66,6 +66,8 @@ class Transport(ABC):
     def __init__(self, profile: Profile) -> None:
         """Take the device of a profile; nothing is sent yet. Raises ProfileError, DeviceError."""
         self.profile = profile
+        self.runtimes: tuple[str, ...] = ()
+        """Those that its agent has to have."""
 
     @classmethod
     def named(cls, where: str) -> dict[str, Any] | None:

@@ -47,10 +47,11 @@ NORMAL_95 = 1.96
 class Metadata(pydantic.BaseModel):
     """What a table was measured on and how; one header line each. Tools may add fields, and they are kept.
 
-    `device` is the profile's name, `device_model` what its maker calls it. `cores` names the cores the agent was bound
-    to, or "any". `timing` says in words in which context an operator was timed, because the same operator is 20–30 %
-    faster or slower by what ran just before it; `runs` and `dropped` are its numbers. `drift_range_percent` is how far
-    the device's speed wandered in the run, corrected for over `drift_window_visits` visits (0: it was not).
+    `device` is the profile's name, `device_model` what its maker calls it. `runtime_options` are those that a runtime
+    was run with, such as ncnn's `use_fp16_storage=0 …`. `cores` names the cores the agent was bound to, or "any".
+    `timing` says in words in which context an operator was timed, because the same operator is 20–30 % faster or
+    slower by what ran just before it; `runs` and `dropped` are its numbers. `drift_range_percent` is how far the
+    device's speed wandered in the run, corrected for over `drift_window_visits` visits (0: it was not).
 
     `network_us` is what every network costs beside its operators. `calibration_networks` whole networks were measured
     to put the rows into the context of a network (0: rows are operators timed alone), and `network_error_percent` is
@@ -75,6 +76,7 @@ class Metadata(pydantic.BaseModel):
     precision: str
     threads: Annotated[int, pydantic.Field(ge=1)]
     origin: Origin = "measured"
+    runtime_options: str | None = None
     cores: str = "any"
     device_model: str | None = None
     soc: str = "unknown"

@@ -28,7 +28,7 @@ def format_lut(lut: Lut) -> str:
     """Return the table's text."""
     usual: dict[str, object] = {"grid_points": None, "origin": "measured", "at": "mean"}
     usual |= {"device_model": None, "reference_us": None, "reference_error_percent": None, "speed_error_percent": None}
-    usual |= {"small_reference_us": None, "small_reference_error_percent": None}
+    usual |= {"runtime_options": None, "small_reference_us": None, "small_reference_error_percent": None}
     # not written: tables were, before there was anything else
     unsaid = {name for name, value in usual.items() if getattr(lut.metadata, name) == value}
     fields = lut.metadata.model_dump(exclude=unsaid)

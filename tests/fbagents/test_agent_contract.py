@@ -59,12 +59,16 @@ def test_hello_says_what_the_device_can_do(local: Transport) -> None:
     ("local", "runtime"),
     [
         *(("local", runtime) for runtime in RUNTIMES.names()),
-        *(("local-native", runtime) for runtime in native_libraries()),
+        *(
+            pytest.param("local-native", name, marks=() if library.source or library.places else pytest.mark.full)
+            for name, (_, library) in native_libraries().items()  # to build one from its source takes minutes
+        ),
     ],
     indirect=["local"],
 )
 def test_a_model_gives_torchs_outputs_and_raw_samples(local: Transport, models: dict[str, Path], runtime: str) -> None:
     need(runtime)
+    local.runtimes = (runtime,)
     with AgentClient(local) as agent:
         loaded = agent.load("m", local.push(models[runtime]), runtime, SPEC.input_shape)
         visits = list(agent.run([Planned("m", 5), Planned("m", 2)]))

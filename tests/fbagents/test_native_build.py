@@ -49,6 +49,8 @@ def test_a_target_that_nothing_here_builds_for_says_what_to_install(monkeypatch:
     monkeypatch.setattr(native.importlib.util, "find_spec", lambda name: None)  # type: ignore[attr-defined]
     with pytest.raises(DeviceError, match=r"pip install 'fbnet-lab\[native\]', or put aarch64-linux-gnu-gcc"):
         native.compiler("aarch64-linux")
+    with pytest.raises(DeviceError, match=r"apt install g\+\+-aarch64-linux-gnu; or bring the bundle"):
+        native.cxx_compiler("aarch64-linux")
     with pytest.raises(DeviceError, match="no target 'sparc-linux'; known: x86_64-linux, aarch64-linux, aarch64-macos"):
         native.build("sparc-linux")
 

@@ -219,7 +219,8 @@ def test_a_runtime_that_needs_python_says_so_where_there_is_none(space: str, tmp
         "torch is run by the Python agent, which cannot be started on phone: it needs Python, numpy and torch"
         in str(told.value)
     )
-    assert "Without Python there run litert and onnxruntime" in str(told.value)
+    assert "Without Python there run executorch, litert, " in str(told.value)
+    assert "the lighter way is --runtime executorch" in str(told.value)
 
 
 def test_a_start_that_takes_long_is_told(

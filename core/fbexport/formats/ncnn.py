@@ -18,7 +18,7 @@ from fbexport.formats._float16 import in_float16
 from fbexport.graph import Activation, Binary, Conv, Function, Graph, Linear, Mean, Node, Shuffle, Value
 from fbexport.quantization.quantized import QuantizedGraph
 from fbexport.quantization.scheme import QMAX, QMIN, WEIGHT_MAX
-from fbexport.runtimes._ncnn_file import NcnnFile
+from fbexport.runtimes._ncnn_file import NcnnFile, options_of
 
 _MAGIC = 7767517
 _TAGS: dict[Any, int] = {np.float32: 0, np.float16: 0x01306B47, np.int8: 0x000D4B38}
@@ -189,7 +189,7 @@ class _Model:
         ends = {left[name][0] if (name := self.name(value)) in left else name: value.shape for value in outputs}
         param = "\n".join([str(_MAGIC), f"{len(lines)} {blobs}", *lines]) + "\n"
         weights = b"".join(layer.weights for layer in self.layers)
-        return NcnnFile(param, weights, _options(self.precision), {name: list(shape) for name, shape in ends.items()})
+        return NcnnFile(param, weights, options_of(self.precision), {name: list(shape) for name, shape in ends.items()})
 
 
 def _has_int8(node: Conv | Linear) -> bool:
@@ -198,12 +198,6 @@ def _has_int8(node: Conv | Linear) -> bool:
     ncnn 1.0.20261020 computes nonsense of int8 convolutions in groups of 8 outputs each, on x86: these stay in float.
     """
     return isinstance(node, Linear) or node.groups in (1, len(node.weight))
-
-
-def _options(precision: str) -> dict[str, bool]:
-    """Return how a model is run: as ncnn does by default, but that float16 takes part in float16 models only."""
-    halves = dict.fromkeys(("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic"), precision == "float16")
-    return halves | dict.fromkeys(("use_packing_layout", "use_winograd_convolution", "lightmode"), True)
 
 
 def _line(kind: str, name: str, inputs: list[str], outputs: list[str], params: Params) -> str:

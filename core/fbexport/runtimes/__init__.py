@@ -7,7 +7,7 @@ of the entry points of this group.
 import contextlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
@@ -29,11 +29,22 @@ DEFAULT = "litert"
 class NativeLibrary:
     """The library by which the native agent runs a runtime's models (on-device/NAME.c opens it).
 
-    `name` is that of its file in a bundle. `place` is where the runtime's package holds it, a pattern.
+    `name` is that of its file in a bundle. `places` are patterns: where the runtime's package holds it. Where it does
+    not, the library is built with `flags`, and is in a bundle only if it is asked for. If the package holds libraries
+    that a C program cannot call, these are in `places`, and `source` is C++ that gives them a C interface; `{site}` in
+    flags is the folder that the package lies in, `{libraries}` that of its libraries. Without `source` it is built by
+    CMake from the package's own source; `{patch}` in flags is the last part of its version.
     """
 
     name: str
-    place: str
+    places: tuple[str, ...] = ()
+    source: str = ""
+    flags: tuple[str, ...] = ()
+
+    @property
+    def is_built(self) -> bool:
+        """Whether it is not in the runtime's package."""
+        return bool(self.flags)
 
 
 class Runtime(ABC):
@@ -45,10 +56,14 @@ class Runtime(ABC):
     """The format of the files that it runs, e.g. `onnx`."""
     precisions: ClassVar[tuple[str, ...]] = ()
     """Those it can run, if not all that its format is written in."""
+    options: ClassVar[Mapping[str, Mapping[str, bool]]] = {}
+    """How it runs models of each precision, where it can be set: tables tell it."""
     environment: ClassVar[tuple[str, ...]] = ()
     """Variables that its process should have before its package is imported, each `NAME=VALUE`."""
     native: ClassVar[NativeLibrary | None] = None
     """Its library, if the native agent can run it, too; otherwise only the Python agent can."""
+    lighter: ClassVar[str | None] = None
+    """The runtime to take where only the native agent runs, and this one is not in it."""
     agent_source: ClassVar[Path | None] = None
     """The file with its class for the Python agent, unless that is in agent.py; it is sent along."""
 
@@ -131,6 +146,14 @@ def prepare_process() -> None:
 def native_libraries() -> dict[str, tuple[str, NativeLibrary]]:
     """Return the runtimes of the native agent by name, each with its package and its library in there."""
     return {name: (each.package, each.native) for name, each in loadable().items() if each.native is not None}
+
+
+def bundled_libraries(asked: Iterable[str] = ()) -> dict[str, tuple[str, NativeLibrary]]:
+    """Return those in a bundle: what `asked` names, if one of it has to be built; else all that have not."""
+    known = native_libraries()
+    wanted = {name for name in asked if name in known}
+    own = {name for name, (_, library) in known.items() if not library.is_built}
+    return {name: each for name, each in known.items() if name in (own if wanted <= own else wanted)}
 
 
 def agent_sources() -> list[Path]:

@@ -22,12 +22,16 @@ PACKAGE = "executorch"
 LIBRARIES = ("executorch_backend_xnnpack", "executorch", "executorch_threadpool")
 KERNELS = ("executorch_kernels_optimized", "executorch_kernels_quantized")
 """Of operators outside delegates; loaded for programs that have some."""
-OPERATOR_MISSING = b"(error 0x14)"
 FLAGS = (
     "-O2", "-std=c++17", "-fPIC", "-shared", "-s", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti",
     # Those that the package was built with: its classes have other sizes without.
     "-DC10_USING_CUSTOM_GENERATED_MACROS", "-DET_EVENT_TRACER_ENABLED",
+    "-I{site}/executorch/include", "-I{site}/executorch/include/executorch/runtime/core/portable_type/c10",
+    # Backends register themselves when they are loaded: none of their symbols is needed.
+    "-L{site}/executorch/lib", "-Wl,-rpath,{libraries}", "-Wl,--no-as-needed", *(f"-l{name}" for name in LIBRARIES),
+    "-ldl",
 )  # fmt: skip
+"""With `site`, where the package lies, and `libraries`, where its libraries will lie."""
 BUILD_TIMEOUT_S = 100
 """Less than a host waits for a model to be loaded."""
 MAX_RANK = 8
@@ -42,6 +46,7 @@ SHIM = r"""
 #include <executorch/runtime/executor/program.h>
 #include <executorch/runtime/platform/platform.h>
 #include <executorch/runtime/platform/runtime.h>
+#include <dlfcn.h>
 #include <cstdio>
 #include <cstring>
 #include <memory>
@@ -67,8 +72,10 @@ namespace {
 char failure[512];
 char logged[400];  // the last error that the runtime logged, which says more than its number
 int pooled = 0;    // models that hold on to the thread pool
+Error wrong = Error::Ok;
 
 int failed(const char* what, Error error) {
+  wrong = error;
   std::snprintf(failure, sizeof failure, "%s (error 0x%x)%s%s", what, (unsigned)error, logged[0] ? ": " : "", logged);
   return -1;
 }
@@ -86,6 +93,25 @@ struct Input {
   std::vector<uint8_t> bytes;
   aten::ScalarType type;
 };
+
+// Copies a tensor from where its dimensions lie in their order to where they lie as the strides say, or (`out`) back.
+void arrange(bool out, size_t rank, const aten::SizesType* sizes, const aten::StridesType* strides, size_t width,
+             uint8_t* there, uint8_t*& plain) {
+  if (rank == 0) {
+    std::memcpy(out ? plain : there, out ? there : plain, width);
+    plain += width;
+    return;
+  }
+  for (aten::SizesType i = 0; i < *sizes; i++)
+    arrange(out, rank - 1, sizes + 1, strides + 1, width, there + i * *strides * width, plain);
+}
+
+// Loads the kernels of operators outside delegates.
+bool load_kernels() {
+  for (const char* name : {KERNELS})
+    if (!dlopen(name, RTLD_NOW | RTLD_LOCAL)) return false;
+  return true;
+}
 }
 
 struct Model {
@@ -153,10 +179,9 @@ API Model* fb_load(const char* path, int threads) {
   static const bool started = (register_pal(PalImpl::create(log, "fbnet-lab")), runtime_init(), true);
   (void)started;
   logged[0] = 0;
-  auto m = std::make_unique<Model>();
-  m->alone = threads == 1;
+  bool alone = threads == 1;
   std::optional<ext::threadpool::NoThreadPoolGuard> guard;
-  if (m->alone) guard.emplace();
+  if (alone) guard.emplace();
   else {
     auto* pool = ext::threadpool::get_threadpool();
     if (!pool) return failed("there is no thread pool"), nullptr;
@@ -165,34 +190,46 @@ API Model* fb_load(const char* path, int threads) {
       if (!pool->_unsafe_reset_threadpool(threads)) return failed("the thread pool cannot be resized"), nullptr;
     }
   }
-  if (load(path, m.get())) return nullptr;
-  if (!m->alone) pooled++;
+  std::unique_ptr<Model> m;
+  for (bool again = true;; again = false) {
+    m = std::make_unique<Model>();
+    m->alone = alone;
+    wrong = Error::Ok;
+    if (!load(path, m.get())) break;
+    if (!again || wrong != Error::OperatorMissing || !load_kernels()) return nullptr;
+  }
+  if (!alone) pooled++;
   return m.release();
 }
 
 API int fb_count(Model* m, int outputs) { return outputs ? m->method->outputs_size() : m->method->inputs_size(); }
 
-// Returns the number of dimensions; `order` is that in which they lie in memory.
-API int fb_tensor(Model* m, int outputs, int i, int64_t* sizes, int* order, int* type) {
+// Returns the number of dimensions.
+API int fb_tensor(Model* m, int outputs, int i, int64_t* sizes, int* type) {
   if (!outputs) {
     Input& input = *m->inputs[i];
-    for (size_t k = 0; k < input.sizes.size(); k++) { sizes[k] = input.sizes[k]; order[k] = input.order[k]; }
+    for (size_t k = 0; k < input.sizes.size(); k++) sizes[k] = input.sizes[k];
     *type = (int)input.type;
     return input.sizes.size();
   }
   const auto& value = m->method->get_output(i);
   if (!value.isTensor() || value.toTensor().dim() > 8) return failed("an output is no tensor of up to 8 dimensions");
   auto t = value.toTensor();
-  for (int k = 0; k < (int)t.dim(); k++) { sizes[k] = t.size(k); order[k] = t.dim_order()[k]; }
+  for (int k = 0; k < (int)t.dim(); k++) sizes[k] = t.size(k);
   *type = (int)t.scalar_type();
   return t.dim();
 }
 
+// Values are given, and gotten below, in the order of the dimensions, however these lie in memory.
 API int fb_set(Model* m, int i, const void* data) {
   logged[0] = 0;
   Input& input = *m->inputs[i];
-  std::memcpy(input.bytes.data(), data, input.bytes.size());
-  aten::TensorImpl impl(input.type, input.sizes.size(), input.sizes.data(), input.bytes.data(), input.order.data(),
+  size_t rank = input.sizes.size(), count = 1;
+  for (auto size : input.sizes) count *= size;
+  auto* plain = (uint8_t*)data;
+  if (count) arrange(false, rank, input.sizes.data(), input.strides.data(), input.bytes.size() / count,
+                     input.bytes.data(), plain);
+  aten::TensorImpl impl(input.type, rank, input.sizes.data(), input.bytes.data(), input.order.data(),
                         input.strides.data());
   Error error = m->method->set_input(EValue(aten::Tensor(&impl)), i);
   return error == Error::Ok ? 0 : failed("an input is refused", error);
@@ -207,9 +244,11 @@ API int fb_run(Model* m) {
 
 API void fb_get(Model* m, int i, void* data) {
   auto t = m->method->get_output(i).toTensor();
-  std::memcpy(data, t.const_data_ptr(), t.nbytes());
+  auto* plain = (uint8_t*)data;
+  if (t.numel()) arrange(true, t.dim(), t.sizes().data(), t.strides().data(), t.nbytes() / t.numel(),
+                         (uint8_t*)t.const_data_ptr(), plain);
 }
-"""
+""".replace("{KERNELS}", "{" + ", ".join(f'"lib{name}.so"' for name in KERNELS) + "}")
 
 
 class Program:
@@ -219,12 +258,9 @@ class Program:
         self.handle: Any = None
         self.library = shim()
         self.handle = self.library.fb_load(os.fsencode(path), threads)
-        if not self.handle and OPERATOR_MISSING in self.library.fb_error():
-            load_kernels()
-            self.handle = self.library.fb_load(os.fsencode(path), threads)
         self.check(0 if self.handle else -1)
         count = self.library.fb_count(self.handle, 0)
-        self.inputs: list[tuple[list[int], str]] = [self.tensor(0, number)[::2] for number in range(count)]
+        self.inputs: list[tuple[list[int], str]] = [self.tensor(0, number) for number in range(count)]
 
     def __del__(self) -> None:
         if self.handle:
@@ -235,22 +271,21 @@ class Program:
         if code < 0:
             raise ValueError(self.library.fb_error().decode(errors="replace"))
 
-    def tensor(self, is_output: int, number: int) -> Any:
-        """Return shape, order of the dimensions in memory, and element of an input or output."""
-        sizes, order = (ctypes.c_int64 * MAX_RANK)(), (ctypes.c_int * MAX_RANK)()
-        kind = ctypes.c_int()
-        rank = self.library.fb_tensor(self.handle, is_output, number, sizes, order, ctypes.byref(kind))
+    def tensor(self, is_output: int, number: int) -> tuple[list[int], str]:
+        """Return shape and element of an input or output."""
+        sizes, kind = (ctypes.c_int64 * MAX_RANK)(), ctypes.c_int()
+        rank = self.library.fb_tensor(self.handle, is_output, number, sizes, ctypes.byref(kind))
         self.check(rank)
         if kind.value not in ELEMENTS:
             raise ValueError(f"a tensor of the program is of ExecuTorch's type {kind.value}, which is not known")
-        return list(sizes[:rank]), list(order[:rank]), ELEMENTS[kind.value]
+        return list(sizes[:rank]), ELEMENTS[kind.value]
 
     def feed(self, arrays: Any) -> None:
         """Set the inputs, of the shapes and elements of `inputs`."""
         import numpy
 
         for number, array in enumerate(arrays):
-            data = numpy.ascontiguousarray(array.transpose(self.tensor(0, number)[1]))
+            data = numpy.ascontiguousarray(array)
             self.check(self.library.fb_set(self.handle, number, data.ctypes.data_as(ctypes.c_void_p)))
 
     def run(self) -> None:
@@ -264,10 +299,9 @@ class Program:
 
         found = []
         for number in range(self.library.fb_count(self.handle, 1)):
-            shape, order, element = self.tensor(1, number)
-            data = numpy.empty([shape[axis] for axis in order], element)
+            data = numpy.empty(*self.tensor(1, number))
             self.library.fb_get(self.handle, number, data.ctypes.data_as(ctypes.c_void_p))
-            found.append(data.transpose(numpy.argsort(order)))
+            found.append(data)
         return found
 
 
@@ -275,16 +309,13 @@ class Program:
 def shim() -> Any:
     """Return the shim, compiled unless the cache has it."""
     found = importlib.metadata.distribution(PACKAGE)
-    folder = Path(str(found.locate_file("executorch")))
+    site = str(found.locate_file(""))
     compilers = (os.environ.get("CXX"), "c++", "g++", "clang++")
     compiler = next((where for name in compilers if name and (where := shutil.which(name))), None)
     if compiler is None:
         raise ValueError("ExecuTorch's libraries are for C++, and no compiler is found: apt install g++, or set CXX")
-    include, libraries = folder / "include", folder / "lib"
-    headers = [f"-I{include}", f"-I{include}/executorch/runtime/core/portable_type/c10"]
-    # Backends register themselves when they are loaded: none of their symbols is needed.
-    links = [f"-L{libraries}", f"-Wl,-rpath,{libraries}", "-Wl,--no-as-needed", *(f"-l{name}" for name in LIBRARIES)]
-    made_of = (SHIM, compiler, FLAGS, headers, links, found.version)
+    flags = [flag.format(site=site, libraries=f"{site}/executorch/lib") for flag in FLAGS]
+    made_of = (SHIM, compiler, flags, found.version)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fbnet-lab"
     path = cache / f"executorch-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:12]}.so"
     if not path.exists():
@@ -292,7 +323,7 @@ def shim() -> Any:
         with tempfile.TemporaryDirectory(prefix=".build-", dir=cache) as work:
             source, built = Path(work) / "shim.cpp", Path(work) / "shim.so"
             source.write_text(SHIM, encoding="utf-8")
-            argv = [compiler, *FLAGS, *headers, str(source), *links, "-o", str(built)]
+            argv = [compiler, *flags, str(source), "-o", str(built)]
             done = subprocess.run(argv, capture_output=True, text=True, errors="replace", timeout=BUILD_TIMEOUT_S)
             if done.returncode:
                 raise ValueError(f"{compiler} cannot compile for ExecuTorch {found.version}: {done.stderr[-1000:]}")
@@ -303,15 +334,9 @@ def shim() -> Any:
     library.fb_load.restype, library.fb_free.restype = pointer, None
     library.fb_load.argtypes, library.fb_free.argtypes = [text, number], [pointer]
     library.fb_count.argtypes, library.fb_run.argtypes = [pointer, number], [pointer]
-    library.fb_tensor.argtypes = [pointer, number, number, pointer, pointer, pointer]
+    library.fb_tensor.argtypes = [pointer, number, number, pointer, pointer]
     library.fb_set.argtypes = library.fb_get.argtypes = [pointer, number, pointer]
     return library
-
-
-def load_kernels() -> None:
-    """Load the kernels of operators outside delegates."""
-    for name in KERNELS:
-        ctypes.CDLL(str(importlib.metadata.distribution(PACKAGE).locate_file(f"executorch/lib/lib{name}.so")))
 
 
 if hasattr(sys.modules["__main__"], "Runtime"):  # this is the agent

@@ -41,3 +41,9 @@ class NcnnFile:
         param, _, line = content[at : -_END.size].decode().rstrip("\n").rpartition("\n")
         settings = json.loads(line)
         return cls(f"{param}\n", content[:at], settings["options"], settings["outputs"])
+
+
+def options_of(precision: str) -> dict[str, bool]:
+    """Return how a model is run: as ncnn does by default, but that float16 takes part in float16 models only."""
+    halves = dict.fromkeys(("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic"), precision == "float16")
+    return halves | dict.fromkeys(("use_packing_layout", "use_winograd_convolution", "lightmode"), True)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from fbbase.locks import scratch_folder
 from fbexport.graph import Array
-from fbexport.runtimes import Run, Runtime
+from fbexport.runtimes import NativeLibrary, Run, Runtime
+from fbexport.runtimes._executorch_program import FLAGS, KERNELS, LIBRARIES, SHIM, Program
 from fbmodel.program import read_program
 
 
@@ -15,11 +16,15 @@ class ExecuTorch(Runtime):
     package = "executorch"
     format = "pte"
     agent_source = Path(__file__).with_name("_executorch_program.py")
+    native = NativeLibrary(
+        "libfbexecutorch.so",
+        tuple(f"executorch/lib/lib{name}.so" for name in (*LIBRARIES, *KERNELS)),
+        source=SHIM,
+        flags=FLAGS,
+    )
 
     def load(self, content: bytes, threads: int) -> Run:
         """Load a program; those of more than one thread that are loaded at once have as many."""
-        from fbexport.runtimes._executorch_program import Program
-
         with scratch_folder() as folder:
             path = folder / "model.pte"
             path.write_bytes(content)

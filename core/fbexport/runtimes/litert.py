@@ -17,7 +17,7 @@ class LiteRt(Runtime):
     package = "ai-edge-litert"
     format = "tflite"
     environment = ("TF_CPP_MIN_LOG_LEVEL=2",)
-    native = NativeLibrary("libLiteRt.so", "ai_edge_litert/libLiteRt.so")
+    native = NativeLibrary("libLiteRt.so", ("ai_edge_litert/libLiteRt.so",))
 
     def load(self, content: bytes, threads: int) -> Run:
         """Load a model into an interpreter."""

@@ -23,7 +23,7 @@ class OnnxRuntime(Runtime):
     package = "onnxruntime"
     format = "onnx"
     environment = ("ORT_DISABLE_TELEMETRY=1",)  # otherwise releases from 1.29 write outside of our folders
-    native = NativeLibrary("libonnxruntime.so.1", "onnxruntime/capi/libonnxruntime.so.*")
+    native = NativeLibrary("libonnxruntime.so.1", ("onnxruntime/capi/libonnxruntime.so.*",))
 
     def load(self, content: bytes, threads: int) -> Run:
         """Open a session."""

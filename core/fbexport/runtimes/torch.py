@@ -11,6 +11,7 @@ class Torch(Runtime):
 
     package = "torch"
     format = "torchscript"
+    lighter = "executorch"
 
     def load(self, content: bytes, threads: int) -> Run:
         """Load a TorchScript archive; it runs on as many threads as torch has."""

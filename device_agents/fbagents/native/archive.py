@@ -3,7 +3,7 @@
 import lzma
 import shutil
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -37,12 +37,12 @@ def write(bundle: Bundle, path: Path) -> int:
         return file.tell()
 
 
-def bring(target: str, path: Path) -> Bundle:
+def bring(target: str, path: Path, asked: Iterable[str] = ()) -> Bundle:
     """Unpack an archive of `write` into the cache, in place of what is there; return the bundle.
 
     Refused is what is not such an archive, and a bundle that is not of this machine's versions. Raises DeviceError.
     """
-    wanted = bundles.ingredients(target)
+    wanted = bundles.ingredients(target, asked)
     folder = bundles.place(target, wanted)
     try:
         with path.open("rb") as file, bundles.locked(folder) as work:

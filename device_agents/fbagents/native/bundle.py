@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -19,7 +19,7 @@ from fbagents.native import libraries as _libraries
 from fbbase import __version__
 from fbbase.files import file_sha256
 from fbbase.progress import Waiting
-from fbexport.runtimes import native_libraries
+from fbexport.runtimes import bundled_libraries, native_libraries
 
 FORMAT = 1
 AGENT = "agent"
@@ -66,13 +66,14 @@ class Manifest(pydantic.BaseModel, frozen=True, extra="forbid"):
     files: Annotated[dict[FileName, FileEntry], pydantic.Field(max_length=64)]
 
 
-def build(target: str) -> Bundle:
+def build(target: str, asked: Iterable[str] = ()) -> Bundle:
     """Return the bundle for `target` ("aarch64-linux", "x86_64-linux"), built into the cache unless it is there.
 
+    It has the runtimes of `fbexport.runtimes.bundled_libraries(asked)`.
     It holds this machine's versions of the runtimes, and is built anew when they or the agent change or a file of it is
     damaged. Fetches packages; raises DeviceError.
     """
-    made_of = ingredients(target)
+    made_of = ingredients(target, asked)
     folder = place(target, made_of)
     if bundle := load(folder):
         return bundle
@@ -82,7 +83,7 @@ def build(target: str) -> Bundle:
             return bundle
         shutil.copyfile(_program(target), work / AGENT)
         origins = {AGENT: f"fbnet-lab {__version__}"}
-        origins |= _libraries.add_runtimes(target, work)
+        origins |= _libraries.add_runtimes(target, work, asked)
         origins |= _libraries.add_c_libraries(target, work)
         files = {
             path.name: FileEntry(sha256=file_sha256(path), bytes=path.stat().st_size, origin=origins[path.name])
@@ -100,14 +101,18 @@ def _program(target: str) -> Path:
         ) from error
 
 
-def ingredients(target: str) -> dict[str, str]:
+def ingredients(target: str, asked: Iterable[str] = ()) -> dict[str, str]:
     """Return what a bundle's content depends on: versions and the agent's sources. Raises DeviceError."""
     if target not in _libraries.LOADERS:
         raise DeviceError(f"there are no bundles for {target!r}; known: {', '.join(_libraries.LOADERS)}")
     sources = hashlib.sha256(repr(native.FLAGS).encode())
     for path in native.source_files():
         sources.update(path.name.encode() + path.read_bytes())
-    return {"fbnet-lab": __version__, "agent's sources": sources.hexdigest()} | _libraries.runtime_versions()
+    made_of = {"fbnet-lab": __version__, "agent's sources": sources.hexdigest()}
+    for name, (_, library) in bundled_libraries(asked).items():
+        if library.is_built:
+            made_of[f"{name}'s library"] = hashlib.sha256(repr((library.source, library.flags)).encode()).hexdigest()
+    return made_of | _libraries.runtime_versions(asked)
 
 
 def place(target: str, made_of: Mapping[str, str]) -> Path:
@@ -130,7 +135,8 @@ def as_bundle(manifest: Manifest, folder: Path) -> Bundle:
     """Return a manifest's bundle in `folder`."""
     files = {name: entry.sha256 for name, entry in sorted(manifest.files.items())}
     digest = hashlib.sha256(json.dumps(files).encode()).hexdigest()
-    versions = {name: manifest.made_of[package] for name, (package, _) in native_libraries().items()}
+    packages = {name: package for name, (package, _) in native_libraries().items()}
+    versions = {name: manifest.made_of[each] for name, each in packages.items() if each in manifest.made_of}
     return Bundle(folder, manifest.target, versions, files, digest)
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -14,21 +14,22 @@ from fbagents.errors import DeviceError
 from fbagents.native import build as native
 from fbagents.native import debian
 from fbagents.native.elf import read_elf
-from fbexport.runtimes import native_libraries
+from fbbase import __version__
+from fbexport.runtimes import NativeLibrary, bundled_libraries
 
 LOADERS = {"aarch64-linux": "ld-linux-aarch64.so.1", "x86_64-linux": "ld-linux-x86-64.so.2"}
 DEBIAN_ARCHITECTURES = {"aarch64-linux": "arm64", "x86_64-linux": "amd64"}
 DEBIAN_SUITE = "bookworm"
-DEBIAN_PACKAGES = ("libc6", "libgcc-s1", "libstdc++6")
+DEBIAN_PACKAGES = ("libc6", "libgcc-s1", "libgomp1", "libstdc++6")
 # pip takes a wheel only if its tag is listed. Tags promise little about what is inside: `missing` looks there.
 GLIBC_MINORS = range(17, 45)
 PIP_TIMEOUT_S = 600
 
 
-def runtime_versions() -> dict[str, str]:
+def runtime_versions(asked: Iterable[str] = ()) -> dict[str, str]:
     """Return the versions of the runtimes' packages on this machine: a device gets the same. Raises DeviceError."""
     versions = {}
-    for package, _ in native_libraries().values():
+    for package, _ in bundled_libraries(asked).values():
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
@@ -36,22 +37,25 @@ def runtime_versions() -> dict[str, str]:
     return versions
 
 
-def add_runtimes(target: str, folder: Path) -> dict[str, str]:
+def add_runtimes(target: str, folder: Path, asked: Iterable[str] = ()) -> dict[str, str]:
     """Copy the runtimes' libraries into `folder`; return where each came from. Raises DeviceError."""
-    if target == native.host_target():
-        return _installed_runtimes(folder)
     origins = {}
     with tempfile.TemporaryDirectory(prefix=".wheels-", dir=folder.parent) as work:
-        _download(target, Path(work))
-        wheels = {path.name.partition("-")[0].replace("_", "-"): path for path in Path(work).glob("*.whl")}
-        for package, library in native_libraries().values():
-            with zipfile.ZipFile(wheels[package]) as wheel:
-                found = [member for member in sorted(wheel.namelist()) if fnmatch(member, library.place)]
+        libraries = dict(bundled_libraries(asked).values())
+        for package, (site, origin) in _packages(target, libraries, Path(work)).items():
+            library = libraries[package]
+            for place in library.places:
+                found = sorted(site.glob(place))
                 if not found:
-                    raise DeviceError(f"{wheels[package].name} holds no {library.place}: another version of it may")
-                with wheel.open(found[0]) as source, (folder / library.name).open("wb") as copy:
-                    shutil.copyfileobj(source, copy)
-            origins[library.name] = wheels[package].name
+                    raise DeviceError(f"{origin} holds no {place}: install it again, or another version")
+                name = found[0].name if library.is_built else library.name
+                shutil.copyfile(found[0], folder / name)
+                origins[name] = origin
+            if library.is_built:
+                version = importlib.metadata.version(package)
+                built = native.build_library(library, package, version, target, site, "$ORIGIN")
+                shutil.copyfile(built, folder / library.name)
+                origins[library.name] = f"built by fbnet-lab {__version__} of {package} {version}"
     return origins
 
 
@@ -140,25 +144,33 @@ def _from_debian(target: str, work: Path) -> tuple[Callable[[str], Path | None],
     return find, f"Debian: {', '.join(packages)}"
 
 
-def _installed_runtimes(folder: Path) -> dict[str, str]:
-    origins = {}
-    for package, library in native_libraries().values():
-        distribution = importlib.metadata.distribution(package)
-        found = sorted(Path(str(distribution.locate_file(""))).glob(library.place))
-        if not found:
-            raise DeviceError(
-                f"the installed {package} {distribution.version} holds no {library.place}: install it again"
-            )
-        shutil.copyfile(found[0], folder / library.name)
-        origins[library.name] = f"{package} {distribution.version}, as installed"
-    return origins
+def _packages(target: str, libraries: Mapping[str, NativeLibrary], work: Path) -> dict[str, tuple[Path, str]]:
+    """Return where the packages lie, and what they are called: those installed here, or wheels unpacked in `work`."""
+    if target == native.host_target():
+        installed = {package: importlib.metadata.distribution(package) for package in libraries}
+        return {
+            package: (native.installed_site(each), f"{package} {each.version}, as installed")
+            for package, each in installed.items()
+        }
+    _download(target, [package for package, library in libraries.items() if library.places], work)
+    wheels = {path.name.partition("-")[0].replace("_", "-"): path for path in work.glob("*.whl")}
+    for package in wheels:
+        library = libraries[package]
+        with zipfile.ZipFile(wheels[package]) as wheel:
+            for member in wheel.namelist():
+                is_header = library.source and "/include/" in member
+                if is_header or any(fnmatch(member, place) for place in library.places):
+                    wheel.extract(member, work / package)
+    return {package: (work / package, wheels[package].name if package in wheels else "") for package in libraries}
 
 
-def _download(target: str, folder: Path) -> None:
+def _download(target: str, packages: Iterable[str], folder: Path) -> None:
     """Fetch the wheels for `target` of the versions that are installed here."""
     machine = target.removesuffix("-linux")
     tags = [f"manylinux2014_{machine}", *(f"manylinux_2_{minor}_{machine}" for minor in GLIBC_MINORS)]
-    wanted = [f"{package}=={version}" for package, version in runtime_versions().items()]
+    wanted = [f"{package}=={importlib.metadata.version(package)}" for package in packages]
+    if not wanted:
+        return
     argv = [sys.executable, "-m", "pip", "--quiet", "--no-input", "--disable-pip-version-check", "download"]
     argv += ["--no-deps", "--only-binary=:all:", "--implementation=cp", "--dest", str(folder)]
     argv += [f"--python-version={sys.version_info.major}.{sys.version_info.minor}"]

@@ -134,7 +134,7 @@ class RemoteTransport(Transport):
                 f"{' and '.join(machine for _, machine in BUNDLES)}: set agent = 'python' in the profile, or program "
                 "to an agent that you built for it"
             )
-        return self._push_bundle(bundle.build(target))
+        return self._push_bundle(bundle.build(target, self.runtimes))
 
     def _push_bundle(self, built: Bundle) -> list[str]:
         """Send what the device lacks of a bundle, and return the agent's command."""

@@ -29,7 +29,7 @@ class Local(Transport):
         if self.profile.program is not None:
             agent = [self.profile.program]
         elif self.profile.agent == "native":
-            agent = [str(native.build(native.host_target())), *native.runtime_options()]
+            agent = [str(native.build(native.host_target())), *native.runtime_options(self.runtimes)]
         else:
             agent = [self.profile.python or sys.executable, *python_agent(self.push)]
         return ProcessChannel([*agent, *options], os.environ | self.profile.environment)

@@ -253,6 +253,7 @@ def _metadata(content: JournalContent, samples: Samples) -> Metadata:
     fields = dict(
         **{name: identity[name] for name in same},
         runtime_version=hello.runtimes.get(identity["runtime"], "unknown"),
+        runtime_options=identity.get("runtime_options"),
         cores=_bound_cores(identity["cores"], hello),
         device_model=hello.device_model,
         soc=hello.soc,

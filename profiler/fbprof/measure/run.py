@@ -153,7 +153,7 @@ class _Run:
             files = shared or stack.enter_context(ModelFiles(self._plan))
             files.prepare(self._subjects[key] for key in [*self._wanted()][:FILES_AHEAD])
             stack.enter_context(self._waiting)
-            transport = connect(self._with_agent())
+            transport = connect(self._with_agent(), self._runtimes)
             stack.callback(transport.close)
             while not self._session(transport, files):
                 pass
@@ -201,10 +201,12 @@ class _Run:
             if isinstance(error, ConnectionLostError) or self._with_agent() == self._profile:
                 raise
             runtime = next(each for each in self._runtimes if with_agent_for(self._profile, each) != self._profile)
+            found = RUNTIMES.find(runtime)
+            lighter = f"; the lighter way is --runtime {found.lighter}" if found.lighter else ""
             raise DeviceError(
                 f"{runtime} is run by the Python agent, which cannot be started on {self._profile.name}: it needs "
-                f"Python, numpy and {RUNTIMES.find(runtime).package} there. Without Python there run "
-                f"{' and '.join(native_libraries())} ({error})"
+                f"Python, numpy and {found.package} there. Without Python there run {', '.join(native_libraries())}"
+                f"{lighter} ({error})"
             ) from None
 
     def _phase(self, agent: Agents, models: LoadedModels, files: ModelFiles) -> None:

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from fbagents.benchmark.binary import benchmark_of
 from fbagents.profile import Profile
+from fbexport.runtimes import RUNTIMES
 from fblut.speed import LARGE, SMALL
 from fbprof.plan.grid import grid_operators, most_points
 from fbprof.plan.subject import ModelSubject, Setting, Subject, network, operator, reference
@@ -66,7 +67,9 @@ class Plan(Timing):
         always = ("space", "device", "runtime", "precision", "threads", "cores", "runs", "dropped", "before", "seed")
         identity = {name: getattr(self, name) for name in always}
         identity["operators_sha256"] = hashlib.sha256(keys.encode()).hexdigest()
-        optional: dict[str, object] = {"grid_points": self.grid_points, "agent": self.agent}
+        options = RUNTIMES.find(self.runtime).options.get(self.precision, {})
+        told = " ".join(f"{name}={int(value)}" for name, value in options.items()) or None
+        optional: dict[str, object] = {"grid_points": self.grid_points, "agent": self.agent, "runtime_options": told}
         if self.models:
             digests = "\n".join(sorted(each.digest for each in self.models))
             optional["models_sha256"] = hashlib.sha256(digests.encode()).hexdigest()
