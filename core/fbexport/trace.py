@@ -1,73 +1,205 @@
 """Trace: torch.fx follows a module's forward; BatchNorm is folded, identities vanish, and a Graph remains."""
 
+import inspect
+import operator
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from torch import fx, nn
+import torch
+from torch import Tensor, fx, nn
 
 from fbexport.errors import ExportError, module_name
-from fbexport.graph import Activation, Conv, Graph, Node, Value
-from fbexport.translate import BatchNorm, is_chain, is_known, record, translate
+from fbexport.graph import (
+    Activation,
+    Binary,
+    Constant,
+    Conv,
+    ConvTranspose,
+    Expand,
+    Graph,
+    Linear,
+    Node,
+    Reshape,
+    Slice,
+    Transpose,
+    Value,
+)  # fmt: skip
+from fbexport.translate import BatchNorm, Call, in_torch, is_chain, is_known, links, translate
 
-# What torch.fx and Python raise where forward depends on a tensor's values or shape, or makes layers while it runs.
-_UNTRACEABLE = (fx.proxy.TraceError, TypeError, RuntimeError, NameError)
+_UNTRACEABLE = (
+    fx.proxy.TraceError, ArithmeticError, AssertionError, AttributeError, LookupError, NameError, RuntimeError,
+    TypeError, ValueError,
+)  # fmt: skip
+"""What Python and torch.fx raise where forward depends on a tensor's values, or makes layers while it runs."""
+_REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def trace(module: nn.Module, input_shape: tuple[int, int, int, int]) -> Graph:
     """Return the graph of an eval-mode module for one input of N, C, H, W; no convolution is run.
 
-    Raises ExportError naming the operator and the module it came from where something has no translation.
+    Forward may depend on shapes, which are known, and parameters and constants may be used in it. Raises ExportError
+    naming the operator and the module it came from where something has no translation.
     """
     training = next((path for path, layer in module.named_modules() if layer.training), None)
     if training is not None:
         raise ExportError(f"{module_name(training)} is in training mode; call .eval() on the network before exporting")
-    tracer = _Tracer()
     if is_known(module):  # torch.fx always looks into the root, even where that is a single layer
         module = nn.Sequential(module)
-    recorded = tracer.trace(module)
-    values: dict[fx.Node, Value] = {}
-    nodes: list[Node] = []
-    output: Value | None = None
-    for node in recorded.nodes:
-        if node.op == "placeholder":
-            if values:
-                raise ExportError(f"the network takes a second input, {node.target!r}; a model file has one")
-            values[node] = Value("input", input_shape)
-        elif node.op == "output":
-            if not isinstance(node.args[0], fx.Node):
-                raise ExportError("the network does not return exactly one tensor; a model file has one output")
-            output = values[node.args[0]]
-        else:
-            for call in record(node, module, values, f"{len(nodes)}_{node.name}"):
-                made = translate(call if node not in values else replace(call, inputs=(values[node],)), node.target)
-                if isinstance(made, Node):
-                    nodes.append(made)
-                values[node] = made.output if isinstance(made, Node) else made
-    if output is None or output.name == "input":
+    tracer = _Tracer(Value("input", input_shape))
+    with torch.no_grad():
+        recorded = tracer.trace(module)
+    returned = next(reversed(recorded.nodes)).args[0]
+    output = tracer.filled(returned) if isinstance(returned, fx.Node) else None
+    if output is None:
+        raise ExportError("the network does not return exactly one tensor; a model file has one output")
+    if not isinstance(output, Value) or isinstance(output, Constant) or output.name == "input":
         raise ExportError("the network returns its input as it is: there is no operator to write")
-    return Graph(Value("input", input_shape), output, _fuse(nodes, output))
+    return Graph(tracer.source, output, _needed(_fuse(tracer.nodes, output), output))
+
+
+class _Proxy(fx.Proxy):
+    """A value while it is traced: it knows its shape, so that forward may compute with that."""
+
+    tracer: "_Tracer"
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size(self.tracer.values[self.node].shape)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.float32
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
+
+    def size(self, dim: int | None = None) -> Any:
+        return self.shape if dim is None else self.shape[dim]
+
+    def dim(self) -> int:
+        return self.ndim
+
+    def numel(self) -> int:
+        return self.shape.numel()
+
+    def is_floating_point(self) -> bool:
+        return True
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __iter__(self) -> Any:
+        each: Any = self  # fx.Proxy has no item for mypy, but does
+        return iter([each[at] for at in range(len(self))])
+
+    is_cuda = requires_grad = is_nested = is_sparse = False
 
 
 class _Tracer(fx.Tracer):
-    """torch.fx's tracer, with chains of known layers kept whole and errors that say where they happened.
+    """torch.fx's tracer, which translates every call at once, with errors that say where they happened.
 
-    A chain (nn.Sequential of layers that have a translation) needs no tracing: its layers follow one another. That
-    saves a third of the time.
+    Layers with a translation are not looked into, nor are chains (nn.Sequential of such layers): their layers follow
+    one another. That saves a third of the time.
     """
 
-    def __init__(self) -> None:
-        # Wrapping the functions of `math` costs a third of the time, and blocks do not use them.
+    def __init__(self, source: Value) -> None:
+        # Wrapping the functions of `math` costs a third of the time, and shapes are numbers here.
         super().__init__(autowrap_modules=())  # type: ignore[arg-type]  # torch says a tuple of one
+        self.source = source
+        self.nodes: list[Node] = []
+        self.values: dict[fx.Node, Value] = {}
+        self._tensors: dict[fx.Node, Tensor] = {}
+        self._overwritten: dict[str, Call] = {}
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return is_known(m) or is_chain(m) or super().is_leaf_module(m, module_qualified_name)
+        return is_known(m) or is_chain(m)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        return attr_val  # parameters as they are: what depends on nothing else is computed at once
+
+    def create_arg(self, a: Any) -> Any:
+        if not isinstance(a, Tensor):
+            return super().create_arg(a)
+        node = self.create_node("get_attr", "tensor", (), {})
+        self._tensors[node] = a
+        return node
+
+    def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
+        """Return forward and its arguments: the input, and defaults for the rest."""
+        parameters = [*inspect.signature(root_fn).parameters.values()][1:]
+        second = [each.name for each in parameters[1:] if each.default is each.empty and each.kind not in _REST]
+        if second:
+            raise ExportError(f"the network takes a second input, {second[0]!r}; a model file has one")
+        node = self.create_node("placeholder", parameters[0].name if parameters else "input", (), {})
+        self.values[node] = self.source
+        return root_fn, [self.root, self.proxy(node)]
+
+    def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **options: Any) -> Any:
+        """Record a call and translate it; what torch returns as a tuple is one here."""
+        if kind == "call_function" and target is getattr and args[1] not in ("T", "mT", "H", "mH"):
+            raise RuntimeError(f"{args[1]!r} of a tensor is not known here")
+        proxy = super().create_proxy(kind, target, args, kwargs, *rest, **options)
+        node = proxy.node
+        call = self._call(node)
+        made: Any = call.inputs[0] if call.inputs else None
+        for link in links(call) if call.layer is not None and is_chain(call.layer) else [call]:
+            made = translate(link if made is None or link is call else replace(link, args=(made,)), node.target)
+        if _is_in_place(node, call):
+            self._overwritten |= {value.name: call for value in self._seen_through(call.inputs[0])}
+        if isinstance(made, Value):
+            self.values[node] = made
+            return proxy
+        parts = [self.create_node("call_function", operator.getitem, (node, at), {}) for at in range(len(made))]
+        self.values |= dict(zip(parts, made, strict=True))
+        return tuple(map(self.proxy, parts))
+
+    def _call(self, node: fx.Node) -> Call:
+        stack = node.meta.get("nn_module_stack") or {}
+        source = next(reversed(stack.values()))[0] if stack else ""
+        module = self.root.get_submodule(source) if node.op != "call_module" and source else self.root
+        layer = self.root.get_submodule(str(node.target)) if node.op == "call_module" else None
+        target = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+        name = type(layer).__name__ if layer is not None else type(module).__name__ if in_torch(module) else target
+        filled: Any = fx.node.map_arg((node.args, node.kwargs), self.filled)  # type: ignore[arg-type]
+        args, options = filled
+        return Call(f"{len(self.nodes)}_{node.name}", name, source, layer, args, options, self.nodes)
+
+    def filled(self, node: fx.Node) -> Value | Tensor:
+        """Return what a node stands for. Raises ExportError where that was overwritten meanwhile."""
+        if node in self._tensors:
+            return self._tensors[node]
+        value = self.values[node]
+        if self._overwritten:
+            for each in self._seen_through(value):
+                if each.name in self._overwritten:
+                    call = self._overwritten[each.name]
+                    raise call.error("it overwrites a tensor that is used elsewhere too; drop inplace=True")
+        return value
+
+    def _seen_through(self, value: Value) -> list[Value]:
+        """Return a value and those that it is a view of."""
+        makers = {node.output.name: node for node in self.nodes}
+        found = [value]
+        while isinstance(maker := makers.get(found[-1].name), Reshape | Transpose | Slice | Expand):
+            found.append(maker.inputs[0])
+        return found
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
+        if not any(isinstance(each, fx.Proxy) for each in (*args, *kwargs.values())) and args:
+            return forward(*args, **kwargs)  # it is computed at once, like all that depends on no input
         try:
             return super().call_module(m, forward, args, kwargs)
         except _UNTRACEABLE as error:
@@ -80,11 +212,19 @@ class _Tracer(fx.Tracer):
             raise _untraceable("", root, error) from error
 
 
+def _is_in_place(node: fx.Node, call: Call) -> bool:
+    """Whether a call writes what it makes over its input."""
+    if getattr(call.layer, "inplace", False) or call.options.get("inplace"):
+        return not isinstance(call.layer, nn.Dropout)
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    return name.endswith("_") and not name.endswith("__") and name != "requires_grad_"
+
+
 def _untraceable(path: str, layer: nn.Module, error: Exception) -> ExportError:
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return ExportError(
         f"{module_name(path)} ({type(layer).__name__}) cannot be traced: {reason}. "
-        "Its forward must not depend on the values or shapes of tensors"
+        "Its forward must not depend on the values of tensors"
     )
 
 
@@ -95,29 +235,62 @@ def _fuse(nodes: Sequence[Node], output: Value) -> tuple[Node, ...]:
     made: dict[str, Node] = {}
     for node in nodes:
         before = made.get(node.inputs[0].name)
-        if isinstance(before, Conv) and before.activation == "none" and readers[before.output.name] == 1:
+        if before is not None and readers[before.output.name] == 1 and getattr(before, "activation", "none") == "none":
             fused = _fused(before, node)
             if fused is not None:
                 del made[before.output.name]
                 made[node.output.name] = fused
                 continue
-        made[node.output.name] = _standing_alone(node) if isinstance(node, BatchNorm) else node
+        for alone in _standing_alone(node) if isinstance(node, BatchNorm) else [node]:
+            made[alone.output.name] = alone
     return tuple(made.values())
 
 
-def _fused(conv: Conv, node: Node) -> Conv | None:
-    """Return a convolution that also does what the next operator does, or nothing where it cannot."""
+def _fused(layer: Node, node: Node) -> Node | None:
+    """Return a layer that also does what the next operator does, or nothing where it cannot."""
     if isinstance(node, BatchNorm):
-        weight = conv.weight * node.scale[:, None, None, None]
-        return replace(conv, output=node.output, weight=weight, bias=conv.bias * node.scale + node.shift)
-    if isinstance(node, Activation) and (node.function == "relu" or node.function == "relu6"):
-        return replace(conv, output=node.output, activation=node.function)
+        if isinstance(layer, ConvTranspose) and layer.groups == 1:
+            return _scaled(layer, node, (1, -1, 1, 1))
+        if isinstance(layer, Linear) and len(layer.output.shape) == 2:
+            return _scaled(layer, node, (-1, 1))
+        return _scaled(layer, node, (-1, 1, 1, 1)) if isinstance(layer, Conv) else None
+    if isinstance(layer, Conv) and isinstance(node, Activation) and node.function in ("relu", "relu6"):
+        return replace(layer, output=node.output, activation=node.function)
     return None
 
 
-def _standing_alone(norm: BatchNorm) -> Conv:
-    """Return a BatchNorm that follows no convolution as what it is: a depthwise 1x1 convolution."""
-    weight = np.ascontiguousarray(norm.scale).reshape(-1, 1, 1, 1)
-    return Conv(
-        norm.inputs, norm.output, norm.source, weight, norm.shift, stride=(1, 1), padding=(0, 0), groups=len(weight)
-    )
+def _scaled(layer: Any, norm: BatchNorm, channels: tuple[int, ...]) -> Node:
+    """Return a layer with a normalisation in its weights; `channels` is the shape of scales beside these."""
+    weight, bias = layer.weight * norm.scale.reshape(channels), layer.bias * norm.scale + norm.shift
+    made: Node = replace(layer, output=norm.output, weight=weight, bias=bias)
+    return made
+
+
+def _standing_alone(norm: BatchNorm) -> list[Node]:
+    """Return a BatchNorm that follows no convolution as what it is: a depthwise 1x1 convolution, or product and sum."""
+    value, output = norm.inputs[0], norm.output
+    if len(value.shape) == 4:
+        weight = np.ascontiguousarray(norm.scale).reshape(-1, 1, 1, 1)
+        return [
+            Conv(
+                norm.inputs, output, norm.source, weight, norm.shift, stride=(1, 1), padding=(0, 0), groups=len(weight)
+            )
+        ]
+    shape = (1, -1, *[1] * (len(value.shape) - 2))
+    scale, shift = norm.scale.reshape(shape), norm.shift.reshape(shape)
+    scaled = Value(f"{output.name}_scaled", output.shape)
+    factors = (value, Constant(f"{output.name}_scale", scale.shape, scale))
+    summands = (scaled, Constant(f"{output.name}_shift", shift.shape, shift))
+    return [
+        Binary(factors, scaled, norm.source, operation="mul"), Binary(summands, output, norm.source, operation="add"),
+    ]  # fmt: skip
+
+
+def _needed(nodes: Sequence[Node], output: Value) -> tuple[Node, ...]:
+    """Return the operators that the output depends on."""
+    needed, kept = {output.name}, []
+    for node in reversed(nodes):
+        if node.output.name in needed:
+            needed.update(value.name for value in node.inputs)
+            kept.append(node)
+    return tuple(reversed(kept))

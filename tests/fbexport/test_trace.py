@@ -1,12 +1,15 @@
 """What the tracer makes of a module: which operators remain, their shapes, and what it refuses."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from fbexport.errors import ExportError
-from fbexport.graph import Activation, Binary, Conv, Linear, Mean, Shuffle
+from fbexport.graph import Activation, Binary, Constant, Conv, Linear, Mean, Shuffle
 from fbexport.trace import trace
 from fbspace.blocks import block_of, build_block
 from fbspace.layers import conv_bn
@@ -149,25 +152,31 @@ class Named(nn.Module):
     ("module", "words"),
     [
         (nn.Sequential(nn.Conv2d(4, 4, 1), nn.Softplus()), ["operator Softplus", "module '1'", "no translation"]),
-        (nn.Sequential(nn.Sequential(nn.ELU())), ["operator ELU", "module '0.0'"]),
-        (Named(lambda _, x: torch.exp(x)), ["operator exp", "module 'block'"]),
-        (Named(lambda _, x: x.flatten(1)), ["operator flatten", "module 'block'"]),
-        (Named(lambda _, x: torch.cat([x, x])), ["operator cat", "module 'block'"]),
-        (Named(lambda _, x: x + 3), ["operator add", "module 'block'", "two tensors"]),
-        (Named(lambda _, x: x.mean(1)), ["operator mean", "module 'block'", "x.mean((2, 3))"]),
-        (Named(lambda _, x: x + x.mean((2, 3))), ["operator add", "same number of dimensions"]),
-        (Named(lambda block, x: x * block.scale), ["tensor 'block.scale'", "module 'block'"]),
-        (Named(lambda _, x: x if x.sum() > 0 else -x), ["module 'block' (Function)", "cannot be traced"]),
+        (nn.Sequential(nn.Sequential(nn.CELU())), ["operator CELU", "module '0.0'"]),
+        (Named(lambda _, x: torch.erfc(x)), ["operator erfc", "module 'block' (test_trace.py:"]),
+        (Named(lambda _, x: x.cumsum(1)), ["operator cumsum", "module 'block'"]),
+        (Named(lambda _, x: torch.cat([x, x[:, :, 1:]])), ["operator cat", "module 'block'", "match except"]),
+        (Named(lambda _, x: x.reshape(5, 3)), ["operator reshape", "module 'block'", "shape '[5, 3]' is invalid"]),
+        (Named(lambda _, x: x + "3"), ["operator add", "module 'block'", "needs a tensor, not '3'"]),
+        (Named(lambda _, x: x.mean(1, out=x)), ["operator mean", "module 'block'", "'out' is not known"]),
+        (Named(lambda _, x: x + x.mean((2, 3))), ["operator add", "do not fit: (1, 4, 6, 6) and (1, 1, 1, 4)"]),
+        (Named(lambda _, x: x[:, [0, 2]]), ["operator getitem", "module 'block'", "only slices and numbers"]),
+        (Named(lambda _, x: x[:, 4:]), ["operator getitem", "module 'block'", "is empty"]),
+        (Named(lambda _, x: x if x.sum() > 0 else -x), ["operator gt", "module 'block'", "no translation"]),
+        (Named(lambda _, x: x if x.sum() else -x), ["module 'block' (Function)", "cannot be traced"]),
+        (Named(lambda _, x: x.imag + 1), ["'imag' of a tensor is not known"]),
         (Named(lambda _, x: nn.ReLU()(x)), ["cannot be traced", "not installed as a submodule"]),
         (Named(lambda _, x: (x, x)), ["exactly one tensor"]),
         (nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"), ["operator Conv2d", "zero padding"]),
+        (nn.ReflectionPad2d(1), ["operator ReflectionPad2d", "padding with a number", "'reflect'"]),
         (nn.Conv2d(4, 4, 3, dilation=3), ["3x3 kernel, 7x7 with its dilation, is larger than the padded 6x6 input"]),
-        (nn.Conv2d(4, 4, 3, padding="same"), ["operator Conv2d", "padding"]),
         (nn.Conv2d(3, 4, 3), ["takes 3 channels, but 4 reach it"]),
         (nn.Conv2d(4, 4, 9), ["9x9 kernel is larger than the padded 6x6 input"]),
         (nn.Linear(4, 4), ["operator Linear", "module '0'", "N, 4"]),
-        (Function(lambda _, x: torch.exp(x)), ["operator exp", "the network itself"]),
-        (nn.AdaptiveAvgPool2d(2), ["operator AdaptiveAvgPool2d", "1x1"]),
+        (Function(lambda _, x: torch.erfc(x)), ["operator erfc", "the network itself"]),
+        (nn.AdaptiveMaxPool2d(4), ["operator AdaptiveMaxPool2d", "6x6 pixels do not divide into 4x4"]),
+        (nn.Upsample(scale_factor=1.2), ["operator Upsample", "give the size instead"]),
+        (nn.AvgPool2d(2, divisor_override=3), ["operator AvgPool2d", "divisor"]),
         (nn.BatchNorm2d(4, track_running_stats=False), ["operator BatchNorm2d", "no running statistics"]),
     ],
 )
@@ -202,6 +211,38 @@ def test_overwriting_a_tensor_used_elsewhere_is_refused():
     with pytest.raises(ExportError, match="drop inplace=True"):
         trace(Overwrites().eval(), (1, 4, 3, 3))
     trace(nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(inplace=True)).eval(), (1, 4, 3, 3))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda m, x: (x.mul_(2), x)[1],
+        lambda m, x: x.flatten(2).add_(1).mean() + x,
+        lambda m, x: torch.cat([part := x[:, :2], F.relu(x, inplace=True)[:, 2:], part], 1),
+    ],
+)
+def test_nor_a_view_of_one_is_read_after_it_was_overwritten(function):
+    with pytest.raises(ExportError, match="overwrites a tensor that is used elsewhere too"):
+        trace(Function(function).eval(), (1, 4, 3, 3))
+
+
+def test_forward_computes_with_shapes_and_parameters_without_operators():
+    def forward(module, x):
+        n, c, h, w = x.shape
+        assert x.size(1) == c == 4
+        assert (x.ndim, len(x), x.numel()) == (4, 1, 36)
+        factor = math.sqrt(h) if x.dtype == torch.float32 else 1.0
+        y = x.permute(0, 2, 3, 1).permute(0, 3, 1, 2).reshape(n, c, h, w).contiguous().to(torch.float32)
+        return y * (module.scale.exp() * factor) if x.shape[-1] == w else None
+
+    permuted, back, product = trace(Function(forward).eval(), (1, 4, 3, 3)).nodes
+    assert (permuted.axes, back.axes) == ((0, 2, 3, 1), (0, 3, 1, 2))
+    assert isinstance(product.inputs[1], Constant)
+    np.testing.assert_allclose(product.inputs[1].array, np.full((1, 4, 1, 1), math.e * 3**0.5), rtol=1e-6)
+
+
+def test_what_the_output_does_not_need_vanishes():
+    assert kinds(trace(Function(lambda m, x: [x.chunk(2, 1), x + 1][1]).eval(), (1, 4, 3, 3))) == ["Binary"]
 
 
 class TwoInputs(nn.Module):

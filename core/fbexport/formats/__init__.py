@@ -6,8 +6,12 @@ docs/extend/format.md shows how one is added. A runtime names its format (`fbexp
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
+from fbbase.errors import FbError
 from fbbase.plugins import Plugins
 from fbexport.errors import ExportError, module_name
 from fbexport.runtimes import RUNTIMES
@@ -58,7 +62,10 @@ class Format(ABC):
         graph = trace(module, input_shape)
         quantized = quantize(graph, ranges or plausible_ranges(graph)) if precision == "int8" else None
         outputs = [node.output for node in graph.nodes] if every_value else [graph.output]
-        return self.encode(graph, outputs, precision, quantized)
+        try:
+            return self.encode(graph, outputs, precision, quantized)
+        except UnknownOperatorError as error:
+            raise error.with_remedy() from None
 
     def parts(self, content: bytes) -> Mapping[str, bytes]:
         """Return the files, by suffix, in which others have such a model where they have more than one; else none."""
@@ -108,9 +115,44 @@ def check_precision(precision: str, known: tuple[str, ...], format_name: str) ->
         raise ExportError(f"{format_name} has no precision {precision!r}{what}; it is written in {', '.join(known)}")
 
 
-def unknown_operator(format_name: str, node: "Node") -> ExportError:
-    """Return the error for an operator of the graph that a format does not know."""
-    return ExportError(
-        f"format {format_name!r} cannot write operator {type(node).__name__} of {module_name(node.source)}; "
-        f"choose another format, or add the operator to fbexport/formats/{format_name}.py"
-    )
+class UnknownOperatorError(ExportError):
+    """An operator of the graph that a format does not write, or not in a precision."""
+
+    def __init__(self, format_name: str, node: "Node", precision: str) -> None:
+        self.format_name, self.node, self.precision = format_name, node, precision
+        told = (str(getattr(node, each)) for each in ("function", "operation", "mode") if hasattr(node, each))
+        what = " ".join([type(node).__name__, *told])
+        super().__init__(
+            f"format {format_name!r} cannot write operator {what} of {module_name(node.source)} in {precision}"
+        )
+
+    def with_remedy(self) -> ExportError:
+        """Return the error with the formats that can, each of which is asked."""
+        able = [name for name in FORMATS.names() if can_write(name, self.node)]
+        if self.format_name in able:
+            return ExportError(f"{self}; its files in float32 can")
+        others = f"formats that can: {', '.join(able)}" if able else "no format can"
+        return ExportError(f"{self}; {others}. Or add it to fbexport/formats/{self.format_name}.py")
+
+
+def unknown_operator(format_name: str, node: "Node", precision: str = "float32") -> UnknownOperatorError:
+    """Return the error for an operator of the graph that a format does not know, or not in a precision."""
+    return UnknownOperatorError(format_name, node, precision)
+
+
+def can_write(format_name: str, node: "Node") -> bool:
+    """Whether a format writes an operator by itself, in float32."""
+    from fbexport.graph import Constant, Graph
+
+    first = node.inputs[0]
+    others = [
+        each if each == first or isinstance(each, Constant)
+        else Constant(each.name, each.shape, np.zeros(each.shape, np.float32))
+        for each in node.inputs
+    ]  # fmt: skip
+    graph = Graph(first, node.output, (replace(node, inputs=tuple(others)),))
+    try:
+        load_format(format_name).encode(graph, [node.output], "float32", None)
+    except (FbError, ValueError):
+        return False
+    return True

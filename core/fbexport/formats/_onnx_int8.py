@@ -19,9 +19,9 @@ from onnx import TensorProto
 
 from fbexport.formats import unknown_operator
 from fbexport.formats._onnx_model import OnnxModel, conv_attributes
-from fbexport.graph import Activation, Binary, Conv, Linear, Mean, Node, Shuffle, Value
+from fbexport.graph import Activation, Binary, Concat, Constant, Conv, Linear, Mean, Node, Shuffle, Value
 from fbexport.quantization.quantized import QuantizedGraph
-from fbexport.quantization.scheme import QMAX, QMIN, UNIT, UNSIGNED, Quantization
+from fbexport.quantization.scheme import QMAX, QMIN, SIGMOID, UNIT, UNSIGNED, Quantization
 
 _HALF = Quantization(0.5 / 255, -128)
 _ZERO = Quantization(1.0, -128)
@@ -42,7 +42,7 @@ class IntegerModel(OnnxModel):
         match node:
             case Conv():
                 self.saturated(node.activation, "Conv", self.weighted(node), output, scheme, **conv_attributes(node))
-            case Linear():
+            case Linear() if len(node.output.shape) == 2:
                 self.integer("Gemm", self.weighted(node), output, scheme, transB=1)
             case Activation(function="sigmoid"):
                 self.integer("Sigmoid", [self.real(value, output)], output, scheme)
@@ -52,11 +52,20 @@ class IntegerModel(OnnxModel):
                 gate = self.hsigmoid(value, f"{output}_gate")
                 factors = [self.real(value, output), self.dequantized(gate, UNIT, f"{gate}_real")]
                 self.integer("Mul", factors, output, scheme)
-            case Activation():
+            case Activation(function="silu"):
+                gate = self.integer("Sigmoid", [self.real(value, f"{output}_gate")], f"{output}_gate", SIGMOID)
+                factors = [self.real(value, output), self.dequantized(gate, SIGMOID, f"{gate}_real")]
+                self.integer("Mul", factors, output, scheme)
+            case Activation(function="leaky_relu"):
+                self.integer("LeakyRelu", [self.real(value, output)], output, scheme, alpha=node.parameters[0])
+            case Concat():
+                reals = [self.real(each, f"{output}_{i}") for i, each in enumerate(node.inputs)]
+                self.integer("Concat", reals, output, scheme, axis=node.axis)
+            case Activation(function="relu" | "relu6"):
                 # The sum with 0 rounds to other steps in one integer kernel; Relu, twice as slow, has none.
                 zero = self.number(0, _ZERO, f"{output}_zero")
                 self.saturated(node.function, "Add", [self.real(value, output), zero], output, scheme)
-            case Binary():
+            case Binary(operation="add" | "mul"):
                 reals = [self.real(each, f"{output}_{i}") for i, each in enumerate(node.inputs)]
                 self.integer({"add": "Add", "mul": "Mul"}[node.operation], reals, output, scheme)
             case Shuffle():
@@ -66,8 +75,12 @@ class IntegerModel(OnnxModel):
                 self.integer("GlobalAveragePool", [self.real(value, output)], pooled, scheme)
                 if not node.keep_dims:
                     self.reshape(pooled, node.output.shape, output)
-            case _:
-                raise unknown_operator("onnx", node)
+            case _ if node.output == self.quantized.graph.output:  # what it stands for is told at the network's end
+                if not self.rearrange(node, [self.real(value, output)], f"{output}_result"):
+                    raise unknown_operator("onnx", node, "int8")
+                self.emit("QuantizeLinear", [f"{output}_result", *self.scheme(scheme, output)], output)
+            case _ if not self.rearrange(node, [self.name(value)], output):
+                raise unknown_operator("onnx", node, "int8")
 
     def metadata(self) -> dict[str, str]:
         """Return what the numbers that go in and come out stand for: real = scale · (number − zero point)."""
@@ -132,6 +145,10 @@ class IntegerModel(OnnxModel):
 
     def real(self, value: Value, reader: str) -> str:
         """Read a value for one reader."""
+        if isinstance(value, Constant):
+            scheme = self.quantized.of(value)
+            numbers = (scheme.quantize(value.array).astype(np.int16) + UNSIGNED).astype(np.uint8)
+            return self.dequantized(self.constant(f"{reader}_number", numbers), scheme, f"{reader}_input")
         return self.dequantized(self.name(value), self.quantized.of(value), f"{reader}_input")
 
     def dequantized(self, source: str, scheme: Quantization, output: str) -> str:

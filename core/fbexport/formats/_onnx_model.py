@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from fbexport.graph import Conv, Graph, Shuffle, Value
+from fbexport.graph import Constant, Conv, Expand, Graph, Node, Pool, Reshape, Shuffle, Slice, Transpose, Value
 
 OPSET = 17
 """Models that runtimes several years old still load; scales for each channel came with 13."""
@@ -41,13 +41,39 @@ class OnnxModel:
         """Append a reshape."""
         self.emit("Reshape", [source, self.constant(f"{output}_shape", np.array(shape, np.int64))], output)
 
+    def rearrange(self, node: Node, names: list[str], output: str) -> bool:
+        """Append what only moves numbers, of whichever kind; return whether it was such an operator."""
+        match node:
+            case Slice():
+                lists = (node.starts, node.stops, range(len(node.starts)), node.steps)
+                self.emit(
+                    "Slice", [*names, *(self.integers(e, f"{output}_{at}") for at, e in enumerate(lists))], output
+                )
+            case Reshape():
+                self.reshape(names[0], node.output.shape, output)
+            case Transpose():
+                self.emit("Transpose", names, output, perm=node.axes)
+            case Expand():
+                self.emit("Expand", [*names, self.integers(node.output.shape, output)], output)
+            case Pool(operation="max"):
+                self.emit("MaxPool", names, output, **pool_attributes(node))
+            case _:
+                return False
+        return True
+
+    def integers(self, values: Any, name: str) -> str:
+        """Add numbers that say how an operator works, and return their name."""
+        return self.constant(f"{name}_numbers", np.array(values, np.int64))
+
     def constant(self, name: str, value: NDArray[Any]) -> str:
         """Add an initializer and return its name."""
         self.constants.append(numpy_helper.from_array(value, name))
         return name
 
     def name(self, value: Value) -> str:
-        """Return a value's name in the file."""
+        """Return a value's name in the file, where constants are put when they are first read."""
+        if isinstance(value, Constant) and not any(each.name == value.name for each in self.constants):
+            self.constant(value.name, value.array)
         return "output" if value == self.graph.output else value.name
 
     def metadata(self) -> dict[str, str]:
@@ -76,3 +102,9 @@ def conv_attributes(node: Conv) -> dict[str, Any]:
         "pads": node.padding * 2,
         "group": node.groups,
     } | ({"dilations": node.dilation} if node.dilation != (1, 1) else {})
+
+
+def pool_attributes(node: Pool) -> dict[str, Any]:
+    """Return how pooling is set up."""
+    sides = {"kernel_shape": node.kernel, "strides": node.stride, "pads": node.padding}
+    return sides | ({} if node.dilation == (1, 1) else {"dilations": node.dilation})

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fbexport.formats import Format, unknown_operator
+from fbexport.formats._first_kinds import check_first_kinds
 from fbexport.formats._float16 import in_float16
 from fbexport.graph import Activation, Binary, Conv, Function, Graph, Linear, Mean, Node, Shuffle, Value
 from fbexport.quantization.quantized import QuantizedGraph
@@ -59,6 +60,7 @@ class Ncnn(Format):
 
     def encode(self, graph: Graph, outputs: Sequence[Value], precision: str, quantized: QuantizedGraph | None) -> bytes:
         """Return an ncnn model."""
+        check_first_kinds("ncnn", graph)
         model = _Model(graph, outputs, precision, quantized)
         for node in graph.nodes:
             model.add(node)

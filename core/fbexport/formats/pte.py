@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fbexport.formats import Format, unknown_operator
+from fbexport.formats._first_kinds import check_first_kinds
 from fbexport.formats._pte_program import End, program
 from fbexport.formats._pte_xnnpack import Channels, Delegate
 from fbexport.formats._xnnpack import SIXTH, THREE, of_relu6
@@ -33,6 +34,7 @@ class Pte(Format):
 
     def encode(self, graph: Graph, outputs: Sequence[Value], precision: str, quantized: QuantizedGraph | None) -> bytes:
         """Return an ExecuTorch program."""
+        check_first_kinds("pte", graph)
         model = _Model(quantized)
         model.begin(graph.input)
         for node in graph.nodes:

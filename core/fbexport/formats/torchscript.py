@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fbexport.errors import ExportError
 from fbexport.formats import Format
-from fbexport.functions import function_of
+from fbexport.functions import constants_of, function_of
 from fbexport.graph import Graph, Value
 from fbexport.quantization.quantized import QuantizedGraph
 
@@ -30,10 +30,10 @@ class TorchScript(Format):
         """
         if len(outputs) > 1:
             raise ExportError("torchscript files have one output; compare layer by layer in another format")
-        steps = [(node, function_of(node)) for node in graph.nodes]
+        steps, constants = [(node, function_of(node)) for node in graph.nodes], constants_of(graph)
 
         def forward(x: Tensor) -> Tensor:
-            values = {graph.input.name: x}
+            values = {graph.input.name: x} | constants
             for node, step in steps:
                 values[node.output.name] = step(*(values[value.name] for value in node.inputs))
             return values[graph.output.name]

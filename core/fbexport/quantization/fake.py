@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fbexport.errors import ExportError, module_name
-from fbexport.functions import function_of
+from fbexport.functions import constants_of, function_of
 from fbexport.graph import Conv, Graph, Linear, Node
 from fbexport.quantization.quantized import QuantizedGraph
 from fbexport.quantization.scheme import QMAX, QMIN, WEIGHT_MAX, Quantization, Ranges
@@ -36,7 +36,7 @@ class FakeQuantized(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map N, C, H, W to N, classes."""
         graph = self.quantized.graph
-        values = {graph.input.name: rounded(x, self.quantized.of(graph.input))}
+        values = {graph.input.name: rounded(x, self.quantized.of(graph.input))} | constants_of(graph)
         for node in graph.nodes:
             made = function_of(node, self._trained(node))(*(values[value.name] for value in node.inputs))
             values[node.output.name] = rounded(made, self.quantized.of(node.output))

@@ -6,7 +6,23 @@ from dataclasses import dataclass
 import numpy as np
 
 from fbexport.errors import ExportError, module_name
-from fbexport.graph import Activation, Conv, Graph, Linear, Shuffle, Value
+from fbexport.graph import (
+    Activation,
+    Constant,
+    Conv,
+    Expand,
+    Graph,
+    Linear,
+    Pad,
+    Pool,
+    Reshape,
+    Resize,
+    Shuffle,
+    Slice,
+    Softmax,
+    Transpose,
+    Value,
+)  # fmt: skip
 from fbexport.quantization import scheme
 from fbexport.quantization.scheme import Float32, Int8, Int32, Quantization, Ranges
 
@@ -36,6 +52,8 @@ class QuantizedGraph:
 
     def of(self, value: Value) -> Quantization:
         """Return a value's quantisation."""
+        if isinstance(value, Constant):
+            return scheme.of_range(float(value.array.min()), float(value.array.max()))
         return self.values[value.name]
 
     def parameters(self, node: Conv | Linear) -> Parameters:
@@ -59,11 +77,13 @@ def quantize(graph: Graph, ranges: Ranges) -> QuantizedGraph:
         values[value.name] = scheme.of_range(low, high)
     for node in graph.nodes:
         match node:
-            case Shuffle():  # only moves numbers
+            case Shuffle() | Reshape() | Transpose() | Slice() | Expand() | Pad() | Pool() | Resize():  # numbers stay
                 values[node.output.name] = values[node.inputs[0].name]
             case Activation(function="hsigmoid"):
                 values[node.output.name] = scheme.UNIT
-            case Activation(function="sigmoid"):
+            case Activation(function="tanh"):
+                values[node.output.name] = scheme.TANH
+            case Activation(function="sigmoid") | Softmax():
                 values[node.output.name] = scheme.SIGMOID
             case Conv() | Linear() if not (np.isfinite(node.weight).all() and np.isfinite(node.bias).all()):
                 where = f"{type(node).__name__} of {module_name(node.source)}"

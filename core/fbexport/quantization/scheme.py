@@ -50,7 +50,9 @@ class Quantization:
 UNIT = Quantization(1 / 255, -128)
 """From 0 to 1, both exact."""
 SIGMOID = Quantization(1 / 256, -128)
-"""What the specification asks of LOGISTIC's output."""
+"""What the specification asks of LOGISTIC's and SOFTMAX's output."""
+TANH = Quantization(1 / 128, 0)
+"""What it asks of TANH's."""
 
 
 def of_range(low: float, high: float) -> Quantization:
