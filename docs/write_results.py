@@ -38,7 +38,10 @@ SUBJECTS = {
         ),
     ),
     "int8": ("int8", ("int8", "int8_search", "int8_accuracy")),
-    "tools": ("The tools", ("hostile", "kills", "first_minutes", "install_size", "help_speed", "report_page", "house")),
+    "tools": (
+        "The tools",
+        ("coverage", "hostile", "kills", "first_minutes", "install_size", "help_speed", "report_page", "house"),
+    ),
 }
 """The pages: title, and the benchmarks whose records they show, in this order."""
 INDEX = """# Results
