@@ -127,7 +127,7 @@ SAMPLES = [
     computed("quotient", lambda _, x: 1 / (x * x + 1) + x / (x.abs() + 2) - (3 - x) / 7),
     computed("broadcast over axes", lambda m, x: x + m.conv(x).mean((0, 2, 3))[:, None, None]),
     computed("parameters in forward", lambda m, x: m.conv(x) * m.scale + m.scale.flatten().sum(), often=True),
-    computed("powers", lambda _, x: x**2 + torch.rsqrt(x.square() + 1) - -x),
+    computed("powers", lambda m, x: x**2 + torch.rsqrt(x.square() + 1) - torch.addcmul(-x, x, m.scale)),
     computed("largest and least of two", lambda _, x: torch.maximum(x, x.mean(1, keepdim=True)) - torch.minimum(x, -x)),
     computed("mean over axes", lambda m, x: m.conv(x).mean((1, 3)), often=True),
     computed("sum over axes", lambda m, x: m.conv(x).sum((-1, 1), keepdim=True) + x.sum(2, keepdim=True)),

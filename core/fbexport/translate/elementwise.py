@@ -139,6 +139,12 @@ def _of_power(exponent: float) -> Callable[[Call], Value]:
     return build
 
 
+def _add_product(call: Call) -> Value:
+    x, first, second, factor = call.bind(input=None, tensor1=None, tensor2=None, value=1)
+    product = binary(call, first, second, "mul")
+    return binary(call, x, product if factor == 1 else binary(call, product, factor, "mul"), "add")
+
+
 def _negative(call: Call) -> Value:
     return binary(call, call.input, -1.0, "mul")
 
@@ -193,6 +199,7 @@ FUNCTIONS: Mapping[object, Callable[[Call], Results]] = {
     torch.square: _of_power(2),
     torch.rsqrt: _of_power(-0.5),
     torch.neg: _negative,
+    torch.addcmul: _add_product,
     operator.neg: _negative,
 }
 METHODS: Mapping[str, Callable[[Call], Results]] = {
@@ -205,6 +212,7 @@ METHODS: Mapping[str, Callable[[Call], Results]] = {
     "square": _of_power(2),
     "rsqrt": _of_power(-0.5),
     "neg": _negative,
+    "addcmul": _add_product,
     "expand": _expand,
     "expand_as": _expand,
 }
