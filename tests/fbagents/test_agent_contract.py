@@ -59,10 +59,8 @@ def test_hello_says_what_the_device_can_do(local: Transport) -> None:
     ("local", "runtime"),
     [
         *(("local", runtime) for runtime in RUNTIMES.names()),
-        *(
-            pytest.param("local-native", name, marks=() if library.source or library.places else pytest.mark.full)
-            for name, (_, library) in native_libraries().items()  # to build one from its source takes minutes
-        ),
+        # to build one from its source takes long: test_built_runtimes.py
+        *(("local-native", name) for name, (_, library) in native_libraries().items() if library.places),
     ],
     indirect=["local"],
 )

@@ -1,6 +1,7 @@
 """Runtimes whose library is built, not taken out of a package: in the native agent, and in bundles of their own."""
 
 import ctypes
+import dataclasses
 import importlib.metadata
 import json
 import shutil
@@ -17,7 +18,7 @@ from fbagents.native import bundle
 from fbagents.posix.process import ProcessChannel
 from fbagents.transport import Transport
 from fbbase.commandline import run
-from fbexport.runtimes import NativeLibrary
+from fbexport.runtimes import NativeLibrary, native_libraries
 from fblut.reading import read_lut
 from fbprof.cli import fbprof
 from peers.compiler import needs_compiler
@@ -40,14 +41,37 @@ class Started:
         return self.channel
 
 
+@pytest.fixture(scope="module")
+def interface_options() -> list[str]:
+    """The agent's options that name ExecuTorch."""
+    return native.runtime_options(["executorch"])
+
+
+@pytest.fixture(scope="module")
+def ncnn_options() -> list[str]:
+    """The agent's options that name an ncnn of one kind of kernel, which is built in a tenth of the time."""
+    if shutil.which("cmake") is None:
+        unavailable("needs CMake")
+    _, library = native_libraries()["ncnn"]
+    slow = dataclasses.replace(library, flags=(*library.flags, "-DNCNN_RUNTIME_CPU=OFF"))
+    built = native.build_library(slow, "ncnn", importlib.metadata.version("ncnn"), HOST, Path(), "")
+    return native.library_options(str(built.parent), {})
+
+
 @needs_compiler
 @pytest.mark.parametrize("runtime", ["executorch", pytest.param("ncnn", marks=pytest.mark.full)])
 def test_models_are_loaded_refused_and_forgotten_under_sanitizers(
-    sanitized: Path, models: dict[str, Path], local: Transport, runtime: str, tmp_path: Path
+    sanitized: Path,
+    models: dict[str, Path],
+    local: Transport,
+    runtime: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
     need(runtime)
     path = str(models[runtime])
-    started = Started(str(sanitized), *native.runtime_options([runtime]))
+    options = request.getfixturevalue({"executorch": "interface_options", "ncnn": "ncnn_options"}[runtime])
+    started = Started(str(sanitized), *options)
     with AgentClient(started) as agent:
         assert agent.hello.runtimes[runtime] == importlib.metadata.version(runtime)
         # the third takes the first's place
@@ -79,10 +103,10 @@ def test_models_are_loaded_refused_and_forgotten_under_sanitizers(
 
 
 @pytest.mark.full  # test_phone.py runs another machine's
-@pytest.mark.parametrize("runtime", ["executorch", "ncnn"])
 def test_a_runtime_that_is_asked_for_has_a_bundle_of_its_own(
-    models: dict[str, Path], local: Transport, capsys: pytest.CaptureFixture[str], runtime: str
+    models: dict[str, Path], local: Transport, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    runtime = "executorch"
     need(runtime)
     assert run(fbprof, ["agent", "bundle", HOST, "--runtime", runtime, "--json"]) == 0
     asked, plain = bundle.build(HOST, [runtime]), bundle.build(HOST)

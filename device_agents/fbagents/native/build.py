@@ -75,7 +75,7 @@ def build_library(library: NativeLibrary, package: str, version: str, target: st
         Waiting.tell(f"compiling {library.name} for {target}")
         _compile([cxx, *flags, "-x", "c++", "-"], built, library.name, library.source)
         return built
-    Waiting.tell(f"building {library.name} for {target} from its source, which takes minutes: this is done once")
+    Waiting.tell(f"building {library.name} for {target} from its source, which takes long: this is done once")
     tools = [f"-DCMAKE_C_COMPILER={compiler(target)[0]}", f"-DCMAKE_CXX_COMPILER={cxx}"]
     if target != host_target():
         tools += ["-DCMAKE_SYSTEM_NAME=Linux", f"-DCMAKE_SYSTEM_PROCESSOR={target.removesuffix('-linux')}"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from fbagents.errors import DeviceError
 
 FETCH_TIMEOUT_S = 600
-BUILD_TIMEOUT_S = 3600
+BUILD_TIMEOUT_S = 4 * 3600
 # `pip download` would make the package's metadata, and refuse the package where these tell another version: ncnn's tell
 # the day on which they are made. So pip finds it, and it is not asked for any.
 FETCH = """
