@@ -116,7 +116,7 @@ def test_errors_are_told_in_words_and_the_agent_goes_on(
     with AgentClient(local) as agent:
         with pytest.raises(AgentReplyError, match=r"broken|TFL3|model"):
             agent.load("m", str(broken), "litert", SPEC.input_shape)
-        with pytest.raises(AgentReplyError, match="unknown runtime 'tensorrt'; known: litert"):
+        with pytest.raises(AgentReplyError, match=r"unknown runtime 'tensorrt'; known: (executorch, )?litert"):
             agent.load("m", str(broken), "tensorrt", SPEC.input_shape)
         agent.load("m", local.push(models["onnxruntime"]), "onnxruntime", SPEC.input_shape)
         assert len(list(agent.run([Planned("m", 1)]))) == 1

@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-
 from fbbase.errors import FbError
 from fbbase.plugins import Plugins
 from fbexport.errors import ExportError, module_name
@@ -142,6 +140,8 @@ def unknown_operator(format_name: str, node: "Node", precision: str = "float32")
 
 def can_write(format_name: str, node: "Node") -> bool:
     """Whether a format writes an operator by itself, in float32."""
+    import numpy as np  # help lists formats, and must not wait for it
+
     from fbexport.graph import Constant, Graph
 
     first = node.inputs[0]
