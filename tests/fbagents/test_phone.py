@@ -135,7 +135,8 @@ def test_the_bundle_runs_both_runtimes_with_the_hosts_outputs(
     ("transport", "runtime", "precision", "space", "operators"),
     [
         ("adb", "litert", "float32", "two", 4),
-        ("adb", "executorch", "float32", "two", 4),
+        # test_built_runtimes.py runs the host's bundle of ExecuTorch
+        pytest.param("adb", "executorch", "float32", "two", 4, marks=pytest.mark.full),
         pytest.param("ssh", "onnxruntime", "float32", "two", 4, marks=pytest.mark.full),
         pytest.param("adb", "litert", "int8", "two", 4, marks=pytest.mark.full),
         pytest.param("adb", "litert", "float32", "fbnet-tiny", 71, marks=pytest.mark.full),
