@@ -59,7 +59,7 @@ def test_hello_says_what_the_device_can_do(local: Transport) -> None:
     ("local", "runtime"),
     [
         *(("local", runtime) for runtime in RUNTIMES.names()),
-        # to build one from its source takes long: test_built_runtimes.py
+        # to build one from its source takes long: test_phone.py
         *(("local-native", name) for name, (_, library) in native_libraries().items() if library.places),
     ],
     indirect=["local"],

@@ -1,7 +1,6 @@
 """Runtimes whose library is built, not taken out of a package: in the native agent, and in bundles of their own."""
 
 import ctypes
-import dataclasses
 import importlib.metadata
 import json
 import shutil
@@ -18,7 +17,7 @@ from fbagents.native import bundle
 from fbagents.posix.process import ProcessChannel
 from fbagents.transport import Transport
 from fbbase.commandline import run
-from fbexport.runtimes import NativeLibrary, native_libraries
+from fbexport.runtimes import NativeLibrary
 from fblut.reading import read_lut
 from fbprof.cli import fbprof
 from peers.compiler import needs_compiler
@@ -41,37 +40,14 @@ class Started:
         return self.channel
 
 
-@pytest.fixture(scope="module")
-def interface_options() -> list[str]:
-    """The agent's options that name ExecuTorch."""
-    return native.runtime_options(["executorch"])
-
-
-@pytest.fixture(scope="module")
-def ncnn_options() -> list[str]:
-    """The agent's options that name an ncnn of one kind of kernel, which is built in a tenth of the time."""
-    if shutil.which("cmake") is None:
-        unavailable("needs CMake")
-    _, library = native_libraries()["ncnn"]
-    slow = dataclasses.replace(library, flags=(*library.flags, "-DNCNN_RUNTIME_CPU=OFF"))
-    built = native.build_library(slow, "ncnn", importlib.metadata.version("ncnn"), HOST, Path(), "")
-    return native.library_options(str(built.parent), {})
-
-
 @needs_compiler
-@pytest.mark.parametrize("runtime", ["executorch", pytest.param("ncnn", marks=pytest.mark.full)])
 def test_models_are_loaded_refused_and_forgotten_under_sanitizers(
-    sanitized: Path,
-    models: dict[str, Path],
-    local: Transport,
-    runtime: str,
-    tmp_path: Path,
-    request: pytest.FixtureRequest,
+    sanitized: Path, models: dict[str, Path], local: Transport, tmp_path: Path
 ) -> None:
+    runtime = "executorch"
     need(runtime)
     path = str(models[runtime])
-    options = request.getfixturevalue({"executorch": "interface_options", "ncnn": "ncnn_options"}[runtime])
-    started = Started(str(sanitized), *options)
+    started = Started(str(sanitized), *native.runtime_options([runtime]))
     with AgentClient(started) as agent:
         assert agent.hello.runtimes[runtime] == importlib.metadata.version(runtime)
         # the third takes the first's place
