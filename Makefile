@@ -10,24 +10,29 @@ WORKERS ?= 4
 export PYTHONDONTWRITEBYTECODE =
 PYTEST := MAKE_BEGAN=$(shell date +%s) $(BIN)/python -m pytest
 
-.PHONY: demo test test-full lint house install clean
+.PHONY: demo test test-full lint types style house install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/fbprof measure --device local --space fbnet-tiny --runtime litert -o $(DEMO)/local.csv
 	$(BIN)/fbsearch run --lut $(DEMO)/local.csv --data digits --preset quick -o $(DEMO)/search
 	$(BIN)/fbprof verify $(DEMO)/search/arch.json --lut $(DEMO)/local.csv --device local
 
-test: lint house
+test: $(VENV)/.installed
+	@$(MAKE) --no-print-directory --jobs 2 lint house # two cores
 	@tests/install_peers.sh
 	$(PYTEST) --max-worker-restart 0 --tx '$(WORKERS)*popen//python=$(BIN)/python tests/peers/processes.py' --dist loadfile --no-loadscope-reorder $(EVERY)
 
 test-full: EVERY = -m ""
 test-full: test
 
-lint: $(VENV)/.installed
+lint: types style
+
+types: $(VENV)/.installed
+	$(BIN)/mypy
+
+style: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 house: $(VENV)/.installed
