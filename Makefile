@@ -4,8 +4,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 DEMO   ?= runs/demo
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
-# Files of tests go side by side to as many workers: two more than two cores, as tests also wait for devices.
-WORKERS ?= 4
+# Files of tests go side by side to as many workers: three more than two cores, as tests also wait for devices.
+WORKERS ?= 5
 # The tests start hundreds of processes: Python keeps what it compiled, also where it was told not to.
 export PYTHONDONTWRITEBYTECODE =
 PYTEST := MAKE_BEGAN=$(shell date +%s) $(BIN)/python -m pytest

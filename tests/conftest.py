@@ -29,7 +29,8 @@ from peers.processes import start_server
 Array = NDArray[np.float32]
 
 # The same examples on every machine: a test that passed here passes there.
-settings.register_profile("fixed", derandomize=True, deadline=None)
+settings.register_profile("fixed", derandomize=True, deadline=None, max_examples=60)
+settings.register_profile("full", derandomize=True, deadline=None)
 settings.load_profile("fixed")
 
 # A shell that starts this in the background has Ctrl-C ignored, here and in every process the tests start.
@@ -61,7 +62,9 @@ LONGEST = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start the server of processes, once for all workers."""
+    """Start the server of processes, once for all workers; without a choice of tests, properties get all examples."""
+    if not config.option.markexpr:
+        settings.load_profile("full")
     if not hasattr(config, "workerinput"):
         folder = tempfile.TemporaryDirectory(prefix="fbnet-lab-tests-")
         server = start_server(Path(folder.name))

@@ -72,7 +72,7 @@ if "ncnn" not in RUNTIMES_HERE:
     ELSEWHERE |= {r"fbprof measure .*--runtime ncnn": "a runtime that is not installed here"}
 DEAREST = (
     r"fbsearch (plot .*--format|spaces$|sample )",
-    r"fbsearch run .*(--augment|--amp)",
+    r"fbsearch run .*(--augment|--amp|--preset quick)",
     r"fbsearch train .*--preset int8",
     r"fbprof measure .*--(runtime onnxruntime|precision int8)",
     r"fbprof ab .*--(precision|fail-above)",

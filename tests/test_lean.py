@@ -111,7 +111,7 @@ WORKS = {
     "fbprof agent build --help": "native agent",
     "fbprof config": "nothing is set",
     "fbsearch zoo": "fbnet-a",
-    "fbsearch spaces": "fbnet-tiny",
+    "fbsearch spaces new own.toml": "spaces check own.toml",
 }
 NEEDS = {
     "fbprof measure --space fbnet-tiny --quick": ("torch", "torch"),

@@ -1,7 +1,8 @@
 """The Python benchmark agent: loads models, times them, and answers in JSON lines (docs/devices/agent-protocol.md).
 
 One file that needs only Python, numpy and a runtime, so that it can be copied to a board and run there. It times what
-it is told to time and decides nothing. It ends on `bye`, when its input ends, or at its deadline.
+it is told to time and decides nothing. It ends on `bye`, when its input ends, or at its deadline; and within a model that
+runs on, once whoever started it is gone.
 
 usage: agent.py [--threads N] [--cores big] [--deadline-s S] [--memory-bytes N] [--sys DIR] [--runtime FILE ...]
 """
@@ -15,6 +16,7 @@ import math
 import os
 import platform
 import re
+import select
 import stat
 import sys
 import threading
@@ -864,6 +866,17 @@ def read_lines(file):
         whole = ends
 
 
+def end_when_alone():
+    """End once the input has ended and whoever started this is gone: a model without end would run on for nobody."""
+    parent = os.getppid()
+    hung_up = select.poll()
+    hung_up.register(0, 0)
+    hung_up.poll()
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(4)
+
+
 def main():
     """Answer requests until the input ends."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -887,6 +900,7 @@ def main():
         timer = threading.Timer(options.deadline_s, os._exit, [4])
         timer.daemon = True
         timer.start()
+    threading.Thread(target=end_when_alone, daemon=True).start()
     try:
         cores = bind(options.cores, options.sys) if options.cores is not None else None
     except ValueError as error:

@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from onnx import helper
 
 from fbagents.agent.client import AgentClient, Input, Planned
 from fbagents.agent.protocol import PROTOCOL
 from fbagents.connect import connect, load_profile
 from fbagents.errors import AgentLostError, AgentReplyError, AgentTimeoutError, DeviceError
+from fbagents.native.script import agent_script
 from fbagents.posix.process import ProcessChannel
 from fbagents.transport import Transport
 from fbexport.export import export_spec
@@ -30,6 +32,8 @@ from fbspace.opspec import OpSpec
 from fbspace.weights import randomize
 from peers.given import SPEC
 from peers.installed import need
+from peers.runs import wait_until
+from peers.small_models import onnx_model
 
 
 @pytest.fixture(params=["local", "local-native"])
@@ -230,6 +234,45 @@ def test_the_agent_ends_when_its_input_ends_and_at_its_deadline(agent_argv: list
         [*agent_argv, "--deadline-s", "0.2"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
     ) as process:
         assert process.wait(timeout=10) == 4
+
+
+ENDLESS = """
+import json, os, subprocess, sys
+agent = subprocess.Popen(sys.argv[2:], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+agent.stdout.readline()
+request = {"id": 1, "op": "load", "model": "m", "path": sys.argv[1], "runtime": "onnxruntime", "inputs": []}
+agent.stdin.write(json.dumps(request | {"inputs": [{"name": "x", "shape": [1], "element": "float32"}]}).encode() + b"\\n")
+agent.stdin.flush()
+print(agent.pid, flush=True)
+agent.wait()
+"""
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there, and more than a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_an_agent_in_a_model_without_end_ends_when_its_host_is_killed(tmp_path: Path) -> None:
+    """The Python agent; a phone ends what runs in a connection that is gone."""
+    infos = [helper.make_tensor_value_info(n, k, s) for n, k, s in (("i", 7, []), ("go", 9, []), ("a", 1, [1]))]
+    ends = [helper.make_tensor_value_info("on", 9, []), helper.make_tensor_value_info("b", 1, [1])]
+    nodes = [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Sin", ["a"], ["b"])]
+    loop = helper.make_node("Loop", ["", "yes", "x"], ["y"], body=helper.make_graph(nodes, "body", infos, ends))
+    yes = helper.make_node("Constant", [], ["yes"], value=helper.make_tensor("v", 9, [], [True]))
+    path = tmp_path / "endless.onnx"
+    path.write_bytes(onnx_model({"x": ("float32", [1])}, {"y": ("float32", [1])}, [yes, loop]))
+    command = [sys.executable, "-c", ENDLESS, str(path), sys.executable, str(agent_script())]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as host:
+        assert host.stdout is not None
+        pid = int(host.stdout.readline())
+        wait_until(lambda: Path(f"/proc/{pid}/maps").read_text().count("onnxruntime"), 30, "the runtime")
+        time.sleep(1)  # into the model
+        host.kill()
+    wait_until(lambda: not runs(pid), 20, "the agent's end")
 
 
 def test_garbage_and_unknown_requests_are_answered(agent_argv: list[str]) -> None:

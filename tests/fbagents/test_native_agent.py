@@ -177,7 +177,7 @@ def fuzzed(sanitized: Path) -> Iterator[ProcessChannel]:
 
 
 @needs_compiler
-@settings(max_examples=1000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(line=lines)
 def test_every_line_is_answered_by_replies_and_hurts_nobody(fuzzed: ProcessChannel, line: bytes) -> None:
     line = line.replace(b"\n", b" ").replace(b'"bye"', b'"BYE"')
