@@ -1,8 +1,8 @@
 """The Python benchmark agent: loads models, times them, and answers in JSON lines (docs/devices/agent-protocol.md).
 
 One file that needs only Python, numpy and a runtime, so that it can be copied to a board and run there. It times what
-it is told to time and decides nothing. It ends on `bye`, when its input ends, or at its deadline; and within a model that
-runs on, once whoever started it is gone.
+it is told to time and decides nothing. It ends on `bye`, when its input ends, or at its deadline; and within a model
+that runs on, once whoever started it is gone.
 
 usage: agent.py [--threads N] [--cores big] [--deadline-s S] [--memory-bytes N] [--sys DIR] [--runtime FILE ...]
 """

@@ -240,8 +240,9 @@ ENDLESS = """
 import json, os, subprocess, sys
 agent = subprocess.Popen(sys.argv[2:], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 agent.stdout.readline()
-request = {"id": 1, "op": "load", "model": "m", "path": sys.argv[1], "runtime": "onnxruntime", "inputs": []}
-agent.stdin.write(json.dumps(request | {"inputs": [{"name": "x", "shape": [1], "element": "float32"}]}).encode() + b"\\n")
+request = {"id": 1, "op": "load", "model": "m", "path": sys.argv[1], "runtime": "onnxruntime"}
+request["inputs"] = [{"name": "x", "shape": [1], "element": "float32"}]
+agent.stdin.write(json.dumps(request).encode() + b"\\n")
 agent.stdin.flush()
 print(agent.pid, flush=True)
 agent.wait()
