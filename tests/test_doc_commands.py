@@ -74,8 +74,8 @@ DEAREST = (
     r"fbsearch (plot .*--format|spaces$|sample )",
     r"fbsearch run .*(--augment|--amp|--preset quick)",
     r"fbsearch train .*--preset int8",
-    r"fbprof measure .*--(runtime onnxruntime|precision int8)",
-    r"fbprof ab .*--(precision|fail-above)",
+    r"fbprof measure .*--(runtime (onnxruntime|executorch|ncnn)|precision int8)",
+    r"fbprof ab ",
     r"fbprof (validate|verify) .*--(plot|within)",
     r"fbprof profile .*--layers --max-time",
 )
