@@ -258,7 +258,7 @@ def test_a_second_ctrl_c_waits_for_nobody(here: Path) -> None:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
     assert time.monotonic() - start < 15
-    assert process.returncode == 130
+    assert process.returncode in (130, -signal.SIGINT)  # a shell tells 130 of both
 
 
 @pytest.mark.full  # test_measure_faults.py kills
