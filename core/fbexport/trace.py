@@ -57,7 +57,7 @@ def trace(module: nn.Module, input_shape: tuple[int, int, int, int]) -> Graph:
         raise ExportError("the network does not return exactly one tensor; a model file has one output")
     if not isinstance(output, Value) or isinstance(output, Constant) or output.name == "input":
         raise ExportError("the network returns its input as it is: there is no operator to write")
-    return Graph(tracer.source, output, _needed(_fuse(tracer.nodes, output), output))
+    return Graph(tracer.source, output, _needed(_fuse([*tracer.nodes.values()], output), output))
 
 
 class _Proxy(fx.Proxy):
@@ -114,7 +114,7 @@ class _Tracer(fx.Tracer):
         # Wrapping the functions of `math` costs a third of the time, and shapes are numbers here.
         super().__init__(autowrap_modules=())  # type: ignore[arg-type]  # torch says a tuple of one
         self.source = source
-        self.nodes: list[Node] = []
+        self.nodes: dict[str, Node] = {}
         self.values: dict[fx.Node, Value] = {}
         self._tensors: dict[fx.Node, Tensor] = {}
         self._overwritten: dict[str, Call] = {}
@@ -189,9 +189,8 @@ class _Tracer(fx.Tracer):
 
     def _seen_through(self, value: Value) -> list[Value]:
         """Return a value and those that it is a view of."""
-        makers = {node.output.name: node for node in self.nodes}
         found = [value]
-        while isinstance(maker := makers.get(found[-1].name), Reshape | Transpose | Slice | Expand):
+        while isinstance(maker := self.nodes.get(found[-1].name), Reshape | Transpose | Slice | Expand):
             found.append(maker.inputs[0])
         return found
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fbexport.errors import ExportError
 from fbexport.graph import Constant, Value
 from fbexport.quantization.quantized import QuantizedGraph
-from fbexport.quantization.scheme import Quantization, of_range
+from fbexport.quantization.scheme import Quantization, of_array
 
 try:
     from fbmodel.flatbuffer import AlignedBuffer, packed, schema
@@ -135,11 +135,11 @@ class TfLiteModel:
         self.numbers[value.name, order] = number
         return number
 
-    def known(self, array: NDArray[np.float32]) -> int:
-        """Add a constant that takes part in the computation."""
+    def known(self, array: NDArray[np.float32], scheme: Quantization | None = None) -> int:
+        """Add a constant that takes part in the computation; its int8 numbers are of its own range unless told."""
         if self.quantized is None:
             return self.constant(array)
-        scheme = of_range(float(array.min()), float(array.max()))
+        scheme = scheme or of_array(array)
         scale = np.array([scheme.scale], np.float32)
         return self.constant(scheme.quantize(array), scale, zero_point=scheme.zero_point)
 
@@ -179,10 +179,8 @@ class TfLiteModel:
 
     def pack(self, source: Value, outputs: Sequence[Value]) -> bytes:
         """Return the finished file; the last output is the network's."""
-        first, ends = (
-            self.numbers[source.name, usual(source.shape)],
-            [self.read(each, usual(each.shape)) for each in outputs],
-        )
+        first = self.numbers[source.name, usual(source.shape)]
+        ends = [self.read(each, usual(each.shape)) for each in outputs]
         ends = [self.reshape(end, self.like(end, self.tensors[end].shape)) if end == first else end for end in ends]
         self.tensors[ends[-1]].name = "output"
         graph = schema.SubGraphT(

@@ -34,7 +34,7 @@ from fbmodel.flatbuffer import schema
 
 _LOWEST = float(np.finfo(np.float32).min)
 _UNARY = {"tanh": OP.TANH, "exp": OP.EXP, "sqrt": OP.SQRT, "abs": OP.ABS, "elu": OP.ELU}
-BINARY: dict[str, tuple[int, Any]] = {
+_BINARY: dict[str, tuple[int, Any]] = {
     "add": (OP.ADD, schema.AddOptionsT),
     "mul": (OP.MUL, schema.MulOptionsT),
     "sub": (OP.SUB, schema.SubOptionsT),
@@ -103,12 +103,12 @@ class Operators(TfLiteModel):
         order = held if held[-1] == axis else (*(each for each in held if each != axis), axis)
         return self.read(value, order), order
 
-    def step(self, kind: str, inputs: list[int], output: int | None = None, shape: Sequence[int] | None = None) -> int:
+    def step(self, kind: str, inputs: list[int], output: int | None = None, **settings: Any) -> int:
         """Append an operation on two tensors; without an output its result is one like the first."""
         if output is None:
-            output = self.like(inputs[0], tuple(self.tensors[inputs[0]].shape if shape is None else shape))
-        code, options = BINARY[kind]
-        return self.emit(code, inputs, output, options and options())
+            output = self.like(inputs[0], tuple(self.tensors[inputs[0]].shape))
+        code, options = _BINARY[kind]
+        return self.emit(code, inputs, output, options and options(**settings))
 
     def activation(self, node: Activation) -> None:
         """Append a function."""
@@ -284,10 +284,10 @@ class Operators(TfLiteModel):
 
     def padded(self, source: int, amounts: Sequence[tuple[int, int]], number: float, output: int | None = None) -> int:
         """Append padding with a number."""
+        around = self.integers([list(ends) for ends in amounts])
         if output is None:
             shape = [size + sum(ends) for size, ends in zip(self.tensors[source].shape, amounts, strict=True)]
             output = self.like(source, tuple(shape))
-        around = self.integers([list(ends) for ends in amounts])
         if number == 0:
             return self.emit(OP.PAD, [source, around], output, schema.PadOptionsT())
         scheme = self.tensors[source].quantization

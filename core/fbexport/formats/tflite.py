@@ -17,7 +17,7 @@ from fbexport.formats._tflite_operators import Operators
 from fbexport.formats._xnnpack import SIXTH, THREE, of_relu6
 from fbexport.graph import Activation, Conv, Graph, Linear, Mean, Node, Shuffle, Value
 from fbexport.quantization.quantized import QuantizedGraph
-from fbexport.quantization.scheme import UNIT, Quantization
+from fbexport.quantization.scheme import UNIT
 from fbmodel.flatbuffer import schema
 
 _FUSED = {
@@ -93,13 +93,10 @@ class _Model(Operators):
         TFLite's own padding (SAME) equals torch's only where it is the same on both sides, which is always so for
         stride 1; elsewhere zeros are added explicitly, which costs no measurable time.
         """
-        channels, height, width = node.inputs[0].shape[1:]
-        ph, pw = node.padding
+        channels, (ph, pw) = node.inputs[0].shape[1], node.padding
         same = _pads_alike(node, 0) and _pads_alike(node, 1)
         if not same and (ph or pw):
-            amounts = self.integers([[0, 0], [ph, ph], [pw, pw], [0, 0]])
-            padded = self.like(source, (node.inputs[0].shape[0], height + 2 * ph, width + 2 * pw, channels))
-            source = self.emit(OP.PAD, [source, amounts], padded, schema.PadOptionsT())
+            source = self.padded(source, [(0, 0), (ph, ph), (pw, pw), (0, 0)], 0.0)
         settings: dict[str, Any] = {
             "padding": schema.Padding.SAME if same else schema.Padding.VALID,
             "strideH": node.stride[0],
@@ -144,8 +141,8 @@ class _Model(Operators):
             middle = self.tensor(shape)
         else:
             middle = self.integer_tensor(shape, of_relu6(float(self.tensors[source].quantization.scale[0])))
-        clipped = self.binary("add", [source, self.number(*THREE)], middle, "relu6")
-        self.binary("mul", [clipped, self.number(*SIXTH)], output)
+        clipped = self.step("add", [source, self.known(*THREE)], middle, fusedActivationFunction=_FUSED["relu6"])
+        self.step("mul", [clipped, self.known(*SIXTH)], output)
 
     def int8_hswish(self, source: int, output: int) -> None:
         """Append x · hsigmoid(x).
@@ -155,19 +152,7 @@ class _Model(Operators):
         """
         gate = self.integer_tensor(tuple(self.tensors[source].shape), UNIT)
         self.hsigmoid(source, gate)
-        self.binary("mul", [source, gate], output)
-
-    def number(self, value: NDArray[np.float32], scheme: Quantization) -> int:
-        """Add a constant of one number."""
-        if self.quantized is None:
-            return self.constant(value)
-        scale = np.array([scheme.scale], np.float32)
-        return self.constant(scheme.quantize(value), scale, zero_point=scheme.zero_point)
-
-    def binary(self, operation: str, inputs: list[int], output: int, activation: str = "none") -> int:
-        """Append a sum or a product."""
-        code, options = (OP.ADD, schema.AddOptionsT) if operation == "add" else (OP.MUL, schema.MulOptionsT)
-        return self.emit(code, inputs, output, options(fusedActivationFunction=_FUSED[activation]))
+        self.step("mul", [source, gate], output)
 
     def shuffle(self, node: Shuffle, source: int, output: int) -> None:
         """Append a channel shuffle: split the channels into groups, swap the two axes, join them again."""

@@ -31,12 +31,13 @@ class FakeQuantized(nn.Module):
         self.biases = nn.ParameterList(
             nn.Parameter(torch.from_numpy(node.bias.copy()), requires_grad=bool(node.bias.any())) for node in layers
         )
+        self._constants = constants_of(quantized.graph)
         self._number = {node.output.name: number for number, node in enumerate(layers)}
 
     def forward(self, x: Tensor) -> Tensor:
         """Map N, C, H, W to N, classes."""
         graph = self.quantized.graph
-        values = {graph.input.name: rounded(x, self.quantized.of(graph.input))} | constants_of(graph)
+        values = {graph.input.name: rounded(x, self.quantized.of(graph.input))} | self._constants
         for node in graph.nodes:
             made = function_of(node, self._trained(node))(*(values[value.name] for value in node.inputs))
             values[node.output.name] = rounded(made, self.quantized.of(node.output))

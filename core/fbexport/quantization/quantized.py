@@ -53,7 +53,7 @@ class QuantizedGraph:
     def of(self, value: Value) -> Quantization:
         """Return a value's quantisation."""
         if isinstance(value, Constant):
-            return scheme.of_range(float(value.array.min()), float(value.array.max()))
+            return scheme.of_array(value.array)
         return self.values[value.name]
 
     def parameters(self, node: Conv | Linear) -> Parameters:

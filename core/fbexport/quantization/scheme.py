@@ -55,6 +55,11 @@ TANH = Quantization(1 / 128, 0)
 """What it asks of TANH's."""
 
 
+def of_array(array: NDArray[Any]) -> Quantization:
+    """Return what the int8 numbers of a constant stand for: what lies between its least and its largest number."""
+    return of_range(float(array.min()), float(array.max()))
+
+
 def of_range(low: float, high: float) -> Quantization:
     """Return the quantisation of a range, widened to hold 0, which must be exact: padding is made of it."""
     low, high = min(low, 0.0), max(high, 0.0)

@@ -2,7 +2,7 @@
 
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -24,7 +24,7 @@ _TORCH = str(Path(torch.__file__).parent)
 class Call:
     """What is called, in which module, with which arguments; values of the graph stand among them.
 
-    Operators that it becomes are put behind `nodes`.
+    Operators that it becomes are put behind `nodes`, which are by the names of what they make.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Call:
     layer: Any
     args: tuple[Any, ...]
     options: Mapping[str, Any]
-    nodes: list[Node]
+    nodes: dict[str, Node]
     made: list[str] = field(default_factory=list)
 
     @property
@@ -58,11 +58,15 @@ class Call:
         given = dict(zip(known, self.args, strict=False)) | options
         return [given.get(name, default) for name, default in known.items()]
 
+    def again(self, *args: Any, **options: Any) -> "Call":
+        """Return the call of a function with other arguments, in its place."""
+        return replace(self, layer=None, args=args, options=options)
+
     def add(self, kind: Callable[..., Node], inputs: Sequence[Value], shape: Sequence[int], **fields: Any) -> Value:
         """Add an operator and return the value that it makes; the first has the name of the call."""
         self.made.append(f"{self.name}_{len(self.made) + 1}" if self.name in self.made else self.name)
         node = kind(tuple(inputs), Value(self.made[-1], tuple(shape)), self.source, **fields)
-        self.nodes.append(node)
+        self.nodes[node.output.name] = node
         return node.output
 
     def constant(self, array: ArrayLike) -> Constant:

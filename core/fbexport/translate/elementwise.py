@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fbexport.graph import Activation, Binary, Constant, Expand, Function, Operation, Reshape, Value
+from fbexport.graph import Activation, Binary, Constant, Expand, Function, Operation, Value
 from fbexport.translate.call import Call, Results, in_torch
+from fbexport.translate.moves import at_rank
 
 
 def activation(call: Call, x: Value, function: Function, *parameters: float) -> Value:
@@ -77,7 +78,7 @@ def binary(call: Call, first: Any, second: Any, operation: Operation) -> Value:
     """Add an operation on two values, either of which may be a number or a parameter."""
     values = [call.value(first), call.value(second)]
     rank = max(len(value.shape) for value in values)
-    values = [_at_rank(call, value, rank) for value in values]
+    values = [at_rank(call, value, rank) for value in values]
     try:
         shape = np.broadcast_shapes(*(value.shape for value in values))
         unexpanded = [_unexpanded(call, value) for value in values]
@@ -91,17 +92,9 @@ def binary(call: Call, first: Any, second: Any, operation: Operation) -> Value:
     return call.add(Binary, values, shape, operation=operation)
 
 
-def _at_rank(call: Call, value: Value, rank: int) -> Value:
-    """Return a value with axes of size 1 put before the others, as broadcasting does."""
-    shape = (1,) * (rank - len(value.shape)) + value.shape
-    if isinstance(value, Constant):
-        return Constant(value.name, shape, value.array.reshape(shape))
-    return value if shape == value.shape else call.add(Reshape, [value], shape)
-
-
 def _unexpanded(call: Call, value: Value) -> Value:
     """Return what a value was before it was repeated, which broadcasting does anyway."""
-    maker = next((node for node in reversed(call.nodes) if node.output == value), None)
+    maker = call.nodes.get(value.name)
     return maker.inputs[0] if isinstance(maker, Expand) else value
 
 
@@ -134,7 +127,7 @@ def _power(call: Call) -> Value:
 
 def _of_power(exponent: float) -> Callable[[Call], Value]:
     def build(call: Call) -> Value:
-        return _power(Call(call.name, call.operator, call.source, None, (call.input, exponent), {}, call.nodes))
+        return _power(call.again(call.input, exponent))
 
     return build
 
@@ -154,7 +147,7 @@ def _expand(call: Call) -> Value:
     other = call.args[1] if len(call.args) == 2 and isinstance(call.args[1], Value | Tensor) else None
     shape = tuple(other.shape) if other is not None else call.shape_by(Tensor.expand, x, *call.args[1:])
     if len(shape) != len(x.shape):
-        x = _at_rank(call, x, len(shape))
+        x = at_rank(call, x, len(shape))
     return x if shape == x.shape else call.add(Expand, [x], shape)
 
 

@@ -13,7 +13,7 @@ from fbexport.graph import Constant, MatMul, Softmax, Value
 from fbexport.translate.call import Call, Results
 from fbexport.translate.elementwise import binary
 from fbexport.translate.layers import linear
-from fbexport.translate.moves import permute, reshape
+from fbexport.translate.moves import at_rank, permute
 
 
 def _softmax(call: Call) -> Value:
@@ -36,14 +36,7 @@ def product(call: Call, first: Value, second: Value) -> Value:
         return linear(call, first, np.ascontiguousarray(second.array.T), None)
     if min(len(first.shape), len(second.shape)) < 2:
         raise call.error(f"it needs two matrices, not {first.shape} and {second.shape}")
-    values: list[Value] = []
-    for value in (first, second):
-        full = (1,) * (len(shape) - len(value.shape)) + value.shape
-        if isinstance(value, Constant):
-            values.append(Constant(value.name, full, value.array.reshape(full)))
-        else:
-            values.append(reshape(call, value, full))
-    return call.add(MatMul, values, shape)
+    return call.add(MatMul, [at_rank(call, value, len(shape)) for value in (first, second)], shape)
 
 
 def _attention(call: Call) -> Value:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fbexport.graph import Concat, Pad, Reshape, Slice, Transpose, Value
+from fbexport.graph import Concat, Constant, Pad, Reshape, Slice, Transpose, Value
 from fbexport.translate.call import Call, Results
 
 _FLOATS = (torch.float32, None)
@@ -18,6 +18,14 @@ _FLOATS = (torch.float32, None)
 def reshape(call: Call, x: Value, shape: Sequence[int]) -> Value:
     """Add a reshape where the shape is another."""
     return x if x.shape == tuple(shape) else call.add(Reshape, [x], shape)
+
+
+def at_rank(call: Call, value: Value, rank: int) -> Value:
+    """Return a value with axes of size 1 put before the others, as broadcasting does."""
+    shape = (1,) * (rank - len(value.shape)) + value.shape
+    if isinstance(value, Constant):
+        return Constant(value.name, shape, value.array.reshape(shape))
+    return reshape(call, value, shape)
 
 
 def permute(call: Call, x: Value, axes: Sequence[int]) -> Value:
@@ -124,12 +132,12 @@ def _parts(function: Callable[..., Any]) -> Callable[[Call], Results]:
 
 def _chunk(call: Call) -> Results:
     x, chunks, dim = call.bind(input=None, chunks=None, dim=0)
-    return _parts(torch.chunk)(_again(call, x, chunks, dim))
+    return _parts(torch.chunk)(call.again(x, chunks, dim))
 
 
 def _split(call: Call) -> Results:
     given = {"split_size_or_sections" if name == "split_size" else name: each for name, each in call.options.items()}
-    return _parts(torch.split)(_again(call, *call.args, **given))
+    return _parts(torch.split)(call.again(*call.args, **given))
 
 
 def _unbind(call: Call) -> Results:
@@ -153,11 +161,6 @@ def _select(call: Call) -> Value:
     dim %= len(x.shape)
     index %= x.shape[dim]
     return reshape(call, cut(call, x, dim, index, index + 1), x.shape[:dim] + x.shape[dim + 1 :])
-
-
-def _again(call: Call, *args: Any, **options: Any) -> Call:
-    """Return a call with other arguments."""
-    return Call(call.name, call.operator, call.source, None, args, options, call.nodes)
 
 
 def _concat(call: Call) -> Value:

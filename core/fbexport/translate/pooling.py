@@ -61,11 +61,9 @@ def _pool(
         for i in (0, 1)
     ]
     around = (*padding, ends[0], ends[1])
-    if operation == "max":
-        return call.add(
-            Pool, [x], shape, operation=operation, kernel=kernel, stride=stride, padding=around, dilation=dilation
-        )
-    return call.add(Pool, [x], shape, operation=operation, kernel=kernel, stride=stride, padding=around)
+    return call.add(
+        Pool, [x], shape, operation=operation, kernel=kernel, stride=stride, padding=around, dilation=dilation
+    )
 
 
 def _adaptive_layer(call: Call) -> Value:
