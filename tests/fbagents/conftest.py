@@ -14,6 +14,8 @@ from fbagents.agent.client import AgentClient
 from fbagents.connect import connect, load_profile
 from fbagents.errors import DeviceError
 from fbagents.native import build as native
+from fbagents.native import bundle, libraries
+from fbagents.native.bundle import Bundle
 from fbagents.native.script import agent_script
 from fbagents.posix.process import ProcessChannel
 from fbagents.transport import Transport
@@ -51,6 +53,14 @@ def int8_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     paths["litert"].write_bytes(export_spec(SPEC, "tflite", "int8"))
     paths["onnxruntime"].write_bytes(qdq_conv())
     return paths
+
+
+@pytest.fixture(scope="session")
+def built() -> Bundle:
+    """This machine's own bundle, from the user's cache if it is there; nothing is fetched for it."""
+    if native.host_target() not in libraries.LOADERS or shutil.which("cc") is None:
+        unavailable(f"needs Linux on x86-64 or aarch64 and a C compiler, not {native.host_target()}")
+    return bundle.build(native.host_target())
 
 
 @pytest.fixture
