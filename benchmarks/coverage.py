@@ -4,7 +4,7 @@ usage: python benchmarks/coverage.py [--quick] [--only NAME…]
 
 Networks are randomly initialised, in eval mode, and run once on an image of 128x128 (or as they need it) by the runtime
 of each format; an output may be off by a thousandth of the largest. Each other is listed with the reason: the operator
-that has no translation. timm is not a dependency of this project: pip install --no-deps timm safetensors.
+that has no translation. `make install` brings timm; elsewhere: pip install --no-deps timm safetensors.
 """
 
 import argparse

@@ -57,27 +57,23 @@ UNITS = {"min": "MINUTES", "percent": "PERCENT"}
 """What help shows for the value of an option whose name ends in a unit."""
 
 
-class Whole(click.IntRange):
-    """A whole number within bounds, in plain digits: Python takes 5_0 and digits of other scripts, too."""
+class _Plain(click.ParamType[Any]):
+    """A number that is written as others would write it: Python takes 5_0 and digits of other scripts, too."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the number. Raises click.BadParameter."""
-        return _plain(self, value, super().convert(value, param, ctx), param, ctx)
+        read = super().convert(value, param, ctx)
+        if number(str(value)) is None:
+            self.fail(f"{value!r} is not a finite number in plain digits.", param, ctx)
+        return read
 
 
-class Number(click.FloatRange):
+class Whole(_Plain, click.IntRange):
+    """A whole number within bounds, in plain digits."""
+
+
+class Number(_Plain, click.FloatRange):
     """A finite number within bounds, in plain digits; nan is neither above a bound nor below it."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the number. Raises click.BadParameter."""
-        return _plain(self, value, super().convert(value, param, ctx), param, ctx)
-
-
-def _plain(kind: Any, value: Any, read: Any, param: click.Parameter | None, ctx: Any) -> Any:
-    """Return what was read of a value that is written as others would write it. Raises click.BadParameter."""
-    if number(str(value)) is None:
-        kind.fail(f"{value!r} is not a finite number in plain digits.", param, ctx)
-    return read
 
 
 def _kind_of(declared: Option, *bounds: Any, **how: Any) -> Any:

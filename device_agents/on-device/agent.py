@@ -340,7 +340,8 @@ class Agent:
 
     def hello(self):
         """Say what this agent is and can do."""
-        versions = {name: installed_version(runtime.packages) for name, runtime in RUNTIMES.items()}
+        entries = [entry for folder in sys.path for entry in listed(folder or ".")]
+        versions = {name: installed_version(runtime.packages, entries) for name, runtime in RUNTIMES.items()}
         self.reply(
             event="hello",
             protocol=PROTOCOL,
@@ -564,9 +565,11 @@ def write_file(path, sha256, blocks):
         raise
 
 
-def installed_version(packages):
-    """Return the version of the first package that is installed, without importing it; a stand-in is named."""
-    entries = [entry for folder in sys.path for entry in listed(folder or ".")]
+def installed_version(packages, entries):
+    """Return the version of the first package that is installed, without importing it; a stand-in is named.
+
+    `entries` are the names of what lies in the folders of sys.path.
+    """
     for package in packages:
         # Its metadata's folder tells: importlib.metadata says the same, and takes as long to import as all the rest.
         name = re.sub("[-_.]+", "[-_.]+", package)

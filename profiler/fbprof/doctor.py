@@ -27,6 +27,7 @@ from fbbase.progress import Waiting
 from fbexport.formats import format_of, load_format
 from fbexport.residual import residual_model
 from fbexport.runtimes import DEFAULT, loadable
+from fbprof.journal.conditions import device_words
 from fbspace.opspec import OpSpec
 
 Status = Literal["ok", "warning", "failed"]
@@ -81,7 +82,7 @@ def check_device(profile: Profile) -> Iterator[Check]:
             yield Check("agent", "failed", str(error))  # which says what to do
             return
         hello = agent.hello
-        where = ", ".join(filter(None, dict.fromkeys([hello.device_model, hello.soc])))
+        where = device_words(hello.device_model, hello.soc)
         yield Check("agent", "ok", f"{hello.agent} on {where} ({hello.system}) in {time.monotonic() - start:.1f} s")
         yield from _cores(agent, profile.cores is not None)
         yield from _state(agent)

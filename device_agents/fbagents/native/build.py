@@ -88,9 +88,8 @@ def build_library(library: NativeLibrary, package: str, version: str, target: st
 def compiler(target: str) -> list[str]:
     """Return the compiler's command: the system's own, a cross compiler, or ziglang. Raises DeviceError."""
     names = [os.environ.get("CC"), "cc", "gcc", "clang"] if target == host_target() else []
-    for name in [*names, CROSS_COMPILERS.get(target)]:
-        if name and (found := shutil.which(name)):
-            return [found]
+    if (found := _first_found([*names, CROSS_COMPILERS.get(target)])) is not None:
+        return [found]
     if importlib.util.find_spec("ziglang") is not None:
         return [sys.executable, "-m", "ziglang", "cc", "-target", ZIG_TARGETS[target]]
     raise DeviceError(
@@ -102,14 +101,18 @@ def compiler(target: str) -> list[str]:
 def cxx_compiler(target: str) -> str:
     """Return the C++ compiler's command: the system's own, or a cross compiler. Raises DeviceError."""
     own = target == host_target()
-    for name in [*([os.environ.get("CXX"), "c++", "g++", "clang++"] if own else []), CROSS_CXX.get(target)]:
-        if name and (found := shutil.which(name)):
-            return found
+    names = [os.environ.get("CXX"), "c++", "g++", "clang++"] if own else []
+    if (found := _first_found([*names, CROSS_CXX.get(target)])) is not None:
+        return found
     package = "g++" if own else f"g++-{target.replace('_', '-')}-gnu"
     raise DeviceError(
         f"no C++ compiler for {target}: apt install {package}; or bring the bundle from another machine: fbprof agent "
         f"bundle {target} --from FILE; or set agent = 'python' in the profile of a device that has Python"
     )
+
+
+def _first_found(names: Iterable[str | None]) -> str | None:
+    return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
 def source_files() -> list[Path]:

@@ -6,6 +6,11 @@ from fbagents.agent.cores import has_words
 from fbprof.journal.journal import JournalContent
 
 
+def device_words(model: str | None, soc: str | None) -> str:
+    """Return which device it is, as far as it tells: its maker's name for it and its processor, each once."""
+    return ", ".join(dict.fromkeys(filter(None, [model, soc])))
+
+
 def clocks_ghz(content: JournalContent) -> list[float]:
     """Return every clock that was read after a visit, of the core that made it."""
     visits = [record.visit.freq_khz for record in content.visits if record.visit.freq_khz is not None]

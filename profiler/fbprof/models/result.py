@@ -16,6 +16,7 @@ from fbbase.parsing import parse_json
 from fbbase.shown import cell
 from fblut.table import LARGEST_US, SMALLEST_US
 from fbprof.estimate.verdict import Verdict
+from fbprof.journal.conditions import device_words
 
 FORMAT = "fbnet-lab profile 1"
 CSV_COLUMNS = (
@@ -156,8 +157,8 @@ class Result(_Part):
 
     @property
     def where(self) -> str:
-        """Which device it is, as far as it tells: its maker's name for it and its processor."""
-        return ", ".join(filter(None, dict.fromkeys([self.device_model, self.soc])))
+        """Which device it is, as far as it tells."""
+        return device_words(self.device_model, self.soc)
 
     @pydantic.field_validator("models")
     @classmethod

@@ -8,6 +8,7 @@ import click
 
 from fblut.check import half_width_percent
 from fblut.table import Lut
+from fbprof.journal.conditions import device_words
 from fbprof.journal.journal import journal_path, read_journal
 from fbprof.plan.plan import Plan
 from fbspace.architecture import is_network
@@ -87,7 +88,7 @@ def print_summary(lut: Lut, table: Path, journal: Path, ci_percent: float, secon
     interval = f", median 95 % interval ±{width} %" if width is not None else ""
     wider = f" ({wide} wider than ±{ci_percent:g} %)" if wide else ""
     drift = f", drift of {metadata.drift_range_percent:.1f} % taken out" if metadata.drift_range_percent else ""
-    where = ", ".join(filter(None, dict.fromkeys([metadata.device_model, metadata.soc])))
+    where = device_words(metadata.device_model, metadata.soc)
     click.echo(
         f"{table}: {len(lut.rows) - len(failed)} of {len(lut.rows)} operators on {metadata.device} ({where}, "
         f"{metadata.runtime} {metadata.runtime_version}), {metadata.rounds} visits or more each"

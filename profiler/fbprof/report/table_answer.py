@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fblut.errors import LutError
 from fblut.table import Lut
+from fbprof.journal.conditions import device_words
 from fbprof.models.summary import DEAREST, in_ms
 from fbprof.report.shell import Bar, bars_of, said, verdict_of
 from fbprof.report.summary import next_step
@@ -32,7 +33,7 @@ def table_answer(lut: Lut, table: Path, space: Space | None, found: Architecture
     if space is not None and not space.is_masked:
         with contextlib.suppress(LutError, ArchitectureError):  # what lacks is told beside, and by `fbprof check`
             total, bars = _network(lut, space, found)
-    where = ", ".join(filter(None, dict.fromkeys([metadata.device_model, metadata.soc])))
+    where = device_words(metadata.device_model, metadata.soc)
     return (
         f'<div class="answer"><section>{total}<p>on <b>{escape(metadata.device)}</b> ({escape(where)})</p>'
         f"{verdict_of(metadata.verdict or 'none', metadata.warnings)}"
