@@ -16,7 +16,7 @@ SUBJECTS = {
         "Tables and their predictions",
         ("lut_error", "two_speeds", "repeatability", "efficiency", "drift", "validate", "predict", "export_speed"),
     ),
-    "models": ("Models of others", ("ab", "layers", "predict")),
+    "models": ("Models of others and runtimes", ("ab", "layers", "predict", "runtimes")),
     "devices": (
         "Agents and devices",
         ("agent_overhead", "agents", "many_devices", "bundle", "adb_link"),

@@ -55,22 +55,8 @@ def test_two_hosts_find_what_one_process_finds(
 ) -> None:
     """Without torchrun each process is told what torchrun tells it; that saves starting Python four times."""
     options = ["-m", "fbsearch", "run", "--lut", str(micro_lut_file), "--space", str(micro_file)]
-    options += [
-        "--data",
-        str(digits_npz),
-        "--threads",
-        "1",
-        "--samples",
-        "2",
-        "--epochs",
-        "3",
-        "--warmup",
-        "1",
-        "--batch",
-        "41",
-        "--limit",
-        "200",
-    ]
+    options += ["--data", str(digits_npz), "--threads", "1", "--samples", "2"]
+    options += ["--epochs", "2", "--warmup", "1", "--batch", "41", "--limit", "120"]
     meeting = {"MASTER_ADDR": ADDRESSES[0], "MASTER_PORT": "29400", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}
     processes = []
     try:
