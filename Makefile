@@ -52,7 +52,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet --constraint constraints.txt --upgrade pip # reads long lists of files in half the time
 	$(PIP) install --quiet --no-compile --constraint constraints.txt --editable '.[dev]' # Python compiles what it imports
-	$(PIP) install --quiet --no-compile --no-deps --constraint constraints.txt executorch timm safetensors # all that is needed
+	$(PIP) install --quiet --no-compile --no-deps --constraint constraints.txt executorch timm safetensors openvino # all that is needed
 	@touch $@
 
 clean:

@@ -31,9 +31,7 @@ Agent.__init__ = changed
 def device(tmp_path: Path, python_that: Callable[[str], str]) -> Callable[..., Profile]:
     """This machine with an agent in whose replies patterns become other words, and whose /sys is a folder."""
 
-    def make(
-        *changes: tuple[str, str], sys_files: dict[str, str] | None = None, cores: str | None = None
-    ) -> Profile:
+    def make(*changes: tuple[str, str], sys_files: dict[str, str] | None = None, cores: str | None = None) -> Profile:
         for name, content in (sys_files or {}).items():
             path = tmp_path / "sys" / name
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -292,9 +292,9 @@ class Operators(TfLiteModel):
             return self.emit(OP.PAD, [source, around], output, schema.PadOptionsT())
         scheme = self.tensors[source].quantization
         if self.quantized is None:
-            filling = self.known(np.array([number], np.float32))
+            filling = self.known(np.array(number, np.float32))
         else:  # the lowest there is
-            filling = self.constant(np.array([-128], np.int8), scheme.scale, zero_point=int(scheme.zeroPoint[0]))
+            filling = self.constant(np.array(-128, np.int8), scheme.scale, zero_point=int(scheme.zeroPoint[0]))
         return self.emit(OP.PADV2, [source, around, filling], output, schema.PadV2OptionsT())
 
     def resize(self, node: Resize) -> None:
