@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from fbexport.export import export_network
 from fbmodel.errors import ModelError
@@ -28,6 +29,20 @@ def test_what_is_said_of_a_small_network(small: Callable[..., Path], format_name
     assert (model.format, model.parameters) == (format_name, PARAMETERS)
     assert model.macs == (None if format_name == "torchscript" else MACS)
     assert [len(model.inputs), len(model.outputs)] == [1, 1]
+    assert sorted(model.inputs[0].shape or ()) == [1, 3, 32, 32]
+
+
+def test_a_torchscript_file_is_run_at_the_shape_that_it_was_exported_for(small: Callable[..., Path]) -> None:
+    """Its reshapes have sizes in them."""
+    with pytest.raises(ModelError, match=r"input 'x': dimension 2 is fixed at 32 in the file and is asked to be 48"):
+        open_model(small("torchscript")).with_shapes({"x": (1, 3, 48, 48)})
+
+
+@pytest.mark.parametrize("text", ["", "1x3", "0x3", "1x3x", "x", "1x-3", "9" * 4000])
+def test_a_shape_that_others_wrote_into_an_archive_is_read_or_left_alone(text: str, tmp_path: Path) -> None:
+    script, path = torch.jit.trace(torch.relu, torch.zeros(1, 3)), tmp_path / "model.pt"
+    torch.jit.save(script, str(path), _extra_files={"input_shape": text})
+    assert open_model(path).inputs[0].shape == ((1, 3) if text == "1x3" else None)
 
 
 @pytest.mark.parametrize(("format_name", "precision"), PRECISIONS)

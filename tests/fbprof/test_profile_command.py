@@ -78,7 +78,7 @@ def profile(*arguments: str) -> int:
 
 def test_files_of_every_format_in_one_run(here: Path, capsys: Captured) -> None:
     torchscript = f"small{load_format('torchscript').suffix}"
-    assert profile("small.tflite", "small.onnx", torchscript, "--shape", "x=1x3x32x32", "-o", "all.json") == 0
+    assert profile("small.tflite", "small.onnx", torchscript, "-o", "all.json") == 0
     found = read_result(here / "all.json")
     assert [each.runtime for each in found.models] == ["litert", "onnxruntime", "torch"]
     for each in found.models:

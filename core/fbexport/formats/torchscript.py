@@ -1,6 +1,7 @@
 """torchscript: the graph run with torch's own functions, under torch.jit.trace, weights as constants.
 
-The file is not optimised for inference: such a file would not load. Whoever runs it optimises after loading.
+The file is not optimised for inference: such a file would not load. Whoever runs it optimises after loading. The
+shape of the input, for which TorchScript has no place, is the archive's record `extra/input_shape`: `1x3x224x224`.
 """
 
 import io
@@ -44,16 +45,17 @@ class TorchScript(Format):
             script = torch.jit.trace(  # type: ignore[no-untyped-call]
                 forward, torch.zeros(graph.input.shape), check_trace=False, _compilation_unit=torch._C.CompilationUnit()
             )
-        return _without_debug_records(script.save_to_buffer())
+        return _finished(script.save_to_buffer(), "x".join(map(str, graph.input.shape)).encode())
 
 
-def _without_debug_records(archive: bytes) -> bytes:
-    """Drop the call stacks that torch stores: they hold paths of this machine and differ from caller to caller."""
+def _finished(archive: bytes, shape: bytes) -> bytes:
+    """Add the input's shape, and drop the call stacks that torch stores: they hold paths, and differ by caller."""
     reader, buffer = torch._C.PyTorchFileReader(io.BytesIO(archive)), io.BytesIO()
     writer = torch._C.PyTorchFileWriter(buffer)
     for name in reader.get_all_records():
         if not name.endswith(".debug_pkl") and name not in ("version", "byteorder", ".data/serialization_id"):
             record = reader.get_record(name)
             writer.write_record(name, record, len(record))
+    writer.write_record("extra/input_shape", shape, len(shape))
     writer.write_end_of_file()
     return buffer.getvalue()

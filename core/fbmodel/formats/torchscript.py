@@ -3,6 +3,7 @@
 import copy
 import io
 import math
+import re
 import warnings
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,10 @@ _NUMBERS = {"IntType": "int64", "FloatType": "float32", "BoolType": "bool"}
 
 
 class TorchScript(Opaque):
-    """What torch.jit.save writes; loading it runs no Python. Its shapes are kept beside the file."""
+    """What torch.jit.save writes; loading it runs no Python.
+
+    Shapes are kept beside the file. One that `fbprof export` wrote has that of its input in a record of its own.
+    """
 
     suffixes = ".pt .pth .jit .torchscript"
     words = "TorchScript"
@@ -35,10 +39,13 @@ class TorchScript(Opaque):
             names = check_archive(io.BytesIO(content))
             if not any("/code/" in name for name in names):
                 raise ModelError("it holds weights and no program: save what torch.jit.script or trace gives")
-            self._module: Any = torch.jit.load(io.BytesIO(content), map_location="cpu")  # type: ignore[no-untyped-call]
+            told = {"input_shape": b""}
+            load: Any = torch.jit.load
+            self._module = load(io.BytesIO(content), map_location="cpu", _extra_files=told)
             forward = self._module.forward.schema
             taken = [each for each in forward.arguments[1:] if not each.has_default_value()]
-            self.inputs = tuple(_argument(each) for each in taken)
+            shape = _shape(told["input_shape"]) if len(taken) == 1 else None
+            self.inputs = tuple(_argument(each, shape) for each in taken)
             self.outputs = tuple(_results(forward.returns))
 
     @cached_property
@@ -60,11 +67,16 @@ class TorchScript(Opaque):
         return made
 
 
-def _argument(argument: Any) -> Tensor:
+def _shape(text: bytes) -> tuple[int, ...] | None:
+    """Return a shape such as `1x3x224x224`; None for anything else."""
+    return tuple(map(int, text.split(b"x"))) if re.fullmatch(rb"[1-9][0-9]{0,8}(x[1-9][0-9]{0,8}){0,7}", text) else None
+
+
+def _argument(argument: Any, shape: tuple[int, ...] | None) -> Tensor:
     """Return the input that an argument without a default is. Raises ModelError for one of another kind."""
     kind = argument.type.kind()
     if kind == "TensorType":
-        return Tensor(argument.name, None, "float32")
+        return Tensor(argument.name, shape, "float32")
     if kind in _NUMBERS:
         return Tensor(argument.name, (), _NUMBERS[kind])
     raise ModelError(
