@@ -10,6 +10,8 @@ ACTIVATION_LAYERS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "relu6": nn.ReLU6,
     "hswish": nn.Hardswish,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
 }
 
 
