@@ -1,5 +1,7 @@
 """The layers that blocks are made of."""
 
+from collections import OrderedDict
+
 import torch
 from torch import Tensor, nn
 
@@ -17,11 +19,18 @@ ACTIVATION_LAYERS: dict[str, type[nn.Module]] = {
 
 
 def conv_bn(
-    in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1, activation: str = "none"
+    in_channels: int,
+    out_channels: int,
+    kernel: int,
+    stride: int = 1,
+    groups: int = 1,
+    activation: str = "none",
+    padding: int = -1,
 ) -> nn.Sequential:
-    """Return convolution → batch normalisation → activation, padded so that stride 1 keeps the size."""
+    """Return convolution → batch normalisation → activation, padded by half the kernel where `padding` is -1."""
+    padding = kernel // 2 if padding == -1 else padding
     layers: list[nn.Module] = [
-        nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.Conv2d(in_channels, out_channels, kernel, stride, padding, groups=groups, bias=False),
         nn.BatchNorm2d(out_channels),
     ]
     if activation != "none":
@@ -72,18 +81,22 @@ class InvertedResidual(nn.Module):
     """1x1 conv (expand) → shuffle if grouped → KxK depthwise → squeeze-excite → 1x1 conv (project), plus the input.
 
     `middle` is the width between the 1x1 convolutions, of which the last has no activation. The input is added if
-    shapes allow. The first 1x1 is left away unless it `expands`.
+    shapes allow. The first 1x1 is left away unless it `expands`. `padding` is that of the depthwise convolution.
     """
 
-    def __init__(self, spec: OpSpec, middle: int, expands: bool = True, squeeze_activation: str = "relu") -> None:
+    def __init__(
+        self, spec: OpSpec, middle: int, gate: nn.Module | None, expands: bool = True, padding: int = -1
+    ) -> None:
         super().__init__()
         act = spec.activation
         self.expand: nn.Module = nn.Identity()
         if expands:
             self.expand = conv_bn(spec.in_channels, middle, 1, groups=spec.groups, activation=act)
         self.shuffle = ChannelShuffle(spec.groups) if spec.groups > 1 else nn.Identity()
-        self.depthwise = conv_bn(middle, middle, spec.kernel, spec.stride, groups=middle, activation=act)
-        self.squeeze_excite = SqueezeExcite(middle, squeeze_activation) if spec.squeeze_excite else nn.Identity()
+        self.depthwise = conv_bn(
+            middle, middle, spec.kernel, spec.stride, groups=middle, activation=act, padding=padding
+        )
+        self.squeeze_excite = gate or nn.Identity()
         self.project = conv_bn(middle, spec.out_channels, 1, groups=spec.groups)
         self.residual = spec.stride == 1 and spec.in_channels == spec.out_channels
 
@@ -91,6 +104,21 @@ class InvertedResidual(nn.Module):
         """Map N, C_in, H, W to N, C_out, H/stride, W/stride."""
         y: Tensor = self.shuffle(self.expand(x))
         y = self.project(self.squeeze_excite(self.depthwise(y)))
+        return x + y if self.residual else y
+
+
+class Residual(nn.Sequential):
+    """Layers one after another, plus the input where shapes allow: N, C_in, H, W → N, C_out, H/stride, W/stride."""
+
+    def __init__(self, spec: OpSpec, layers: "OrderedDict[str, nn.Module]") -> None:
+        super().__init__(layers)
+        self.residual = spec.stride == 1 and spec.in_channels == spec.out_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the layers, and add the input."""
+        y = x
+        for layer in self:
+            y = layer(y)
         return x + y if self.residual else y
 
 

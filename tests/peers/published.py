@@ -6,6 +6,12 @@ of huggingface/pytorch-image-models (efficientnet.py, mobilenetv3.py). A layer i
 groups of its 1x1 convolutions, else ReLU.
 """
 
+import importlib
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
 import torch
 from torch import nn
 
@@ -152,6 +158,19 @@ TIMM = {
     "mobilenetv3-large": lambda: Publisher(**_TIMM).network(16, MOBILENETV3_LARGE, 960, 1280, "hs"),
     "mobilenetv3-small": lambda: Publisher(**_TIMM).network(16, MOBILENETV3_SMALL, 576, 1024, "hs"),
 }
+
+
+def of_timm(name=""):
+    """Return timm or a module of it, whether or not torchvision is there; skip the test where timm is not."""
+    if find_spec("timm") is None:
+        pytest.skip("timm is not installed: pip install --no-deps timm safetensors")
+    path, finders = [*sys.path], [*sys.meta_path]
+    sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+    try:
+        importlib.import_module("_torchvision").stand_in()
+        return importlib.import_module(f"timm.{name}" if name else "timm")
+    finally:
+        sys.path[:], sys.meta_path[:] = path, finders
 
 
 @torch.no_grad()

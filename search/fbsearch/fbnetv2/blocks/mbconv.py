@@ -36,12 +36,14 @@ class MaskedMBConv(MaskedBlock):
         pairs = itertools.product(widths.ins, widths.expansions)
         blocks = [replace(spec, in_channels=c, expansion=e) for c, e in pairs]
         self.middles = [largest.middle_channels(block) or block.in_channels for block in blocks]
-        self.squeezes = [squeezed_channels(middle) for middle in self.middles]
+        squeezed_of = self.middles if largest.squeeze_of == "middle" else [block.in_channels for block in blocks]
+        self.squeezes = [squeezed_channels(c) for c in squeezed_of]
         ins, middle, outs = max(widths.ins), max(self.middles), max(widths.outs)
         act = spec.activation
         self.expand = conv_bn(ins, middle, 1, activation=act)
-        self.depthwise = conv_bn(middle, middle, spec.kernel, spec.stride, groups=middle, activation=act)
-        self.squeeze_excite = SqueezeExcite(middle, largest.squeeze_activation) if spec.squeeze_excite else None
+        self.depthwise = conv_bn(middle, middle, spec.kernel, spec.stride, middle, act, largest.padding)
+        gate = SqueezeExcite(middle, largest.squeeze_activation, max(self.squeezes)) if spec.squeeze_excite else None
+        self.squeeze_excite = gate
         self.project = conv_bn(middle, outs, 1)
 
     def forward(self, x: Tensor, choice: Choice) -> Tensor:
