@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 
+import torch
 from torch import Tensor, nn
 
 from fbspace.opspec import OpSpec
@@ -12,6 +13,8 @@ ACTIVATION_LAYERS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "relu6": nn.ReLU6,
     "hswish": nn.Hardswish,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
 }
 
 
@@ -129,3 +132,69 @@ class Mean(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Average over the pixels."""
         return x.mean((2, 3), keepdim=self.keeps_dimensions)
+
+
+class Add(nn.Module):
+    """The sum of what two modules make of the same input."""
+
+    def __init__(self, branch: nn.Module, shortcut: nn.Module) -> None:
+        super().__init__()
+        self.branch, self.shortcut = branch, shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run both."""
+        y: Tensor = self.branch(x) + self.shortcut(x)
+        return y
+
+
+class Concat(nn.Module):
+    """What two modules make of the same input, the channels of the second behind those of the first."""
+
+    def __init__(self, first: nn.Module, second: nn.Module) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run both."""
+        return torch.cat([self.first(x), self.second(x)], 1)
+
+
+class Channels(nn.Module):
+    """The channels from `first` to before `end`."""
+
+    def __init__(self, first: int, end: int) -> None:
+        super().__init__()
+        self.first, self.end = first, end
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Take them from N, C, H, W."""
+        return x[:, self.first : self.end]
+
+
+class ChannelNorm(nn.LayerNorm):
+    """LayerNorm over the channels of every pixel of N, C, H, W."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise."""
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class ConvNeXt(nn.Module):
+    """x + γ ∘ W₂ act(W₁ norm(depthwise(x))) (ConvNeXt): N, C, H, W → N, C, H, W."""
+
+    def __init__(self, channels: int, kernel: int, middle: int, activation: str, layer_scale: bool) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((channels,), 1e-6)) if layer_scale else None
+        self.depthwise = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels)
+        self.norm = ChannelNorm(channels)
+        self.expand = nn.Conv2d(channels, middle, 1)
+        self.activation = ACTIVATION_LAYERS[activation]()
+        self.project = nn.Conv2d(middle, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the branch, and add the input."""
+        y: Tensor = self.project(self.activation(self.expand(self.norm(self.depthwise(x)))))
+        return x + (y if self.gamma is None else self.gamma.reshape(-1, 1, 1) * y)
