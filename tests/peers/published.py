@@ -162,6 +162,7 @@ TIMM = {
 LIKE_TIMM = {
     "efficientnet-lite0": "efficientnet_lite0",
     "fbnetv3-b": "fbnetv3_b",
+    "ghostnet-100": "ghostnet_100",
     "mobilenetv4-conv-medium": "mobilenetv4_conv_medium",
     "mobilenetv4-conv-small": "mobilenetv4_conv_small",
     "mobileone-s0": "mobileone_s0",
