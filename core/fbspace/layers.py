@@ -77,6 +77,20 @@ class SqueezeExcite(nn.Module):
         return gated
 
 
+class ChannelAttention(nn.Module):
+    """Scale channels by a gate computed from the means of a few beside each other (ECA-Net): x · σ(w ∗ mean(x))."""
+
+    def __init__(self, kernel: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv1d(1, 1, kernel, padding=kernel // 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Gate N, C, H, W by N, C, 1, 1."""
+        gate = self.convolution(x.mean((2, 3)).unsqueeze(1)).sigmoid()
+        gated: Tensor = x * gate.reshape(x.shape[0], x.shape[1], 1, 1)
+        return gated
+
+
 class InvertedResidual(nn.Module):
     """1x1 conv (expand) → shuffle if grouped → KxK depthwise → squeeze-excite → 1x1 conv (project), plus the input.
 

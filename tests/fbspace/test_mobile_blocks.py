@@ -8,9 +8,11 @@ from torch import nn
 
 from fbspace.blocks import block_of, build_block
 from fbspace.errors import SpecError
+from fbspace.layers import ChannelAttention
 from fbspace.network import count, count_spec
 from fbspace.opspec import OpSpec
 from fbspace.weights import randomize
+from fbspace.widths import attention_kernel
 from peers.published import of_timm
 
 
@@ -107,13 +109,32 @@ def test_a_shufflenet_unit_is_the_papers(out_channels: int, stride: int, kernel:
     assert_equals(operator("shuffle", out_channels, kernel=kernel, stride=stride), theirs)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 16, 96, 128, 500])
+def test_channel_attention_is_timms(channels: int) -> None:
+    theirs = of_timm("layers.eca").EcaModule(channels)
+    ours = ChannelAttention(attention_kernel(channels))
+    ours.load_state_dict({"convolution.weight": theirs.conv.weight})
+    x = torch.randn(2, channels, 5, 6, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
+@pytest.mark.parametrize("kind", ["ir", "mbconv"])
+@pytest.mark.parametrize(("out_channels", "stride"), SHAPES)
+def test_an_inverted_residual_with_channel_attention_is_timms(kind: str, out_channels: int, stride: int) -> None:
+    attention = of_timm("layers.eca").EcaModule
+    blocks = of_timm("models._efficientnet_blocks")
+    theirs = blocks.InvertedResidual(16, out_channels, 5, stride, exp_ratio=6, se_layer=attention)
+    fields = {"kernel": 5, "stride": stride, "expansion": 6, "own": (("eca", True),)}
+    assert_equals(operator(kind, out_channels, **fields), theirs)
+
+
 def test_formulas_count_what_the_modules_have() -> None:
     ghosts = itertools.product(
         [(1, ()), (6, (("ratio", 3),)), (2.3, (("cheap_kernel", 5), ("ratio", 5)))], [False, True]
     )
     fields = [("ghost", {"expansion": e, "own": own, "squeeze_excite": se}) for (e, own), se in ghosts]
     fields += [("convnext", {"expansion": e, "own": own}) for e in (1, 3.3) for own in ((), (("layer_scale", False),))]
-    fields += [("shuffle", {})]
+    fields += [("shuffle", {}), *((kind, {"own": (("eca", True),)}) for kind in ("ir", "mbconv", "fusedmb"))]
     for (kind, each), (channels, stride), kernel in itertools.product(fields, [*SHAPES, (30, 3)], [1, 7]):
         spec = operator(kind, channels, kernel=kernel, stride=stride, **each)
         assert count(build_block(spec), spec.input_shape) == count_spec(spec), spec.key()
@@ -125,6 +146,11 @@ def test_formulas_count_what_the_modules_have() -> None:
         ("ghost", {"groups": 2}, "groups must be 1 in a 'ghost' operator, not 2"),
         ("ghost", {"own": (("cheap_kernel", 4),)}, "cheap_kernel must be odd, not 4, in ghost_in16x9x10"),
         ("convnext", {"squeeze_excite": True}, "squeeze_excite must be False in a 'convnext' operator, not True"),
+        (
+            "uib",
+            {"kernel": 3, "own": (("eca", True),), "squeeze_excite": True},
+            "eca stands in place of squeeze-excite",
+        ),
         ("shuffle", {"expansion": 3}, "expansion must be 1 in a 'shuffle' operator, not 3"),
         ("shuffle", {"out_channels": 17}, "out_channels must be even in a 'shuffle' operator, not 17"),
     ],

@@ -7,7 +7,7 @@ from fbbase.options import option
 from fbspace.blocks import Block, Module, Start
 from fbspace.errors import SpecError
 from fbspace.opspec import ACTIVATIONS, OpSpec
-from fbspace.widths import squeezed_channels
+from fbspace.widths import attention_kernel, squeezed_channels
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Ir(Block):
         "a quarter of which width squeeze-excite squeezes to: that in its middle, or its input's",
         choices=("middle", "input"),
     )
+    eca: bool = option(False, "efficient channel attention in place of squeeze-excite (ECA-Net, CVPR'20)")
 
     def build(self, spec: OpSpec) -> Module:
         """Build an inverted residual. Raises SpecError where the groups do not divide its middle."""
@@ -50,15 +51,19 @@ class Ir(Block):
         return InvertedResidual(spec, middle, self._gate(spec, middle), expands, padding)
 
     def _gate(self, spec: OpSpec, middle: int) -> Module | None:
-        """Return squeeze-excite, or None where it has none."""
-        from fbspace.layers import SqueezeExcite
+        """Return squeeze-excite or efficient channel attention, or None where it has neither."""
+        from fbspace.layers import ChannelAttention, SqueezeExcite
 
+        if self.eca:
+            return ChannelAttention(attention_kernel(middle))
         if not spec.squeeze_excite:
             return None
         return SqueezeExcite(middle, self.squeeze_activation, self._squeezed(spec, middle))
 
     def _count_gate(self, spec: OpSpec, middle: int) -> tuple[int, int]:
-        """Return multiply-accumulates and parameters of squeeze-excite."""
+        """Return multiply-accumulates and parameters of the gate."""
+        if self.eca:
+            return attention_kernel(middle) * middle, attention_kernel(middle)
         if not spec.squeeze_excite:
             return 0, 0
         squeezed = self._squeezed(spec, middle)
@@ -76,6 +81,8 @@ class Ir(Block):
         for name in ("squeeze_activation", "squeeze_of"):
             if name in dict(spec.parameters) and not spec.squeeze_excite:
                 raise SpecError(f"{name} is of squeeze-excite, which {spec.key()} does not have: leave it away")
+        if self.eca and spec.squeeze_excite:
+            raise SpecError(f"eca stands in place of squeeze-excite, which {spec.key()} has too: leave one away")
         return middle
 
     def middle_channels(self, spec: OpSpec) -> int | None:

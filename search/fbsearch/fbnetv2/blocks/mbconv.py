@@ -31,8 +31,9 @@ class MaskedMBConv(MaskedBlock):
         super().__init__(spec, widths)
         largest = block_of(spec)
         assert isinstance(largest, MbConv)
-        if spec.groups != 1:
-            raise SpecError(f"{spec.key()}: widths and expansions are searched by masks, which know no groups")
+        if spec.groups != 1 or largest.eca:
+            unknown = "groups" if spec.groups != 1 else "eca"
+            raise SpecError(f"{spec.key()}: widths and expansions are searched by masks, which know no {unknown}")
         pairs = itertools.product(widths.ins, widths.expansions)
         blocks = [replace(spec, in_channels=c, expansion=e) for c, e in pairs]
         self.middles = [largest.middle_channels(block) or block.in_channels for block in blocks]
