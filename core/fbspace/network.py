@@ -4,6 +4,7 @@ Blocks of this project are counted without torch, which is imported where module
 """
 
 import functools
+import math
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -65,9 +66,8 @@ def _count(module: "nn.Module", images: "Tensor") -> Complexity:
 
     def add(layer: nn.Module, _: object, output: "Tensor") -> None:
         nonlocal macs
-        if isinstance(layer, nn.Conv2d):
-            kernel = layer.kernel_size[0] * layer.kernel_size[1]
-            macs += output.shape[1:].numel() * layer.in_channels // layer.groups * kernel
+        if isinstance(layer, nn.Conv1d | nn.Conv2d):
+            macs += output.shape[1:].numel() * layer.in_channels // layer.groups * math.prod(layer.kernel_size)
         elif isinstance(layer, nn.Linear):
             macs += output.shape[1:].numel() * layer.in_features
 

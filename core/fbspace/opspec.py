@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 from fbspace.errors import SpecError
 
-ACTIVATIONS = ("none", "relu", "relu6", "hswish")
+ACTIVATIONS = ("none", "relu", "relu6", "hswish", "silu", "gelu")
 """Activation functions a block may use."""
 
 Value = bool | int | float | str

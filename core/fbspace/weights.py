@@ -31,16 +31,20 @@ def randomize(module: nn.Module, seed: int) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for layer in module.modules():
-            if isinstance(layer, nn.Conv2d | nn.Linear):
+            if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Linear):
                 fan_in = layer.weight[0].numel()
                 layer.weight.normal_(0, math.sqrt(2 / fan_in), generator=generator)
                 if layer.bias is not None:
                     layer.bias.normal_(0, 0.1, generator=generator)
-            elif isinstance(layer, nn.BatchNorm2d):
+                continue
+            for name, own in layer.named_parameters(recurse=False):  # of normalisations and scales
+                if name == "bias":
+                    own.normal_(0, 0.1, generator=generator)
+                else:
+                    own.uniform_(0.5, 1.5, generator=generator)
+            if isinstance(layer, nn.BatchNorm2d):
                 assert layer.running_mean is not None
                 assert layer.running_var is not None
-                layer.weight.uniform_(0.5, 1.5, generator=generator)
-                layer.bias.normal_(0, 0.1, generator=generator)
                 layer.running_mean.normal_(0, 0.1, generator=generator)
                 layer.running_var.uniform_(0.5, 1.5, generator=generator)
     return module.eval()

@@ -21,9 +21,13 @@ WIDTHS = Widths(ins=(8, 12, 16), expansions=(1, 1.5, 3), outs=(8, 16, 24))
 X = torch.randn(4, 16, 6, 6, generator=torch.Generator().manual_seed(0))
 
 
-def block_of(stride: int = 1, squeeze_excite: bool = False, kernel: int = 3, seed: int = 0) -> MaskedMBConv:
+def block_of(
+    stride: int = 1, squeeze_excite: bool = False, kernel: int = 3, seed: int = 0, like_fbnetv3: bool = False
+) -> MaskedMBConv:
     torch.manual_seed(seed)
     own = (("squeeze_activation", "hswish"),) if squeeze_excite else ()
+    if like_fbnetv3:
+        own = (("padding", 0), *own, ("squeeze_of", "input"))
     spec = OpSpec("mbconv", 16, 24, 6, 6, kernel, stride, 3, 1, "hswish", squeeze_excite, own)
     block = MaskedMBConv(spec, WIDTHS)
     for norm in block.modules():
@@ -57,6 +61,15 @@ def test_at_one_hot_it_is_the_ordinary_block(choice: tuple[int, int, int], strid
     y = block(x, Choice(*(one_hot(i, 3) for i in choice)))
     torch.testing.assert_close(y[:, :outs], ordinary(block, int(ins), expansion, int(outs))(x[:, : int(ins)]))
     assert not y[:, int(outs) :].any()
+
+
+def test_it_squeezes_and_is_padded_as_the_ordinary_block_is() -> None:
+    block = block_of(2, squeeze_excite=True, like_fbnetv3=True)
+    for at, ins in enumerate(WIDTHS.ins):
+        x = X * (torch.arange(16) < ins)[:, None, None]
+        y = block(x, Choice(one_hot(at, 3), one_hot(2, 3), one_hot(1, 3)))
+        assert y.shape == (4, 24, 2, 2)
+        torch.testing.assert_close(y[:, :16], ordinary(block, int(ins), 3, 16)(x[:, : int(ins)]))
 
 
 def test_a_block_with_groups_is_refused() -> None:

@@ -81,7 +81,7 @@ def test_runs_are_known_by_the_text_of_their_operators() -> None:
         "ir_in024x56x56_out32_k5_s2_e6_g1_relu",  # not canonical
         "ir_in24x56x56_out32_k5_s2_e6.0_g1_relu",  # not canonical
         "ir_in24x56x56_out32_k5_s2_e6_g1_relu_se_se",
-        "ir_in24x56x56_out32_k5_s2_e6_g1_gelu",
+        "ir_in24x56x56_out32_k5_s2_e6_g1_mish",
         "ir_in24x56x56_out32_k4_s2_e6_g1_relu",
         "ir_in24x56x56_out32_k5_s0_e6_g1_relu",
         "ir_in25x56x56_out32_k5_s2_e6_g2_relu",
@@ -104,7 +104,7 @@ def test_a_bad_key_is_refused(key: str) -> None:
         ({"kernel": 4}, "kernel must be odd, not 4"),
         ({"stride": 0}, "stride must be at least 1, not 0"),
         ({"groups": 5}, "groups=5 must divide"),
-        ({"activation": "gelu"}, "one of none, relu, relu6, hswish"),
+        ({"activation": "mish"}, "one of none, relu, relu6, hswish, silu, gelu"),
         ({"expansion": 1.23456}, "at most 4 decimals"),
         ({"expansion": 0}, "expansion must be positive"),
         ({"parameters": (("mode", "a b"),)}, "cannot stand in a key"),

@@ -6,6 +6,12 @@ of huggingface/pytorch-image-models (efficientnet.py, mobilenetv3.py). A layer i
 groups of its 1x1 convolutions, else ReLU.
 """
 
+import importlib
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
 import torch
 from torch import nn
 
@@ -152,6 +158,29 @@ TIMM = {
     "mobilenetv3-large": lambda: Publisher(**_TIMM).network(16, MOBILENETV3_LARGE, 960, 1280, "hs"),
     "mobilenetv3-small": lambda: Publisher(**_TIMM).network(16, MOBILENETV3_SMALL, 576, 1024, "hs"),
 }
+
+LIKE_TIMM = {
+    "efficientnet-lite0": "efficientnet_lite0",
+    "fbnetv3-b": "fbnetv3_b",
+    "ghostnet-100": "ghostnet_100",
+    "mobilenetv4-conv-medium": "mobilenetv4_conv_medium",
+    "mobilenetv4-conv-small": "mobilenetv4_conv_small",
+    "mobileone-s0": "mobileone_s0",
+}
+"""Networks of ours whose weights timm's own modules have, where timm is installed."""
+
+
+def of_timm(name=""):
+    """Return timm or a module of it, whether or not torchvision is there; skip the test where timm is not."""
+    if find_spec("timm") is None:
+        pytest.skip("timm is not installed: pip install --no-deps timm safetensors")
+    path, finders = [*sys.path], [*sys.meta_path]
+    sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+    try:
+        importlib.import_module("_torchvision").stand_in()
+        return importlib.import_module(f"timm.{name}" if name else "timm")
+    finally:
+        sys.path[:], sys.meta_path[:] = path, finders
 
 
 @torch.no_grad()

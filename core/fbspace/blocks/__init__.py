@@ -119,6 +119,13 @@ def build_block(spec: OpSpec) -> Module:
     return block_of(spec).build(spec)
 
 
+def only(spec: OpSpec, **values: Value) -> None:
+    """Raise SpecError where an operator has another value than the only one that its block knows."""
+    for name, value in values.items():
+        if getattr(spec, name) != value:
+            raise SpecError(f"{name} must be {value} in a {spec.kind!r} operator, not {getattr(spec, name)}")
+
+
 def is_identity(spec: OpSpec) -> bool:
     """Whether the operator vanishes from the network: it leaves a layer out and changes no shape.
 

@@ -7,7 +7,7 @@ from fbbase.options import option
 from fbspace.blocks import Block, Module, Start
 from fbspace.errors import SpecError
 from fbspace.opspec import ACTIVATIONS, OpSpec
-from fbspace.widths import squeezed_channels
+from fbspace.widths import attention_kernel, squeezed_channels
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,12 @@ class Ir(Block):
     squeeze_activation: str = option(
         "relu", "activation between the two convolutions of squeeze-excite", choices=ACTIVATIONS
     )
+    squeeze_of: str = option(
+        "middle",
+        "a quarter of which width squeeze-excite squeezes to: that in its middle, or its input's",
+        choices=("middle", "input"),
+    )
+    eca: bool = option(False, "efficient channel attention in place of squeeze-excite (ECA-Net, CVPR'20)")
 
     def build(self, spec: OpSpec) -> Module:
         """Build an inverted residual. Raises SpecError where the groups do not divide its middle."""
@@ -33,25 +39,50 @@ class Ir(Block):
         middle = self._middle(spec)
         depthwise, project = spec.kernel**2 * middle, middle * spec.out_channels // spec.groups
         expand = spec.in_channels * middle // spec.groups if expands else 0
-        squeezed = squeezed_channels(middle) if spec.squeeze_excite else 0
-        gates = 2 * middle * squeezed
-        biases = squeezed + middle if squeezed else 0
+        gates, gate_parameters = self._count_gate(spec, middle)
         norms = 2 * (middle * (2 if expands else 1) + spec.out_channels)
         macs = pixels_in * expand + pixels_out * (depthwise + project) + gates
-        return macs, expand + depthwise + project + gates + biases + norms
+        return macs, expand + depthwise + project + gate_parameters + norms
 
-    def _inverted_residual(self, spec: OpSpec, expands: bool) -> Module:
+    def _inverted_residual(self, spec: OpSpec, expands: bool, padding: int = -1) -> Module:
         from fbspace.layers import InvertedResidual
 
-        return InvertedResidual(spec, self._middle(spec), expands, self.squeeze_activation)
+        middle = self._middle(spec)
+        return InvertedResidual(spec, middle, self._gate(spec, middle), expands, padding)
+
+    def _gate(self, spec: OpSpec, middle: int) -> Module | None:
+        """Return squeeze-excite or efficient channel attention, or None where it has neither."""
+        from fbspace.layers import ChannelAttention, SqueezeExcite
+
+        if self.eca:
+            return ChannelAttention(attention_kernel(middle))
+        if not spec.squeeze_excite:
+            return None
+        return SqueezeExcite(middle, self.squeeze_activation, self._squeezed(spec, middle))
+
+    def _count_gate(self, spec: OpSpec, middle: int) -> tuple[int, int]:
+        """Return multiply-accumulates and parameters of the gate."""
+        if self.eca:
+            return attention_kernel(middle) * middle, attention_kernel(middle)
+        if not spec.squeeze_excite:
+            return 0, 0
+        squeezed = self._squeezed(spec, middle)
+        return 2 * middle * squeezed, 2 * middle * squeezed + squeezed + middle
+
+    def _squeezed(self, spec: OpSpec, middle: int) -> int:
+        """Return the width between the two convolutions of squeeze-excite."""
+        return squeezed_channels(spec.in_channels if self.squeeze_of == "input" else middle)
 
     def _middle(self, spec: OpSpec) -> int:
         """Return the width between the 1x1 convolutions. Raises SpecError for what cannot be built."""
         middle = self.middle_channels(spec) or spec.in_channels
         if middle % spec.groups:
             raise SpecError(f"groups={spec.groups} must divide the {middle} channels in the middle of {spec.key()}")
-        if self.squeeze_activation != "relu" and not spec.squeeze_excite:
-            raise SpecError(f"squeeze_activation is of squeeze-excite, which {spec.key()} does not have: leave it away")
+        for name in ("squeeze_activation", "squeeze_of"):
+            if name in dict(spec.parameters) and not spec.squeeze_excite:
+                raise SpecError(f"{name} is of squeeze-excite, which {spec.key()} does not have: leave it away")
+        if self.eca and spec.squeeze_excite:
+            raise SpecError(f"eca stands in place of squeeze-excite, which {spec.key()} has too: leave one away")
         return middle
 
     def middle_channels(self, spec: OpSpec) -> int | None:
@@ -60,7 +91,9 @@ class Ir(Block):
 
     def start(self, module: Module) -> Start:
         """A start passes the input on to the projection."""
-        from fbspace.layers import InvertedResidual
+        from fbspace.layers import InvertedResidual, Residual
 
-        assert isinstance(module, InvertedResidual)
-        return Start((module.expand, module.shuffle, module.depthwise), module.project, module.residual)
+        assert isinstance(module, InvertedResidual | Residual)
+        parts = dict(module.named_children())
+        path = tuple(parts[name] for name in ("start", "expand", "shuffle", "depthwise") if name in parts)
+        return Start(path, parts["project"], module.residual)

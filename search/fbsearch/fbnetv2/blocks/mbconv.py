@@ -31,17 +31,20 @@ class MaskedMBConv(MaskedBlock):
         super().__init__(spec, widths)
         largest = block_of(spec)
         assert isinstance(largest, MbConv)
-        if spec.groups != 1:
-            raise SpecError(f"{spec.key()}: widths and expansions are searched by masks, which know no groups")
+        if spec.groups != 1 or largest.eca:
+            unknown = "groups" if spec.groups != 1 else "eca"
+            raise SpecError(f"{spec.key()}: widths and expansions are searched by masks, which know no {unknown}")
         pairs = itertools.product(widths.ins, widths.expansions)
         blocks = [replace(spec, in_channels=c, expansion=e) for c, e in pairs]
         self.middles = [largest.middle_channels(block) or block.in_channels for block in blocks]
-        self.squeezes = [squeezed_channels(middle) for middle in self.middles]
+        squeezed_of = self.middles if largest.squeeze_of == "middle" else [block.in_channels for block in blocks]
+        self.squeezes = [squeezed_channels(c) for c in squeezed_of]
         ins, middle, outs = max(widths.ins), max(self.middles), max(widths.outs)
         act = spec.activation
         self.expand = conv_bn(ins, middle, 1, activation=act)
-        self.depthwise = conv_bn(middle, middle, spec.kernel, spec.stride, groups=middle, activation=act)
-        self.squeeze_excite = SqueezeExcite(middle, largest.squeeze_activation) if spec.squeeze_excite else None
+        self.depthwise = conv_bn(middle, middle, spec.kernel, spec.stride, middle, act, largest.padding)
+        gate = SqueezeExcite(middle, largest.squeeze_activation, max(self.squeezes)) if spec.squeeze_excite else None
+        self.squeeze_excite = gate
         self.project = conv_bn(middle, outs, 1)
 
     def forward(self, x: Tensor, choice: Choice) -> Tensor:
