@@ -13,10 +13,11 @@ from torch.nn import functional as F
 
 from fbexport.errors import ExportError
 from fbexport.formats import FORMATS, can_write, load_format
+from fbexport.functions import run_float
 from fbexport.quantization.calibration import calibrate
 from fbexport.runtimes import fallbacks, load_model, runtime_of
 from fbexport.trace import trace
-from operators import SAMPLES, SHAPE, Computed
+from operators import SAMPLES, SHAPE, Computed, attention
 from peers.installed import FORMATS_HERE
 
 PAGE = Path(__file__).parents[2] / "docs/extend/operators.md"
@@ -169,6 +170,16 @@ UNUSUAL = {
 @pytest.mark.parametrize("name", UNUSUAL)
 def test_what_xnnpack_has_not_by_itself_equals_torch_in_pte(name):
     assert error_of(UNUSUAL[name].eval(), "pte") <= 1e-5
+
+
+@pytest.mark.skipif("pte" not in FORMATS_HERE, reason="needs the runtime executorch")
+def test_every_value_can_be_an_output_of_a_pte_file_however_it_lies():
+    torch.manual_seed(0)
+    module, x = Computed(lambda m, x: attention(m, x.permute(0, 1, 3, 2)).mT.reshape(x.shape)).eval(), image()
+    expected = [value for node, _, value in run_float(trace(module, SHAPE), x) if node is not None]
+    results = load_model(load_format("pte").write(module, SHAPE, every_value=True), "executorch")(x.numpy())
+    for result, value in zip(results, expected, strict=True):
+        np.testing.assert_allclose(result, value.detach().numpy(), rtol=0, atol=1e-5)
 
 
 def test_what_xnnpack_cannot_is_refused_by_name_in_pte():
