@@ -13,13 +13,16 @@ from torch.nn import functional as F
 
 from fbexport.errors import ExportError
 from fbexport.formats import FORMATS, can_write, load_format
+from fbexport.functions import run_float
 from fbexport.quantization.calibration import calibrate
 from fbexport.runtimes import fallbacks, load_model, runtime_of
 from fbexport.trace import trace
-from operators import SAMPLES, SHAPE, Computed
+from operators import SAMPLES, SHAPE, Computed, attention
+from peers.installed import FORMATS_HERE
 
 PAGE = Path(__file__).parents[2] / "docs/extend/operators.md"
-FULL = ("onnx", "tflite", "torchscript")
+FULL = tuple(name for name in ("onnx", "pte", "tflite", "torchscript") if name in FORMATS_HERE)
+NEAR = tuple(name for name in FULL if name != "torchscript")
 NOT_IN = {("transposed convolution, dilation", "tflite")}
 CASES = [
     pytest.param(
@@ -58,7 +61,7 @@ def test_an_operator_equals_torch(sample, name):
     assert error_of(made(sample), name) <= 1e-4
 
 
-@pytest.mark.parametrize("name", ["onnx", "tflite"])
+@pytest.mark.parametrize("name", NEAR)
 @pytest.mark.parametrize(
     "module",
     [
@@ -128,18 +131,75 @@ def test_random_chains_equal_torch_whatever_layout_they_leave(names):
 
     torch.manual_seed(0)
     module = Computed(chain).eval()
-    for name in ("onnx", "tflite"):
+    for name in NEAR:
         assert error_of(module, name) <= 1e-4
 
 
-@pytest.mark.parametrize("name", ["pte", "ncnn"])
+@pytest.mark.skipif("pte" not in FORMATS_HERE, reason="needs the runtime executorch")
+@pytest.mark.parametrize(
+    "module",
+    [
+        lambda: nn.Sequential(nn.Conv2d(8, 8, 3), nn.GELU("tanh"), nn.AvgPool2d(3, 2, 1, count_include_pad=False)),
+        lambda: nn.Sequential(nn.AvgPool2d(2), nn.Upsample(scale_factor=2), nn.LeakyReLU(0.2), nn.ZeroPad2d(1)),
+        lambda: nn.Sequential(nn.Upsample((11, 9), mode="bilinear"), nn.PReLU(8), nn.Hardtanh(-0.5, 1.5), nn.ELU()),
+        lambda: Computed(lambda m, x: x[:, ::2, 1::2].sum((1, 2)) - x.mean((1, 3)).tanh()[:, 1:2]),
+        lambda: Computed(lambda m, x: (x / (x.abs() + 2)).amax((2, 3), True) + x.flatten(2).mT.reshape(x.shape)),
+    ],
+)
+def test_int8_is_near_in_pte(module):
+    torch.manual_seed(0)
+    assert error_of(module().eval(), "pte", "int8") <= 0.04
+
+
+UNUSUAL = {
+    "stride above the window's": nn.MaxPool2d(2, 3),
+    "single pixels": nn.AvgPool2d(1, 2),
+    "one row": nn.MaxPool2d((1, 3), (1, 2), (0, 1)),
+    "dilated, padded": nn.MaxPool2d(2, 2, 1, dilation=3),
+    "ceil, padded": nn.AvgPool2d(3, 2, 1, ceil_mode=True, count_include_pad=False),
+    "nearest, fewer pixels": nn.Upsample(scale_factor=0.5),
+    "bilinear, fewer pixels": nn.Upsample((3, 2), mode="bilinear"),
+    "every third": Computed(lambda m, x: x[:, 1::3, ::3, 5:6]),
+    "many joined": Computed(lambda m, x: torch.cat([x[:, at % 8 :: 8] for at in range(26)], 1)),
+    "broadcast matrices": Computed(lambda m, x: x @ x[:1, :1].mT + x[:1, :1] @ x),
+    "input among the outputs": Computed(lambda m, x: x.permute(0, 2, 3, 1)),
+}
+
+
+@pytest.mark.skipif("pte" not in FORMATS_HERE, reason="needs the runtime executorch")
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_what_xnnpack_has_not_by_itself_equals_torch_in_pte(name):
+    assert error_of(UNUSUAL[name].eval(), "pte") <= 1e-5
+
+
+@pytest.mark.skipif("pte" not in FORMATS_HERE, reason="needs the runtime executorch")
+def test_every_value_can_be_an_output_of_a_pte_file_however_it_lies():
+    torch.manual_seed(0)
+    module, x = Computed(lambda m, x: attention(m, x.permute(0, 1, 3, 2)).mT.reshape(x.shape)).eval(), image()
+    expected = [value for node, _, value in run_float(trace(module, SHAPE), x) if node is not None]
+    results = load_model(load_format("pte").write(module, SHAPE, every_value=True), "executorch")(x.numpy())
+    for result, value in zip(results, expected, strict=True):
+        np.testing.assert_allclose(result, value.detach().numpy(), rtol=0, atol=1e-5)
+
+
+def test_what_xnnpack_cannot_is_refused_by_name_in_pte():
+    told = r"format 'pte' cannot write operator %s of the network itself in %s"
+    with pytest.raises(ExportError, match=told % ("Resize nearest", "float32")):
+        load_format("pte").write(nn.Upsample(scale_factor=1.5).eval(), SHAPE)
+    with pytest.raises(ExportError, match=told % ("Reshape", "float32")):
+        load_format("pte").write(Computed(lambda m, x: x.reshape(1, 2, 2, 4, 3, 2, 6).movedim(1, -1)).eval(), SHAPE)
+    with pytest.raises(ExportError, match=told % ("Softmax", "int8") + "; its files in float32 can"):
+        load_format("pte").write(nn.Softmax(1).eval(), SHAPE, "int8")
+
+
+@pytest.mark.parametrize("name", ["ncnn"])
 def test_a_format_that_does_not_write_an_operator_names_those_that_do(name):
-    pytest.importorskip({"pte": "onnx", "ncnn": "ncnn"}[name])
+    pytest.importorskip(name)
     module = nn.Sequential(nn.Conv2d(8, 8, 1), nn.Sequential(nn.SiLU())).eval()
     with pytest.raises(ExportError) as raised:
         load_format(name).write(module, SHAPE)
     assert f"format '{name}' cannot write operator Activation silu of module '1.0' in float32" in str(raised.value)
-    assert "formats that can: onnx, tflite, torchscript" in str(raised.value)
+    assert "formats that can: onnx, pte, tflite, torchscript" in str(raised.value)
 
 
 def test_an_operator_without_integer_kernels_is_refused_in_int8_only():

@@ -11,6 +11,7 @@ import torch
 
 from fbexport.formats import load_format
 from fbexport.runtimes import load_model, runtime_of
+from peers.installed import FORMATS_HERE
 
 pytestmark = pytest.mark.skipif(
     find_spec("timm") is None, reason="timm is not installed: pip install --no-deps timm safetensors"
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.mark.filterwarnings("ignore")  # of others' code
-@pytest.mark.parametrize("format_name", ["onnx", "tflite"])
+@pytest.mark.parametrize("format_name", [name for name in ("onnx", "tflite", "pte") if name in FORMATS_HERE])
 @pytest.mark.parametrize("name", ["lcnet_050", "ghostnet_100", "convnext_atto", "mobilenetv4_conv_small"])
 def test_a_network_of_others_equals_torch(name, format_name, monkeypatch):
     monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])

@@ -19,21 +19,52 @@ _CONV = (
     "group_output_channels", "groups", "adjustment_height", "adjustment_width", "input1_id", "filter_id", "bias_id",
     "output_id", "flags",
 )  # fmt: skip
+_POOL = (
+    "padding_top", "padding_right", "padding_bottom", "padding_left", "pooling_height", "pooling_width",
+    "stride_height", "stride_width", "dilation_height", "dilation_width", "input_id", "output_id", "flags",
+)  # fmt: skip
 _UNARY = ("input_id", "output_id", "flags")
 _BINARY = ("input1_id", "input2_id", "output_id", "flags")
+_CONCAT = ("axis", "input1_id", "input2_id", "input3_id", "input4_id", "output_id", "flags", "input5_id")
 _NODES: dict[str, tuple[int, tuple[str, ...]]] = {
     "Add": (1, _BINARY),
     "FullyConnected": (2, ("input1_id", "filter_id", "bias_id", "output_id", "flags")),
+    "Softmax": (3, _UNARY),
     "Sigmoid": (4, _UNARY),
     "StaticTranspose": (5, ("num_dims", "perm", *_UNARY)),
     "Clamp": (6, _UNARY),
     "Conv2d": (7, _CONV),
+    "Div": (8, _BINARY),
+    "StaticResizeBilinear2D": (9, ("new_height", "new_width", *_UNARY)),
+    "StaticConstantPad": (10, ("pre_paddings", "post_paddings", "padding_value", *_UNARY)),
+    "AvgPooling2d": (11, _POOL),
+    "Minimum": (12, _BINARY),
     "DepthwiseConv2d": (13, _CONV),
+    "MaxPooling2d": (14, _POOL),
     "Multiply": (15, _BINARY),
+    "Subtract": (16, _BINARY),
     "Convert": (18, _UNARY),
     "GlobalAvgPooling2d": (19, _UNARY),
     "StaticReshape": (20, ("num_dims", "new_shape", *_UNARY)),
+    "SquareRoot": (22, _UNARY),
     "Hardswish": (24, _UNARY),
+    "LeakyReLU": (25, ("negative_slope", *_UNARY)),
+    "Maximum": (26, _BINARY),
+    "Square": (28, _UNARY),
+    "ELU": (29, ("alpha", *_UNARY)),
+    "Abs": (30, _UNARY),
+    "PReLU": (31, _BINARY),
+    "Concatenate2": (32, _CONCAT),
+    "Concatenate3": (33, _CONCAT),
+    "Concatenate4": (34, _CONCAT),
+    "StaticSlice": (35, ("num_dims", "offsets", "sizes", *_UNARY)),
+    "BatchMatrixMultiply": (37, _BINARY),
+    "Concatenate5": (38, _CONCAT),
+    "ConvTranspose2d": (39, _CONV),
+    "ReciprocalSquareRoot": (40, _UNARY),
+    "Gelu": (42, _UNARY),
+    "Tanh": (43, _UNARY),
+    "Exp": (44, _UNARY),
 }
 """Number in the schema's union of nodes, and fields."""
 _FP32, _QINT8, _QCINT8, _QCINT32 = 1, 3, 6, 7
@@ -194,8 +225,13 @@ class Delegate:
         place, names = _NODES[kind]
         fields: Fields = {}
         for at, name in enumerate(names):
-            value = given.get(name, 0)
-            fields[at] = tables.numbers(value, np.uint32) if isinstance(value, tuple) else ("Uint32", value)
+            match given.get(name, 0):
+                case tuple(value):
+                    fields[at] = tables.numbers(value, np.uint32)
+                case float(value):
+                    fields[at] = ("Float32", value)
+                case value:
+                    fields[at] = ("Uint32", value)
         node: Fields = {0: ("Uint8", place), 1: tables.table(fields), 2: ("Uint32", number)}
         if bounds is not None:
             node[3] = tables.table({0: ("Float32", bounds[0]), 1: ("Float32", bounds[1])})

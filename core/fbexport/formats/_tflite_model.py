@@ -1,9 +1,4 @@
-"""A model in TFLite as it is put together: its tensors, their layout, the operators, the constants they use.
-
-Values of four axes lie as N, H, W, C unless the operator that makes them says otherwise, all others as in torch. A
-permutation writes nothing: the value remembers in which order its axes lie, and is turned where somebody reads it in
-another order.
-"""
+"""A model in TFLite as it is put together: its tensors, the operators, the constants they use."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fbexport.errors import ExportError
-from fbexport.graph import Constant, Value
+from fbexport.formats._layout import Layout, Order, usual
+from fbexport.graph import Value
 from fbexport.quantization.quantized import QuantizedGraph
 from fbexport.quantization.scheme import Quantization, of_array
 
@@ -25,61 +21,20 @@ except ModuleNotFoundError as error:
     ) from error
 
 OP = schema.BuiltinOperator
-Order = tuple[int, ...]
-"""For each axis of a tensor in the file, which of torch's it is."""
-NHWC: Order = (0, 2, 3, 1)
 INT8_VERSIONS = {OP.CONV_2D: 3, OP.DEPTHWISE_CONV_2D: 3, OP.FULLY_CONNECTED: 4, OP.HARD_SWISH: 1, OP.RESHAPE: 1}
 """Versions of operators that take int8, 2 for all others; runtimes refuse a model that states an older one."""
 
 
-def usual(shape: Sequence[int]) -> Order:
-    """Return how a value lies unless something else is said."""
-    return NHWC if len(shape) == 4 else tuple(range(len(shape)))
-
-
-def regrouped(before: Sequence[int], after: Sequence[int], held: Order) -> Order | None:
-    """Return how a value that is reshaped lies without being turned before; None where it must be.
-
-    `held` is how it lies. Axes of the old and the new shape fall into groups of the same product; those of each group
-    must lie one after the other. Axes of size 1 may lie anywhere.
-    """
-    old, new = ([axis for axis, size in enumerate(shape) if size != 1] for shape in (before, after))
-    groups: dict[int, tuple[list[int], list[int]]] = {}
-    while old:
-        mine, others = [old.pop(0)], []
-        left, right = before[mine[0]], 1
-        while left != right:
-            if left < right:
-                mine.append(old.pop(0))
-                left *= before[mine[-1]]
-            else:
-                others.append(new.pop(0))
-                right *= after[others[-1]]
-        groups[mine[0]] = mine, others
-    stored, made = [axis for axis in held if before[axis] != 1], []
-    while stored:
-        mine, others = groups.get(stored[0], ([], []))
-        if not mine or stored[: len(mine)] != mine:
-            return None
-        made += others
-        stored = stored[len(mine) :]
-    for order in (usual(after), tuple(range(len(after)))):
-        if [axis for axis in order if after[axis] != 1] == made:
-            return order
-    return (*(axis for axis, size in enumerate(after) if size == 1), *made)
-
-
-class TfLiteModel:
-    """Collects the tensors and operators of a TFLite model; `quantized` is what int8 numbers stand for."""
+class TfLiteModel(Layout):
+    """Collects the tensors and operators of a TFLite model."""
 
     def __init__(self, precision: str, quantized: QuantizedGraph | None) -> None:
-        self.precision, self.quantized = precision, quantized
+        super().__init__(quantized)
+        self.precision = precision
         self.tensors: list[Any] = []
         self.operators: list[Any] = []
         self.codes: dict[tuple[int, int], int] = {}
         self.buffers: list[Any] = [AlignedBuffer()]  # number 0 is empty by convention: tensors without data name it
-        self.orders: dict[str, Order] = {}
-        self.numbers: dict[tuple[str, Order], int] = {}
         self.not_negative: set[str] = set()
         """Values of which 0 is the least: XNNPACK pads with nothing else."""
 
@@ -96,44 +51,15 @@ class TfLiteModel:
         self.operators.append(made)
         return output
 
-    def value(self, value: Value, order: Order | None = None) -> int:
-        """Add the tensor of a value, its axes in an order, and return its number."""
-        order = order or usual(value.shape)
-        shape = tuple(value.shape[axis] for axis in order)
+    def made(self, value: Value, shape: tuple[int, ...]) -> int:
+        """Add the tensor of a value."""
         if self.quantized is None:
-            number = self.tensor(shape, name=value.name)
-        else:
-            number = self.integer_tensor(shape, self.quantized.of(value), value.name)
-        self.put(value, order, number)
-        return number
+            return self.tensor(shape, name=value.name)
+        return self.integer_tensor(shape, self.quantized.of(value), value.name)
 
-    def put(self, value: Value, order: Order, number: int) -> None:
-        """Say which tensor a value is."""
-        self.orders[value.name] = order
-        self.numbers[value.name, order] = number
-
-    def order(self, value: Value) -> Order:
-        """Return how a value lies; constants lie as they are asked for."""
-        return self.orders.get(value.name, usual(value.shape))
-
-    def read(self, value: Value, order: Order | None = None) -> int:
-        """Return the tensor of a value with its axes in an order, turned once where they lie in another."""
-        order = order or self.order(value)
-        if (value.name, order) in self.numbers:
-            return self.numbers[value.name, order]
-        if isinstance(value, Constant):
-            number = self.known(value.array.transpose(order))
-        else:
-            held = self.orders[value.name]
-            source, moved = self.numbers[value.name, held], tuple(held.index(axis) for axis in order)
-            target = self.like(source, tuple(value.shape[axis] for axis in order))
-            long = [[axis for axis in each if value.shape[axis] != 1] for each in (held, order)]
-            if long[0] == long[1]:
-                number = self.reshape(source, target)
-            else:
-                number = self.emit(OP.TRANSPOSE, [source, self.integers(moved)], target, schema.TransposeOptionsT())
-        self.numbers[value.name, order] = number
-        return number
+    def turn(self, source: int, axes: Order, output: int) -> int:
+        """Append a transposition."""
+        return self.emit(OP.TRANSPOSE, [source, self.integers(axes)], output, schema.TransposeOptionsT())
 
     def known(self, array: NDArray[np.float32], scheme: Quantization | None = None) -> int:
         """Add a constant that takes part in the computation; its int8 numbers are of its own range unless told."""
@@ -165,9 +91,17 @@ class TfLiteModel:
         packed = scheme_of(np.array([scheme.scale], np.float32), scheme.zero_point, 0)
         return self.tensor(shape, schema.TensorType.INT8, name=name, scheme=packed)
 
-    def like(self, source: int, shape: tuple[int, ...]) -> int:
-        """Add a tensor of another shape for the same kind of numbers as another's."""
-        return self.tensor(shape, self.tensors[source].type, scheme=self.tensors[source].quantization)
+    def like(self, source: int, shape: tuple[int, ...] | None = None) -> int:
+        """Add a tensor for the same kind of numbers as another's."""
+        return self.tensor(
+            self.shape(source) if shape is None else shape,
+            self.tensors[source].type,
+            scheme=self.tensors[source].quantization,
+        )
+
+    def shape(self, number: int) -> tuple[int, ...]:
+        """Return a tensor's shape."""
+        return tuple(self.tensors[number].shape)
 
     def tensor(
         self, shape: tuple[int, ...], kind: int = 0, buffer: int = 0, name: str | None = None, scheme: Any = None
@@ -181,7 +115,7 @@ class TfLiteModel:
         """Return the finished file; the last output is the network's."""
         first = self.numbers[source.name, usual(source.shape)]
         ends = [self.read(each, usual(each.shape)) for each in outputs]
-        ends = [self.reshape(end, self.like(end, self.tensors[end].shape)) if end == first else end for end in ends]
+        ends = [self.reshape(end, self.like(end)) if end == first else end for end in ends]
         self.tensors[ends[-1]].name = "output"
         graph = schema.SubGraphT(
             tensors=self.tensors,

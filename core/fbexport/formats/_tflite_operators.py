@@ -9,7 +9,9 @@ import numpy as np
 
 from fbexport.errors import ExportError, module_name
 from fbexport.formats import unknown_operator
-from fbexport.formats._tflite_model import NHWC, OP, Order, TfLiteModel, regrouped
+from fbexport.formats._layout import NHWC, without
+from fbexport.formats._pooling import missing
+from fbexport.formats._tflite_model import OP, TfLiteModel
 from fbexport.graph import (
     Activation,
     Binary,
@@ -27,7 +29,6 @@ from fbexport.graph import (
     Slice,
     Softmax,
     Transpose,
-    Value,
 )  # fmt: skip
 from fbexport.quantization.scheme import SIGMOID
 from fbmodel.flatbuffer import schema
@@ -83,8 +84,7 @@ class Operators(TfLiteModel):
             case Reshape():
                 self.reshaped(node)
             case Transpose():
-                held, value = self.order(node.inputs[0]), self.read(node.inputs[0])
-                self.put(node.output, tuple(node.axes.index(axis) for axis in held), value)
+                self.permuted(node)
             case Expand():
                 source, order = self.lying(node.inputs[0])
                 output = self.value(node.output, order)
@@ -93,20 +93,10 @@ class Operators(TfLiteModel):
             case _:
                 raise unknown_operator("tflite", node)
 
-    def lying(self, value: Value) -> tuple[int, Order]:
-        """Return a value's tensor as it lies, and in which order that is."""
-        return self.read(value), self.order(value)
-
-    def along(self, value: Value, axis: int) -> tuple[int, Order]:
-        """Return a value's tensor with an axis as its last, and in which order that is."""
-        held = self.order(value)
-        order = held if held[-1] == axis else (*(each for each in held if each != axis), axis)
-        return self.read(value, order), order
-
     def step(self, kind: str, inputs: list[int], output: int | None = None, **settings: Any) -> int:
         """Append an operation on two tensors; without an output its result is one like the first."""
         if output is None:
-            output = self.like(inputs[0], tuple(self.tensors[inputs[0]].shape))
+            output = self.like(inputs[0])
         code, options = _BINARY[kind]
         return self.emit(code, inputs, output, options and options(**settings))
 
@@ -116,7 +106,7 @@ class Operators(TfLiteModel):
         output, function = self.value(node.output, order), node.function
         match function:
             case "silu":
-                shape = tuple(self.tensors[source].shape)
+                shape = self.shape(source)
                 gate = self.tensor(shape) if self.quantized is None else self.integer_tensor(shape, SIGMOID)
                 self.step("mul", [source, self.emit(OP.LOGISTIC, [source], gate)], output)
             case "gelu" | "gelu_tanh":
@@ -127,7 +117,7 @@ class Operators(TfLiteModel):
                 self.clamp(source, node.parameters, output)
             case "elu" if node.parameters[0] != 1:  # max(x, 0) + alpha · elu(min(x, 0))
                 low = self.step("minimum", [source, self.single(0.0)])
-                bent = self.emit(OP.ELU, [low], self.like(source, tuple(self.tensors[source].shape)))
+                bent = self.emit(OP.ELU, [low], self.like(source))
                 scaled = self.step("mul", [bent, self.single(node.parameters[0])])
                 self.step("add", [scaled, self.step("maximum", [source, self.single(0.0)])], output)
             case _:
@@ -148,29 +138,20 @@ class Operators(TfLiteModel):
 
     def operation(self, node: Binary) -> None:
         """Append an operation on two values, in the order in which the larger one lies."""
-        order = self.order(max(node.inputs, key=lambda value: (value.name in self.orders, math.prod(value.shape))))
-        self.step(node.operation, [self.read(value, order) for value in node.inputs], self.value(node.output, order))
+        inputs, output, _ = self.joined(node)
+        self.step(node.operation, inputs, output)
 
     def matmul(self, node: MatMul) -> None:
         """Append a product of matrices; either may lie with its last two axes swapped."""
-        rank, inputs, swapped = len(node.output.shape), [], []
-        usual = tuple(range(rank))
-        turned = (*usual[:-2], rank - 1, rank - 2)
-        for value in node.inputs:
-            is_turned = value.name in self.orders and self.order(value) == turned
-            inputs.append(self.read(value, turned if is_turned else usual))
-            swapped.append(is_turned)
+        inputs, swapped = self.matrices(node, (True, True))
         options = schema.BatchMatMulOptionsT(adjX=swapped[0], adjY=swapped[1])
-        self.emit(OP.BATCH_MATMUL, inputs, self.value(node.output, usual), options)
+        self.emit(OP.BATCH_MATMUL, inputs, self.value(node.output, tuple(range(len(node.output.shape)))), options)
 
     def reduce(self, node: Reduce) -> None:
         """Append a mean, a sum or a maximum."""
         source, order = self.lying(node.inputs[0])
         at = [place for place, axis in enumerate(order) if axis in node.axes]
-        left = order
-        if not node.keep_dims:
-            axes = [axis for axis in sorted(order) if axis not in node.axes]
-            left = tuple(axes.index(axis) for axis in order if axis in axes)
+        left = order if node.keep_dims else without(order, node.axes)
         options = schema.ReducerOptionsT(keepDims=node.keep_dims)
         self.emit(_REDUCE[node.operation], [source, self.integers(at)], self.value(node.output, left), options)
 
@@ -265,8 +246,8 @@ class Operators(TfLiteModel):
         if node.dilation != (1, 1):
             self.dilated_pool(node, source, output)
         elif node.operation == "average" and any(node.padding):
-            pooled = self.emit(code, [source], self.like(output, tuple(self.tensors[output].shape)), options)
-            self.step("mul", [pooled, self.known(_missing(node))], output)
+            pooled = self.emit(code, [source], self.like(output), options)
+            self.step("mul", [pooled, self.known(missing(node))], output)
         else:
             self.emit(code, [source], output, options)
 
@@ -310,8 +291,7 @@ class Operators(TfLiteModel):
 
     def concat(self, node: Concat) -> None:
         """Append a concatenation; in int8 all have the numbers of the output."""
-        order = self.order(max(node.inputs, key=lambda value: (value.name in self.orders, math.prod(value.shape))))
-        inputs, output = [self.read(value, order) for value in node.inputs], self.value(node.output, order)
+        inputs, output, order = self.joined(node)
         if self.quantized is not None:
             inputs = [self.requantized(each, output) for each in inputs]
         options = schema.ConcatenationOptionsT(axis=order.index(node.axis))
@@ -340,17 +320,6 @@ class Operators(TfLiteModel):
         inputs = [source, *(self.integers(list(each)) for each in (begin, end, steps))]
         return self.emit(OP.STRIDED_SLICE, inputs, output, schema.StridedSliceOptionsT())
 
-    def reshaped(self, node: Reshape) -> None:
-        """Append a reshape, without turning the value before where its axes are split and joined as they lie."""
-        value, output = node.inputs[0], node.output
-        order = regrouped(value.shape, output.shape, self.order(value))
-        source = self.read(value)
-        if order is None:
-            source = self.read(value, tuple(range(len(value.shape))))
-            order = regrouped(value.shape, output.shape, tuple(range(len(value.shape))))
-            assert order is not None
-        self.reshape(source, self.value(output, order))
-
 
 def _has_int8(node: Node) -> bool:
     """Whether there are integer kernels for an operator."""
@@ -373,18 +342,3 @@ def _is_same(size: int, made: int, kernel: int, stride: int, before: int, after:
     """Whether TFLite's own padding of an axis is this one."""
     total = max((made - 1) * stride + kernel - size, 0)
     return made == -(-size // stride) and (before, after) == (total // 2, total - total // 2)
-
-
-def _missing(node: Pool) -> Any:
-    """Return how many pixels a window has for each that is not padded, 1, H, W, 1."""
-    factors = []
-    for axis in (0, 1):
-        size, kernel, stride, before = (
-            node.inputs[0].shape[2 + axis],
-            node.kernel[axis],
-            node.stride[axis],
-            node.padding[axis],
-        )
-        starts = np.arange(node.output.shape[2 + axis]) * stride - before
-        factors.append(kernel / (np.minimum(starts + kernel, size) - np.maximum(starts, 0)))
-    return np.outer(*factors).astype(np.float32)[None, :, :, None]

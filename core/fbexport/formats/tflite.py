@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from fbexport.formats import Format
 from fbexport.formats._float16 import in_float16
-from fbexport.formats._tflite_model import NHWC, OP, Order
+from fbexport.formats._layout import NHWC
+from fbexport.formats._tflite_model import OP
 from fbexport.formats._tflite_operators import Operators
 from fbexport.formats._xnnpack import SIXTH, THREE, of_relu6
 from fbexport.graph import Activation, Conv, Graph, Linear, Mean, Node, Shuffle, Value
@@ -74,11 +75,6 @@ class _Model(Operators):
             case _:
                 self.more(node)
 
-    def ends(self, node: Node, order: Order | None = None) -> tuple[int, int]:
-        """Return what goes in and what comes out, both in an order or as the input lies."""
-        order = order or self.order(node.inputs[0])
-        return self.read(node.inputs[0], order), self.value(node.output, order)
-
     def linear(self, node: Linear) -> None:
         """Append a fully connected layer; the axes before the last may lie in any order."""
         source, order = self.along(node.inputs[0], len(node.output.shape) - 1)
@@ -136,7 +132,7 @@ class _Model(Operators):
 
     def hsigmoid(self, source: int, output: int) -> None:
         """Append relu6(x + 3) / 6; TFLite has no operator of its own for it."""
-        shape = tuple(self.tensors[source].shape)
+        shape = self.shape(source)
         if self.quantized is None:
             middle = self.tensor(shape)
         else:
@@ -150,7 +146,7 @@ class _Model(Operators):
         XNNPACK has no int8 HARD_SWISH, and TFLite's own is slow: a block of 16x56x56, expansion 4, took 2287 µs with it
         on an AMD EPYC, and 562 µs so.
         """
-        gate = self.integer_tensor(tuple(self.tensors[source].shape), UNIT)
+        gate = self.integer_tensor(self.shape(source), UNIT)
         self.hsigmoid(source, gate)
         self.step("mul", [source, gate], output)
 
