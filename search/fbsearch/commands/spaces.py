@@ -76,13 +76,14 @@ def check(file: str, as_json: bool) -> None:
 
 def _print(summaries: list[dict[str, Any]]) -> None:
     width = max(5, *(len(s["name"]) for s in summaries))
+    side = max(5, *(len(s["input"]) for s in summaries))
     ends = f"{'smallest':>20}  {'largest':>20}"
-    click.echo(f"{'space':{width}}  {'input':>5}  layers  candidates  networks  operators  {ends}")
+    click.echo(f"{'space':{width}}  {'input':>{side}}  layers  candidates  networks  operators  {ends}")
     for s in summaries:
         power, counts = f"10^{s['architectures_log10']:.1f}", (s["smallest"], s["largest"])
         small, large = (f"{c['macs'] / 1e6:.1f} M, {c['parameters'] / 1e6:.2f} M par" for c in counts)
         click.echo(
-            f"{s['name']:{width}}  {s['input_size']:5}  {s['layers']:6}  {s['candidates']:10}  {power:>8}  "
+            f"{s['name']:{width}}  {s['input']:>{side}}  {s['layers']:6}  {s['candidates']:10}  {power:>8}  "
             f"{s['operators']:9}  {small:>20}  {large:>20}"
         )
     for s in summaries:
@@ -112,6 +113,7 @@ def summarize(space: "Space") -> dict[str, Any]:
         "name": space.name,
         "description": space.description,
         "input_size": space.input_size,
+        "input": space.input_sides,
         "layers": len(space.layers),
         "candidates": max(len(layer.candidates) for layer in space.layers),
         "architectures_log10": round(space.networks_log10, 2),
