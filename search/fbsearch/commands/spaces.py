@@ -63,15 +63,30 @@ def new(file: Path, origin: str) -> None:
 def check(file: str, as_json: bool) -> None:
     """Check a space, FILE or the name of one: build every operator, and print its numbers.
 
-    Mistakes name the line; the exit code is then 2.
+    One operator of every sort is written in every format, to say which formats take the space, and why others do not.
+    Mistakes name the line; the exit code is then 2, as where no format takes the space.
 
     \b
     Example:
       fbsearch spaces check mine.toml
     """  # noqa: D301 - as above
+    from fbexport.taking import refusals
+    from fbspace.errors import SpaceError
     from fbspace.space import load_space
 
-    (print_json if as_json else _print)([summarize(load_space(file, build=True))])
+    space = load_space(file, build=True)
+    refused = refusals(space.operators())
+    able = [name for name, reasons in refused.items() if not reasons]
+    summary = summarize(space)
+    if as_json:
+        print_json([summary | {"formats": able, "refused": {name: each for name, each in refused.items() if each}}])
+    else:
+        _print([summary])
+        click.echo(f"\nformats that take it: {', '.join(able) or 'none'}")
+        for reason in dict.fromkeys(reason for reasons in refused.values() for reason in reasons):
+            click.echo(f"  {reason}")
+    if not able:
+        raise SpaceError(f"no format takes all operators of {space.name}: leave out those that are refused above")
 
 
 def _print(summaries: list[dict[str, Any]]) -> None:
