@@ -102,11 +102,14 @@ def test_gradients_reach_every_weight_of_a_block_that_starts_at_zero_in_two_step
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in block.parameters())
 
 
-def test_mbconv_and_a_block_that_says_how_start_alike_too_and_others_are_named(own_block: str, tmp_path: Path) -> None:
+def test_blocks_that_say_how_start_alike_too_and_others_are_named(own_block: str, tmp_path: Path) -> None:
     specs = [
         OpSpec("own", 8, 12, 6, 6, stride=2),
         *(OpSpec("mbconv", 8, 12, 6, 6, 3, 2, e) for e in (1, 4)),
         OpSpec("ir", 8, 12, 6, 6, 5, 2, 3),
+        OpSpec("fusedmb", 8, 12, 6, 6, 3, 2, 4),
+        OpSpec("uib", 8, 12, 6, 6, 3, 2, 4),
+        OpSpec("uib", 8, 12, 6, 6, 1, 2, 4, parameters=(("start_kernel", 5),)),
         OpSpec("skip", 8, 12, 6, 6, stride=2),
     ]
     torch.manual_seed(0)

@@ -15,7 +15,7 @@ from peers.published import copy_weights, of_timm
 
 def operator(kind: str, out_channels: int = 16, **fields: object) -> OpSpec:
     """Return an operator on 16 x 9 x 10; fields that no operator has are the block's own parameters."""
-    own = {name: fields.pop(name) for name in ("start_kernel", "squeeze_of", "padding") if name in fields}
+    own = {name: fields.pop(name) for name in ("start_kernel", "squeeze_of", "padding", "depthwise") if name in fields}
     return OpSpec(kind, 16, out_channels, 9, 10, parameters=tuple(sorted(own.items())), **fields)
 
 
@@ -65,7 +65,8 @@ def test_repvgg_is_timms_block_when_it_is_folded(groups: int) -> None:
     with torch.no_grad():
         expected = block(x)
     block.reparameterize()
-    ours = build_block(operator("repvgg", kernel=3, groups=groups))
+    own = {"depthwise": True} if groups == 16 else {"groups": groups}
+    ours = build_block(operator("repvgg", kernel=3, **own))
     copy_weights(block, ours)
     with torch.no_grad():
         torch.testing.assert_close(ours(x), expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
@@ -94,11 +95,13 @@ def test_squeeze_excite_squeezes_to_a_quarter_of_the_middle_or_of_the_input() ->
     [
         (operator("uib", stride=2), "has no depthwise convolution to take the stride: give kernel or start_kernel"),
         (operator("uib", start_kernel=4), "start_kernel must be odd, not 4"),
-        (operator("uib", kernel=3, groups=2), "a uib has no groups"),
+        (operator("uib", kernel=3, groups=2), "groups must be 1 in a 'uib' operator, not 2"),
         (
             operator("fusedmb", kernel=3, groups=16, expansion=1.5),
             "groups=16 must divide the 24 channels in the middle",
         ),
+        (operator("repvgg", kernel=3, expansion=2), "expansion must be 1 in a 'repvgg' operator, not 2"),
+        (operator("repvgg", 24, kernel=3, depthwise=True), "must go out with a multiple of the channels that come in"),
         (operator("mbconv", kernel=3, squeeze_of="input"), "squeeze_of is of squeeze-excite, which mbconv_in16x9x10"),
         (operator("mbconv", kernel=5, padding=1), "padding is told where the stride is above 1"),
         (operator("mbconv", kernel=3, stride=2, padding=2), "padding=2 does not fit kernel and input"),

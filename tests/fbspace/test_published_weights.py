@@ -17,6 +17,7 @@ MILLIONS_MACS = {
     "fbnetv2-f4": 238.351984,
     "fbnetv2-l1": 326.023,
     "fbnetv2-l2": 423.912768,
+    "fbnetv3-b": 461.550136,
 }
 PARAMETERS = {
     "fbnetv2-f1": 5_999_408,
@@ -25,6 +26,7 @@ PARAMETERS = {
     "fbnetv2-f4": 6_994_824,
     "fbnetv2-l1": 8_496_520,
     "fbnetv2-l2": 8_496_520,
+    "fbnetv3-b": 8_542_224,
 }
 
 

@@ -159,6 +159,16 @@ TIMM = {
     "mobilenetv3-small": lambda: Publisher(**_TIMM).network(16, MOBILENETV3_SMALL, 576, 1024, "hs"),
 }
 
+LIKE_TIMM = {
+    "efficientnet-lite0": "efficientnet_lite0",
+    "fbnetv3-b": "fbnetv3_b",
+    "ghostnet-100": "ghostnet_100",
+    "mobilenetv4-conv-medium": "mobilenetv4_conv_medium",
+    "mobilenetv4-conv-small": "mobilenetv4_conv_small",
+    "mobileone-s0": "mobileone_s0",
+}
+"""Networks of ours whose weights timm's own modules have, where timm is installed."""
+
 
 def of_timm(name=""):
     """Return timm or a module of it, whether or not torchvision is there; skip the test where timm is not."""

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from fbbase.options import option
-from fbspace.blocks import Block, Module
+from fbspace.blocks import Block, Module, only
 from fbspace.blocks.ir import Ir
 from fbspace.errors import SpecError
 from fbspace.opspec import OpSpec
@@ -55,8 +55,7 @@ class Uib(Ir):
     def _middle(self, spec: OpSpec) -> int:
         if self.start_kernel % 2 == 0:
             raise SpecError(f"start_kernel must be odd, not {self.start_kernel}, in {spec.key()}")
-        if spec.groups != 1:
-            raise SpecError(f"a uib has no groups, unlike {spec.key()}: leave them away")
+        only(spec, groups=1)
         if spec.stride > 1 and max(self.start_kernel, spec.kernel) == 1:
             raise SpecError(
                 f"{spec.key()} has no depthwise convolution to take the stride: give kernel or start_kernel"
