@@ -42,7 +42,7 @@ SHORTER = {
 ADDED = {
     r"fbprof import board\.lat ": "a format that the page adds; tests/fbprof/test_extend_docs.py",
     r"fbprof report .*--slowest": "a chart that the page adds; tests/fbprof/test_extend_docs.py",
-    r"fb(prof|search) .*dilated": "a block that the page adds; tests/fbspace/test_extend_block.py",
+    r"fb(prof|search) .*phantom": "a block that the page adds; tests/fbspace/test_extend_block.py",
     r"fbprof compare .*--format latex": "a view that the page adds; tests/fbprof/test_extend_docs.py",
     r"fbsearch run .*(--cost storage|--loss hinge|--strategy hard|--data idx:)": "a plug-in that the page adds; "
     "tests/fbsearch/test_extend_docs.py",

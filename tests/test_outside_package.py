@@ -187,7 +187,7 @@ def test_every_kind_of_the_index_has_a_page_that_says_how_a_package_adds_one() -
 
 SHORT = "--epochs 1 --steps 1 --batch 16 --warmup 0 --samples 1 --device cpu"
 FEW = "--rounds 1 --calibrate 0"
-MEASURE = f"fbprof measure --device slow --space dilated.toml --runtime reference {FEW} -o dilated.csv"
+MEASURE = f"fbprof measure --device slow --space phantom.toml --runtime reference {FEW} -o phantom.csv"
 EXPORT = "fbprof export mobilenetv3-small --format summary -o summary.txt"
 SPACE = "fbsearch spaces check mine"
 IMPORT = "fbprof import board.lat --space fbnet-tiny --unit us --device board -o board.csv"
@@ -210,7 +210,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder in which the commands run, with the files that they read."""
     folder = tmp_path_factory.mktemp("here")
     space = next(block for block in examples(page_of("block"), "toml") if "entry-points" not in block)
-    (folder / "dilated.toml").write_text(space, encoding="utf-8")
+    (folder / "phantom.toml").write_text(space, encoding="utf-8")
     (folder / "bare.toml").write_text(BARE_SPACE)
     keys = [spec.key() for spec in load_space("fbnet-tiny").operators()]
     (folder / "board.lat").write_text("".join(f"{key} {i}\n" for i, key in enumerate(keys, start=1)))
@@ -234,9 +234,9 @@ def printed(installed: Path, here: Path) -> dict[str, str]:
 
 
 def test_a_transport_a_runtime_and_a_block_measure_a_table(printed: dict[str, str], here: Path) -> None:
-    lut = read_lut(here / "dilated.csv")
+    lut = read_lut(here / "phantom.csv")
     assert (lut.metadata.device, lut.metadata.runtime) == ("slow", "reference")
-    assert {key.partition("_dilation=")[2] for key in lut.rows if key.startswith("dilated_")} == {"", "2"}
+    assert {key.partition("_cheap_kernel=")[2] for key in lut.rows if key.startswith("phantom_")} == {"", "5"}
 
 
 def test_a_format_and_a_space(printed: dict[str, str], here: Path) -> None:

@@ -35,7 +35,8 @@ class Listing(Strict):
         """Return the space of this network alone. Raises SpaceError without a classifier, SpecError."""
         if self.head[-1].kind != "classifier":
             raise SpaceError(f"network {name} ends in {self.head[-1].kind!r}; the last operator is a 'classifier'")
-        cursor = Cursor(self.input.channels, self.input.size, self.input.size)
+        height, width = self.input.sides
+        cursor = Cursor(self.input.channels, height, width)
         stem = tuple(cursor.place(operator) for operator in self.stem)
         layers, stage = [], 1
         for index, operator in enumerate(self.layers, start=1):
@@ -46,11 +47,12 @@ class Listing(Strict):
             name=name,
             description=description,
             input_channels=self.input.channels,
-            input_size=self.input.size,
+            input_size=height,
             classes=head[-1].out_channels,
             stem=stem,
             layers=tuple(layers),
             heads={head[0].out_channels: head},
+            input_width=self.input.width,
         )
 
 
@@ -69,11 +71,17 @@ def scale(space: Space, specs: Sequence[OpSpec], width: float = 1.0, size: int |
         operators = [it.model_copy(update={"channels": wide}) for it, wide in zip(operators, widths, strict=True)]
     stem, layers = len(space.stem), len(space.stem) + len(space.layers)
     return Listing(
-        input=Input(channels=space.input_channels, size=size or space.input_size),
+        input=_input(space, size),
         stem=tuple(operators[:stem]),
         layers=tuple(operators[stem:layers]),
         head=tuple(operators[layers:]),
     )
+
+
+def _input(space: Space, size: int | None) -> Input:
+    if size is None and space.input_width is not None:
+        return Input(channels=space.input_channels, height=space.input_size, width=space.input_width)
+    return Input(channels=space.input_channels, size=size or space.input_size)
 
 
 def _name(operator: Operator) -> str:

@@ -21,11 +21,30 @@ class Strict(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
 
-class Input(Strict):
-    """The images: channels, and the height and width in pixels."""
+class Sides(Strict):
+    """The images: channels, and in pixels the `size` of both sides, or height and width."""
 
     channels: Count
-    size: Count
+    height: Count | None = None
+    width: Count | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _check_sides(self) -> Self:
+        given = [getattr(self, name) is not None for name in ("size", "height", "width")]
+        if given not in ([True, False, False], [False, True, True]):
+            raise PydanticCustomError("sides", "images have a size, or a height and a width; give one of both")
+        return self
+
+
+class Input(Sides):
+    """Images of one size."""
+
+    size: Count | None = None
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return (self.height or self.size or 0), (self.width or self.size or 0)
 
 
 def _known(kind: str) -> str:

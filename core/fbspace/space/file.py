@@ -13,7 +13,7 @@ from fbbase.parsing import parse_toml
 from fbbase.plugins import PluginFolder
 from fbspace.blocks import block_class, block_of, build_block
 from fbspace.errors import SpaceError
-from fbspace.operators import Count, Cursor, Expansion, Operator, PlacedOperator, Strict
+from fbspace.operators import Count, Cursor, Expansion, Operator, PlacedOperator, Sides, Strict
 from fbspace.opspec import MOST_LAYERS, OpSpec
 from fbspace.space.space import Layer, Space
 from fbspace.space.toml_lines import line_of
@@ -45,9 +45,8 @@ _Counts = Annotated[
 _Expansions = Annotated[list[Expansion], pydantic.AfterValidator(_ascending), pydantic.Field(min_length=1)]
 
 
-class _Inputs(Strict):
-    channels: Count
-    size: _Counts
+class _Inputs(Sides):
+    size: _Counts | None = None
 
 
 class _Stage(Strict):
@@ -56,6 +55,7 @@ class _Stage(Strict):
     stride: Count
     expansions: _Expansions | None = None
     one_width: bool = False
+    candidates: Annotated[list[_Name], pydantic.Field(min_length=1)] | None = None
 
 
 class _SpaceFile(Strict):
@@ -118,8 +118,9 @@ def _tried(spec: OpSpec, build: bool) -> OpSpec:
 
 def _build(name: str, content: _SpaceFile, build: bool) -> Space:
     _refuse_too_many(content)
-    sizes = tuple(content.input.size)
-    cursor = Cursor(content.input.channels, sizes[-1], sizes[-1])
+    width = content.input.width
+    sizes = tuple(content.input.size or [content.input.height or 0])
+    cursor = Cursor(content.input.channels, sizes[-1], width or sizes[-1])
     stem = []
     for number, placed in enumerate(content.stem):
         with _at("stem", number):
@@ -135,6 +136,7 @@ def _build(name: str, content: _SpaceFile, build: bool) -> Space:
         layers=layers,
         heads=_heads(content, cursor),
         sizes=sizes if len(sizes) > 1 else (),
+        input_width=width,
     )
 
 
@@ -148,7 +150,7 @@ def _refuse_too_many(content: _SpaceFile) -> None:
         outs, expansions = len(stage.channels), len(stage.expansions or content.expansions or [1])
         operators += stage.repeats * max(ins, outs) * outs * expansions
         ins = outs
-    operators *= len(content.candidates) * len(content.input.size)
+    operators *= len(content.candidates) * len(content.input.size or [1])
     if operators > MOST_OPERATORS:
         raise _MisplacedError(("stages",), f"they have {operators} operators, at most {MOST_OPERATORS} are possible")
 
@@ -177,11 +179,12 @@ def _layers(content: _SpaceFile, cursor: Cursor, build: bool) -> Iterator[Layer]
     masked = listed or any(len(stage.channels) > 1 for stage in content.stages)
     for stage_number, stage in enumerate(content.stages, start=1):
         expansions = stage.expansions or content.expansions or []
+        operators = _candidates(content, stage_number - 1)
         for repeat in range(stage.repeats):
             index += 1
             stride = stage.stride if repeat == 0 else 1
             candidates = {}
-            for name, operator in content.candidates.items():
+            for name, operator in operators.items():
                 with _at("candidates", name):
                     largest = _expanded(operator, expansions, listed)
                     candidates[name] = _tried(cursor.spec(largest, stage.channels[-1], stride), build)
@@ -197,6 +200,16 @@ def _layers(content: _SpaceFile, cursor: Cursor, build: bool) -> Iterator[Layer]
                 yield Layer(index, stage_number, candidates)
             ins = stage.channels
             cursor.advance(next(iter(candidates.values())))
+
+
+def _candidates(content: _SpaceFile, stage: int) -> dict[str, Operator]:
+    """Return the candidates of a stage's layers: all, unless it names some."""
+    names = content.stages[stage].candidates
+    for name in names or ():
+        if name not in content.candidates:
+            known = ", ".join(content.candidates)
+            raise _MisplacedError(("stages", stage, "candidates"), f"there is no candidate {name!r}; there are {known}")
+    return content.candidates if names is None else {name: content.candidates[name] for name in names}
 
 
 def _expanded(operator: Operator, expansions: list[float], listed: bool) -> Operator:

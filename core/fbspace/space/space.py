@@ -58,7 +58,8 @@ class Space:
     """A search space: fixed stem, searchable layers, and a head (1x1 convolution, classifier) of a few widths.
 
     `heads` maps the width of the last 1x1 convolution to the head's operators; the first is the default. Where several
-    input `sizes` may be chosen, `input_size` and the shapes of all operators are those of the largest.
+    input `sizes` may be chosen, `input_size` and the shapes of all operators are those of the largest. Images are as
+    wide as they are high, unless there is an `input_width`; `input_size` is then their height.
     """
 
     name: str
@@ -70,11 +71,18 @@ class Space:
     layers: tuple[Layer, ...]
     heads: dict[int, tuple[OpSpec, ...]]
     sizes: tuple[int, ...] = ()
+    input_width: int | None = None
 
     @property
     def input_shape(self) -> tuple[int, int, int, int]:
         """Shape of one input image: 1, channels, height, width; of the largest where there are several."""
-        return 1, self.input_channels, self.input_size, self.input_size
+        return 1, self.input_channels, self.input_size, self.input_width or self.input_size
+
+    @property
+    def input_sides(self) -> str:
+        """The size of images in words: 224, or 192x256 where height and width differ."""
+        _, _, height, width = self.input_shape
+        return f"{height}x{width}" if height != width else str(height)
 
     @property
     def head_channels(self) -> int:
@@ -148,7 +156,7 @@ class Space:
 
     def _specs(self, chosen: dict[tuple[int, str], str], head: int) -> list[OpSpec]:
         size = int(chosen.get((0, "size"), self.input_size))
-        cursor = Cursor(self.input_channels, size, size)
+        cursor = Cursor(self.input_channels, size, self.input_width or size)
         specs = [cursor.follow(spec) for spec in self.stem]
         for layer in self.layers:
             spec = layer.candidates[chosen[layer.index, "block"]]
@@ -163,7 +171,7 @@ class Space:
         """Return, for every size, a cursor in front of the stem, of every layer, and of the head."""
         found = {}
         for size in self.sizes or (self.input_size,):
-            cursor = Cursor(self.input_channels, size, size)
+            cursor = Cursor(self.input_channels, size, self.input_width or size)
             at = [cursor.copy()]
             for spec in self.stem:
                 cursor.follow(spec)

@@ -63,26 +63,42 @@ def new(file: Path, origin: str) -> None:
 def check(file: str, as_json: bool) -> None:
     """Check a space, FILE or the name of one: build every operator, and print its numbers.
 
-    Mistakes name the line; the exit code is then 2.
+    One operator of every sort is written in every format, to say which formats take the space, and why others do not.
+    Mistakes name the line; the exit code is then 2, as where no format takes the space.
 
     \b
     Example:
       fbsearch spaces check mine.toml
     """  # noqa: D301 - as above
+    from fbexport.taking import refusals
+    from fbspace.errors import SpaceError
     from fbspace.space import load_space
 
-    (print_json if as_json else _print)([summarize(load_space(file, build=True))])
+    space = load_space(file, build=True)
+    refused = refusals(space.operators())
+    able = [name for name, reasons in refused.items() if not reasons]
+    summary = summarize(space)
+    if as_json:
+        print_json([summary | {"formats": able, "refused": {name: each for name, each in refused.items() if each}}])
+    else:
+        _print([summary])
+        click.echo(f"\nformats that take it: {', '.join(able) or 'none'}")
+        for reason in dict.fromkeys(reason for reasons in refused.values() for reason in reasons):
+            click.echo(f"  {reason}")
+    if not able:
+        raise SpaceError(f"no format takes all operators of {space.name}: leave out those that are refused above")
 
 
 def _print(summaries: list[dict[str, Any]]) -> None:
     width = max(5, *(len(s["name"]) for s in summaries))
+    side = max(5, *(len(s["input"]) for s in summaries))
     ends = f"{'smallest':>20}  {'largest':>20}"
-    click.echo(f"{'space':{width}}  {'input':>5}  layers  candidates  networks  operators  {ends}")
+    click.echo(f"{'space':{width}}  {'input':>{side}}  layers  candidates  networks  operators  {ends}")
     for s in summaries:
         power, counts = f"10^{s['architectures_log10']:.1f}", (s["smallest"], s["largest"])
         small, large = (f"{c['macs'] / 1e6:.1f} M, {c['parameters'] / 1e6:.2f} M par" for c in counts)
         click.echo(
-            f"{s['name']:{width}}  {s['input_size']:5}  {s['layers']:6}  {s['candidates']:10}  {power:>8}  "
+            f"{s['name']:{width}}  {s['input']:>{side}}  {s['layers']:6}  {s['candidates']:10}  {power:>8}  "
             f"{s['operators']:9}  {small:>20}  {large:>20}"
         )
     for s in summaries:
@@ -112,6 +128,7 @@ def summarize(space: "Space") -> dict[str, Any]:
         "name": space.name,
         "description": space.description,
         "input_size": space.input_size,
+        "input": space.input_sides,
         "layers": len(space.layers),
         "candidates": max(len(layer.candidates) for layer in space.layers),
         "architectures_log10": round(space.networks_log10, 2),

@@ -88,10 +88,11 @@ def scaled(architecture: "Architecture", width: float, size: int | None) -> "Arc
 
     space = architecture.load_space()
     listing = scale(space, architecture.all_specs(space), width, size)
+    sides = listing.space("").input_sides
     return Architecture(
-        name=f"{architecture.name}-{listing.input.size}-{width:g}",
+        name=f"{architecture.name}-{sides}-{width:g}",
         network=listing,
-        provenance={"source": f"{architecture.name}, widths times {width:g}, for {listing.input.size} pixels"},
+        provenance={"source": f"{architecture.name}, widths times {width:g}, for {sides} pixels"},
     )
 
 
@@ -99,10 +100,12 @@ def summary(architecture: "Architecture") -> dict[str, Any]:
     """Return a network's counts and what its file says was published."""
     from fbspace.network import count_architecture
 
+    space = architecture.load_space()
     return {
         "name": architecture.name,
         "space": "" if architecture.network else architecture.space,
-        "input_size": architecture.load_space().input_size,
+        "input_size": space.input_size,
+        "input": space.input_sides,
         **dataclasses.asdict(count_architecture(architecture)),
         "published": architecture.provenance.get("published", {}),
         "source": architecture.provenance.get("source", ""),
@@ -124,16 +127,16 @@ def network(architecture: "Architecture") -> dict[str, Any]:
 
 
 def _print_zoo(rows: list[dict[str, Any]]) -> None:
-    width = max(len(row["name"]) for row in rows)
+    width, side = (max(5, *(len(row[name]) for row in rows)) for name in ("name", "input"))
     click.echo(
-        f"{'network':{width}}  {'space':6}  {'input':>5}  {'MACs':>9}  {'published':>9}  {'params':>7}  "
+        f"{'network':{width}}  {'space':6}  {'input':>{side}}  {'MACs':>9}  {'published':>9}  {'params':>7}  "
         f"{'published':>9}  ImageNet"
     )
     for row in rows:
         published = row["published"]
         top1, star = published.get("imagenet_top1_percent"), "*" if published.get("without_classifier") else ""
         click.echo(
-            f"{row['name']:{width}}  {row['space'] or '-':6}  {row['input_size']:5}  {row['macs'] / 1e6:7.1f} M  "
+            f"{row['name']:{width}}  {row['space'] or '-':6}  {row['input']:>{side}}  {row['macs'] / 1e6:7.1f} M  "
             f"{_million(published.get('macs_million'), star):>9}  {row['parameters'] / 1e6:5.2f} M  "
             f"{_million(published.get('parameters_million'), star):>9}  {'-' if top1 is None else f'{top1} %'}"
         )

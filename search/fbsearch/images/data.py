@@ -151,9 +151,10 @@ def load_data(
 
     All splits are stratified and follow from `seed`. `limit` keeps so many images to train with and so many to test
     with, chosen evenly over the classes before they are decoded. A set of at most `held_bytes` is decoded here and
-    held on `device`. Raises DataError.
+    held on `device`. Images that are not to be square are brought to the longer side, and then shrunk in one direction.
+    Raises DataError.
     """
-    source, test_source = open_source(name, input_shape[2])
+    source, test_source = open_source(name, max(input_shape[2:]))
     if len(source.classes) < 2:
         raise DataError(f"{name} has images of one class only ({source.classes[0]}); a search needs at least two")
     rng = np.random.default_rng(seed)
