@@ -146,7 +146,7 @@ def can_write(format_name: str, node: "Node") -> bool:
 
     from fbexport.graph import Constant, Graph
 
-    first = node.inputs[0]
+    first = next(each for each in node.inputs if not isinstance(each, Constant))
     others = [
         each if each == first or isinstance(each, Constant)
         else Constant(each.name, each.shape, np.zeros(each.shape, np.float32))
