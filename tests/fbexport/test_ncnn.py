@@ -214,3 +214,14 @@ def test_new_kinds_stay_in_float_in_int8_models(ncnn):
     module = nn.Sequential(nn.Conv2d(8, 8, 3), nn.SiLU(), nn.GroupNorm(2, 8), nn.ConvTranspose2d(8, 8, 2, 2))
     told = fallbacks(export_module(module.eval(), (1, 8, 6, 6), "ncnn", "int8"), "ncnn", "int8")
     assert told == ["Swish in float", "GroupNorm in float", "Deconvolution in float"]
+
+
+def test_a_single_pixel_is_resized_but_a_row_is_refused(ncnn):
+    def wide(x):
+        return F.interpolate(x, (3, 4), mode="bilinear")
+
+    x = torch.randn(1, 4, 1, 1)
+    (y,) = load_model(export_module(Function(wide).eval(), (1, 4, 1, 1), "ncnn"), "ncnn")(x.numpy())
+    assert_near(y, wide(x).numpy(), 1e-4)
+    with pytest.raises(ExportError, match="operator Resize bilinear of the network itself in float32"):
+        export_module(Function(wide).eval(), (1, 4, 1, 5), "ncnn")
