@@ -27,6 +27,7 @@ enum { MAX_IMAGES = 1024, END_BYTES = 8, MAX_TEXT_BYTES = 16 << 20, NAME_SPACE =
   F(void, mat_destroy, (void *mat))                                                                                    \
   F(int, mat_get_w, (void *mat))                                                                                       \
   F(int, mat_get_h, (void *mat))                                                                                       \
+  F(int, mat_get_d, (void *mat))                                                                                       \
   F(int, mat_get_c, (void *mat))                                                                                       \
   F(void *, mat_get_channel_data, (void *mat, int channel))
 
@@ -73,7 +74,7 @@ static bool outputs_ncnn(Model *base, Outputs *total) {
   NcnnModel *model = (NcnnModel *)base;
   for (size_t i = 0; i < model->image_count * model->output_count; i++) {
     void *mat = model->results[i / model->output_count][i % model->output_count];
-    size_t pixels = (size_t)ncnn_mat_get_w(mat) * (size_t)ncnn_mat_get_h(mat);
+    size_t pixels = (size_t)ncnn_mat_get_w(mat) * (size_t)ncnn_mat_get_h(mat) * (size_t)ncnn_mat_get_d(mat);
     for (int c = 0; c < ncnn_mat_get_c(mat); c++) add_outputs(total, ncnn_mat_get_channel_data(mat, c), pixels, FLOAT32);
   }
   return true;

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional as F
 
 from fbexport.errors import ExportError
 from fbexport.export import export_module, export_spec
@@ -147,3 +148,80 @@ def test_a_package_that_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "ncnn", None)
     with pytest.raises(ExportError, match=r"runtime ncnn is not installed here: pip install 'fbnet-lab\[ncnn\]'"):
         load_model(export_spec(RELU, "ncnn"), "ncnn")
+
+
+def kinds_of(module, shape=(1, 8, 6, 6)):
+    """Return the kinds of a module's layers, but the first, which is the input."""
+    lines = load_format("ncnn").parts(export_module(module.eval(), shape, "ncnn"))[".param"].decode().splitlines()
+    return [line.split()[0] for line in lines[3:]]
+
+
+def test_operators_become_the_layers_that_ncnn_has_for_them():
+    """Reshapes only where a layer reads a value's own sides: the groups of a normalisation are no axis in ncnn."""
+    assert kinds_of(nn.GroupNorm(4, 8)) == ["GroupNorm"]
+    assert kinds_of(nn.InstanceNorm2d(8, affine=True)) == ["GroupNorm"]
+    assert kinds_of(nn.LayerNorm(6)) == ["LayerNorm"]
+    assert kinds_of(nn.PixelShuffle(2)) == ["PixelShuffle"]
+    assert kinds_of(nn.Sequential(nn.Conv2d(8, 8, 1), nn.SiLU())) == ["Convolution", "Swish"]
+    gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 4, 1), nn.SiLU(), nn.Conv2d(4, 8, 1))
+    assert kinds_of(gate) == ["Pooling", "InnerProduct", "Swish", "InnerProduct"]
+    flat = nn.Sequential(nn.Flatten(2), nn.Conv1d(8, 8, 3), nn.Conv1d(8, 8, 3), nn.ReLU())
+    assert kinds_of(flat) == ["Reshape", "Convolution", "Convolution", "ReLU", "Reshape"]
+
+
+class Function(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+def test_blobs_that_are_read_twice_have_names_of_their_own(ncnn):
+    """torch.fx calls the second concatenation cat_1, as ncnn's tools would the first one's second reader."""
+
+    def twice(x):
+        first = torch.cat([x, x], 1)
+        return torch.cat([first, first.sigmoid()], 2) + torch.cat([first.tanh(), first], 2)
+
+    x = torch.randn(1, 2, 3, 3)
+    (y,) = load_model(export_module(Function(twice).eval(), (1, 2, 3, 3), "ncnn"), "ncnn")(x.numpy())
+    assert_near(y, twice(x).numpy(), 1e-4)
+
+
+@pytest.mark.parametrize(
+    "mixed", [lambda x: x.mean((0, 2, 3))[:, None, None] + x, lambda x: x.flatten(0, 1), lambda x: x.softmax(0)]
+)
+def test_what_mixes_images_is_refused(mixed):
+    with pytest.raises(ExportError, match=r"format 'ncnn' cannot write operator \w+.* formats that can: onnx, "):
+        load_format("ncnn").write(Function(mixed).eval(), (2, 3, 4, 4))
+
+
+def test_a_single_image_may_be_without_an_axis(ncnn):
+    """As LeViT does, which normalises all tokens as one batch."""
+
+    def run(x):
+        tokens = F.batch_norm(x.flatten(2).mT.flatten(0, 1), torch.zeros(4), torch.ones(4))
+        return tokens.reshape(1, 9, 4).mT.reshape(x.shape).relu()
+
+    x = torch.randn(1, 4, 3, 3)
+    (y,) = load_model(export_module(Function(run).eval(), (1, 4, 3, 3), "ncnn"), "ncnn")(x.numpy())
+    assert_near(y, run(x).numpy(), 1e-4)
+
+
+def test_new_kinds_stay_in_float_in_int8_models(ncnn):
+    module = nn.Sequential(nn.Conv2d(8, 8, 3), nn.SiLU(), nn.GroupNorm(2, 8), nn.ConvTranspose2d(8, 8, 2, 2))
+    told = fallbacks(export_module(module.eval(), (1, 8, 6, 6), "ncnn", "int8"), "ncnn", "int8")
+    assert told == ["Swish in float", "GroupNorm in float", "Deconvolution in float"]
+
+
+def test_a_single_pixel_is_resized_but_a_row_is_refused(ncnn):
+    def wide(x):
+        return F.interpolate(x, (3, 4), mode="bilinear")
+
+    x = torch.randn(1, 4, 1, 1)
+    (y,) = load_model(export_module(Function(wide).eval(), (1, 4, 1, 1), "ncnn"), "ncnn")(x.numpy())
+    assert_near(y, wide(x).numpy(), 1e-4)
+    with pytest.raises(ExportError, match="operator Resize bilinear of the network itself in float32"):
+        export_module(Function(wide).eval(), (1, 4, 1, 5), "ncnn")

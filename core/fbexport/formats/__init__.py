@@ -128,7 +128,9 @@ class UnknownOperatorError(ExportError):
         """Return the error with the formats that can, each of which is asked."""
         able = [name for name in FORMATS.names() if can_write(name, self.node)]
         if self.format_name in able:
-            return ExportError(f"{self}; its files in float32 can")
+            if self.precision != "float32":
+                return ExportError(f"{self}; its files in float32 can")
+            able.remove(self.format_name)  # not in this network
         others = f"formats that can: {', '.join(able)}" if able else "no format can"
         return ExportError(f"{self}; {others}. Or add it to fbexport/formats/{self.format_name}.py")
 
@@ -144,7 +146,7 @@ def can_write(format_name: str, node: "Node") -> bool:
 
     from fbexport.graph import Constant, Graph
 
-    first = node.inputs[0]
+    first = next(each for each in node.inputs if not isinstance(each, Constant))
     others = [
         each if each == first or isinstance(each, Constant)
         else Constant(each.name, each.shape, np.zeros(each.shape, np.float32))

@@ -1,45 +1,31 @@
 """ncnn: a `.param` text and `.bin` weights, layer by layer, both in one file (`fbexport.runtimes._ncnn_file`).
 
-A value of ncnn has C, H, W and no N; what follows a global mean has C alone. A value that is read twice goes through a
-Split. int8 is symmetric, and a scale is 127 / largest: the inverse of everybody else's.
+int8 is symmetric, and a scale is 127 / largest: the inverse of everybody else's.
 """
 
-import struct
+import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fbexport.formats import Format, unknown_operator
-from fbexport.formats._first_kinds import check_first_kinds
+from fbexport.formats import Format
 from fbexport.formats._float16 import in_float16
-from fbexport.graph import Activation, Binary, Conv, Function, Graph, Linear, Mean, Node, Shuffle, Value
+from fbexport.formats._ncnn_layers import SIXTH, Layers
+from fbexport.formats._ncnn_model import Dims, Params, array_of, tagged, untagged
+from fbexport.graph import Activation, Array, Conv, ConvTranspose, Graph, Linear, Node, Value
 from fbexport.quantization.quantized import QuantizedGraph
 from fbexport.quantization.scheme import QMAX, QMIN, WEIGHT_MAX
-from fbexport.runtimes._ncnn_file import NcnnFile, options_of
+from fbexport.runtimes._ncnn_file import NcnnFile
 
-_MAGIC = 7767517
-_TAGS: dict[Any, int] = {np.float32: 0, np.float16: 0x01306B47, np.int8: 0x000D4B38}
-"""What stands before weights and says of which type they are."""
-_SIXTH = "0.16666667"
-_FUSED: dict[str, list[tuple[int, object]]] = {
+_FUSED: dict[str, Params] = {
     "relu": [(9, 1)],
-    "relu6": [(9, 3), (-23310, "2,0.0,6.0")],
+    "relu6": [(9, 3), (-23310, array_of("0.0", "6.0"))],
     "sigmoid": [(9, 4)],
-    "hswish": [(9, 6), (-23310, f"2,{_SIXTH},0.5")],
+    "hswish": [(9, 6), (-23310, array_of(SIXTH, "0.5"))],
 }
 """Functions that convolutions and fully connected layers apply themselves."""
-_FUNCTIONS: dict[Function, tuple[str, list[tuple[int, object]]]] = {
-    "relu": ("ReLU", []),
-    "relu6": ("Clip", [(0, "0.0"), (1, "6.0")]),
-    "hswish": ("HardSwish", [(0, _SIXTH), (1, "0.5")]),
-    "hsigmoid": ("HardSigmoid", [(0, _SIXTH), (1, "0.5")]),
-    "sigmoid": ("Sigmoid", []),
-}
-Params = Sequence[tuple[int, object]]
 
 
 class Ncnn(Format):
@@ -60,103 +46,98 @@ class Ncnn(Format):
 
     def encode(self, graph: Graph, outputs: Sequence[Value], precision: str, quantized: QuantizedGraph | None) -> bytes:
         """Return an ncnn model."""
-        check_first_kinds("ncnn", graph)
         model = _Model(graph, outputs, precision, quantized)
         for node in graph.nodes:
             model.add(node)
-        return model.finish(outputs).pack()
+        return model.finish(precision).pack()
 
 
-@dataclass(slots=True)
-class _Layer:
-    kind: str
-    inputs: list[str]
-    output: str
-    params: Params
-    weights: bytes = b""
-
-
-class _Model:
-    """Collects layers; `quantized` is what int8 numbers stand for."""
+class _Model(Layers):
+    """Writes what has weights; `quantized` is what int8 numbers stand for."""
 
     def __init__(
         self, graph: Graph, outputs: Sequence[Value], precision: str, quantized: QuantizedGraph | None
     ) -> None:
-        self.graph, self.precision, self.quantized = graph, precision, quantized
-        self.readers = Counter(value for node in graph.nodes for value in node.inputs) + Counter(outputs)
-        self.only_reader = {value: node for node in graph.nodes for value in node.inputs if self.readers[value] == 1}
-        self.flat: set[Value] = set()  # those of which ncnn holds C alone
+        super().__init__(graph, outputs)
+        self.precision, self.quantized = precision, quantized
+        readers = [(value, node) for node in graph.nodes for value in node.inputs]
+        once = Counter([value for value, _ in readers]) + Counter(outputs)
+        self.only_reader = {value: node for value, node in readers if once[value] == 1}
         self.fused: set[Node] = set()
-        _, c, h, w = graph.input.shape
-        self.layers = [_Layer("Input", [], "input", [(0, w), (1, h), (2, c)])]
-
-    def name(self, value: Value) -> str:
-        """Return a value's name in the file."""
-        return {self.graph.input: "input", self.graph.output: "output"}.get(value, value.name)
 
     def add(self, node: Node) -> None:
         """Append the layers of one operator."""
         if node in self.fused:
             return
-        if isinstance(node, Mean | Linear) or self.flat.issuperset(node.inputs):
-            self.flat.add(node.output)
+        self.begin(node)
         match node:
             case Conv():
                 self.conv(node)
+            case ConvTranspose():
+                self.conv_transpose(node)
             case Linear():
-                self.weighted("InnerProduct", node, self.name(node.inputs[0]), [(0, len(node.bias))])
-            case Activation():
-                self.emit(node, *_FUNCTIONS[node.function])
-            case Binary():
-                self.emit(node, "BinaryOp", [(0, {"add": 0, "mul": 2}[node.operation])])
-            case Shuffle():
-                source = self.image(node) if node.output in self.flat else self.name(node.inputs[0])
-                self.flat.discard(node.output)
-                self.layers.append(_Layer("ShuffleChannel", [source], self.name(node.output), [(0, node.groups)]))
-            case Mean() if self.flat.issuperset(node.inputs):  # there is one pixel, and it is its own mean
-                self.emit(node, "Noop", [])
-            case Mean():
-                self.emit(node, "Pooling", [(0, 1), (4, 1)])
+                *rows, inputs = self.dims(node.inputs[0])
+                whole = (math.prod(rows),) if rows else ()
+                self.weighted("InnerProduct", node, (*whole, inputs), (*whole, len(node.bias)), [])
             case _:
-                raise unknown_operator("ncnn", node)
+                self.more(node)
 
     def conv(self, node: Conv) -> None:
         """Append a convolution; of a single pixel's channels it is a fully connected layer."""
-        outputs, _, kh, kw = node.weight.shape
-        source = self.name(node.inputs[0])
-        if node.output in self.flat:
-            if (kh, kw, node.groups, node.padding) == (1, 1, 1, (0, 0)):
-                self.weighted("InnerProduct", node, source, [(0, outputs)])
-                return
-            self.flat.remove(node.output)
-            source = self.image(node)
-        (sh, sw), (ph, pw), (dh, dw) = node.stride, node.padding, node.dilation
-        sides = [(1, kw), (11, kh), (2, dw), (12, dh), (3, sw), (13, sh), (4, pw), (14, ph)]
+        kernel = node.weight.shape[2:]
+        own, made = self.dims(node.inputs[0]), self.dims(node.output)
+        if self.lying(node.inputs[0]) == own[:1] and (*kernel, node.groups, *node.padding) == (1, 1, 1, 0, 0):
+            self.weighted("InnerProduct", node, own[:1], made[:1], [])
+            return
         kind, groups = ("ConvolutionDepthWise", [(7, node.groups)]) if node.groups > 1 else ("Convolution", [])
-        self.weighted(kind, node, source, [(0, outputs), *sides, *groups])
+        params = [*_window(node), (4, node.padding[1]), (14, node.padding[0]), *groups]
+        self.weighted(kind, node, own, made, params)
 
-    def weighted(self, kind: str, node: Conv | Linear, source: str, params: Params) -> None:
+    def conv_transpose(self, node: ConvTranspose) -> None:
+        """Append a transposed convolution, whose weights have outputs first as others have."""
+        inputs, outputs, *kernel = node.weight.shape
+        weight = node.weight.reshape(node.groups, inputs // node.groups, outputs, *kernel).swapaxes(1, 2)
+        (ph, pw), (bottom, right) = node.padding, node.extra
+        params = [
+            (0, len(node.bias)),
+            *_window(node),
+            (4, pw),
+            (14, ph),
+            (18, right),
+            (19, bottom),
+            (5, 1),
+            (6, weight.size),
+        ]
+        kind = "Deconvolution"
+        if node.groups > 1:
+            kind, params = "DeconvolutionDepthWise", [*params, (7, node.groups)]
+        weights = self.tagged(node, weight) + untagged(node.bias)
+        self.put(self.step(kind, [self.read(node.inputs[0])], self.dims(node.output), params, weights))
+
+    def weighted(self, kind: str, node: Conv | Linear, lying: Dims, made: Dims, params: Params) -> None:
         """Append a layer with weights, and with the function that follows where it can apply that."""
-        bias_term, size = (1 if kind == "InnerProduct" else 5), (2 if kind == "InnerProduct" else 6)
+        bias_term, size = (1, 2) if kind == "InnerProduct" else (5, 6)
         function: str = node.activation if isinstance(node, Conv) else "none"
         output = node.output
         reader = self.only_reader.get(output)
         if function == "none" and isinstance(reader, Activation) and reader.function in _FUSED:
             function, output = reader.function, reader.output
             self.fused.add(reader)
-            self.flat |= {output} if node.output in self.flat else set()
-        params = [*params, (bias_term, 1), (size, node.weight.size), *_FUSED.get(function, ())]
+        params = [(0, len(node.bias)), *params, (bias_term, 1), (size, node.weight.size), *_FUSED.get(function, ())]
         if self.quantized is None or not _has_int8(node):
-            own = in_float16(node.weight, node) if self.precision == "float16" else node.weight
-            weights = _tagged(own) + _bytes(node.bias)
+            weights = self.tagged(node, node.weight) + untagged(node.bias)
         else:
             weight, scales = _of_weights(node.weight.reshape(len(node.weight), -1))
-            weights = _tagged(weight) + _bytes(node.bias, scales, self.scale(node.inputs[0]))
+            weights = tagged(weight) + untagged(node.bias, scales, self.scale(node.inputs[0]))
             reader = self.only_reader.get(output)
             requantized = kind != "InnerProduct" and isinstance(reader, Conv) and _has_int8(reader)
             params.append((8, 101 if requantized else 1))
-            weights += _bytes(self.scale(output)) if requantized else b""
-        self.layers.append(_Layer(kind, [source], self.name(output), params, weights))
+            weights += untagged(self.scale(output)) if requantized else b""
+        self.put(self.step(kind, [self.read(node.inputs[0], lying)], made, params, weights), output)
+
+    def tagged(self, node: Node, weight: Array) -> bytes:
+        """Return weights in the model's precision."""
+        return tagged(in_float16(weight, node) if self.precision == "float16" else weight)
 
     def scale(self, value: Value) -> NDArray[np.float32]:
         """Return the scale of a value's int8 numbers, as ncnn has it."""
@@ -165,33 +146,11 @@ class _Model:
         largest = found.scale * max(QMAX - found.zero_point, found.zero_point - QMIN)
         return np.array([WEIGHT_MAX / largest], np.float32)
 
-    def image(self, node: Node) -> str:
-        """Append a reshape of an operator's input, C alone, to an image of one pixel, and return its name."""
-        name = f"{self.name(node.output)}_image"
-        self.layers.append(_Layer("Reshape", [self.name(node.inputs[0])], name, [(0, 1), (1, 1), (2, -1)]))
-        return name
 
-    def emit(self, node: Node, kind: str, params: Params) -> None:
-        """Append a layer without weights."""
-        self.layers.append(_Layer(kind, [self.name(value) for value in node.inputs], self.name(node.output), params))
-
-    def finish(self, outputs: Sequence[Value]) -> NcnnFile:
-        """Return the finished model; every blob is read once, what is read more often through a Split."""
-        left: dict[str, list[str]] = {}
-        lines, blobs = [], 0
-        readers = {self.name(value): count for value, count in self.readers.items()}
-        for number, layer in enumerate(self.layers):
-            inputs = [left[name].pop(0) if name in left else name for name in layer.inputs]
-            lines.append(_line(layer.kind, f"layer_{number}", inputs, [layer.output], layer.params))
-            blobs += 1
-            if readers.get(layer.output, 0) > 1:
-                left[layer.output] = [f"{layer.output}_{i}" for i in range(readers[layer.output])]
-                lines.append(_line("Split", f"split_{number}", [layer.output], left[layer.output], []))
-                blobs += len(left[layer.output])
-        ends = {left[name][0] if (name := self.name(value)) in left else name: value.shape for value in outputs}
-        param = "\n".join([str(_MAGIC), f"{len(lines)} {blobs}", *lines]) + "\n"
-        weights = b"".join(layer.weights for layer in self.layers)
-        return NcnnFile(param, weights, options_of(self.precision), {name: list(shape) for name, shape in ends.items()})
+def _window(node: Conv | ConvTranspose) -> list[tuple[int, object]]:
+    """Return the parameters of a kernel: its size, its dilation and its stride."""
+    sizes = zip((1, 2, 3), (node.weight.shape[2:], node.dilation, node.stride), strict=True)
+    return [each for key, (h, w) in sizes for each in ((key, w), (key + 10, h))]
 
 
 def _has_int8(node: Conv | Linear) -> bool:
@@ -202,22 +161,8 @@ def _has_int8(node: Conv | Linear) -> bool:
     return isinstance(node, Linear) or node.groups in (1, len(node.weight))
 
 
-def _line(kind: str, name: str, inputs: list[str], outputs: list[str], params: Params) -> str:
-    head = f"{kind:<24} {name:<24} {len(inputs)} {len(outputs)}"
-    return " ".join([head, *inputs, *outputs, *(f"{number}={value}" for number, value in params)])
-
-
 def _of_weights(rows: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Return int8 weights and their scales, one for each output channel."""
     largest = np.abs(rows).max(axis=1)
     scales = (WEIGHT_MAX / np.where(largest == 0, 1, largest)).astype(np.float32)
     return np.clip(np.rint(rows * scales[:, None]), -WEIGHT_MAX, WEIGHT_MAX).astype(np.int8), scales
-
-
-def _tagged(array: NDArray[Any]) -> bytes:
-    data = np.ascontiguousarray(array).tobytes()
-    return struct.pack("<I", _TAGS[array.dtype.type]) + data + bytes(-len(data) % 4)
-
-
-def _bytes(*arrays: NDArray[np.float32]) -> bytes:
-    return b"".join(np.ascontiguousarray(array, np.float32).tobytes() for array in arrays)

@@ -12,7 +12,10 @@ from fbexport.runtimes import NativeLibrary, Run, Runtime
 from fbexport.runtimes._ncnn_file import NcnnFile, options_of
 
 _IS_INT8 = re.compile(r" 8=1(01)?( |$)")
-_MOVING = {"Input", "Noop", "Reshape", "ShuffleChannel", "Split"}
+_MOVING = {
+    "Concat", "Crop", "Input", "MemoryData", "Padding", "Permute", "PixelShuffle", "Reshape", "ShuffleChannel", "Split",
+    "Tile",
+}  # fmt: skip
 
 _LEFT_OUT = (
     "ArgMax BNLL Bias CELU Convolution1D Convolution3D ConvolutionDepthWise1D ConvolutionDepthWise3D CopyTo "
@@ -21,7 +24,7 @@ _LEFT_OUT = (
     "Normalize Pooling1D Pooling3D PriorBox Proposal PSROIPooling RMSNorm RNN ROIAlign ROIPooling Reorg RotaryEmbed "
     "SDPA SELU SPP Shrink Spectrogram StatisticsPooling Threshold Unfold YoloDetectionOutput Yolov3DetectionOutput"
 )
-"""Layers that no network here has; they would take half of the time to build."""
+"""Layers that no file of ours has; they would take half of the time to build."""
 _FLAGS = (
     "-DNCNN_SHARED_LIB=ON", "-DNCNN_VERSION={patch}", "-DNCNN_VULKAN=OFF", "-DNCNN_PIXEL=OFF", "-DNCNN_BUILD_TOOLS=OFF",
     "-DNCNN_BUILD_BENCHMARK=OFF", "-DNCNN_BUILD_EXAMPLES=OFF", "-DNCNN_INSTALL_SDK=OFF",
