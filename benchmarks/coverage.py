@@ -1,4 +1,4 @@
-"""How many families of timm's networks our tracer writes, as ONNX and TFLite and as .pte, with the outputs of torch.
+"""How many families of timm's networks our tracer writes, as ONNX and TFLite, .pte and ncnn, with the outputs of torch.
 
 usage: python benchmarks/coverage.py [--quick] [--only NAME…]
 
@@ -16,7 +16,7 @@ from _torchvision import stand_in
 
 FORMATS = ("onnx", "tflite")
 """A family passes in both."""
-ALONE = ("pte",)
+ALONE = ("pte", "ncnn")
 """Each has a figure of its own."""
 TOLERANCE = 1e-3
 SIZE = 128
