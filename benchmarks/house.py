@@ -56,7 +56,7 @@ def main() -> None:
         Figure("upward_imports", len(upward), "imports", goal=0),
         Figure("private_names_in_tests", len(private), "places", goal=0),
         Figure("engine", sum(n for path, n in length.items() if is_engine(path, engine)), "lines", goal=1200),
-        Figure("product", sum(length.values()), "lines", goal=38_500),
+        Figure("product", sum(length.values()), "lines", goal=40_300),
     ]
     where = {
         "modules_flat_in_one_folder": [str(fullest.relative_to(ROOT))],

@@ -61,7 +61,7 @@ SAMPLES = [
     sample("convolution, k×1 kernel", lambda: nn.Conv2d(8, 4, (3, 1), (2, 1), (1, 0))),
     sample('convolution, "same" padding', lambda: nn.Conv2d(8, 4, 4, padding="same")),
     sample("convolution, 1-D", lambda: nn.Sequential(nn.Flatten(2), nn.Conv1d(8, 8, 3, 2, 1), nn.BatchNorm1d(8))),
-    sample("transposed convolution", lambda: nn.Sequential(nn.ConvTranspose2d(8, 4, 2, 2), nn.BatchNorm2d(4)), True),
+    sample("transposed convolution", lambda: nn.Sequential(nn.ConvTranspose2d(8, 4, 2, 2), nn.BatchNorm2d(4))),
     sample("transposed convolution, padded", lambda: nn.ConvTranspose2d(8, 4, 3, 2, 1, output_padding=1)),
     sample("transposed convolution, groups", lambda: nn.ConvTranspose2d(8, 8, (3, 4), 2, 1, groups=4)),
     sample("transposed convolution, dilation", lambda: nn.ConvTranspose2d(8, 4, 3, 2, dilation=2)),
