@@ -240,7 +240,7 @@ def chain_of(network):
 @pytest.mark.parametrize(
     ("network", "name"),
     [
-        pytest.param(network, name, marks=pytest.mark.full if (number - 3 * at) % 6 else ())
+        pytest.param(network, name, marks=pytest.mark.full if (number - 4 * at) % 12 else ())
         for number, network in enumerate(NETWORKS)
         for at, name in enumerate(FORMATS)
     ],

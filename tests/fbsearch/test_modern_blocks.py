@@ -35,7 +35,10 @@ skip = { kind = "skip" }
 """
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES.names())
+@pytest.mark.parametrize(
+    "strategy",
+    [pytest.param(name, marks=() if name == "single-path" else pytest.mark.full) for name in STRATEGIES.names()],
+)
 def test_every_strategy_searches_among_them(strategy: str, tmp_path: Path) -> None:
     (tmp_path / "modern.toml").write_text(SPACE)
     space = load_space(str(tmp_path / "modern.toml"))

@@ -15,9 +15,10 @@ OTHERWISE_COUNTED = {"efficientnet-lite0": 385.2, "mobilenetv4-conv-small": 186.
 """Millions of multiply-accumulates where other ones are published; docs/searching/zoo.md says why."""
 
 
-@pytest.fixture(params=LIKE_TIMM)
-def name(request: pytest.FixtureRequest) -> str:
-    return request.param
+OFTEN = ("mobilenetv4-conv-small", "mobileone-s0", "ghostnet-100")
+by_weights = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in OFTEN else pytest.mark.full) for name in LIKE_TIMM]
+)
 
 
 def network_of_timm(name: str) -> nn.Module:
@@ -29,6 +30,7 @@ def network_of_timm(name: str) -> nn.Module:
     return folded
 
 
+@by_weights
 @pytest.mark.filterwarnings("ignore")  # of others' code
 def test_it_computes_what_timms_does(name: str) -> None:
     theirs, ours = network_of_timm(name), build_network(load_architecture(name)).eval()
@@ -39,6 +41,7 @@ def test_it_computes_what_timms_does(name: str) -> None:
     assert (found - expected).norm() <= 1e-5 * expected.norm()
 
 
+@by_weights
 @pytest.mark.filterwarnings("ignore")  # of others' code
 def test_it_is_counted_as_timms_module_is(name: str) -> None:
     architecture, counted = load_architecture(name), []
@@ -55,6 +58,7 @@ def test_it_is_counted_as_timms_module_is(name: str) -> None:
     assert (found.macs, found.parameters) == (sum(counted), sum(p.numel() for p in network.parameters()))
 
 
+@pytest.mark.parametrize("name", LIKE_TIMM)
 def test_counts_are_those_published(name: str) -> None:
     architecture = load_architecture(name)
     found, published = count_architecture(architecture), architecture.provenance["published"]
