@@ -17,7 +17,7 @@ from fbagents.native import bundle
 from fbagents.posix.process import ProcessChannel
 from fbagents.transport import Transport
 from fbbase.commandline import run
-from fbexport.runtimes import NativeLibrary
+from fbexport.runtimes import RUNTIMES, NativeLibrary
 from fblut.reading import read_lut
 from fbprof.cli import fbprof
 from peers.compiler import needs_compiler
@@ -100,7 +100,10 @@ def test_a_runtime_that_is_asked_for_has_a_bundle_of_its_own(
     assert {str(Path(path).parent) for path in mapped} == {str(asked.folder)}
 
 
-def test_what_the_native_agent_does_not_run_is_in_no_bundle(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_the_native_agent_does_not_run_is_in_no_bundle(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(RUNTIMES.find("torch"), "native", None)
     assert run(fbprof, ["agent", "bundle", HOST, "--runtime", "torch"]) == 2
     assert "--runtime torch: the native agent runs executorch, litert" in capsys.readouterr().err
 
