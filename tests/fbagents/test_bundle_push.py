@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -176,10 +177,7 @@ def test_a_wrong_architecture_is_told(new_sshd: Callable[..., Any], tmp_path: Pa
     assert list((server.folder / "device").iterdir()) == []
 
 
-def test_what_the_native_agent_lacks_is_measured_by_the_python_agent_of_a_native_device(
-    sshd: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(RUNTIMES.find("torch"), "native", None)
+def test_torchscript_is_measured_by_the_python_agent_of_a_native_device_that_has_one(sshd: Any, tmp_path: Path) -> None:
     space = load_space("fbnet-tiny")
     plan = Plan(
         space=space.name,
@@ -194,7 +192,7 @@ def test_what_the_native_agent_lacks_is_measured_by_the_python_agent_of_a_native
         operators=tuple(space.operators()[:2]),
         rounds=1,
     )
-    content = collect(plan, sshd.profile(agent="native"), tmp_path / "t.journal.jsonl")
+    content = collect(plan, sshd.profile(agent="native", python=sys.executable), tmp_path / "t.journal.jsonl")
     assert content.sessions[0].hello.agent.startswith("python ")
     assert content.failed == {}
 

@@ -25,6 +25,7 @@ from fbbase.progress import Waiting, progress
 from fbexport.runtimes import RUNTIMES
 
 SLOWEST_BYTES_PER_S = 100_000
+SLOWEST_HASH_BYTES_PER_S = 3_000_000
 MUCH_MB = 100
 """So much of a bundle is told before it is sent, and compressed for the way."""
 BAR_MB = 5
@@ -145,7 +146,9 @@ class RemoteTransport(Transport):
         self._prepare()
         self._bundle_folder = folder = f"{self._parent}/bundle-{built.digest[:16]}"
         pairs = [text for pair in built.files.items() for text in pair]
-        done = self._run(MISSING, folder, *pairs)
+        size = sum((built.folder / name).stat().st_size for name in built.files)
+        timeout_s = COMMAND_TIMEOUT_S + size / SLOWEST_HASH_BYTES_PER_S
+        done = self._connection.run(MISSING, folder, *pairs, timeout_s=timeout_s)
         if done.code != 0:
             raise DeviceError(f"cannot make a folder in {self._parent!r} on {self._connection}: {done.words}")
         told = set(done.stdout.splitlines())
