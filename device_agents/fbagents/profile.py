@@ -83,8 +83,14 @@ def default_environment() -> dict[str, str]:
 
 
 def with_agent_for(profile: Profile, runtime: str) -> Profile:
-    """Return the profile with an agent that can run a runtime: not all are in the native one."""
-    if profile.agent != "native" or profile.program is not None or RUNTIMES.find(runtime).native is not None:
+    """Return the profile with an agent that can run a runtime: not all are in the native one.
+
+    One that takes much to send is left to the Python agent where the profile says which Python there is.
+    """
+    if profile.agent != "native" or profile.program is not None:
+        return profile
+    found = RUNTIMES.find(runtime)
+    if found.native is not None and not (found.lighter and profile.python):
         return profile
     return profile.model_copy(update={"agent": "python"})
 

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -14,17 +15,21 @@ enum { NO_FILE = -1 };
 
 /* ---- what was asked for ---- */
 
-static bool read_asked(const Json *asked, Tensor *tensor) {
-  const Json *shape = json_member(asked, "shape"), *element = json_member(asked, "element");
-  if (asked->type != JSON_OBJECT || !shape || shape->type != JSON_ARRAY || !element || element->type != JSON_STRING) {
-    return fail("an input that is asked for has a shape that is an array and an element that is a text");
-  }
+static bool read_shape(const Json *shape, Tensor *tensor) {
   for (const Json *side = json_child(shape, NULL); side; side = json_child(shape, side)) {
     if (tensor->rank == MAX_RANK || !json_integer(side, 1, INT32_MAX, &tensor->sides[tensor->rank++])) {
       return fail("the shape of an input that is asked for has at most %d sides, each a number above 0", MAX_RANK);
     }
   }
-  return known_element(element->text, &tensor->element);
+  return true;
+}
+
+static bool read_asked(const Json *asked, Tensor *tensor) {
+  const Json *shape = json_member(asked, "shape"), *element = json_member(asked, "element");
+  if (asked->type != JSON_OBJECT || !shape || shape->type != JSON_ARRAY || !element || element->type != JSON_STRING) {
+    return fail("an input that is asked for has a shape that is an array and an element that is a text");
+  }
+  return read_shape(shape, tensor) && known_element(element->text, &tensor->element);
 }
 
 /* Holds an input of the file against what is asked for, which settles sides that the file leaves open. */
@@ -47,12 +52,28 @@ static bool is_as_asked(const Json *asked, const char *name, Tensor *tensor) {
                                                   element_name(tensor->element), element_name(other.element));
 }
 
-bool feed_count(const Feed *feed, size_t inputs) {
+size_t feed_asked(const Feed *feed) {
   size_t asked = 0;
-  if (inputs > MAX_TENSORS) return fail("the model has more than %d inputs or outputs", MAX_TENSORS);
-  if (!feed->asked) return true;
+  if (!feed->asked) return 1;
   for (const Json *one = json_child(feed->asked, NULL); one; one = json_child(feed->asked, one)) asked++;
-  return asked == inputs || fail("the model has %zu inputs, %zu were asked for", inputs, asked);
+  return asked;
+}
+
+bool feed_next(Feed *feed, const char **name, Tensor *tensor) {
+  const Json *asked = feed->next, *given = asked ? json_member(asked, "name") : NULL;
+  snprintf(feed->number, sizeof feed->number, "%d", feed->count++);
+  *name = given && given->type == JSON_STRING ? given->text : feed->number;
+  tensor->element = FLOAT32;
+  if (!asked && !feed->shape) return fail("a model of this format does not know its inputs, and none are asked for");
+  if (!(asked ? read_asked(asked, tensor) : read_shape(feed->shape, tensor))) return false;
+  if (asked) feed->next = json_child(feed->asked, asked);
+  return count_values(tensor, *name);
+}
+
+bool feed_count(const Feed *feed, size_t inputs) {
+  if (inputs > MAX_TENSORS) return fail("the model has more than %d inputs or outputs", MAX_TENSORS);
+  if (!feed->asked || feed_asked(feed) == inputs) return true;
+  return fail("the model has %zu inputs, %zu were asked for", inputs, feed_asked(feed));
 }
 
 /* ---- the file of inputs ---- */
@@ -86,7 +107,8 @@ static bool fill_from_file(const Feed *feed, const char *name, const Tensor *ten
 bool open_feed(Feed *feed, const Json *request) {
   struct stat status;
   const Json *asked = json_member(request, "inputs"), *path = json_member(request, "inputs_path");
-  *feed = (Feed){.file = NO_FILE};
+  const Json *shape = json_member(request, "input_shape");
+  *feed = (Feed){.file = NO_FILE, .shape = shape && shape->type == JSON_ARRAY ? shape : NULL};
   if (asked && asked->type != JSON_NULL) {
     if (asked->type != JSON_ARRAY) return fail("the request has \"inputs\" that are no array");
     feed->asked = asked;

@@ -64,7 +64,11 @@ def test_hello_says_what_the_device_can_do(local: Transport) -> None:
     [
         *(("local", runtime) for runtime in RUNTIMES.names()),
         # to build one from its source takes long: test_phone.py
-        *(("local-native", name) for name, (_, library) in native_libraries().items() if library.places),
+        *(
+            pytest.param("local-native", name, marks=[pytest.mark.full] * (name == "torch"))
+            for name, (_, library) in native_libraries().items()
+            if library.places
+        ),
     ],
     indirect=["local"],
 )

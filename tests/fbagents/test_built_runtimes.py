@@ -13,11 +13,12 @@ import pytest
 from fbagents.agent.client import AgentClient, Input, Planned
 from fbagents.errors import AgentReplyError, DeviceError
 from fbagents.native import build as native
-from fbagents.native import bundle
+from fbagents.native import bundle, libraries
+from fbagents.native.elf import read_elf
 from fbagents.posix.process import ProcessChannel
 from fbagents.transport import Transport
 from fbbase.commandline import run
-from fbexport.runtimes import NativeLibrary
+from fbexport.runtimes import RUNTIMES, NativeLibrary
 from fblut.reading import read_lut
 from fbprof.cli import fbprof
 from peers.compiler import needs_compiler
@@ -100,7 +101,29 @@ def test_a_runtime_that_is_asked_for_has_a_bundle_of_its_own(
     assert {str(Path(path).parent) for path in mapped} == {str(asked.folder)}
 
 
-def test_what_the_native_agent_does_not_run_is_in_no_bundle(capsys: pytest.CaptureFixture[str]) -> None:
+def test_torch_is_sent_to_others_in_a_version_that_is_small_and_only_when_it_is_asked_for() -> None:
+    other = next(target for target in ("aarch64-linux", "aarch64-macos") if target != HOST)
+    here = importlib.metadata.version("torch")
+    expected = {"aarch64-linux": "2.9.1"}.get(other, here)
+    assert libraries.runtime_versions(other, ["torch"]) == {"torch": expected}
+    assert libraries.runtime_versions(HOST, ["torch"]) == {"torch": here}
+    assert "torch" not in libraries.runtime_versions(other)
+    assert "torch" not in libraries.runtime_versions(other, ["litert"])
+
+
+@needs_compiler
+def test_a_library_that_is_named_and_never_called_is_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    built = native.build_empty(HOST, "libz.so.1")
+    assert built.name == "libz.so.1"
+    assert not hasattr(ctypes.CDLL(str(built)), "inflate")
+    assert read_elf(built).libraries == ()
+
+
+def test_what_the_native_agent_does_not_run_is_in_no_bundle(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(RUNTIMES.find("torch"), "native", None)
     assert run(fbprof, ["agent", "bundle", HOST, "--runtime", "torch"]) == 2
     assert "--runtime torch: the native agent runs executorch, litert" in capsys.readouterr().err
 

@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,12 @@ from fbagents.connect import connect
 from fbagents.errors import DeviceError
 from fbagents.native import build as native
 from fbagents.native import bundle
+from fbagents.posix import remote
 from fbagents.posix.openssh import OpenSsh
 from fbagents.posix.scripts import UPLOAD
 from fbagents.transport import Transport
+from fbbase.progress import Waiting
+from fbexport.runtimes import RUNTIMES
 from fbprof.measure.run import collect
 from fbprof.plan.plan import Plan
 from fbspace.space import load_space
@@ -92,6 +96,36 @@ def test_it_is_sent_once_gives_this_machines_outputs_and_only_what_is_missing_or
     assert sorted(uploads) == ["agent", "libLiteRt.so"]
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_bundle_that_is_much_is_told_beforehand_and_sent_compressed_to_where_gzip_is(
+    sshd: Any,
+    built: bundle.Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    there: bool,
+) -> None:
+    sent, run = [], OpenSsh.run
+
+    def recording(self: OpenSsh, script: str, *arguments: str, **more: Any) -> Any:
+        if script == UPLOAD:
+            sent.append(os.fstat(more["stdin"].fileno()).st_size)
+        return run(self, script if there else script.replace("command -v gzip", "false"), *arguments, **more)
+
+    monkeypatch.setattr(OpenSsh, "run", recording)
+    monkeypatch.setattr(remote, "MUCH_MB", 1)
+    monkeypatch.setattr(RUNTIMES.find("litert"), "lighter", "featherweight")
+    with Waiting("board", "starting"), agent_on(sshd.profile(agent="native")) as (_, agent):
+        assert set(agent.hello.runtimes) == {"litert", "onnxruntime"}
+    size = sum((built.folder / name).stat().st_size for name in built.files)
+    assert (sum(sent) < size / 2) == there
+    assert (sum(sent) == size) == (not there)
+    words = "with --keep it stays there for the next run; the lighter way is --runtime featherweight"
+    assert capsys.readouterr().err.splitlines()[:2] == [
+        f"board: {size / 1e6:.0f} MB are to be sent for litert and onnxruntime; {words}",
+        f"board: sending {sum(sent) / 1e6:.0f} MB",
+    ]
+
+
 @pytest.mark.full
 def test_everything_is_removed_unless_it_is_to_be_kept(sshd: Any) -> None:
     with agent_on(sshd.profile(agent="native")):
@@ -143,7 +177,7 @@ def test_a_wrong_architecture_is_told(new_sshd: Callable[..., Any], tmp_path: Pa
     assert list((server.folder / "device").iterdir()) == []
 
 
-def test_torchscript_is_measured_by_the_python_agent_of_a_native_device(sshd: Any, tmp_path: Path) -> None:
+def test_torchscript_is_measured_by_the_python_agent_of_a_native_device_that_has_one(sshd: Any, tmp_path: Path) -> None:
     space = load_space("fbnet-tiny")
     plan = Plan(
         space=space.name,
@@ -158,7 +192,7 @@ def test_torchscript_is_measured_by_the_python_agent_of_a_native_device(sshd: An
         operators=tuple(space.operators()[:2]),
         rounds=1,
     )
-    content = collect(plan, sshd.profile(agent="native"), tmp_path / "t.journal.jsonl")
+    content = collect(plan, sshd.profile(agent="native", python=sys.executable), tmp_path / "t.journal.jsonl")
     assert content.sessions[0].hello.agent.startswith("python ")
     assert content.failed == {}
 

@@ -33,6 +33,8 @@ def agent_argv(request: pytest.FixtureRequest) -> list[str]:
         return [sys.executable, str(agent_script())]
     if COMPILER is None:
         pytest.skip("no C compiler is on the PATH")
+    if request.param == "torch":  # whose library is compiled for it; not under sanitizers, where it takes minutes
+        return [str(native.build(native.host_target())), *native.runtime_options(["torch"])]
     return [str(request.getfixturevalue("sanitized")), *native.runtime_options()]
 
 
@@ -299,7 +301,7 @@ class Rate(torch.nn.Module):
         return x * gain + rate
 
 
-@pytest.mark.parametrize("agent_argv", ["python"], indirect=True)
+@pytest.mark.parametrize("agent_argv", ["python", pytest.param("torch", marks=pytest.mark.full)], indirect=True)
 def test_torchscript_is_fed_as_asked_for(one_agent: AgentClient, written: Written, tmp_path: Path) -> None:
     for module in (TwoInputs(), Number(), Rate()):
         torch.jit.script(module).save(str(tmp_path / type(module).__name__))

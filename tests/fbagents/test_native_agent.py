@@ -384,5 +384,7 @@ def test_the_profile_local_native_measures(models: dict[str, Path]) -> None:
         assert agent.hello.overhead_ns < 3000
         agent.load("m", str(models["onnxruntime"]), "onnxruntime", (1, 16, 16, 16))
         assert len(list(agent.run([Planned("m", 2)] * 3))) == 3
-        with pytest.raises(AgentReplyError, match="unknown runtime 'torch'; known: executorch, litert, ncnn"):
+        with pytest.raises(AgentReplyError, match="unknown runtime 'tensorrt'; known: executorch, litert, ncnn"):
+            agent.load("t", str(models["torch"]), "tensorrt", (1, 16, 16, 16))
+        with pytest.raises(AgentReplyError, match="torch is not here: no file libfbtorch"):  # until it is asked for
             agent.load("t", str(models["torch"]), "torch", (1, 16, 16, 16))

@@ -34,6 +34,7 @@ from peers.small_models import ELEMENTS, agent_input, identity
 from peers.unavailable import unavailable
 
 PACKAGES = {"litert": "ai-edge-litert", "onnxruntime": "onnxruntime", "executorch": "executorch", "ncnn": "ncnn"}
+TORCH_THERE = "2.9.1"
 over_adb_and_ssh = pytest.mark.parametrize("transport", ["adb", "ssh"])
 
 
@@ -148,6 +149,7 @@ def test_the_bundle_runs_both_runtimes_with_the_hosts_outputs(
         pytest.param("adb", "executorch", "int8", "fbnet-tiny", 71, marks=pytest.mark.full),
         pytest.param("adb", "ncnn", "float32", "fbnet-tiny", 71, marks=pytest.mark.full),
         pytest.param("adb", "ncnn", "int8", "two", 4, marks=pytest.mark.full),
+        pytest.param("adb", "torch", "float32", "two", 4, marks=pytest.mark.full),
     ],
 )
 def test_measuring_the_phone_gives_a_whole_table_and_the_hosts_outputs(
@@ -175,7 +177,8 @@ def test_measuring_the_phone_gives_a_whole_table_and_the_hosts_outputs(
     assert {row.status for row in lut.rows.values()} == {"ok"}
     assert {row.notes for row in lut.rows.values()} == {"", *in_float}
     assert lut.metadata.precision == precision
-    assert lut.metadata.runtime_version == importlib.metadata.version(PACKAGES[runtime])
+    there_is = TORCH_THERE if runtime == "torch" else importlib.metadata.version(PACKAGES[runtime])
+    assert lut.metadata.runtime_version == there_is
     found, expected = sums(there), sums(here)
     assert found.keys() == expected.keys()
     assert len(expected) == operators + len(REFERENCES)

@@ -8,7 +8,7 @@ import contextlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
@@ -34,12 +34,19 @@ class NativeLibrary:
     that a C program cannot call, these are in `places`, and `source` is C++ that gives them a C interface; `{site}` in
     flags is the folder that the package lies in, `{libraries}` that of its libraries. Without `source` it is built by
     CMake from the package's own source; `{patch}` in flags is the last part of its version.
+
+    `beside` are patterns of libraries that only some builds of the package bring along. Those in `unused` are named by
+    its libraries, which call nothing of them: empty ones stand in. `versions` is, by target, the version of the package
+    that other machines get instead of the one installed here.
     """
 
     name: str
     places: tuple[str, ...] = ()
     source: str = ""
     flags: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_built(self) -> bool:
@@ -63,7 +70,7 @@ class Runtime(ABC):
     native: ClassVar[NativeLibrary | None] = None
     """Its library, if the native agent can run it, too; otherwise only the Python agent can."""
     lighter: ClassVar[str | None] = None
-    """The runtime to take where only the native agent runs, and this one is not in it."""
+    """The runtime to take where only the native agent runs, and this one is not in it or takes much to send."""
     agent_source: ClassVar[Path | None] = None
     """The file with its class for the Python agent, unless that is in agent.py; it is sent along."""
 

@@ -3,7 +3,8 @@
 import io
 
 from fbexport.graph import Array
-from fbexport.runtimes import Run, Runtime
+from fbexport.runtimes import NativeLibrary, Run, Runtime
+from fbexport.runtimes._torch_shim import FLAGS, SHIM
 
 
 class Torch(Runtime):
@@ -12,6 +13,15 @@ class Torch(Runtime):
     package = "torch"
     format = "torchscript"
     lighter = "executorch"
+    native = NativeLibrary(
+        "libfbtorch.so",
+        ("torch/lib/libtorch_cpu.so", "torch/lib/libc10.so"),
+        source=SHIM,
+        flags=FLAGS,
+        beside=("torch/lib/libgomp*.so*", "torch.libs/*.so*"),
+        unused=("libz.so.1",),
+        versions={"aarch64-linux": "2.9.1"},  # later wheels take more than 420 MB
+    )
 
     def load(self, content: bytes, threads: int) -> Run:
         """Load a TorchScript archive; it runs on as many threads as torch has."""

@@ -85,6 +85,15 @@ def build_library(library: NativeLibrary, package: str, version: str, target: st
     return built
 
 
+def build_empty(target: str, name: str) -> Path:
+    """Return a library of that name with nothing in it. Raises DeviceError."""
+    built = cache_folder() / f"empty-{target}" / name
+    if not built.exists():
+        flags = ["-shared", "-nostdlib", f"-Wl,-soname,{name}", "-x", "c", "-"]
+        _compile([*compiler(target), *flags], built, name, "/* empty */")
+    return built
+
+
 def compiler(target: str) -> list[str]:
     """Return the compiler's command: the system's own, a cross compiler, or ziglang. Raises DeviceError."""
     names = [os.environ.get("CC"), "cc", "gcc", "clang"] if target == host_target() else []

@@ -24,7 +24,7 @@ from fbexport.runtimes import bundled_libraries, native_libraries
 FORMAT = 1
 AGENT = "agent"
 MANIFEST = "manifest.json"
-MAX_FILE_BYTES = 256 << 20
+MAX_FILE_BYTES = 512 << 20
 # a plain file's name: no path, not hidden, not an option
 FileName = Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}$")]
 
@@ -112,7 +112,7 @@ def ingredients(target: str, asked: Iterable[str] = ()) -> dict[str, str]:
     for name, (_, library) in bundled_libraries(asked).items():
         if library.is_built:
             made_of[f"{name}'s library"] = hashlib.sha256(repr((library.source, library.flags)).encode()).hexdigest()
-    return made_of | _libraries.runtime_versions(asked)
+    return made_of | _libraries.runtime_versions(target, asked)
 
 
 def place(target: str, made_of: Mapping[str, str]) -> Path:
@@ -159,7 +159,7 @@ def locked(folder: Path) -> Iterator[Path]:
     except OSError as error:
         raise DeviceError(
             f"cannot keep a bundle in {folder.parent}: {error.strerror or error}; "
-            "set XDG_CACHE_HOME to a folder that is writable and has 100 MB free"
+            "set XDG_CACHE_HOME to a folder that is writable and has 100 MB free, 500 MB for torch"
         ) from error
 
 

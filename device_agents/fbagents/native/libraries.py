@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -24,17 +24,21 @@ DEBIAN_PACKAGES = ("libc6", "libgcc-s1", "libgomp1", "libstdc++6")
 # pip takes a wheel only if its tag is listed. Tags promise little about what is inside: `missing` looks there.
 GLIBC_MINORS = range(17, 45)
 PIP_TIMEOUT_S = 600
+STRIPPED_BYTES = 100 << 20
 
 
-def runtime_versions(asked: Iterable[str] = ()) -> dict[str, str]:
-    """Return the versions of the runtimes' packages on this machine: a device gets the same. Raises DeviceError."""
-    versions = {}
-    for package, _ in bundled_libraries(asked).values():
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            raise DeviceError(f"{package} is not installed here, so its version is unknown: pip install it") from None
-    return versions
+def runtime_versions(target: str, asked: Iterable[str] = ()) -> dict[str, str]:
+    """Return the versions of the runtimes' packages in a bundle: mostly those on this machine. Raises DeviceError."""
+    return {package: _version(target, package, library) for package, library in bundled_libraries(asked).values()}
+
+
+def _version(target: str, package: str, library: NativeLibrary) -> str:
+    if target != native.host_target() and target in library.versions:
+        return library.versions[target]
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        raise DeviceError(f"{package} is not installed here, so its version is unknown: pip install it") from None
 
 
 def add_runtimes(target: str, folder: Path, asked: Iterable[str] = ()) -> dict[str, str]:
@@ -49,14 +53,28 @@ def add_runtimes(target: str, folder: Path, asked: Iterable[str] = ()) -> dict[s
                 if not found:
                     raise DeviceError(f"{origin} holds no {place}: install it again, or another version")
                 name = found[0].name if library.is_built else library.name
-                shutil.copyfile(found[0], folder / name)
+                _copy(target, found[0], folder / name)
                 origins[name] = origin
+            for path in (path for place in library.beside for path in site.glob(place)):
+                _copy(target, path, folder / path.name)
+                origins[path.name] = origin
+            for name in library.unused:
+                shutil.copyfile(native.build_empty(target, name), folder / name)
+                origins[name] = f"empty, of fbnet-lab {__version__}"
             if library.is_built:
-                version = importlib.metadata.version(package)
+                version = _version(target, package, library)
                 built = native.build_library(library, package, version, target, site, "$ORIGIN")
                 shutil.copyfile(built, folder / library.name)
                 origins[library.name] = f"built by fbnet-lab {__version__} of {package} {version}"
     return origins
+
+
+def _copy(target: str, source: Path, copy: Path) -> None:
+    """Copy a library, a large one without the names that only debuggers read, if there is a program for that."""
+    shutil.copyfile(source, copy)
+    strip = shutil.which(f"{target}-gnu-strip")
+    if strip is not None and source.stat().st_size > STRIPPED_BYTES:
+        subprocess.run([strip, "--strip-unneeded", str(copy)], capture_output=True)  # in place, or not at all
 
 
 def add_c_libraries(target: str, folder: Path) -> dict[str, str]:
@@ -152,23 +170,23 @@ def _packages(target: str, libraries: Mapping[str, NativeLibrary], work: Path) -
             package: (native.installed_site(each), f"{package} {each.version}, as installed")
             for package, each in installed.items()
         }
-    _download(target, [package for package, library in libraries.items() if library.places], work)
+    wanted = [f"{name}=={_version(target, name, library)}" for name, library in libraries.items() if library.places]
+    _download(target, wanted, work)
     wheels = {path.name.partition("-")[0].replace("_", "-"): path for path in work.glob("*.whl")}
     for package in wheels:
         library = libraries[package]
         with zipfile.ZipFile(wheels[package]) as wheel:
             for member in wheel.namelist():
                 is_header = library.source and "/include/" in member
-                if is_header or any(fnmatch(member, place) for place in library.places):
+                if is_header or any(fnmatch(member, place) for place in (*library.places, *library.beside)):
                     wheel.extract(member, work / package)
     return {package: (work / package, wheels[package].name if package in wheels else "") for package in libraries}
 
 
-def _download(target: str, packages: Iterable[str], folder: Path) -> None:
-    """Fetch the wheels for `target` of the versions that are installed here."""
+def _download(target: str, wanted: Sequence[str], folder: Path) -> None:
+    """Fetch the wheels for `target` of packages, each `NAME==VERSION`."""
     machine = target.removesuffix("-linux")
     tags = [f"manylinux2014_{machine}", *(f"manylinux_2_{minor}_{machine}" for minor in GLIBC_MINORS)]
-    wanted = [f"{package}=={importlib.metadata.version(package)}" for package in packages]
     if not wanted:
         return
     argv = [sys.executable, "-m", "pip", "--quiet", "--no-input", "--disable-pip-version-check", "download"]

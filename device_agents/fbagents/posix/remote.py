@@ -5,7 +5,7 @@ import os
 import re
 import secrets
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,13 +16,18 @@ from fbagents.native import bundle
 from fbagents.native.bundle import Bundle
 from fbagents.native.script import python_agent
 from fbagents.posix.connection import COMMAND_TIMEOUT_S, Connection
+from fbagents.posix.packing import UNPACK, megabytes, packed
 from fbagents.posix.scripts import CHECK, DAMAGED, MISSING, PREPARE, REMOVE, START, UPLOAD
 from fbagents.profile import Profile
 from fbagents.transport import Transport
 from fbbase.files import file_sha256
-from fbbase.progress import progress
+from fbbase.progress import Waiting, progress
+from fbexport.runtimes import RUNTIMES
 
 SLOWEST_BYTES_PER_S = 100_000
+SLOWEST_HASH_BYTES_PER_S = 3_000_000
+MUCH_MB = 100
+"""So much of a bundle is told before it is sent, and compressed for the way."""
 BAR_MB = 5
 """Files of so much or more are sent with a bar."""
 LOOK_S = 0.5
@@ -141,12 +146,29 @@ class RemoteTransport(Transport):
         self._prepare()
         self._bundle_folder = folder = f"{self._parent}/bundle-{built.digest[:16]}"
         pairs = [text for pair in built.files.items() for text in pair]
-        done = self._run(MISSING, folder, *pairs)
+        size = sum((built.folder / name).stat().st_size for name in built.files)
+        timeout_s = COMMAND_TIMEOUT_S + size / SLOWEST_HASH_BYTES_PER_S
+        done = self._connection.run(MISSING, folder, *pairs, timeout_s=timeout_s)
         if done.code != 0:
             raise DeviceError(f"cannot make a folder in {self._parent!r} on {self._connection}: {done.words}")
-        for name in sorted(built.files.keys() & set(done.stdout.splitlines())):
-            self._upload(built.folder / name, f"{folder}/{name}", built.files[name], mode="700")
+        told = set(done.stdout.splitlines())
+        paths = [built.folder / name for name in sorted(built.files.keys() & told)]
+        with contextlib.ExitStack() as stack:
+            smaller: Mapping[Path, Path] = {}
+            if megabytes(paths) >= MUCH_MB:
+                stack.enter_context(Waiting.told(self._much(built, megabytes(paths))))
+                if "+gzip" in told:
+                    smaller = stack.enter_context(packed(paths))
+                Waiting.tell(f"sending {megabytes([smaller.get(path, path) for path in paths]):.0f} MB")
+            for path in paths:
+                self._upload(path, f"{folder}/{path.name}", built.files[path.name], "700", smaller.get(path))
         return built.command(folder)
+
+    def _much(self, built: Bundle, mb: float) -> str:
+        keep = "" if self.profile.keep else "; with --keep it stays there for the next run"
+        lighter = sorted({name for each in built.versions if (name := RUNTIMES.find(each).lighter)})
+        instead = "".join(f"; the lighter way is --runtime {name}" for name in lighter)
+        return f"{mb:.0f} MB are to be sent for {' and '.join(built.versions)}{keep}{instead}"
 
     def _prepare(self) -> int:
         """Make sure of the connection and of the folder, and return the connection's number."""
@@ -170,11 +192,12 @@ class RemoteTransport(Transport):
         write(remote, digest, pieces, content.sent(pieces))
         self._places.add(remote, stretches)
 
-    def _upload(self, path: Path, remote: str, digest: str, mode: str) -> None:
+    def _upload(self, path: Path, remote: str, digest: str, mode: str, smaller: Path | None = None) -> None:
         timeout_s = COMMAND_TIMEOUT_S + path.stat().st_size / SLOWEST_BYTES_PER_S
+        arguments = (remote, digest, mode, *[UNPACK] * (smaller is not None))
         for _ in range(2):
-            with path.open("rb") as file, _shown(file, f"{self.profile.name}: sending {path.name} (MB)"):
-                done = self._connection.run(UPLOAD, remote, digest, mode, stdin=file, timeout_s=timeout_s)
+            with (smaller or path).open("rb") as file, _shown(file, f"{self.profile.name}: sending {path.name} (MB)"):
+                done = self._connection.run(UPLOAD, *arguments, stdin=file, timeout_s=timeout_s)
             if done.code != DAMAGED:
                 break
         if done.code == DAMAGED:
