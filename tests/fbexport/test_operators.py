@@ -239,3 +239,30 @@ def test_the_table_of_operators_is_what_the_formats_do():
 def test_the_table_has_every_operator():
     assert list(table()) == [sample.operator for sample in SAMPLES]
     assert re.search(r"core/fbexport/translate/", PAGE.read_text())
+
+
+@pytest.mark.parametrize("name", [each for each in NEAR if each != "pte"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        lambda: Computed(lambda m, x: F.pad(x, (1, 2, -1, 3), value=0.5)),
+        lambda: nn.Sequential(nn.ZeroPad2d(2), nn.MaxPool2d(3, 2)),
+        lambda: nn.Sequential(nn.ZeroPad2d((0, 2, 2, 3)), nn.MaxPool2d(1, (1, 2))),
+        lambda: nn.Upsample((5, 4)),
+        lambda: nn.Upsample((1, 9), mode="bilinear"),
+    ],
+)
+def test_what_runtimes_do_otherwise_by_themselves_equals_torch(module, name):
+    assert error_of(module().eval(), name) <= 1e-4
+
+
+@pytest.mark.parametrize("name", NEAR)
+@pytest.mark.parametrize(
+    "function", [lambda m, x: x * 1e-7 + torch.zeros(1), lambda m, x: x[:, :, ::2].relu()[..., 1:]]
+)
+def test_int8_takes_sums_with_zeros_and_operators_that_only_move_numbers(function, name):
+    assert error_of(Computed(function).eval(), name, "int8") <= 0.01
+
+
+def test_int8_prelu_loads_in_tflite():
+    assert error_of(nn.PReLU(8).eval(), "tflite", "int8") <= 0.02

@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 
 from fbexport.graph import Array, Constant, Node, Reshape, Transpose, Value
 from fbexport.quantization.quantized import QuantizedGraph
+from fbexport.quantization.scheme import Quantization
 
 Order = tuple[int, ...]
 """For each axis of a tensor in the file, which of torch's it is."""
@@ -69,8 +70,8 @@ class Layout(ABC):
         """Add a tensor for a value, of its shape as it lies."""
 
     @abstractmethod
-    def known(self, array: Array) -> int:
-        """Add a constant that takes part in the computation; its int8 numbers are of its own range."""
+    def known(self, array: Array, scheme: Quantization | None = None) -> int:
+        """Add a constant that takes part in the computation; its int8 numbers are of its own range unless told."""
 
     @abstractmethod
     def like(self, source: int, shape: tuple[int, ...] | None = None) -> int:
@@ -110,7 +111,7 @@ class Layout(ABC):
         if (value.name, order) in self.numbers:
             return self.numbers[value.name, order]
         if isinstance(value, Constant):
-            number = self.known(value.array.transpose(order))
+            number = self.known(value.array.transpose(order), self.quantized and self.quantized.of(value))
         else:
             held = self.orders[value.name]
             source = self.numbers[value.name, held]

@@ -92,12 +92,17 @@ class FloatModel(OnnxModel):
                 self.resize(node, names[0], output)
             case Pad():
                 amounts = self.integers(np.transpose(node.amounts).reshape(-1), output)
-                number = self.constant(f"{output}_number", np.array(node.number, np.float32))
+                number = self.constant(f"{output}_number", np.array(self.filling(node), np.float32))
                 self.emit("Pad", [*names, amounts, number], output)
             case Concat():
                 self.emit("Concat", names, output, axis=node.axis)
             case _ if not self.rearrange(node, names, output):
                 raise unknown_operator("onnx", node)
+
+    def filling(self, node: Pad) -> float:
+        """Return what to pad with: almost 0 before max pooling, into which ONNX Runtime fuses zeros as -infinity."""
+        is_pooled = any(isinstance(each, Pool) and node.output in each.inputs for each in self.graph.nodes)
+        return node.number or (float(np.finfo(np.float32).tiny) if is_pooled else 0.0)
 
     def parameters(self, node: Conv | ConvTranspose | Linear) -> list[str]:
         """Add weights and biases."""
@@ -173,8 +178,19 @@ class FloatModel(OnnxModel):
         self.emit("Add", [made, self.constant(f"{output}_bias", bias)], output)
 
     def resize(self, node: Resize, source: str, output: str) -> None:
-        """Append a resize, with pixels where torch has them."""
-        place = "align_corners" if node.align_corners else "pytorch_half_pixel"
+        """Append a resize, with pixels where torch has them.
+
+        ONNX Runtime's nearest pixel may be the one before where the image does not grow by whole numbers.
+        """
+        sizes = zip(node.inputs[0].shape[2:], node.output.shape[2:], strict=True)
+        if node.mode == "nearest" and any(made % size for size, made in sizes):
+            for axis in (2, 3):
+                size, made = node.inputs[0].shape[axis], node.output.shape[axis]
+                at = np.minimum(np.arange(made, dtype=np.float32) * np.float32(size / made), size - 1).astype(np.int64)
+                target = output if axis == 3 else f"{output}_rows"
+                source = self.emit("Gather", [source, self.integers(at, target)], target, axis=axis)
+            return
+        place = "align_corners" if node.align_corners else "half_pixel"
         ways = {"mode": "linear", "coordinate_transformation_mode": place}
         if node.mode == "nearest":
             ways = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}

@@ -59,14 +59,14 @@ class IntegerModel(OnnxModel):
             case Activation(function="leaky_relu"):
                 self.integer("LeakyRelu", [self.real(value, output)], output, scheme, alpha=node.parameters[0])
             case Concat():
-                reals = [self.real(each, f"{output}_{i}") for i, each in enumerate(node.inputs)]
+                reals = [self.real(each, f"{output}_input{i}") for i, each in enumerate(node.inputs)]
                 self.integer("Concat", reals, output, scheme, axis=node.axis)
             case Activation(function="relu" | "relu6"):
                 # The sum with 0 rounds to other steps in one integer kernel; Relu, twice as slow, has none.
                 zero = self.number(0, _ZERO, f"{output}_zero")
                 self.saturated(node.function, "Add", [self.real(value, output), zero], output, scheme)
             case Binary(operation="add" | "mul"):
-                reals = [self.real(each, f"{output}_{i}") for i, each in enumerate(node.inputs)]
+                reals = [self.real(each, f"{output}_input{i}") for i, each in enumerate(node.inputs)]
                 self.integer({"add": "Add", "mul": "Mul"}[node.operation], reals, output, scheme)
             case Shuffle():
                 self.shuffle(node, self.name(value), output)

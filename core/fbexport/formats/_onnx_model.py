@@ -47,7 +47,7 @@ class OnnxModel:
             case Slice():
                 lists = (node.starts, node.stops, range(len(node.starts)), node.steps)
                 self.emit(
-                    "Slice", [*names, *(self.integers(e, f"{output}_{at}") for at, e in enumerate(lists))], output
+                    "Slice", [*names, *(self.integers(e, f"{output}_list{at}") for at, e in enumerate(lists))], output
                 )
             case Reshape():
                 self.reshape(names[0], node.output.shape, output)

@@ -244,4 +244,6 @@ class Operators(PteModel):
 
 def _has_int8(node: Node) -> bool:
     """Whether there are integer kernels for an operator."""
+    if isinstance(node, Pad):
+        return node.number == 0  # another number may lie outside of the input's range
     return not isinstance(node, MatMul | Softmax | Norm | ConvTranspose)

@@ -21,7 +21,14 @@ except ModuleNotFoundError as error:
     ) from error
 
 OP = schema.BuiltinOperator
-INT8_VERSIONS = {OP.CONV_2D: 3, OP.DEPTHWISE_CONV_2D: 3, OP.FULLY_CONNECTED: 4, OP.HARD_SWISH: 1, OP.RESHAPE: 1}
+INT8_VERSIONS = {
+    OP.CONV_2D: 3,
+    OP.DEPTHWISE_CONV_2D: 3,
+    OP.FULLY_CONNECTED: 4,
+    OP.HARD_SWISH: 1,
+    OP.RESHAPE: 1,
+    OP.PRELU: 1,
+}
 """Versions of operators that take int8, 2 for all others; runtimes refuse a model that states an older one."""
 
 

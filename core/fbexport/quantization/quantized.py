@@ -8,6 +8,7 @@ import numpy as np
 from fbexport.errors import ExportError, module_name
 from fbexport.graph import (
     Activation,
+    Binary,
     Constant,
     Conv,
     Expand,
@@ -45,7 +46,7 @@ class Parameters:
 
 @dataclass(frozen=True, slots=True)
 class QuantizedGraph:
-    """A graph and the quantisation of each of its values, by name."""
+    """A graph and the quantisation of each of its values, by name; of constants where it is not that of their range."""
 
     graph: Graph
     values: Mapping[str, Quantization]
@@ -53,7 +54,7 @@ class QuantizedGraph:
     def of(self, value: Value) -> Quantization:
         """Return a value's quantisation."""
         if isinstance(value, Constant):
-            return scheme.of_array(value.array)
+            return self.values.get(value.name) or scheme.of_array(value.array)
         return self.values[value.name]
 
     def parameters(self, node: Conv | Linear) -> Parameters:
@@ -79,6 +80,8 @@ def quantize(graph: Graph, ranges: Ranges) -> QuantizedGraph:
         match node:
             case Shuffle() | Reshape() | Transpose() | Slice() | Expand() | Pad() | Pool() | Resize():  # numbers stay
                 values[node.output.name] = values[node.inputs[0].name]
+            case Binary(operation="add" | "sub"):
+                values |= _summed(node, values)
             case Activation(function="hsigmoid"):
                 values[node.output.name] = scheme.UNIT
             case Activation(function="tanh"):
@@ -89,6 +92,19 @@ def quantize(graph: Graph, ranges: Ranges) -> QuantizedGraph:
                 where = f"{type(node).__name__} of {module_name(node.source)}"
                 raise ExportError(f"{where} has weights that are not finite")
     return QuantizedGraph(graph, values)
+
+
+def _summed(node: Binary, values: Mapping[str, Quantization]) -> dict[str, Quantization]:
+    """Return an output whose steps are not too small for those of the summands, and zeros in steps of that."""
+    output, zeros = values[node.output.name], []
+    scale = output.scale
+    for value in node.inputs:
+        if isinstance(value, Constant) and not value.array.any():
+            zeros.append(value.name)
+            continue
+        summand = scheme.of_array(value.array) if isinstance(value, Constant) else values[value.name]
+        scale = max(scale, summand.scale / scheme.SCALE_RATIO)
+    return {node.output.name: Quantization(scale, output.zero_point)} | dict.fromkeys(zeros, Quantization(scale, 0))
 
 
 def gated(graph: Graph) -> set[Value]:

@@ -27,6 +27,8 @@ BIAS_MAX = 1 << 30
 """A bias stays below half of int32, so that adding products to it does not overflow."""
 LEAST_SCALE = float(np.finfo(np.float32).tiny)
 """Runtimes take no denormal number for a scale."""
+SCALE_RATIO = 250
+"""No sum is taken by XNNPACK whose input's scale is 256 times its output's; LiteRT aborts where it is 2^19 times."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ _PROVIDERS = ["CPUExecutionProvider"]
 _INTEGER_KERNELS = ("QLinear", "QGemm", "ConvInteger", "MatMulInteger")
 _MOVING = {"Clip", "Flatten", "ReorderInput", "ReorderOutput", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 """Operators that work on integers as on floats; where floats go in, a DequantizeLinear before them tells."""
+_SAME_NUMBERS = {"Clip", "Expand", "MaxPool", "Reshape", "Slice", "Transpose"}
 _CONVERSIONS = {"QuantizeLinear", "DequantizeLinear"}
 
 
@@ -81,14 +82,22 @@ def _options(threads: int) -> Any:
 
 
 def _schemes(model: Any) -> dict[str, Quantization]:
-    """Return what the tensors of 8 bits stand for, by the conversions at both ends of them."""
+    """Return what the tensors of 8 bits stand for, by what our files say and the conversions at both ends of them."""
     from onnx import numpy_helper
 
+    told = {each.key: each.value for each in model.metadata_props}
+
     constants = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
-    found: dict[str, Quantization] = {}
+    found = {
+        name: Quantization(float(told[f"{name}_scale"]), int(told[f"{name}_zero_point"]) - UNSIGNED)
+        for name in ("input", "output")
+        if f"{name}_scale" in told
+    }
     for node in model.graph.node:
         at = {"QuantizeLinear": node.output, "DequantizeLinear": node.input}.get(node.op_type)
         if at and node.input[1] in constants and constants[node.input[1]].ndim == 0:
             zero_point = int(constants[node.input[2]]) - UNSIGNED
             found.setdefault(at[0], Quantization(float(constants[node.input[1]]), zero_point))
+        elif node.op_type in _SAME_NUMBERS and node.input[0] in found:
+            found.setdefault(node.output[0], found[node.input[0]])
     return found
