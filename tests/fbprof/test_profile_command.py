@@ -168,7 +168,7 @@ def test_a_module_of_several_inputs_is_exported(here: Path, runtime: str) -> Non
     (here / "mine.py").write_text(TWO)
     assert profile("mine.py:two", "--runtime", runtime, "--shape", "image=1x3x8x9", "-o", "two.json") == 0
     (found,) = read_result(here / "two.json").models
-    assert (found.inputs, found.failed) == (("image 1x3x8x9 float32", "state 1x5 float32"), None)
+    assert (found.inputs, found.failed) == (("image 1x3x8x9 float32", "state 1x5 float32"), "")
 
 
 def test_shapes_of_a_module_of_several_inputs_name_them(here: Path, capsys: Captured) -> None:
