@@ -12,7 +12,9 @@ from torch import nn
 
 from fbexport.errors import ExportError
 from fbexport.formats import load_format
+from fbexport.graph import Shapes, shapes_of
 from fbexport.quantization.scheme import Ranges
+from fbexport.trace import input_names
 from fbspace.architecture import Architecture
 from fbspace.blocks import build_block, is_identity
 from fbspace.opspec import OpSpec
@@ -50,18 +52,14 @@ def _random_block(spec: OpSpec, seed: int) -> nn.Module:
     return randomize(build_block(spec), seed)
 
 
-def export_module(
-    module: nn.Module, input_shape: tuple[int, ...], format_name: str, precision: str = "float32"
-) -> bytes:
+def export_module(module: nn.Module, shapes: Shapes, format_name: str, precision: str = "float32") -> bytes:
     """Return the model file of anybody's module: by the tracer of this project, or else by torch's exporter.
 
-    Torch's writes ONNX and TorchScript, in float32. Raises ExportError where none of both can.
+    `shapes` is that of its input, or one for each. Torch's writes ONNX and TorchScript, in float32. Raises ExportError
+    where none of both can.
     """
     try:
-        if len(input_shape) != 4:
-            raise ExportError(f"its input is of {len(input_shape)} dimensions, and not of N, C, H, W")
-        n, c, h, w = input_shape
-        return load_format(format_name).write(module.eval(), (n, c, h, w), precision)
+        return load_format(format_name).write(module.eval(), shapes, precision)
     except ExportError as error:
         torchs = _TORCHS.get(format_name) if precision == "float32" else None
         if torchs is None:
@@ -69,23 +67,24 @@ def export_module(
             raise ExportError(f"{error}{others}") from None
         first = error
     try:
-        return torchs(module.eval(), torch.zeros(input_shape))
+        return torchs(module.eval(), tuple(map(torch.zeros, shapes_of(shapes))))
     except Exception as error:  # whatever a tracer trips over, in code of others
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ExportError(f"{first}; nor can torch's exporter: {reason:.300}") from None
 
 
-def _onnx_by_torch(module: nn.Module, example: torch.Tensor) -> bytes:
+def _onnx_by_torch(module: nn.Module, examples: tuple[torch.Tensor, ...]) -> bytes:
+    names = input_names(module)[: len(examples)] if len(examples) > 1 else ["input"]
     with warnings.catch_warnings(), tempfile.NamedTemporaryFile() as file:
         warnings.simplefilter("ignore")  # deprecated: its successor needs another package, and seconds a model
-        torch.onnx.export(module, (example,), file.name, dynamo=False, input_names=["input"])
+        torch.onnx.export(module, examples, file.name, dynamo=False, input_names=names)
         return file.read()
 
 
-def _torchscript_by_torch(module: nn.Module, example: torch.Tensor) -> bytes:
+def _torchscript_by_torch(module: nn.Module, examples: tuple[torch.Tensor, ...]) -> bytes:
     with warnings.catch_warnings(), io.BytesIO() as file:
         warnings.simplefilter("ignore")  # TorchScript is deprecated; it is measured on purpose
-        torch.jit.save(torch.jit.trace(module, example), file)  # type: ignore[no-untyped-call]
+        torch.jit.save(torch.jit.trace(module, examples), file)  # type: ignore[no-untyped-call]
         return file.getvalue()
 
 

@@ -105,7 +105,7 @@ def run_float(graph: Graph, x: Tensor) -> Iterator[tuple[Node | None, Value, Ten
 
     N may differ from the graph's. Raises ExportError where the input has another shape.
     """
-    if x.ndim != 4 or tuple(x.shape[1:]) != graph.input.shape[1:]:
+    if tuple(x.shape[1:]) != graph.input.shape[1:]:
         expected = ", ".join(map(str, graph.input.shape[1:]))
         raise ExportError(f"the network takes images of shape N, {expected}, not {', '.join(map(str, x.shape))}")
     values = {graph.input.name: x} | constants_of(graph)

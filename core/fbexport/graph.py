@@ -5,7 +5,7 @@ write; docs/extend/operators.md has a table of the others.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,14 @@ Function = Literal[
 ]  # fmt: skip
 Operation = Literal["add", "mul", "sub", "div", "maximum", "minimum", "prelu"]
 Array = NDArray[np.float32]
+Shape = tuple[int, ...]
+Shapes = Shape | tuple[Shape, ...]
+"""The shape of the one input, or one for each."""
+
+
+def shapes_of(shapes: Shapes) -> tuple[Shape, ...]:
+    """Return a shape for each input."""
+    return tuple(each for each in shapes if isinstance(each, tuple)) or (cast("Shape", shapes),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,8 +230,24 @@ class Expand(Node):
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """A network with one input and one output; `nodes` are in an order in which they can run."""
+    """A network; `nodes` are in an order in which they can run, `names` are those of the outputs in files."""
 
-    input: Value
-    output: Value
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
     nodes: tuple[Node, ...]
+    names: tuple[str, ...] = ("output",)
+
+    @property
+    def input(self) -> Value:
+        """The input of a network that has one; else the first."""
+        return self.inputs[0]
+
+    @property
+    def output(self) -> Value:
+        """The output of a network that has one; else the first."""
+        return self.outputs[0]
+
+    @property
+    def called(self) -> dict[Value, str]:
+        """What each output is called in files."""
+        return dict(zip(self.outputs, self.names, strict=True))

@@ -45,9 +45,9 @@ def layer_noise(
     It adds up on the way: every layer gets what the layers before it made. Raises ExportError.
     """
     shape = tuple(images.shape)
-    content = load_format(format_name).write(network, shape, precision, ranges, every_value=True)  # type: ignore[arg-type]
+    content = load_format(format_name).write(network, shape, precision, ranges, every_value=True)
     results = load_model(content, runtime_of(format_name))(images.numpy())
-    graph = trace(network, shape)  # type: ignore[arg-type]
+    graph = trace(network, shape)
     clipped = gated(graph) if precision == "int8" else set()
     noise = []
     exact = [(node, x.numpy()) for node, _, x in run_float(graph, images) if node is not None]

@@ -14,9 +14,9 @@ from torch import nn
 from fbbase.errors import UnknownNameError
 from fbbase.files import read_text
 from fbexport.errors import ExportError
+from fbexport.graph import Shapes
 
-Shape = tuple[int, int, int, int]
-"""N, C, H, W of an input."""
+MOST_SIDES = 6
 
 
 def is_own(name: str) -> bool:
@@ -24,13 +24,13 @@ def is_own(name: str) -> bool:
     return name.endswith(".py") or name.rpartition(":")[0].endswith(".py")
 
 
-def load_module(name: str) -> tuple[nn.Module, Shape | None]:
-    """Return what `file.py:function` returns, in eval mode, and the shape of its input where it says one.
+def load_module(name: str) -> tuple[nn.Module, Shapes | None]:
+    """Return what `file.py:function` returns, in eval mode, and the shapes of its inputs where it says them.
 
     The file runs with this process's rights; its folder can be imported from, and what it prints goes to stderr. The
-    function takes no arguments and returns an nn.Module, or a module and N, C, H, W; a module stands for itself. Raises
-    ExportError where there is no such file, where the file or the function raises, or returns something else, and
-    UnknownNameError where the file has no such function.
+    function takes no arguments and returns an nn.Module, or a module and N, C, H, W or a shape for each input; a module
+    stands for itself. Raises ExportError where there is no such file, where the file or the function raises, or returns
+    something else, and UnknownNameError where the file has no such function.
     """
     file, _, function = name.rpartition(":")
     if not file:
@@ -47,17 +47,20 @@ def load_module(name: str) -> tuple[nn.Module, Shape | None]:
     if not isinstance(made, nn.Module):
         with _running(file, function):
             made = made()
-    module, shape = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
-    if not isinstance(module, nn.Module) or not (shape is None or _is_shape(shape)):
+    module, told = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    shapes = told if isinstance(told, tuple | list) and told and not isinstance(told[0], int) else [told]
+    if not isinstance(module, nn.Module) or not (told is None or all(map(_is_shape, shapes))):
         found = f"({', '.join(map(_told, made))})" if isinstance(made, tuple) else _told(made)
         raise ExportError(
             f"{name} returns {found}; it must return an nn.Module, or that and the shape of its input: "
-            "module, (1, 3, 224, 224)"
+            "module, (1, 3, 224, 224), or of each: module, ((1, 3, 224, 224), (1, 128))"
         )
-    return module.eval(), None if shape is None else (shape[0], shape[1], shape[2], shape[3])
+    if told is None:
+        return module.eval(), None
+    return module.eval(), tuple(map(tuple, shapes)) if shapes is told else tuple(told)
 
 
-def parse_shape(text: str) -> Shape:
+def parse_shape(text: str) -> tuple[int, int, int, int]:
     """Return N, C, H, W of a text such as `1x3x224x224`. Raises ExportError."""
     if not re.fullmatch(r"[1-9][0-9]{0,8}(x[1-9][0-9]{0,8}){3}", text):
         raise ExportError(f"{text!r} is not the shape of an input: expected N, C, H and W, such as 1x3x224x224")
@@ -86,8 +89,8 @@ def _running(file: str, function: str = "") -> Iterator[None]:
 
 
 def _is_shape(value: Any) -> bool:
-    is_four = isinstance(value, tuple | list) and len(value) == 4
-    return is_four and all(type(size) is int and size > 0 for size in value)
+    has_sides = isinstance(value, tuple | list) and 1 <= len(value) <= MOST_SIDES
+    return has_sides and all(type(size) is int and size > 0 for size in value)
 
 
 def _told(value: Any) -> str:

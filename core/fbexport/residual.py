@@ -45,7 +45,7 @@ def residual_graph(spec: OpSpec, seed: int = 0) -> Graph:
     ]
     if spec.stride == 1 and spec.in_channels == spec.out_channels:
         nodes.append(Binary((taken, projected), Value("8_add", spec.input_shape), "", operation="add"))
-    return Graph(taken, nodes[-1].output, tuple(nodes))
+    return Graph((taken,), (nodes[-1].output,), tuple(nodes))
 
 
 def _conv(

@@ -2,8 +2,9 @@
 
 import inspect
 import operator
+import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,9 +24,12 @@ from fbexport.graph import (
     Linear,
     Node,
     Reshape,
+    Shape,
+    Shapes,
     Slice,
     Transpose,
     Value,
+    shapes_of,
 )  # fmt: skip
 from fbexport.translate import BatchNorm, Call, in_torch, is_chain, is_known, links, translate
 
@@ -37,27 +41,39 @@ _UNTRACEABLE = (
 _REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
-def trace(module: nn.Module, input_shape: tuple[int, int, int, int]) -> Graph:
-    """Return the graph of an eval-mode module for one input of N, C, H, W; no convolution is run.
+def trace(module: nn.Module, shapes: Shapes) -> Graph:
+    """Return the graph of an eval-mode module for inputs of these shapes, e.g. N, C, H, W; no convolution is run.
 
-    Forward may depend on shapes, which are known, and parameters and constants may be used in it. Raises ExportError
-    naming the operator and the module it came from where something has no translation.
+    They are forward's first arguments; what it returns may be tuples, lists and dictionaries of tensors. Forward may
+    depend on shapes, which are known, and parameters and constants may be used in it. Raises ExportError naming the
+    operator and the module it came from where something has no translation.
     """
     training = next((path for path, layer in module.named_modules() if layer.training), None)
     if training is not None:
         raise ExportError(f"{module_name(training)} is in training mode; call .eval() on the network before exporting")
     if is_known(module):  # torch.fx always looks into the root, even where that is a single layer
         module = nn.Sequential(module)
-    tracer = _Tracer(Value("input", input_shape))
+    tracer = _Tracer(shapes_of(shapes))
     with torch.no_grad():
         recorded = tracer.trace(module)
-    returned = next(reversed(recorded.nodes)).args[0]
-    output = tracer.filled(returned) if isinstance(returned, fx.Node) else None
-    if output is None:
-        raise ExportError("the network does not return exactly one tensor; a model file has one output")
-    if not isinstance(output, Value) or isinstance(output, Constant) or output.name == "input":
-        raise ExportError("the network returns its input as it is: there is no operator to write")
-    return Graph(tracer.source, output, _needed(_fuse([*tracer.nodes.values()], output), output))
+    returned = dict(tracer.returned(next(reversed(recorded.nodes)).args[0]))
+    outputs, inputs = tuple(returned.values()), tuple(tracer.inputs)
+    if not outputs:
+        raise ExportError("the network returns no tensor")
+    nodes = _needed(_fuse([*tracer.nodes.values()], outputs), outputs)
+    unused = {value.name for value in inputs} - {value.name for node in nodes for value in node.inputs}
+    if unused:
+        raise ExportError(f"the network does not use its input {min(unused)!r}: leave it out")
+    return Graph(inputs, outputs, nodes, tuple(returned))
+
+
+def input_names(module: nn.Module) -> list[str]:
+    """Return the names of forward's arguments, which inputs have where there are several."""
+    return [each.name for each in _parameters(type(module).forward) if each.kind not in _REST]
+
+
+def _parameters(forward: Callable[..., Any]) -> list[inspect.Parameter]:
+    return [*inspect.signature(forward).parameters.values()][1:]
 
 
 class _Proxy(fx.Proxy):
@@ -110,10 +126,11 @@ class _Tracer(fx.Tracer):
     one another. That saves a third of the time.
     """
 
-    def __init__(self, source: Value) -> None:
+    def __init__(self, shapes: Sequence[Shape]) -> None:
         # Wrapping the functions of `math` costs a third of the time, and shapes are numbers here.
         super().__init__(autowrap_modules=())  # type: ignore[arg-type]  # torch says a tuple of one
-        self.source = source
+        self.shapes = shapes
+        self.inputs: list[Value] = []
         self.nodes: dict[str, Node] = {}
         self.values: dict[fx.Node, Value] = {}
         self._tensors: dict[fx.Node, Tensor] = {}
@@ -136,14 +153,41 @@ class _Tracer(fx.Tracer):
         return node
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
-        """Return forward and its arguments: the input, and defaults for the rest."""
-        parameters = [*inspect.signature(root_fn).parameters.values()][1:]
-        second = [each.name for each in parameters[1:] if each.default is each.empty and each.kind not in _REST]
-        if second:
-            raise ExportError(f"the network takes a second input, {second[0]!r}; a model file has one")
-        node = self.create_node("placeholder", parameters[0].name if parameters else "input", (), {})
-        self.values[node] = self.source
-        return root_fn, [self.root, self.proxy(node)]
+        """Return forward and its arguments: the inputs, and defaults for the rest."""
+        parameters = _parameters(root_fn)
+        named = [each for each in parameters if each.kind not in _REST]
+        lacking = [each.name for each in named[len(self.shapes) :] if each.default is each.empty]
+        if lacking:
+            raise ExportError(f"the network takes another input, {lacking[0]!r}: give its shape, too")
+        if len(self.shapes) > len(named) == len(parameters):
+            raise ExportError(f"{len(self.shapes)} shapes are given, and the network takes {len(named)} inputs")
+        nodes = []
+        for at, shape in enumerate(self.shapes):
+            name = named[at].name if at < len(named) else f"input_{at}"
+            nodes.append(self.create_node("placeholder", name, (), {}))
+            self.inputs.append(Value(_name(name, f"input_{at}") if len(self.shapes) > 1 else "input", shape))
+        self.values |= dict(zip(nodes, self.inputs, strict=True))
+        return root_fn, [self.root, *map(self.proxy, nodes)]
+
+    def returned(self, result: Any) -> Iterator[tuple[str, Value]]:
+        """Yield the values that are returned, each with its name in files. Raises ExportError for what is none."""
+        taken, seen, found = {value.name for value in self.inputs}, set[Value](), [*_flat(result)]
+        for at, (key, each) in enumerate(found):
+            if not isinstance(each, fx.Node) or not (each in self.values or each in self._tensors):
+                raise ExportError("the network must return tensors, alone or in tuples, lists and dictionaries")
+            value = self.filled(each)
+            if isinstance(value, Tensor | Constant):
+                raise ExportError("the network returns a tensor that depends on no input: leave it out")
+            if value in self.inputs:
+                raise ExportError("the network returns its input as it is: there is no operator to write")
+            if value in seen:
+                raise ExportError("the network returns a tensor twice: leave one out")
+            name = _name(key, "output" if len(found) == 1 else f"output_{at}")
+            while name in taken:
+                name += "_out"
+            taken.add(name)
+            seen.add(value)
+            yield name, value
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **options: Any) -> Any:
         """Record a call and translate it; what torch returns as a tuple is one here."""
@@ -211,6 +255,27 @@ class _Tracer(fx.Tracer):
             raise _untraceable("", root, error) from error
 
 
+def _name(name: object, other: str) -> str:
+    """Return a name if it can be one in every file, else another."""
+    return name if isinstance(name, str) and re.fullmatch(r"[A-Za-z_][A-Za-z_0-9]{0,49}", name) else other
+
+
+def _flat(result: Any, key: object = None) -> Iterator[tuple[object, Any]]:
+    """Yield what tuples, lists and dictionaries hold, with its key there if it has one."""
+    pairs: Iterable[tuple[object, Any]]
+    if isinstance(result, dict):
+        pairs = result.items()
+    elif isinstance(result, tuple | list):
+        pairs = [(None, each) for each in result]
+    elif fields := getattr(getattr(result, "target", None), "_fields", None):  # torch.fx calls named tuples
+        pairs = zip(fields, result.args, strict=True)
+    else:
+        yield key, result
+        return
+    for inner, each in pairs:
+        yield from _flat(each, inner)
+
+
 def _is_in_place(node: fx.Node, call: Call) -> bool:
     """Whether a call writes what it makes over its input."""
     if getattr(call.layer, "inplace", False) or call.options.get("inplace"):
@@ -227,10 +292,10 @@ def _untraceable(path: str, layer: nn.Module, error: Exception) -> ExportError:
     )
 
 
-def _fuse(nodes: Sequence[Node], output: Value) -> tuple[Node, ...]:
+def _fuse(nodes: Sequence[Node], outputs: Sequence[Value]) -> tuple[Node, ...]:
     """Fold each BatchNorm and each ReLU into the convolution before it, where nothing else reads that convolution."""
     readers = Counter(value.name for node in nodes for value in node.inputs)
-    readers[output.name] += 1
+    readers.update(value.name for value in outputs)
     made: dict[str, Node] = {}
     for node in nodes:
         before = made.get(node.inputs[0].name)
@@ -285,9 +350,9 @@ def _standing_alone(norm: BatchNorm) -> list[Node]:
     ]  # fmt: skip
 
 
-def _needed(nodes: Sequence[Node], output: Value) -> tuple[Node, ...]:
-    """Return the operators that the output depends on."""
-    needed, kept = {output.name}, []
+def _needed(nodes: Sequence[Node], outputs: Sequence[Value]) -> tuple[Node, ...]:
+    """Return the operators that the outputs depend on."""
+    needed, kept = {value.name for value in outputs}, []
     for node in reversed(nodes):
         if node.output.name in needed:
             needed.update(value.name for value in node.inputs)

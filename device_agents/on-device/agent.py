@@ -193,10 +193,14 @@ class Ncnn(Runtime):
         self.net.opt.num_threads = threads
         if self.net.load_param_mem(f"{param}\n") or self.net.load_model(path):
             raise ValueError("ncnn cannot load it")
-        w, h, c = re.search(r"^Input .* input 0=(\d+) 1=(\d+) 2=(\d+)$", param, re.MULTILINE).groups()
-        images = max(shape[0] for shape in settings["outputs"].values())
-        (values,) = inputs.values([("input", [images, int(c), int(h), int(w)], "float32")])
-        self.images = [ncnn.Mat(image).clone() for image in values]  # with aligned channels
+        shapes = settings.get("inputs")
+        if not shapes:
+            w, h, c = re.search(r"^Input .* input 0=(\d+) 1=(\d+) 2=(\d+)$", param, re.MULTILINE).groups()
+            shapes = {"input": [max(shape[0] for shape in settings["outputs"].values()), int(c), int(h), int(w)]}
+        arrays = inputs.values([(name, shape, "float32") for name, shape in shapes.items()])
+        flat = [values if 2 <= values.ndim <= 5 else values.reshape(len(values), -1) for values in arrays]
+        images = [[ncnn.Mat(image).clone() for image in values] for values in flat]  # with aligned channels
+        self.images = [list(zip(shapes, each)) for each in zip(*images)]  # noqa: B905 - Python 3.9 has no strict
         self.names, self.results = list(settings["outputs"]), []
 
     def run(self):
@@ -204,7 +208,8 @@ class Ncnn(Runtime):
         self.results.clear()
         for image in self.images:
             extractor = self.net.create_extractor()
-            extractor.input("input", image)
+            for name, mat in image:
+                extractor.input(name, mat)
             self.results += [extractor.extract(name) for name in self.names]
 
     def outputs(self):

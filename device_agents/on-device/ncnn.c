@@ -167,7 +167,7 @@ static bool make_images(NcnnModel *model, const char *param, Feed *feed) {
   int w, h, c;
   const char *input = strstr(param, "\nInput ");
   if (!input || sscanf(input, " Input %*s 0 1 input 0=%d 1=%d 2=%d", &w, &h, &c) != 3) {
-    return fail("its input cannot be read");
+    return fail("it takes others than one input of C, H, W, which only the Python agent feeds");
   }
   memcpy(tensor.sides, (int64_t[]){(int64_t)model->image_count, c, h, w}, 4 * sizeof *tensor.sides);
   if (!feed_count(feed, 1) || !feed_check(feed, "input", &tensor)) return false;

@@ -177,7 +177,7 @@ class Unheard(Node):
 def test_an_operator_a_format_does_not_know_is_named(name):
     x, y = Value("input", (1, 2, 3, 3)), Value("1_y", (1, 2, 3, 3))
     with pytest.raises(ExportError, match=r"operator Unheard of module 'body\.3'"):
-        load_format(name).encode(Graph(x, y, (Unheard((x,), y, "body.3"),)), [y], "float32", None)
+        load_format(name).encode(Graph((x,), (y,), (Unheard((x,), y, "body.3"),)), [y], "float32", None)
 
 
 @pytest.mark.parametrize("name", FORMATS.names())

@@ -45,7 +45,10 @@ def text():
     return "a network"
 
 def short():
-    return nn.ReLU(), (3, 32, 32)
+    return nn.ReLU(), (3, 0, 32)
+
+def several():
+    return nn.ReLU(), ([1, 3, 8, 8], (1, 12))
 """
 
 
@@ -70,6 +73,7 @@ def test_a_function_returns_a_module_in_eval_mode(file: Path, capsys: pytest.Cap
 
 def test_it_may_say_the_shape_be_a_class_or_the_module_itself(file: Path) -> None:
     assert load_module(f"{file}:with_shape")[1] == (1, 3, 32, 32)
+    assert load_module(f"{file}:several")[1] == ((1, 3, 8, 8), (1, 12))
     assert len(list(load_module(f"{file}:Net")[0].modules())) == 1
     assert isinstance(load_module(f"{file}:ready")[0], torch.nn.ReLU)
 
@@ -82,7 +86,7 @@ def test_it_may_say_the_shape_be_a_class_or_the_module_itself(file: Path) -> Non
         ("ends", "net.py: line 28: ends raises SystemExit: enough"),
         ("wants", "net.py: wants raises TypeError: wants.. missing 1 required"),
         ("text", "net.py:text returns str; it must return an nn.Module"),
-        ("short", r"net.py:short returns .ReLU, .3, 32, 32..; it must return"),
+        ("short", r"net.py:short returns .ReLU, .3, 0, 32..; it must return"),
         ("Sizes", "net.py:Sizes returns Sizes; it must return"),
         ("", "unknown function of .*net.py ''"),
     ],

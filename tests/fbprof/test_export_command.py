@@ -15,6 +15,7 @@ from fbbase.commandline import run
 from fbexport.export import export_network
 from fbexport.formats import load_format
 from fbexport.quantization.calibration import calibrate
+from fbexport.runtimes import load_model
 from fbexport.trace import trace
 from fbprof.cli import fbprof
 from fbsearch.cli import fbsearch
@@ -201,3 +202,40 @@ def test_ncnns_two_files_are_not_beside_stdout_and_replace_nothing_that_is_read(
     assert b"own.bin comes to lie beside own.ncnn, and is read, too" in capfdbinary.readouterr().err
     assert weights.read_bytes() == before
     assert sorted(each.name for each in tmp_path.iterdir()) == ["net.bin", "net.ncnn", "net.param", "own.bin"]
+
+
+OWN = """
+from torch import nn
+class Sum(nn.Module):
+    def forward(self, x, y):
+        return x + y, x * y
+def two():
+    return Sum(), ((1, 2, 3, 3), (1, 2, 3, 3))
+"""
+
+
+def test_a_module_of_ones_own_is_written(here, capsys):
+    (here / "own.py").write_text(OWN)
+    assert run(fbprof, ["export", "own.py:two", "--format", "onnx", "--shape", "y=1x2x1x1", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["file"], told["parameters"]) == ("two.onnx", 0)
+    x, y = np.full((1, 2, 3, 3), 2, np.float32), np.full((1, 2, 1, 1), 3, np.float32)
+    total, product = load_model((here / "two.onnx").read_bytes(), "onnxruntime")(x, y)
+    assert (total.mean(), product.mean()) == (5, 6)
+    assert run(fbprof, ["export", "own.py:two", "--format", "onnx", "-o", "net.onnx"]) == 0
+    assert capsys.readouterr().out == "net.onnx  0.0 MB  (0.00 M parameters)\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["own.py:two", "--shape", "z=1x2"], "--shape z: own.py:two has no input of that name"),
+        (["own.py:two", "--report"], "are not of a file.py:function"),
+        (["own.py:three"], "unknown function of own.py 'three'"),
+        (["fbnet-a", "--shape", "1x3x8x8"], "--shape is of a file.py:function"),
+    ],
+)
+def test_mistakes_with_a_module_of_ones_own_are_told(here, capsys, arguments, words):
+    (here / "own.py").write_text(OWN)
+    assert run(fbprof, ["export", *arguments, "--format", "onnx"]) == 2
+    assert words in capsys.readouterr().err

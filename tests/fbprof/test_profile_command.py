@@ -146,6 +146,45 @@ def test_a_module_of_ones_own_is_exported(here: Path) -> None:
     assert read_result(here / "odd.json").models[0].macs == 4 * 27 * 36
 
 
+TWO = """
+import torch
+from torch import nn
+class Cell(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.next = nn.Conv2d(3, 4, 3), nn.Linear(4 + 5, 5)
+    def forward(self, image, state):
+        y = self.conv(image)
+        return {"map": y, "state": torch.tanh(self.next(torch.cat([y.mean((2, 3)), state], 1)))}
+def two():
+    return Cell(), ((1, 3, 8, 6), (1, 5))
+"""
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "torch", "ncnn"])
+def test_a_module_of_several_inputs_is_exported(here: Path, runtime: str) -> None:
+    if runtime == "ncnn":
+        pytest.importorskip("ncnn")
+    (here / "mine.py").write_text(TWO)
+    assert profile("mine.py:two", "--runtime", runtime, "--shape", "image=1x3x8x9", "-o", "two.json") == 0
+    (found,) = read_result(here / "two.json").models
+    assert (found.inputs, found.failed) == (("image 1x3x8x9 float32", "state 1x5 float32"), "")
+
+
+def test_shapes_of_a_module_of_several_inputs_name_them(here: Path, capsys: Captured) -> None:
+    (here / "mine.py").write_text(TWO + "def bare():\n    return Cell()\n")
+    for arguments, words in (
+        (["mine.py:two", "--shape", "1x3x8x9"], "has the inputs image, state: name the one that is meant"),
+        (["mine.py:bare", "--shape", "state=1x5"], "give the shape of image, too"),
+        (["mine.py:bare", "--shape", "image=1x3x8x9"], "takes another input, 'state': give its shape, too"),
+        (["mine.py:two", "--shape", "imag=1x3x8x9"], "--shape imag: no model has an input of that name"),
+        (["mine.py:two", *["--shape", "state=1x5"] * 2], "and has one shape: give --shape state=1x3x224x224 once"),
+        (["mine.py:two", "--precision", "int8"], "int8 is for networks of one input and one output"),
+    ):
+        assert profile(*arguments) == 2
+        assert words in capsys.readouterr().err
+
+
 def test_layers_add_up_to_the_whole(here: Path, capsys: Captured) -> None:
     assert profile("small.onnx", "--layers", "-o", "layers.json", "--csv", "layers.csv") == 0
     (found,) = read_result(here / "layers.json").models

@@ -17,7 +17,7 @@ from fbexport.runtimes import RUNTIMES
 if TYPE_CHECKING:
     from torch import nn
 
-    from fbexport.graph import Graph, Node, Value
+    from fbexport.graph import Graph, Node, Shapes, Value
     from fbexport.quantization.quantized import QuantizedGraph
     from fbexport.quantization.scheme import Ranges
 
@@ -41,12 +41,12 @@ class Format(ABC):
     def write(
         self,
         module: "nn.Module",
-        input_shape: tuple[int, int, int, int],
+        shapes: "Shapes",
         precision: str = "float32",
         ranges: "Ranges | None" = None,
         every_value: bool = False,
     ) -> bytes:
-        """Return the model file of an eval-mode module for one input of N, C, H, W; the same bytes every time.
+        """Return the model file of an eval-mode module for inputs of these shapes (N, C, H, W); the same bytes always.
 
         `ranges` are those of an int8 model's values (`fbexport.quantization.calibration`); without them it is only good
         for timing. `every_value` makes an output of every operator's, in order, to compare layer by layer. Raises
@@ -57,9 +57,11 @@ class Format(ABC):
         from fbexport.trace import trace
 
         check_precision(precision, self.precisions, self.name)
-        graph = trace(module, input_shape)
+        graph = trace(module, shapes)
+        if precision == "int8" and max(len(graph.inputs), len(graph.outputs)) > 1:
+            raise ExportError("int8 is for networks of one input and one output; several are written in float32")
         quantized = quantize(graph, ranges or plausible_ranges(graph)) if precision == "int8" else None
-        outputs = [node.output for node in graph.nodes] if every_value else [graph.output]
+        outputs = [node.output for node in graph.nodes] if every_value else graph.outputs
         try:
             return self.encode(graph, outputs, precision, quantized)
         except UnknownOperatorError as error:
@@ -73,7 +75,7 @@ class Format(ABC):
     def encode(
         self, graph: "Graph", outputs: "Sequence[Value]", precision: str, quantized: "QuantizedGraph | None"
     ) -> bytes:
-        """Return the model file of a graph, in a precision of `precisions`; the last of `outputs` is the network's.
+        """Return the model file of a graph, in a precision of `precisions`; `outputs` are the network's, or more.
 
         `quantized` are the int8 numbers of the graph's values where the precision is int8. Raises `unknown_operator`
         for what the format cannot express.
@@ -152,7 +154,7 @@ def can_write(format_name: str, node: "Node") -> bool:
         else Constant(each.name, each.shape, np.zeros(each.shape, np.float32))
         for each in node.inputs
     ]  # fmt: skip
-    graph = Graph(first, node.output, (replace(node, inputs=tuple(others)),))
+    graph = Graph((first,), (node.output,), (replace(node, inputs=tuple(others)),))
     try:
         load_format(format_name).encode(graph, [node.output], "float32", None)
     except (FbError, ValueError):

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fbexport.errors import ExportError
 from fbexport.formats import unknown_operator
 from fbexport.graph import (
     Activation,
@@ -67,7 +68,7 @@ class NcnnModel:
         self.graph, self.outputs = graph, list(outputs)
         self.node: Node = graph.nodes[0]
         """The operator that is being written."""
-        self.batch = {graph.input: 0}
+        self.batch = dict.fromkeys(graph.inputs, 0)
         """Which axis of a value is N."""
         self.blobs: dict[str, Dims] = {}
         """Sides of each blob."""
@@ -75,10 +76,13 @@ class NcnnModel:
         """The blob that has a value's numbers."""
         self.layers: list[Layer] = []
         self._reshaped: dict[tuple[str, Dims], str] = {}
-        dims = self.dims(graph.input)
-        self._append("Input", [], "input", dims if len(dims) <= 4 else (math.prod(dims),), [])
-        self.layers[0].params = sides(self.blobs["input"])[::-1]  # w, h and c, as the C agent reads them
-        self.places[graph.input] = "input"
+        self.places |= {value: value.name for value in graph.inputs}
+        for value in graph.inputs:
+            if value.shape[0] != graph.input.shape[0]:
+                raise ExportError("ncnn runs one image after the other, and the inputs are of other numbers of images")
+            dims = self.dims(value)
+            self._append("Input", [], value.name, dims if len(dims) <= 4 else (math.prod(dims),), [])
+            self.layers[-1].params = sides(self.blobs[value.name])[::-1]  # w, h and c, as the C agent reads them
 
     def refusal(self) -> Exception:
         """Return the error for the operator that is being written."""
@@ -94,7 +98,7 @@ class NcnnModel:
             raise self.refusal()
         if any({*value.shape[axis : axis + 1]} - {1} for value in node.inputs if isinstance(value, Constant)):
             raise self.refusal()
-        if axis != 0 and (output == self.graph.output or (images > 1 and output in self.outputs)):
+        if axis != 0 and (output in self.graph.outputs or (images > 1 and output in self.outputs)):
             raise self.refusal()
         self.batch[output] = axis
 
@@ -159,7 +163,8 @@ class NcnnModel:
         self.batch[value] = self.batch[self.node.output]
         dims = self.dims(value)
         is_whole = self.blobs[blob] in (dims, dims[:1]) or len(dims) > 4
-        if value in self.outputs and (not is_whole or blob == "input" or blob in map(self.places.get, self.outputs)):
+        ends = map(self.places.get, (*self.graph.inputs, *self.outputs))
+        if value in self.outputs and (not is_whole or blob in ends):
             dims = self.blobs[blob] if is_whole else dims
             blob = self.step("Reshape", [blob], dims, sides(dims))
         elif last.output == blob and last.kind != "Reshape" and len(self.layers) > self._start:
@@ -182,8 +187,7 @@ class NcnnModel:
 
     def finish(self, precision: str) -> NcnnFile:
         """Return the finished model; every blob is read once, what is read more often through a Split."""
-        made = self.places[self.graph.output]
-        called = {made: "output", "output": made}
+        called = {self.places[value]: name for value, name in self.graph.called.items()}
         for layer in self.layers:
             layer.inputs = [called.get(name, name) for name in layer.inputs]
             layer.output = called.get(layer.output, layer.output)
@@ -193,16 +197,21 @@ class NcnnModel:
         lines, blobs = [], 0
         for number, layer in enumerate(self.layers):
             inputs = [left[name].pop(0) if name in left else name for name in layer.inputs]
-            lines.append(_line(layer.kind, f"layer_{number}", inputs, [layer.output], layer.params))
+            made, copies = layer.output, [f"{layer.output}:{i}" for i in range(readers[layer.output])]
+            if len(copies) > 1 and made in ends:  # which keeps its name
+                made, copies[-1] = copies[-1], made
+            lines.append(_line(layer.kind, f"layer_{number}", inputs, [made], layer.params))
             blobs += 1
-            if readers[layer.output] > 1:
-                left[layer.output] = [f"{layer.output}:{i}" for i in range(readers[layer.output])]
-                lines.append(_line("Split", f"split_{number}", [layer.output], left[layer.output], []))
-                blobs += len(left[layer.output])
+            if len(copies) > 1:
+                left[layer.output] = copies
+                lines.append(_line("Split", f"split_{number}", [made], copies, []))
+                blobs += len(copies)
         param = "\n".join([str(_MAGIC), f"{len(lines)} {blobs}", *lines]) + "\n"
         weights = b"".join(layer.weights for layer in self.layers)
-        shapes = {left[name][0] if name in left else name: list(shape) for name, shape in ends.items()}
-        return NcnnFile(param, weights, options_of(precision), shapes)
+        shapes = {name: list(shape) for name, shape in ends.items()}
+        sources = {value.name: list(value.shape) for value in self.graph.inputs}
+        is_usual = len(sources) == 1 and len(self.graph.input.shape) == 4
+        return NcnnFile(param, weights, options_of(precision), shapes, {} if is_usual else sources)
 
 
 def _batch_axis(node: Node, axis: int, images: int) -> int | None:

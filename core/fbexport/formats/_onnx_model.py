@@ -74,7 +74,7 @@ class OnnxModel:
         """Return a value's name in the file, where constants are put when they are first read."""
         if isinstance(value, Constant) and not any(each.name == value.name for each in self.constants):
             self.constant(value.name, value.array)
-        return "output" if value == self.graph.output else value.name
+        return "output" if (value,) == self.graph.outputs else value.name
 
     def metadata(self) -> dict[str, str]:
         """Return what the file says of itself beside its graph."""
@@ -82,11 +82,17 @@ class OnnxModel:
 
     def finish(self, outputs: Sequence[Value]) -> ModelProto:
         """Return the finished model."""
+        called = {self.name(value): name for value, name in self.graph.called.items()}
+        if [*called] != [*called.values()]:  # at the end: names of constants hang on those of outputs
+            for node in self.nodes:
+                node.input[:] = [called.get(name, name) for name in node.input]
+                node.output[:] = [called.get(name, name) for name in node.output]
         ends = [
-            helper.make_tensor_value_info(self.name(value), self.kind, value.shape)
-            for value in (self.graph.input, *outputs)
+            helper.make_tensor_value_info(called.get(name := self.name(value), name), self.kind, value.shape)
+            for value in (*self.graph.inputs, *outputs)
         ]
-        graph = helper.make_graph(self.nodes, "network", ends[:1], ends[1:], self.constants)
+        count = len(self.graph.inputs)
+        graph = helper.make_graph(self.nodes, "network", ends[:count], ends[count:], self.constants)
         model = helper.make_model(
             graph, producer_name="fbnet-lab", opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
         )

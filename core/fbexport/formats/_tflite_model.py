@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from fbexport.errors import ExportError
 from fbexport.formats._layout import Layout, Order, usual
-from fbexport.graph import Value
+from fbexport.graph import Graph, Value
 from fbexport.quantization.quantized import QuantizedGraph
 from fbexport.quantization.scheme import Quantization, of_array
 
@@ -118,15 +118,17 @@ class TfLiteModel(Layout):
         self.tensors.append(schema.TensorT(shape=list(shape), type=kind, buffer=buffer, name=name, quantization=scheme))
         return len(self.tensors) - 1
 
-    def pack(self, source: Value, outputs: Sequence[Value]) -> bytes:
-        """Return the finished file; the last output is the network's."""
-        first = self.numbers[source.name, usual(source.shape)]
-        ends = [self.read(each, usual(each.shape)) for each in outputs]
-        ends = [self.reshape(end, self.like(end)) if end == first else end for end in ends]
-        self.tensors[ends[-1]].name = "output"
+    def pack(self, network: Graph, outputs: Sequence[Value]) -> bytes:
+        """Return the finished file; what is an input or an output already is copied."""
+        inputs = [self.numbers[each.name, usual(each.shape)] for each in network.inputs]
+        ends: list[int] = []
+        for end in [self.read(each, usual(each.shape)) for each in outputs]:
+            ends.append(self.reshape(end, self.like(end)) if end in (*inputs, *ends) else end)
+        for value, end in zip(outputs, ends, strict=True):
+            self.tensors[end].name = network.called.get(value, self.tensors[end].name)
         graph = schema.SubGraphT(
             tensors=self.tensors,
-            inputs=[first],
+            inputs=inputs,
             outputs=ends,
             operators=self.operators,
             name="main",

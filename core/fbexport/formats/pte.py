@@ -34,13 +34,14 @@ class Pte(Format):
     def encode(self, graph: Graph, outputs: Sequence[Value], precision: str, quantized: QuantizedGraph | None) -> bytes:
         """Return an ExecuTorch program."""
         model = _Model(quantized)
-        model.begin(graph.input)
+        for value in graph.inputs:
+            model.begin(value)
         for node in graph.nodes:
             model.add(node)
         for value in outputs:
             model.end(value)
         delegate = model.delegate.pack()
-        return program([_end(graph.input)], [_end(value) for value in outputs], delegate, model.delegate.named)
+        return program([*map(_end, graph.inputs)], [*map(_end, outputs)], delegate, model.delegate.named)
 
 
 class _Model(Operators):

@@ -40,10 +40,11 @@ class TfLite(Format):
     def encode(self, graph: Graph, outputs: Sequence[Value], precision: str, quantized: QuantizedGraph | None) -> bytes:
         """Return a TFLite model."""
         model = _Model(precision, quantized)
-        model.value(graph.input)
+        for value in graph.inputs:
+            model.value(value)
         for node in graph.nodes:
             model.add(node)
-        return model.pack(graph.input, outputs)
+        return model.pack(graph, outputs)
 
 
 class _Model(Operators):

@@ -19,8 +19,8 @@ from fbexport.errors import ExportError
 if TYPE_CHECKING:
     from fbexport.graph import Array
 
-Run: TypeAlias = "Callable[[Array], list[Array]]"
-"""Maps images N, C, H, W, as many as the model was written for, to every output: N, C, H, W or N, C."""
+Run: TypeAlias = "Callable[..., list[Array]]"
+"""Maps inputs N, C, H, W, as many images as the model was written for, to every output: N, C, H, W or N, C."""
 DEFAULT = "litert"
 """The runtime that is measured where none is named."""
 

@@ -7,7 +7,7 @@ line are together, and `NCNN`.
 
 import json
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _END = struct.Struct("<I4s")
 _MAGIC = b"NCNN"
@@ -18,17 +18,19 @@ class NcnnFile:
     """An ncnn model: the text of its `.param` file, the content of its `.bin` file, and how it is to be run.
 
     `options` are attributes of ncnn's Option. `outputs` are shapes N, C, H, W or N, C by blob: ncnn drops sides of 1.
+    So are `inputs`, which are only there for others than one input of C, H, W.
     """
 
     param: str
     weights: bytes
     options: dict[str, bool]
     outputs: dict[str, list[int]]
+    inputs: dict[str, list[int]] = field(default_factory=dict)
 
     def pack(self) -> bytes:
         """Return it as one file."""
-        settings = json.dumps({"options": self.options, "outputs": self.outputs}, separators=(",", ":"))
-        text = f"{self.param}{settings}\n".encode()
+        settings = {"options": self.options, "outputs": self.outputs} | ({"inputs": self.inputs} if self.inputs else {})
+        text = f"{self.param}{json.dumps(settings, separators=(',', ':'))}\n".encode()
         return self.weights + text + _END.pack(len(text), _MAGIC)
 
     @classmethod
@@ -40,7 +42,7 @@ class NcnnFile:
             raise ValueError("it is no ncnn model of one file, or not all of it")
         param, _, line = content[at : -_END.size].decode().rstrip("\n").rpartition("\n")
         settings = json.loads(line)
-        return cls(f"{param}\n", content[:at], settings["options"], settings["outputs"])
+        return cls(f"{param}\n", content[:at], settings["options"], settings["outputs"], settings.get("inputs", {}))
 
 
 def options_of(precision: str) -> dict[str, bool]:

@@ -30,8 +30,8 @@ class ExecuTorch(Runtime):
             path.write_bytes(content)
             program = Program(str(path), threads)
 
-        def run(x: Array) -> list[Array]:
-            program.feed([x])
+        def run(*inputs: Array) -> list[Array]:
+            program.feed(inputs)
             program.run()
             outputs: list[Array] = program.outputs()
             return outputs

@@ -22,10 +22,11 @@ class LiteRt(Runtime):
     def load(self, content: bytes, threads: int) -> Run:
         """Load a model into an interpreter."""
         interpreter = _interpreter(content, threads)
-        source, outputs = interpreter.get_input_details()[0], interpreter.get_output_details()
+        sources, outputs = interpreter.get_input_details(), interpreter.get_output_details()
 
-        def run(x: Array) -> list[Array]:
-            interpreter.set_tensor(source["index"], _into(x.transpose(0, 2, 3, 1), source))
+        def run(*inputs: Array) -> list[Array]:
+            for x, source in zip(inputs, sources, strict=True):
+                interpreter.set_tensor(source["index"], _into(x.transpose(0, 2, 3, 1) if x.ndim == 4 else x, source))
             interpreter.invoke()
             return [_out_of(interpreter.get_tensor(output["index"]), output) for output in outputs]
 

@@ -55,17 +55,19 @@ class Ncnn(Runtime):
             if net.load_param_mem(file.param) or net.load_model(str(path)):
                 raise ValueError("ncnn cannot load it")
 
-        def run(x: Array) -> list[Array]:
+        def run(*inputs: Array) -> list[Array]:
             found: dict[str, list[Array]] = {name: [] for name in file.outputs}
-            for image in np.ascontiguousarray(x):
+            for images in zip(*map(np.ascontiguousarray, inputs), strict=True):
                 extractor = net.create_extractor()
-                extractor.input("input", ncnn.Mat(image).clone())  # kernels of groups take channels for aligned
-                for name, images in found.items():
+                for name, image in zip(file.inputs or ["input"], images, strict=True):
+                    mat = ncnn.Mat(image if 0 < image.ndim <= 4 else image.reshape(-1))
+                    extractor.input(name, mat.clone())  # kernels of groups take channels for aligned
+                for name, each in found.items():
                     status, output = extractor.extract(name)
                     if status:
                         raise ValueError(f"ncnn cannot compute {name}: status {status}")
-                    images.append(np.array(output))
-            return [np.stack(images).reshape(file.outputs[name]) for name, images in found.items()]
+                    each.append(np.array(output))
+            return [np.stack(each).reshape(file.outputs[name]) for name, each in found.items()]
 
         return run
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fbbase.locks import scratch_folder
 from fbexport.graph import Array
@@ -38,11 +39,15 @@ class OnnxRuntime(Runtime):
         session = onnxruntime.InferenceSession(content, options, providers=_PROVIDERS)
         names = [output.name for output in session.get_outputs()]
         known = _schemes(onnx.load_from_string(content))
-        source, schemes = known.get("input"), [known.get(name) for name in names]
+        sources, schemes = [each.name for each in session.get_inputs()], [known.get(name) for name in names]
 
-        def run(x: Array) -> list[Array]:
-            fed = x if source is None else (source.quantize(x).astype(np.int16) + UNSIGNED).astype(np.uint8)
-            results = session.run(names, {"input": np.ascontiguousarray(fed)})
+        def run(*inputs: Array) -> list[Array]:
+            fed: dict[str, NDArray[Any]] = {}
+            for x, name in zip(inputs, sources, strict=True):
+                source = known.get(name)
+                whole = x if source is None else (source.quantize(x).astype(np.int16) + UNSIGNED).astype(np.uint8)
+                fed[name] = np.ascontiguousarray(whole)
+            results = session.run(names, fed)
             return [
                 y if scheme is None else scheme.dequantize(y.astype(np.int16) - UNSIGNED)
                 for y, scheme in zip(results, schemes, strict=True)

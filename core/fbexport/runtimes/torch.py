@@ -29,10 +29,10 @@ class Torch(Runtime):
 
         module = torch.jit.load(io.BytesIO(content))  # type: ignore[no-untyped-call]
 
-        def run(x: Array) -> list[Array]:
+        def run(*inputs: Array) -> list[Array]:
             # To profile for optimising would cost a second.
             with torch.no_grad(), torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
-                y: Array = module(torch.from_numpy(x)).numpy()
-            return [y]
+                y = module(*map(torch.from_numpy, inputs))
+            return [each.numpy() for each in (y if isinstance(y, tuple) else (y,))]
 
         return run

@@ -13,7 +13,7 @@ _MAGIC = b"NCNN"
 
 
 class Ncnn(Opaque):
-    """Both files of an ncnn model in one (docs/measuring/ncnn.md), of fixed shapes: `input` is N, C, H, W."""
+    """Both files of an ncnn model in one (docs/measuring/ncnn.md), of fixed shapes: one `input` is N, C, H, W."""
 
     suffixes = ".ncnn"
     words = "an ncnn model"
@@ -26,8 +26,11 @@ class Ncnn(Opaque):
             if content[-4:] != _MAGIC or start < 0:
                 raise ValueError("it does not end as one")
             layers, _, line = content[start:-8].decode().rstrip("\n").rpartition("\n")
-            outputs = parse_json(line, str(path), ModelError)["outputs"]
-            self.outputs = tuple(_tensor(name, shape) for name, shape in outputs.items())
+            told = parse_json(line, str(path), ModelError)
+            self.outputs = tuple(_tensor(name, shape) for name, shape in told["outputs"].items())
+            self.inputs = tuple(_tensor(name, shape) for name, shape in told.get("inputs", {}).items())
+            if self.inputs:
+                return
             size = re.search(r"^Input .* input 0=(\d+) 1=(\d+) 2=(\d+)$", layers, re.MULTILINE)
             if size is None:
                 raise ValueError("its layers have no input")

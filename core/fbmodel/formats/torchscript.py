@@ -23,7 +23,7 @@ _NUMBERS = {"IntType": "int64", "FloatType": "float32", "BoolType": "bool"}
 class TorchScript(Opaque):
     """What torch.jit.save writes; loading it runs no Python.
 
-    Shapes are kept beside the file. One that `fbprof export` wrote has that of its input in a record of its own.
+    Shapes are kept beside the file. One that `fbprof export` wrote has those of its inputs in a record of its own.
     """
 
     suffixes = ".pt .pth .jit .torchscript"
@@ -44,8 +44,9 @@ class TorchScript(Opaque):
             self._module = load(io.BytesIO(content), map_location="cpu", _extra_files=told)
             forward = self._module.forward.schema
             taken = [each for each in forward.arguments[1:] if not each.has_default_value()]
-            shape = _shape(told["input_shape"]) if len(taken) == 1 else None
-            self.inputs = tuple(_argument(each, shape) for each in taken)
+            shapes = [_shape(each) for each in told["input_shape"].split(b",")]
+            shapes = shapes if len(shapes) == len(taken) else [None] * len(taken)
+            self.inputs = tuple(_argument(each, shape) for each, shape in zip(taken, shapes, strict=True))
             self.outputs = tuple(_results(forward.returns))
 
     @cached_property

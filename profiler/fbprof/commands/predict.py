@@ -69,6 +69,8 @@ def _predict(name: str, shape: str | None, lut: "Lut", strict: bool) -> "Network
             module, stated = load_module(name)
             if (found := asked or stated) is None:
                 raise click.UsageError(f"{name} does not say the shape of its input: add --shape 1x3x224x224")
+            if len(found) != 4 or isinstance(found[0], tuple):
+                raise click.UsageError(f"{name}: what is predicted takes one image, N, C, H, W")
             click.echo(f"running {name} once, to see what it computes …", err=True)
             return predict_module(name, module, found, lut, strict)
     if shape is not None:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from fbmodel.model import Model, ModelError, Tensor, model_suffixes, open_model
 from fbmodel.tensors import ELEMENTS, spelled
 from fbspace.architecture import ZOO
 
+if TYPE_CHECKING:
+    from torch import nn
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -25,11 +29,6 @@ class Shape:
     name: str | None
     sides: tuple[int, ...]
     element: str | None = None
-
-    @property
-    def is_modules(self) -> bool:
-        """Whether a module is exported with it: it is as torch has it, and the file's may have other places."""
-        return self.name in (None, "input")
 
 
 def parse_shape(text: str) -> Shape:
@@ -55,15 +54,19 @@ def is_module(text: str) -> bool:
 
 def load_named(
     text: str, runtime: str | None, precision: str, seed: int, shapes: Sequence[Shape], folder: Path
-) -> Model:
+) -> tuple[Model, Sequence[Shape]]:
     """Return the model that a text names: a file, a network's file or published name, or `file.py:function`.
 
-    Networks and modules are exported, in the format of `runtime`, into `folder`. Raises FbError that says what is
-    wrong.
+    Networks and modules are exported, in the format of `runtime`, into `folder`. With it come the shapes that are left
+    for the file: a module is exported with its own. Raises FbError that says what is wrong.
     """
-    path = Path(text)
     if is_module(text):
         return _exported_module(text, runtime or DEFAULT, precision, shapes, folder)
+    return _opened(text, runtime, precision, seed, folder), shapes
+
+
+def _opened(text: str, runtime: str | None, precision: str, seed: int, folder: Path) -> Model:
+    path = Path(text)
     if text.endswith(".json") or (text in ZOO and not path.exists()):
         return _exported_network(text, runtime or DEFAULT, precision, seed, folder)
     if not path.exists() and not path.suffix:
@@ -178,27 +181,59 @@ def _exported_network(name: str, runtime: str, precision: str, seed: int, folder
     architecture, format_name = load_architecture(name), _format_for(runtime, precision)
     content = export_network(architecture, format_name, precision, seed=seed)
     stem = Path(name).stem if precision == "float32" else f"{Path(name).stem}-{precision}"
-    return _written(content, format_name, stem, folder, architecture.load_space().input_shape)
+    return _written(content, format_name, stem, folder, [architecture.load_space().input_shape])
 
 
-def _exported_module(text: str, runtime: str, precision: str, shapes: Sequence[Shape], folder: Path) -> Model:
-    """Export a person's own module by the tracer of this project, or else by torch's exporter of the format."""
+def export_own(
+    text: str, format_name: str, precision: str, shapes: Sequence[Shape]
+) -> tuple[bytes, "nn.Module", list[tuple[int, ...]], list[Shape]]:
+    """Export a person's own module by the tracer of this project, or else by torch's exporter of the format.
+
+    Return the file, the module, the shapes of its inputs, and those of `shapes` that are none of its. Raises FbError.
+    """
     from fbexport.export import export_module
+    from fbexport.graph import shapes_of
     from fbexport.own import load_module
+    from fbexport.trace import input_names
 
     module, told = load_module(text)
-    asked = [each for each in shapes if each.is_modules]
-    if len(asked) > 1 or any(each.element not in (None, "float32") for each in asked):
-        raise ModelError(f"{text} has one input, of float32: give one --shape 1x3x224x224 for it")
-    shape: tuple[int, ...] | None = asked[0].sides if asked else told
-    if shape is None:
+    names, known = input_names(module) or ["input"], shapes_of(told) if told else ()
+    names += [f"input_{at}" for at in range(len(names), len(known))]
+    sides = dict(zip(names, known, strict=False))
+    left, found = [], set()
+    for each in shapes:
+        is_only = each.name in (None, "input") and each.name not in names
+        name = names[0] if is_only else str(each.name)
+        if name not in names:
+            left.append(each)
+        elif is_only and len(sides) > 1:
+            raise ModelError(
+                f"{text} has the inputs {', '.join(sides)}: name the one that is meant by --shape {name}=…"
+            )
+        elif each.element not in (None, "float32") or name in found or not each.sides:
+            raise ModelError(f"{text}: an input is of float32, and has one shape: give --shape {name}=1x3x224x224 once")
+        else:
+            sides[name] = each.sides
+            found.add(name)
+    if not sides:
         raise ModelError(f"{text} does not say its input's shape: give --shape 1x3x224x224, or return (module, shape)")
-    format_name = _format_for(runtime, precision)
+    in_order = [sides[name] for name in names if name in sides]
+    lacking = [name for name in names[: len(in_order)] if name not in sides]
+    if lacking:
+        raise ModelError(f"{text} has the inputs {', '.join(names)}: give the shape of {lacking[0]}, too")
     try:
-        content = export_module(module, shape, format_name, precision)
+        content = export_module(module, tuple(in_order), format_name, precision)
     except ExportError as error:
         raise ModelError(f"{text}: {error}") from None
-    return _written(content, format_name, text.rpartition(":")[2], folder, shape)
+    return content, module, in_order, left
+
+
+def _exported_module(
+    text: str, runtime: str, precision: str, shapes: Sequence[Shape], folder: Path
+) -> tuple[Model, list[Shape]]:
+    format_name = _format_for(runtime, precision)
+    content, _, own, left = export_own(text, format_name, precision, shapes)
+    return _written(content, format_name, text.rpartition(":")[2], folder, own), left
 
 
 def _format_for(runtime: str, precision: str) -> str:
@@ -212,12 +247,13 @@ def _format_for(runtime: str, precision: str) -> str:
     return name
 
 
-def _written(content: bytes, format_name: str, stem: str, folder: Path, shape: Sequence[int]) -> Model:
-    """Open what was exported for an input of this shape, which TorchScript does not keep."""
+def _written(content: bytes, format_name: str, stem: str, folder: Path, shapes: Sequence[Sequence[int]]) -> Model:
+    """Open what was exported for inputs of these shapes, which TorchScript does not keep."""
     path = folder / f"{stem}{load_format(format_name).suffix}"
     path.write_bytes(content)
     try:
         model = open_model(path)
-        return model.with_shapes({model.inputs[0].name: shape}) if model.leaves_types else model
+        known = {each.name: shape for each, shape in zip(model.inputs, shapes, strict=False)}
+        return model.with_shapes(known) if model.leaves_types else model
     except ModelError as error:
         raise ModelError(str(error).replace(f"{folder}/", "")) from None  # a folder that is gone when it is read

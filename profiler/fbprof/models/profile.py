@@ -20,7 +20,7 @@ from fbprof.estimate.table import latency_of, reference_of
 from fbprof.estimate.verdict import Known, verdict_of
 from fbprof.journal.conditions import describe_conditions, describe_delegates
 from fbprof.journal.journal import JournalContent
-from fbprof.models.named import Shape, inputs_of, is_module, load_named, runtime_for, shaped, values_of
+from fbprof.models.named import Shape, inputs_of, load_named, runtime_for, shaped, values_of
 from fbprof.models.result import Profiled, Result
 from fbprof.plan.subject import ModelSubject, Setting, model_key
 
@@ -64,11 +64,12 @@ def variants_of(asked: Asked, folder: Path) -> list[Variant]:
     """
     bare = Counter(Path(text).name for text in asked.texts)
     found: dict[str, Variant] = {}
+    used: set[Shape] = set()
     for text, precision in itertools.product(asked.texts, asked.precisions):
-        named = load_named(text, asked.runtime, precision, asked.seed, asked.shapes, folder)
+        named, left = load_named(text, asked.runtime, precision, asked.seed, asked.shapes, folder)
         runtime = runtime_for(named, asked.runtime)
-        own = [shape for shape in asked.shapes if shape.name is None or _has(named, shape.name)]
-        own = [shape for shape in own if not (shape.is_modules and is_module(text))]
+        own = [shape for shape in left if shape.name is None or _has(named, shape.name)]
+        used.update(shape for shape in asked.shapes if shape not in left or shape in own)
         shapings = [(batch, shaped(named, own, batch)) for batch in asked.batches]
         for (batch, model), threads, cores in itertools.product(shapings, asked.threads, asked.cores):
             values = values_of(model, asked.inputs)
@@ -81,7 +82,9 @@ def variants_of(asked: Asked, folder: Path) -> list[Variant]:
             if variant.name in found:
                 raise ModelError(f"{variant.name} is given twice: name each model and setting once")
             found[variant.name] = variant
-    _check_shapes(asked.shapes, found.values())
+    for shape in asked.shapes:
+        if shape not in used:
+            raise _unknown_input(shape, found.values())
     return list(found.values())
 
 
@@ -216,12 +219,8 @@ def _has(model: Model, name: str) -> bool:
     return any(each.name == name for each in model.inputs)
 
 
-def _check_shapes(shapes: Iterable[Shape], variants: Iterable[Variant]) -> None:
-    """Raise ModelError for a shape of an input that no model has."""
+def _unknown_input(shape: Shape, variants: Iterable[Variant]) -> ModelError:
+    """Return the error for a shape of an input that no model has."""
     models: Mapping[str, Model] = {each.model.path.name: each.model for each in variants}
-    for shape in shapes:
-        if shape.name is not None and not any(_has(model, shape.name) for model in models.values()):
-            has = "; ".join(
-                f"{name}: {', '.join(each.name for each in m.inputs) or 'none'}" for name, m in models.items()
-            )
-            raise ModelError(f"--shape {shape.name}: no model has an input of that name. There are: {has}")
+    has = "; ".join(f"{name}: {', '.join(each.name for each in m.inputs) or 'none'}" for name, m in models.items())
+    return ModelError(f"--shape {shape.name}: no model has an input of that name. There are: {has}")
