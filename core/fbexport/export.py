@@ -63,8 +63,8 @@ def export_module(module: nn.Module, shapes: Shapes, format_name: str, precision
     except ExportError as error:
         torchs = _TORCHS.get(format_name) if precision == "float32" else None
         if torchs is None:
-            others = "" if format_name in _TORCHS else "; torch's own exporter may write it as ONNX (onnxruntime)"
-            raise ExportError(f"{error}{others}") from None
+            others = "; torch's own exporter may write it as ONNX (onnxruntime), and --runtime torch runs any module"
+            raise ExportError(f"{error}{others if precision == 'float32' else ''}") from None
         first = error
     try:
         return torchs(module.eval(), tuple(map(torch.zeros, shapes_of(shapes))))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from fbspace.architecture import Architecture
 from fbspace.blocks import block_of, build_block
+from fbspace.errors import SpecError
 from fbspace.opspec import OpSpec
 from fbspace.space import Space
 
@@ -97,4 +98,8 @@ def count_spec(spec: OpSpec) -> Complexity:
 
     with torch.device("meta"):
         block = build_block(spec)
-    return count(block, spec.input_shape)
+    try:
+        return count(block, spec.input_shape)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:  # what a block of others raises
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise SpecError(f"block {spec.kind!r} cannot run {spec.key()}: {reason:.300}") from error

@@ -110,7 +110,9 @@ def test_suffixes_tell_formats_apart():
 
 
 def test_refuses_an_unknown_precision(name):
-    with pytest.raises(ExportError, match=r"has no precision 'int3', which no format knows; it is written in float32"):
+    with pytest.raises(
+        ExportError, match=r"has no precision 'int3', which no format knows; it can be written in float32"
+    ):
         export_spec(RESIDUAL, name, precision="int3")
 
 

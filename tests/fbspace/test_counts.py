@@ -4,9 +4,10 @@ import random
 
 import pytest
 import torch
+from torch import nn
 
 from fbspace.architecture import ZOO, load_space_of
-from fbspace.blocks import build_block
+from fbspace.blocks import block_class, build_block
 from fbspace.errors import SpecError
 from fbspace.network import count, count_spec
 from fbspace.opspec import OpSpec
@@ -39,3 +40,13 @@ def test_a_skip_and_a_pool_are_counted_as_built() -> None:
 def test_what_cannot_be_built_is_not_counted() -> None:
     with pytest.raises(SpecError, match="groups=4 must divide the 10 channels"):
         count_spec(OpSpec("ir", 8, 8, 7, 7, expansion=1.25, groups=4))
+
+
+def test_a_block_whose_forward_raises_is_named(own_block: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = OpSpec(own_block, 8, 8, 6, 6)
+    wrong = nn.MaxPool2d(3, 1, 2, dilation=2)  # torch refuses its padding when it runs
+    monkeypatch.setattr(block_class(own_block), "build", lambda self, spec: wrong)
+    with pytest.raises(
+        SpecError, match=f"block '{own_block}' cannot run own_in8x6x6_out8.*: pad should be at most half"
+    ):
+        count_spec(spec)

@@ -112,7 +112,9 @@ def check_precision(precision: str, known: tuple[str, ...], format_name: str) ->
     """Raise ExportError for a precision that a format does not write."""
     if precision not in known:
         what = "" if precision in PRECISIONS else ", which no format knows"
-        raise ExportError(f"{format_name} has no precision {precision!r}{what}; it is written in {', '.join(known)}")
+        raise ExportError(
+            f"{format_name} has no precision {precision!r}{what}; it can be written in {', '.join(known)}"
+        )
 
 
 class UnknownOperatorError(ExportError):

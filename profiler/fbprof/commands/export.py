@@ -78,6 +78,10 @@ def command(
             raise click.UsageError("--weights, --calibration and --report are not of a file.py:function")
         _export_own(arch, format_name, precision, shapes, output, as_json)
         return
+    if report and format_name == "torchscript":
+        raise click.UsageError(
+            "--report looks at every layer, which TorchScript files do not give: take another format"
+        )
     if shapes:
         raise click.UsageError(f"--shape is of a file.py:function; network {arch} has the size of its space")
     click.echo(f"exporting {arch} …", err=True)  # torch alone takes seconds to be imported

@@ -25,6 +25,9 @@ CSV_COLUMNS = (
     "failed", "note",
 )  # fmt: skip
 
+LISTED = ("litert", "onnxruntime")
+"""Runtimes of the model formats whose nodes are listed; the others' files are not looked into (fbmodel.formats)."""
+
 LONGEST = 5000
 """Characters of a text: a file's path fits, and what files call their nodes, at times whole pages, is cut there."""
 
@@ -154,6 +157,12 @@ class Result(_Part):
     def cores(self) -> str:
         """Cores that it was bound to, `any` where it was not."""
         return self.models[0].cores
+
+    @property
+    def could_be_listed(self) -> bool:
+        """Whether `--layers` would say more: no layer is listed, and a model is of a kind whose layers can be."""
+        is_listed = any(each.layers or each.layers_note for each in self.models)
+        return not is_listed and any(each.runtime in LISTED for each in self.models)
 
     @property
     def where(self) -> str:

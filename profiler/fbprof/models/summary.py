@@ -125,6 +125,6 @@ def to_mend(result: Result) -> str | None:
 def _next_step(result: Result, path: Path) -> str:
     if (mend := to_mend(result)) is not None:
         return mend
-    if not any(each.layers or each.layers_note for each in result.models):
+    if result.could_be_listed:
         return "the same command with --layers shows where the time goes"
     return f"fbprof report {path}"

@@ -40,7 +40,7 @@ def next_step(results: Mapping[str, Result]) -> tuple[str, str]:
         told = shlex.join(["fbprof", "compare", first_name, others[0][0], "--fail-above", "3%"])
         return "let their intervals say yes, no or cannot tell:", told
     measured = _measured(first)
-    if not any(each.layers or each.layers_note for each in measured):
+    if first.could_be_listed:
         return "the same command with --layers shows where the time goes", ""
     what = "make the dearest part cheaper" if measured[0].layers else "change the model"
     name = measured[0].name.partition(", ")[0]

@@ -99,8 +99,13 @@ def print_summary(lut: Lut, table: Path, journal: Path, ci_percent: float, secon
             f"calibrated by {metadata.calibration_networks} random networks; the sum misses one it has not seen by "
             f"{metadata.network_error_percent:.2f} %"
         )
+    reasons: dict[str, list[str]] = {}
     for row in failed:
-        click.echo(f"  failed: {row.spec.key()}: {row.notes}")
+        key = row.spec.key()
+        reasons.setdefault(row.notes.removeprefix(f"{key}: "), []).append(key)
+    for reason, keys in reasons.items():
+        more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+        click.echo(f"  failed: {keys[0]}{more}: {reason}")
     noted = [row for row in lut.rows.values() if row.status == "ok" and row.notes]
     if noted:
         click.echo(
