@@ -111,7 +111,8 @@ class Layout(ABC):
         if (value.name, order) in self.numbers:
             return self.numbers[value.name, order]
         if isinstance(value, Constant):
-            number = self.known(value.array.transpose(order), self.quantized and self.quantized.of(value))
+            scheme = None if self.quantized is None else self.quantized.of(value)
+            number = self.known(value.array.transpose(order), scheme)
         else:
             held = self.orders[value.name]
             source = self.numbers[value.name, held]
