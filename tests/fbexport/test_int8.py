@@ -211,7 +211,7 @@ def test_the_operators_are_of_every_kind():
     [
         pytest.param(name, spec, marks=pytest.mark.full if (at - turn) % every else (), id=f"{spec.key()}-{name}")
         for at, spec in enumerate(SPECS)
-        for name, turn, every in (("tflite", 0, 2), ("onnx", 1, 2), ("pte", 0, 8))
+        for name, turn, every in (("tflite", 0, 3), ("onnx", 1, 3), ("pte", 2, 12))
         if name in FORMATS
     ],
 )

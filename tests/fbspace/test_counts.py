@@ -46,7 +46,5 @@ def test_a_block_whose_forward_raises_is_named(own_block: str, monkeypatch: pyte
     spec = OpSpec(own_block, 8, 8, 6, 6)
     wrong = nn.MaxPool2d(3, 1, 2, dilation=2)  # torch refuses its padding when it runs
     monkeypatch.setattr(block_class(own_block), "build", lambda self, spec: wrong)
-    with pytest.raises(
-        SpecError, match=f"block '{own_block}' cannot run own_in8x6x6_out8.*: pad should be at most half"
-    ):
+    with pytest.raises(SpecError, match=f"block '{own_block}' cannot run own_in8x6x6_out8.*: pad should be "):
         count_spec(spec)

@@ -65,7 +65,7 @@ def command(
       fbprof export fbnet-c --format tflite
       fbprof export runs/search/arch.json --weights runs/train/weights.pt --format onnx -o net.onnx
       fbprof export fbnet-c --format tflite --precision int8 --report
-      fbprof export net.py:detector --format tflite --shape image=1x3x320x320
+      fbprof export net.py:detector --format tflite --shape 1x3x320x320
     """
     if (ranges or calibration) and precision != "int8":
         raise click.UsageError("--ranges and --calibration are of --precision int8")
