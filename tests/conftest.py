@@ -53,6 +53,7 @@ LONGEST = (
     "fbagents/test_ssh.py",
     "fbagents/test_adb.py",
     "fbagents/test_native_agent.py",
+    "fbspace/test_extend_block.py",
     "test_package.py",
     "test_site.py",
     "test_outside_package.py",
