@@ -4,8 +4,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 DEMO   ?= runs/demo
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
-# Files of tests go side by side to as many workers: four more than two cores, as tests also wait for devices.
-WORKERS ?= 6
+# Files of tests go side by side to as many workers: three more than two cores, as tests also wait for devices.
+WORKERS ?= 5
 # The tests start hundreds of processes: Python keeps what it compiled, also where it was told not to.
 export PYTHONDONTWRITEBYTECODE =
 PYTEST := MAKE_BEGAN=$(shell date +%s) $(BIN)/python -m pytest
@@ -38,7 +38,7 @@ style: $(VENV)/.installed
 house: $(VENV)/.installed
 	$(BIN)/python benchmarks/house.py --check
 
-# Compiles the tests once, while mypy leaves a core idle: six workers that begin at once would each do it.
+# Compiles the tests once, while mypy leaves a core idle: five workers that begin at once would each do it.
 collected: $(VENV)/.installed
 	@-$(BIN)/python -m pytest --collect-only --quiet --quiet >/dev/null 2>&1
 

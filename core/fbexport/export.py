@@ -1,7 +1,6 @@
 """Export: an operator or a whole network as a model file; the same arguments give the same bytes."""
 
 import functools
-import io
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -53,24 +52,27 @@ def _random_block(spec: OpSpec, seed: int) -> nn.Module:
 
 
 def export_module(module: nn.Module, shapes: Shapes, format_name: str, precision: str = "float32") -> bytes:
-    """Return the model file of anybody's module: by the tracer of this project, or else by torch's exporter.
+    """Return the model file of anybody's module: by the tracer of this project, or else ONNX by torch's exporter.
 
-    `shapes` is that of its input, or one for each. Torch's writes ONNX and TorchScript, in float32. Raises ExportError
-    where none of both can.
+    `shapes` is that of its input, or one for each. Torch's exporter writes float32. Raises ExportError where none of
+    both can.
     """
     try:
         return load_format(format_name).write(module.eval(), shapes, precision)
     except ExportError as error:
-        torchs = _TORCHS.get(format_name) if precision == "float32" else None
-        if torchs is None:
+        if precision != "float32" or format_name == "torchscript":
+            raise
+        if format_name != "onnx":
             others = "; torch's own exporter may write it as ONNX (onnxruntime), and --runtime torch runs any module"
-            raise ExportError(f"{error}{others if precision == 'float32' else ''}") from None
+            raise ExportError(f"{error}{others}") from None
         first = error
     try:
-        return torchs(module.eval(), tuple(map(torch.zeros, shapes_of(shapes))))
+        return _onnx_by_torch(module.eval(), tuple(map(torch.zeros, shapes_of(shapes))))
     except Exception as error:  # whatever a tracer trips over, in code of others
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ExportError(f"{first}; nor can torch's exporter: {reason:.300}") from None
+        raise ExportError(
+            f"{first}; nor can torch's exporter: {reason:.300}; --runtime torch runs any module"
+        ) from None
 
 
 def _onnx_by_torch(module: nn.Module, examples: tuple[torch.Tensor, ...]) -> bytes:
@@ -79,16 +81,6 @@ def _onnx_by_torch(module: nn.Module, examples: tuple[torch.Tensor, ...]) -> byt
         warnings.simplefilter("ignore")  # deprecated: its successor needs another package, and seconds a model
         torch.onnx.export(module, examples, file.name, dynamo=False, input_names=names)
         return file.read()
-
-
-def _torchscript_by_torch(module: nn.Module, examples: tuple[torch.Tensor, ...]) -> bytes:
-    with warnings.catch_warnings(), io.BytesIO() as file:
-        warnings.simplefilter("ignore")  # TorchScript is deprecated; it is measured on purpose
-        torch.jit.save(torch.jit.trace(module, examples), file)  # type: ignore[no-untyped-call]
-        return file.getvalue()
-
-
-_TORCHS = {"onnx": _onnx_by_torch, "torchscript": _torchscript_by_torch}
 
 
 def export_network(

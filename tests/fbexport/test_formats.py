@@ -14,7 +14,7 @@ from fbexport.errors import ExportError
 from fbexport.export import export_network, export_spec
 from fbexport.formats import FORMATS, load_format
 from fbexport.graph import Graph, Node, Value
-from fbexport.runtimes import fallbacks
+from fbexport.runtimes import fallbacks, load_model
 from fbspace.architecture import ZOO, load_architecture
 from fbspace.blocks import build_block
 from fbspace.opspec import OpSpec
@@ -131,6 +131,30 @@ def test_torchscript_can_be_optimised_after_loading():
         expected = randomize(build_block(EVERYTHING), 0)(x)
         optimised = torch.jit.optimize_for_inference(loaded)
         assert (optimised(x) - expected).abs().max() <= 1e-4 * expected.abs().max()
+
+
+class Ordered(nn.Module):
+    """What our tracer knows nothing of, and a branch on values."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x):
+        x = self.conv(x)
+        return x.sort(1).values if x.shape[1] > 4 else x
+
+
+def test_torchscript_takes_what_torch_alone_follows():
+    torch.manual_seed(0)
+    module, x = Ordered().eval(), torch.randn(1, 8, 5, 6)
+    contents = [load_format("torchscript").write(module, (1, 8, 5, 6)) for _ in range(2)]
+    assert contents[0] == contents[1]
+    (result,) = load_model(contents[0], "torch")(x.numpy())
+    np.testing.assert_allclose(result, module(x).detach().numpy(), rtol=1e-6)
+    assert module.conv.weight.requires_grad
+    with pytest.raises(ExportError, match="is in training mode"):
+        load_format("torchscript").write(module.train(), (1, 8, 5, 6))
 
 
 def test_torchscript_holds_no_call_stacks():

@@ -5,33 +5,55 @@ shapes of the inputs, for which TorchScript has no place, are the archive's reco
 or several with commas between them. Several outputs are a tuple, without names.
 """
 
+import copy
 import inspect
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from fbexport.errors import ExportError
 from fbexport.formats import Format
 from fbexport.functions import constants_of, function_of
-from fbexport.graph import Graph, Value
+from fbexport.graph import Graph, Shape, Shapes, Value, shapes_of
 from fbexport.quantization.quantized import QuantizedGraph
+from fbexport.quantization.scheme import Ranges
+from fbexport.trace import input_names
 
 
 class TorchScript(Format):
-    """TorchScript archives: N, C, H, W → N, C, H, W or N, classes."""
+    """TorchScript archives: N, C, H, W → N, C, H, W or N, classes; of any module that torch traces, in float32."""
 
     suffix = ".pt"
 
+    def write(
+        self,
+        module: nn.Module,
+        shapes: Shapes,
+        precision: str = "float32",
+        ranges: Ranges | None = None,
+        every_value: bool = False,
+    ) -> bytes:
+        """Return a TorchScript archive. What our tracer does not follow, torch's own does, but for `every_value`."""
+        try:
+            return super().write(module, shapes, precision, ranges, every_value)
+        except ExportError as error:
+            if precision not in self.precisions or every_value or any(each.training for each in module.modules()):
+                raise
+            first = error
+        own = copy.deepcopy(module).requires_grad_(False)
+        try:
+            return _traced(lambda *inputs: own(*inputs), input_names(module), shapes_of(shapes))
+        except Exception as error:  # whatever a tracer trips over, in code of others
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ExportError(f"{first}; nor can torch.jit.trace: {reason:.300}") from None
+
     def encode(self, graph: Graph, outputs: Sequence[Value], precision: str, quantized: QuantizedGraph | None) -> bytes:
-        """Return a TorchScript archive.
-
-        A function is traced, not the module: torch numbers the classes of traced modules through the whole process, and
-        the same network would give other bytes each time.
-        """
+        """Return a TorchScript archive."""
         steps, constants = [(node, function_of(node)) for node in graph.nodes], constants_of(graph)
-
         names = [value.name for value in graph.inputs]
 
         def forward(*inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
@@ -41,21 +63,28 @@ class TorchScript(Format):
             made = tuple(values[value.name] for value in outputs)
             return made if len(made) > 1 else made[0]
 
-        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-        parameters = [inspect.Parameter(name, kind) for name in (names if len(names) > 1 else ["x"])]
-        forward.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        return _traced(forward, names, [value.shape for value in graph.inputs])
 
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
-            warnings.filterwarnings("ignore", message=".*torch.jit", category=FutureWarning)
-            script = torch.jit.trace(  # type: ignore[no-untyped-call]
-                forward,
-                tuple(torch.zeros(value.shape) for value in graph.inputs),
-                check_trace=False,
-                _compilation_unit=torch._C.CompilationUnit(),
-            )
-        shapes = ",".join("x".join(map(str, value.shape)) for value in graph.inputs)
-        return _finished(script.save_to_buffer(), shapes.encode())
+
+def _traced(forward: Callable[..., Any], names: Sequence[str], shapes: Sequence[Shape]) -> bytes:
+    """Return the archive of a function, whose arguments get the names where there are several.
+
+    A function is traced, not a module: torch numbers the classes of traced modules through the whole process, and the
+    same network would give other bytes each time.
+    """
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    called = [*names, *(f"input_{at}" for at in range(len(names), len(shapes)))][: len(shapes)]
+    parameters = [inspect.Parameter(name, kind) for name in (called if len(shapes) > 1 else ["x"])]
+    forward.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", message=".*torch.jit", category=FutureWarning)
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        script = torch.jit.trace(  # type: ignore[no-untyped-call]
+            forward, tuple(map(torch.zeros, shapes)), check_trace=False, _compilation_unit=torch._C.CompilationUnit()
+        )
+    told = ",".join("x".join(map(str, shape)) for shape in shapes)
+    return _finished(script.save_to_buffer(), told.encode())
 
 
 def _finished(archive: bytes, shapes: bytes) -> bytes:
