@@ -36,6 +36,7 @@ def reference() -> dict[str, Any]:
     return runpy.run_path(str(ROOT / "docs" / "reference.py"))
 
 
+@pytest.mark.full  # test_report.py has a browser
 def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
     home = (site / "index.html").read_text(encoding="utf-8")
     assert not re.search(r'(?:src|href)="https?://[^"]+\.(?:js|css|woff2?)"', home)

@@ -22,6 +22,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]
         unavailable(f"no Debian packages here: {error}")
 
 
+@pytest.mark.full  # a bundle for the emulated phone is put together so where there is none yet
 def test_packages_of_another_architecture_are_unpacked_with_all_they_need(unpacked: tuple[list[str], Path]) -> None:
     names, folder = unpacked
     assert [name.partition("_")[0] for name in names] == ["gcc-12-base", "libc6", "libgcc-s1"]

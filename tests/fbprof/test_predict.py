@@ -322,6 +322,7 @@ def test_what_cannot_be_predicted_is_told(
     assert told in refused(table(), tmp_path, capsys, *named)
 
 
+@pytest.mark.full
 def test_a_large_table_is_estimated_from_as_a_small_one() -> None:
     """Of 400 rows 300 are taken, and the sum is the same."""
     specs = [replace(OPERATORS[0], out_channels=8 * n, height=2 * m) for n in range(1, 21) for m in range(20, 40)]

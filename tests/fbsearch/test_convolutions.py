@@ -62,6 +62,7 @@ def test_a_strided_1x1_convolution_is_that_of_torch(channels: int, stride: int) 
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.full
 def test_a_strided_1x1_convolution_of_few_channels_keeps_to_its_memory() -> None:
     """Where it does not, the process dies: torch 2.13 with AVX-512, channels last, under 8 channels in."""
     code = """

@@ -121,7 +121,7 @@ def test_it_trains_the_network_on_images_of_its_size_samples_and_draws(run: Run,
 @pytest.mark.parametrize(
     ("strategy", "die_at"),
     [
-        ("mixture", 5),
+        pytest.param("mixture", 5, marks=pytest.mark.full),
         ("single-path", 2),
         pytest.param("mixture", 2, marks=pytest.mark.full),
         pytest.param("single-path", 5, marks=pytest.mark.full),
