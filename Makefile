@@ -10,7 +10,7 @@ WORKERS ?= 5
 export PYTHONDONTWRITEBYTECODE =
 PYTEST := MAKE_BEGAN=$(shell date +%s) $(BIN)/python -m pytest
 
-.PHONY: demo test test-full lint types style house collected install clean
+.PHONY: demo test test-full lint types style house install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/fbprof measure --device local --space fbnet-tiny --runtime litert -o $(DEMO)/local.csv
@@ -18,7 +18,7 @@ demo: $(VENV)/.installed
 	$(BIN)/fbprof verify $(DEMO)/search/arch.json --lut $(DEMO)/local.csv --device local
 
 test: $(VENV)/.installed
-	@$(MAKE) --no-print-directory --jobs 3 lint house collected
+	@$(MAKE) --no-print-directory --jobs 2 lint house # two cores
 	@tests/install_peers.sh
 	$(PYTEST) --max-worker-restart 0 --tx '$(WORKERS)*popen//python=$(BIN)/python tests/peers/processes.py' --dist loadfile --no-loadscope-reorder $(EVERY)
 
@@ -37,10 +37,6 @@ style: $(VENV)/.installed
 
 house: $(VENV)/.installed
 	$(BIN)/python benchmarks/house.py --check
-
-# Compiles the tests once, while mypy leaves a core idle: five workers that begin at once would each do it.
-collected: $(VENV)/.installed
-	@-$(BIN)/python -m pytest --collect-only --quiet --quiet >/dev/null 2>&1
 
 install: $(VENV)/.installed
 

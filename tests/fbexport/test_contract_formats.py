@@ -1,7 +1,7 @@
 """The contract of every format found: what it provides, what it refuses, and that its files compute what torch does.
 
 `make test` runs a sample: of the operators one of every kind, in which every size and number of channels occurs, in
-every third format in turn; of the published networks every second in one format. `make test-full` runs all in all.
+one format in turn; of the published networks every second in one format. `make test-full` runs all in all.
 """
 
 import functools
@@ -147,7 +147,7 @@ def test_the_sample_has_every_size_and_number_of_channels():
     ("name", "spec"),
     sampled(
         itertools.product(FORMATS.names(), OPERATORS),
-        lambda name, spec: spec in SAMPLE and (SAMPLE.index(spec) + FORMATS.names().index(name)) % 3 == 0,
+        lambda name, spec: spec in SAMPLE and (SAMPLE.index(spec) + FORMATS.names().index(name)) % 5 == 0,
     ),
 )
 def test_every_operator_of_the_space_equals_torch(name, spec, assert_equals_torch):

@@ -240,7 +240,7 @@ def chain_of(network):
 @pytest.mark.parametrize(
     ("network", "name"),
     [
-        pytest.param(network, name, marks=pytest.mark.full if (number - 4 * at) % 12 else ())
+        pytest.param(network, name, marks=pytest.mark.full if (number - 6 * at) % 18 else ())
         for number, network in enumerate(NETWORKS)
         for at, name in enumerate(FORMATS)
     ],

@@ -15,7 +15,7 @@ openvino = pytest.importorskip("openvino", reason="OpenVINO is not installed: pi
 FORMATS = ("onnx", "tflite")
 NOT_IN = {("transposed convolution, dilation", "tflite")}  # which we do not write
 CASES = [
-    pytest.param(each, name, marks=() if at % 4 == 2 * place else pytest.mark.full, id=f"{each.operator}-{name}")
+    pytest.param(each, name, marks=() if at % 8 == 4 * place else pytest.mark.full, id=f"{each.operator}-{name}")
     for at, each in enumerate(SAMPLES)
     for place, name in enumerate(FORMATS)
     if (each.operator, name) not in NOT_IN

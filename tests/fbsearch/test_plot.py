@@ -251,6 +251,7 @@ def test_svg_files_hold_the_words_and_are_the_same_every_time(
     assert (tmp_path / "a" / "arch.svg").read_bytes() == (tmp_path / "b" / "arch.svg").read_bytes()
 
 
+@pytest.mark.full  # drawing six pictures takes seconds; the numbers of one search stay
 def test_several_objectives_have_a_heat_map_each_and_a_row_or_a_panel_in_the_others(
     several: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ OTHERWISE_COUNTED = {"efficientnet-lite0": 385.2, "mobilenetv4-conv-small": 186.
 """Millions of multiply-accumulates where other ones are published; docs/searching/zoo.md says why."""
 
 
-OFTEN = ("mobilenetv4-conv-small", "mobileone-s0", "ghostnet-100")
+OFTEN = ("mobilenetv4-conv-small", "ghostnet-100")
 by_weights = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in OFTEN else pytest.mark.full) for name in LIKE_TIMM]
 )
