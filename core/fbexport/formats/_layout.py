@@ -8,7 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 
-from fbexport.graph import Array, Constant, Node, Reshape, Transpose, Value
+from fbexport.graph import Array, Constant, Node, Norm, Reshape, Transpose, Value
 from fbexport.quantization.quantized import QuantizedGraph
 from fbexport.quantization.scheme import Quantization
 
@@ -89,6 +89,10 @@ class Layout(ABC):
     def turn(self, source: int, axes: Order, output: int) -> int:
         """Append a transposition, and return its output."""
 
+    @abstractmethod
+    def step(self, kind: str, first: int, second: int, output: int | None = None) -> int:
+        """Append an operation of the graph on two tensors; without an output its result is one like the first."""
+
     def value(self, value: Value, order: Order | None = None) -> int:
         """Add the tensor of a value, its axes in an order."""
         order = order or usual(value.shape)
@@ -155,6 +159,17 @@ class Layout(ABC):
             inputs.append(self.read(value, turned if is_turned else plain))
             swapped.append(is_turned)
         return inputs, swapped
+
+    def normalized(self, node: Norm, apart: int, factor: int, order: Order, output: int) -> None:
+        """Append the last steps of a normalisation: what is apart from the mean times a factor, weight, and bias."""
+        parts = [("mul", factor)]
+        for kind, array in (("mul", node.weight), ("add", node.bias)):
+            if array is not None:
+                parts.append((kind, self.known(array.transpose(order))))
+        *before, (kind, part) = parts
+        for each, number in before:
+            apart = self.step(each, apart, number)
+        self.step(kind, apart, part, output)
 
     def permuted(self, node: Transpose) -> None:
         """Say in which order a permuted value lies."""

@@ -15,6 +15,10 @@ from fbexport.quantization.scheme import Quantization, of_array
 Shape = tuple[int, ...]
 Bounds = tuple[float, float]
 MOST_AXES = 6
+_BINARY = {
+    "add": "Add", "mul": "Multiply", "sub": "Subtract", "div": "Div", "maximum": "Maximum", "minimum": "Minimum",
+    "prelu": "PReLU",
+}  # fmt: skip
 _MOST_JOINED = 5
 _ALIGN_CORNERS = 8
 
@@ -77,9 +81,9 @@ class PteModel(Layout):
         return self.delegate.emit(kind, output, input_id=source, **fields)
 
     def step(self, kind: str, first: int, second: int, output: int | None = None, bounds: Bounds | None = None) -> int:
-        """Append a node with two inputs; without an output its result is one like the first."""
+        """Append an operation on two tensors, its result within bounds; without an output it is one like the first."""
         output = self.like(first) if output is None else output
-        return self.delegate.emit(kind, output, bounds, input1_id=first, input2_id=second)
+        return self.delegate.emit(_BINARY[kind], output, bounds, input1_id=first, input2_id=second)
 
     def reshape(self, source: int, output: int) -> int:
         """Append a reshape."""
@@ -176,7 +180,7 @@ class PteModel(Layout):
         """Append a sum with zeros, which repeats what has size 1."""
         sizes = zip(self.shape(source), self.shape(output), strict=True)
         zeros = np.zeros([1 if old == new else new for old, new in sizes], np.float32)
-        return self.step("Add", source, self.known(zeros, self.scheme(source)), output)
+        return self.step("add", source, self.known(zeros, self.scheme(source)), output)
 
     def resize(self, node: Resize) -> None:
         """Append a resize; the nearest pixels are repeated or left out, and only by whole numbers."""

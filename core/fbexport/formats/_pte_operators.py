@@ -38,10 +38,6 @@ _UNARY = {
     "hswish": "Hardswish", "gelu_tanh": "Gelu",
 }  # fmt: skip
 """`gelu_tanh` in int8, whose steps are larger than what the two forms differ by."""
-_BINARY = {
-    "add": "Add", "mul": "Multiply", "sub": "Subtract", "div": "Div", "maximum": "Maximum", "minimum": "Minimum",
-    "prelu": "PReLU",
-}  # fmt: skip
 
 
 class Operators(PteModel):
@@ -58,7 +54,7 @@ class Operators(PteModel):
                 self.function(node)
             case Binary():
                 (first, second), output, _ = self.joined(node)
-                self.step(_BINARY[node.operation], first, second, output)
+                self.step(node.operation, first, second, output)
             case MatMul():
                 self.matmul(node)
             case Softmax():
@@ -97,12 +93,12 @@ class Operators(PteModel):
                 gate = (
                     self.like(source) if self.quantized is None else self.delegate.tensor(self.shape(source), SIGMOID)
                 )
-                self.step("Multiply", source, self.unary("Sigmoid", source, gate), output)
+                self.step("mul", source, self.unary("Sigmoid", source, gate), output)
             case "gelu_tanh" if self.quantized is None:  # x · sigmoid(2 √(2 / π) (x + 0.044715 x³))
                 slope = 2 * math.sqrt(2 / math.pi)
-                bent = self.step("Multiply", self.unary("Square", source), self.single(0.044715 * slope))
-                bent = self.step("Multiply", self.step("Add", bent, self.single(slope)), source)
-                self.step("Multiply", source, self.unary("Sigmoid", bent), output)
+                bent = self.step("mul", self.unary("Square", source), self.single(0.044715 * slope))
+                bent = self.step("mul", self.step("add", bent, self.single(slope)), source)
+                self.step("mul", source, self.unary("Sigmoid", bent), output)
             case "elu":
                 self.unary("ELU", source, output, alpha=float(node.parameters[0]))
             case "leaky_relu":
@@ -127,7 +123,7 @@ class Operators(PteModel):
             scheme = replace(scheme, scale=scheme.scale / count)
         small = self.reduced(source, [order.index(axis) for axis in node.axes], node.operation, scheme)
         if node.operation == "sum":
-            small = self.step("Multiply", small, self.single(count), self.like(output, self.shape(small)))
+            small = self.step("mul", small, self.single(count), self.like(output, self.shape(small)))
         self.reshape(self.requantized(small, output), output)
 
     def reduced(
@@ -177,16 +173,10 @@ class Operators(PteModel):
         """Append a normalisation step by step: there is no operator for it."""
         source, order = self.lying(node.inputs[0])
         places, output = [order.index(axis) for axis in node.axes], self.value(node.output, order)
-        apart = self.step("Subtract", source, self.reduced(source, places))
+        apart = self.step("sub", source, self.reduced(source, places))
         variance = self.reduced(self.unary("Square", apart), places)
-        factor = self.unary("ReciprocalSquareRoot", self.step("Add", variance, self.single(node.epsilon)))
-        parts = [("Multiply", factor)]
-        for kind, array in (("Multiply", node.weight), ("Add", node.bias)):
-            if array is not None:
-                parts.append((kind, self.known(array.transpose(order))))
-        for kind, part in parts[:-1]:
-            apart = self.step(kind, apart, part)
-        self.step(parts[-1][0], apart, parts[-1][1], output)
+        factor = self.unary("ReciprocalSquareRoot", self.step("add", variance, self.single(node.epsilon)))
+        self.normalized(node, apart, factor, order, output)
 
     def conv_transpose(self, node: ConvTranspose) -> None:
         """Append a transposed convolution."""
@@ -239,7 +229,7 @@ class Operators(PteModel):
             bias_id=self.delegate.constant(np.zeros(channels, np.int32), Channels(bias_scale, 0)),
         )  # fmt: skip
         if any(node.padding):
-            self.step("Multiply", mean, self.known(missing(node)), output)
+            self.step("mul", mean, self.known(missing(node)), output)
 
 
 def _has_int8(node: Node) -> bool:

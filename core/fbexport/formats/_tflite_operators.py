@@ -93,22 +93,21 @@ class Operators(TfLiteModel):
             case _:
                 raise unknown_operator("tflite", node)
 
-    def step(self, kind: str, inputs: list[int], output: int | None = None, **settings: Any) -> int:
+    def step(self, kind: str, first: int, second: int, output: int | None = None, **settings: Any) -> int:
         """Append an operation on two tensors; without an output its result is one like the first."""
         if output is None:
-            output = self.like(inputs[0])
+            output = self.like(first)
         code, options = _BINARY[kind]
-        return self.emit(code, inputs, output, options and options(**settings))
+        return self.emit(code, [first, second], output, options and options(**settings))
 
     def activation(self, node: Activation) -> None:
         """Append a function."""
-        source, order = self.lying(node.inputs[0])
-        output, function = self.value(node.output, order), node.function
+        (source, output), function = self.ends(node), node.function
         match function:
             case "silu":
                 shape = self.shape(source)
                 gate = self.tensor(shape) if self.quantized is None else self.integer_tensor(shape, SIGMOID)
-                self.step("mul", [source, self.emit(OP.LOGISTIC, [source], gate)], output)
+                self.step("mul", source, self.emit(OP.LOGISTIC, [source], gate), output)
             case "gelu" | "gelu_tanh":
                 self.emit(OP.GELU, [source], output, schema.GeluOptionsT(approximate=function == "gelu_tanh"))
             case "leaky_relu":
@@ -116,10 +115,10 @@ class Operators(TfLiteModel):
             case "clamp":
                 self.clamp(source, node.parameters, output)
             case "elu" if node.parameters[0] != 1:  # max(x, 0) + alpha · elu(min(x, 0))
-                low = self.step("minimum", [source, self.single(0.0)])
+                low = self.step("minimum", source, self.single(0.0))
                 bent = self.emit(OP.ELU, [low], self.like(source))
-                scaled = self.step("mul", [bent, self.single(node.parameters[0])])
-                self.step("add", [scaled, self.step("maximum", [source, self.single(0.0)])], output)
+                scaled = self.step("mul", bent, self.single(node.parameters[0]))
+                self.step("add", scaled, self.step("maximum", source, self.single(0.0)), output)
             case _:
                 self.emit(_UNARY[function], [source], output)
 
@@ -129,8 +128,8 @@ class Operators(TfLiteModel):
             (kind, bound) for kind, bound in zip(("maximum", "minimum"), bounds, strict=True) if abs(bound) < math.inf
         ]
         for kind, bound in kinds[:-1]:
-            source = self.step(kind, [source, self.single(bound)])
-        self.step(kinds[-1][0], [source, self.single(kinds[-1][1])], output)
+            source = self.step(kind, source, self.single(bound))
+        self.step(kinds[-1][0], source, self.single(kinds[-1][1]), output)
 
     def single(self, number: float) -> int:
         """Add a constant of one number."""
@@ -138,8 +137,8 @@ class Operators(TfLiteModel):
 
     def operation(self, node: Binary) -> None:
         """Append an operation on two values, in the order in which the larger one lies."""
-        inputs, output, _ = self.joined(node)
-        self.step(node.operation, inputs, output)
+        (first, second), output, _ = self.joined(node)
+        self.step(node.operation, first, second, output)
 
     def matmul(self, node: MatMul) -> None:
         """Append a product of matrices; either may lie with its last two axes swapped."""
@@ -162,17 +161,11 @@ class Operators(TfLiteModel):
         small = tuple(1 if axis in node.axes else node.output.shape[axis] for axis in order)
         output, keep = self.value(node.output, order), schema.ReducerOptionsT(keepDims=True)
         mean = self.emit(OP.MEAN, [source, at], self.like(source, small), keep)
-        apart = self.step("sub", [source, mean])
-        variance = self.emit(OP.MEAN, [self.step("mul", [apart, apart]), at], self.like(source, small), keep)
-        kept = self.step("add", [variance, self.single(node.epsilon)])
+        apart = self.step("sub", source, mean)
+        variance = self.emit(OP.MEAN, [self.step("mul", apart, apart), at], self.like(source, small), keep)
+        kept = self.step("add", variance, self.single(node.epsilon))
         factor = self.emit(OP.RSQRT, [kept], self.like(source, small))
-        parts = [("mul", factor)]
-        for kind, array in (("mul", node.weight), ("add", node.bias)):
-            if array is not None:
-                parts.append((kind, self.known(array.transpose(order))))
-        for kind, part in parts[:-1]:
-            apart = self.step(kind, [apart, part])
-        self.step(parts[-1][0], [apart, parts[-1][1]], output)
+        self.normalized(node, apart, factor, order, output)
 
     def conv_transpose(self, node: ConvTranspose) -> None:
         """Append a transposed convolution: of all pixels it reaches, of which padding is cut off.
@@ -226,7 +219,7 @@ class Operators(TfLiteModel):
 
         There means count what was put around as zeros: they are multiplied by what is missing.
         """
-        source, output = self.read(node.inputs[0], NHWC), self.value(node.output, NHWC)
+        source, output = self.ends(node, NHWC)
         (kh, kw), (sh, sw), (top, left, bottom, right) = node.kernel, node.stride, node.padding
         options = schema.Pool2DOptionsT(
             padding=schema.Padding.VALID, strideH=sh, strideW=sw, filterHeight=kh, filterWidth=kw,
@@ -247,7 +240,7 @@ class Operators(TfLiteModel):
             self.dilated_pool(node, source, output)
         elif node.operation == "average" and any(node.padding):
             pooled = self.emit(code, [source], self.like(output), options)
-            self.step("mul", [pooled, self.known(missing(node))], output)
+            self.step("mul", pooled, self.known(missing(node)), output)
         else:
             self.emit(code, [source], output, options)
 
@@ -261,7 +254,7 @@ class Operators(TfLiteModel):
             end = (n, row * dh + (height - 1) * sh + 1, column * dw + (width - 1) * sw + 1, c)
             part = self.strided(source, begin, end, (1, sh, sw, 1), self.like(source, (n, height, width, c)))
             is_last = (row, column) == places[-1]
-            largest = part if largest is None else self.step("maximum", [largest, part], output if is_last else None)
+            largest = part if largest is None else self.step("maximum", largest, part, output if is_last else None)
 
     def padded(self, source: int, amounts: Sequence[tuple[int, int]], number: float, output: int | None = None) -> int:
         """Append padding with a number."""
@@ -280,7 +273,7 @@ class Operators(TfLiteModel):
 
     def resize(self, node: Resize) -> None:
         """Append a resize."""
-        source, output = self.read(node.inputs[0], NHWC), self.value(node.output, NHWC)
+        source, output = self.ends(node, NHWC)
         size = self.integers(node.output.shape[2:])
         if node.mode == "nearest":
             self.emit(OP.RESIZE_NEAREST_NEIGHBOR, [source, size], output, schema.ResizeNearestNeighborOptionsT())

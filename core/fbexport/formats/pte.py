@@ -63,7 +63,7 @@ class _Model(Operators):
                 source, output = self.ends(node)
                 gate = self.delegate.tensor(self.shape(source), UNIT)
                 self.hsigmoid(source, gate)
-                self.step("Multiply", source, gate, output)
+                self.step("mul", source, gate, output)
             case Activation(function="relu" | "relu6" | "clamp"):
                 source, output = self.ends(node)
                 low, high = _BOUNDS.get(node.function) or node.parameters
@@ -111,8 +111,8 @@ class _Model(Operators):
         """Append relu6(x + 3) / 6: XNNPACK has no operator of its own for it."""
         read = self.scheme(source)
         clipped = self.delegate.tensor(self.shape(source), None if read is None else of_relu6(read.scale))
-        self.step("Add", source, self.known(*THREE), clipped, _BOUNDS["relu6"])
-        self.step("Multiply", clipped, self.known(*SIXTH), output)
+        self.step("add", source, self.known(*THREE), clipped, _BOUNDS["relu6"])
+        self.step("mul", clipped, self.known(*SIXTH), output)
 
     def shuffle(self, node: Shuffle, source: int, output: int) -> None:
         """Append a channel shuffle: split the channels into groups, swap the two axes, join them again."""

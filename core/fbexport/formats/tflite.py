@@ -138,8 +138,8 @@ class _Model(Operators):
             middle = self.tensor(shape)
         else:
             middle = self.integer_tensor(shape, of_relu6(float(self.tensors[source].quantization.scale[0])))
-        clipped = self.step("add", [source, self.known(*THREE)], middle, fusedActivationFunction=_FUSED["relu6"])
-        self.step("mul", [clipped, self.known(*SIXTH)], output)
+        clipped = self.step("add", source, self.known(*THREE), middle, fusedActivationFunction=_FUSED["relu6"])
+        self.step("mul", clipped, self.known(*SIXTH), output)
 
     def int8_hswish(self, source: int, output: int) -> None:
         """Append x · hsigmoid(x).
@@ -149,7 +149,7 @@ class _Model(Operators):
         """
         gate = self.integer_tensor(self.shape(source), UNIT)
         self.hsigmoid(source, gate)
-        self.step("mul", [source, gate], output)
+        self.step("mul", source, gate, output)
 
     def shuffle(self, node: Shuffle, source: int, output: int) -> None:
         """Append a channel shuffle: split the channels into groups, swap the two axes, join them again."""
