@@ -20,14 +20,15 @@ from typing import Any
 import torch
 from _report import Figure, report
 
+from fbexport.formats import load_format
+from fbexport.runtimes import RUNTIMES as KNOWN_RUNTIMES
 from fbprof.models.result import read_result
 from fbspace.architecture import load_architecture
 from fbspace.network import build_network
 from fbspace.weights import randomize
 
 NETWORKS = ("fbnet-a", "fbnet-b", "fbnet-c", "mobilenetv3-large", "mobilenetv3-small")
-FORMATS = {"litert": "tflite", "onnxruntime": "onnx", "executorch": "pte", "ncnn": "ncnn", "torch": "torchscript"}
-INT8 = ("litert", "onnxruntime", "executorch", "ncnn")
+RUNTIMES = ("litert", "onnxruntime", "executorch", "ncnn", "torch")
 MAX_TIME_MIN = 3.0
 OFF_PERCENT = 2.0
 
@@ -41,10 +42,11 @@ def fbprof(*arguments: str) -> str:
 def files(name: str, folder: Path) -> dict[str, Path]:
     """Export a network for every runtime and precision."""
     found = {}
-    for runtime, kind in FORMATS.items():
-        for precision in ("float32", "int8") if runtime in INT8 else ("float32",):
-            path = folder / f"{name}-{precision}.{ {'torchscript': 'pt'}.get(kind, kind) }"
-            fbprof("export", name, "--format", kind, "--precision", precision, "-o", str(path))
+    for runtime in RUNTIMES:
+        written = load_format(KNOWN_RUNTIMES.find(runtime).format)
+        for precision in sorted({"float32", "int8"} & {*written.precisions}):
+            path = folder / f"{name}-{precision}{written.suffix}"
+            fbprof("export", name, "--format", written.name, "--precision", precision, "-o", str(path))
             found[f"{runtime}_{precision}"] = path
     return found
 

@@ -181,7 +181,7 @@ def _exported_network(name: str, runtime: str, precision: str, seed: int, folder
     architecture, format_name = load_architecture(name), _format_for(runtime, precision)
     content = export_network(architecture, format_name, precision, seed=seed)
     stem = Path(name).stem if precision == "float32" else f"{Path(name).stem}-{precision}"
-    return _written(content, format_name, stem, folder, [architecture.load_space().input_shape])
+    return _written(content, format_name, stem, folder)
 
 
 def export_own(
@@ -232,8 +232,8 @@ def _exported_module(
     text: str, runtime: str, precision: str, shapes: Sequence[Shape], folder: Path
 ) -> tuple[Model, list[Shape]]:
     format_name = _format_for(runtime, precision)
-    content, _, own, left = export_own(text, format_name, precision, shapes)
-    return _written(content, format_name, text.rpartition(":")[2], folder, own), left
+    content, _, _, left = export_own(text, format_name, precision, shapes)
+    return _written(content, format_name, text.rpartition(":")[2], folder), left
 
 
 def _format_for(runtime: str, precision: str) -> str:
@@ -247,13 +247,11 @@ def _format_for(runtime: str, precision: str) -> str:
     return name
 
 
-def _written(content: bytes, format_name: str, stem: str, folder: Path, shapes: Sequence[Sequence[int]]) -> Model:
-    """Open what was exported for inputs of these shapes, which TorchScript does not keep."""
+def _written(content: bytes, format_name: str, stem: str, folder: Path) -> Model:
+    """Open what was exported."""
     path = folder / f"{stem}{load_format(format_name).suffix}"
     path.write_bytes(content)
     try:
-        model = open_model(path)
-        known = {each.name: shape for each, shape in zip(model.inputs, shapes, strict=False)}
-        return model.with_shapes(known) if model.leaves_types else model
+        return open_model(path)
     except ModelError as error:
         raise ModelError(str(error).replace(f"{folder}/", "")) from None  # a folder that is gone when it is read
